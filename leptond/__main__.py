@@ -1,0 +1,179 @@
+"""The command `leptond`: run the daemon, look after its configuration and database, see a demonstration."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+
+from leptond import __version__
+from leptond.config import Settings, load
+from leptond.errors import StartRefused
+from leptond.paths import Places, data_dir, system_places, user_places
+
+
+class _Refusing(click.Group):
+    """Prints why a start was refused, without a traceback, and leaves with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except StartRefused as refusal:
+            click.echo(f"leptond: {refusal}", err=True)
+            ctx.exit(refusal.exit_code)
+
+
+@click.group(cls=_Refusing, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="leptond")
+def main() -> None:
+    """leptond gives the GPUs of this machine to queued training jobs."""
+
+
+Callback = TypeVar("Callback", bound=Callable[..., None])
+
+
+def _place_options(command: Callback) -> Callback:
+    for option in (
+        click.option("--system", is_flag=True, help="Use the system's directories (/etc, /var/lib, /run)."),
+        click.option(
+            "--state-dir", type=click.Path(path_type=Path), help="Where the queue and the logs are kept."
+        ),
+        click.option("--config", type=click.Path(path_type=Path), help="The configuration file (TOML)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _places(config: Path | None, state_dir: Path | None, system: bool, socket: Path | None = None) -> Places:
+    # systemd names the state directory of a system unit to it
+    places = system_places() if system or os.environ.get("STATE_DIRECTORY") else user_places()
+    if config is not None:
+        places = dataclasses.replace(places, config_file=config.absolute())
+    if state_dir is not None:
+        state_dir = state_dir.absolute()
+        # a private state directory gets a socket and a token of its own
+        places = dataclasses.replace(
+            places, state_dir=state_dir, socket=state_dir / "leptond.sock", token_file=state_dir / "token"
+        )
+    if socket is not None:
+        places = dataclasses.replace(places, socket=socket.absolute())
+    return places
+
+
+@main.command()
+@_place_options
+@click.option("--socket", type=click.Path(path_type=Path), help="The Unix socket to serve.")
+@click.option("--listen", metavar="HOST:PORT", help="Also serve TCP there, with a token (off by default).")
+@click.option("--simulate-gpus", type=click.IntRange(1, 64), metavar="N", help="Use N simulated GPUs.")
+def run(
+    config: Path | None,
+    state_dir: Path | None,
+    system: bool,
+    socket: Path | None,
+    listen: str | None,
+    simulate_gpus: int | None,
+) -> None:
+    """Run the daemon in the foreground until SIGTERM. Running jobs go on without it."""
+    from leptond.daemon import serve  # aiohttp and structlog cost half a second
+    from leptond.logs import configure
+
+    places = _places(config, state_dir, system, socket)
+    settings = load(places.config_file, required=config is not None)
+    replace = msgspec.structs.replace
+    if listen is not None:
+        settings = replace(settings, http=replace(settings.http, listen=listen))
+    if simulate_gpus is not None:
+        settings = replace(settings, gpus=replace(settings.gpus, backend="simulated", simulate=simulate_gpus))
+    configure(settings.log)
+    try:
+        asyncio.run(serve(settings, places))
+    except BaseExceptionGroup as group:
+        refusals = list(_refusals(group))
+        if not refusals:
+            raise
+        raise refusals[0] from None
+
+
+def _refusals(error: BaseException) -> Iterator[StartRefused]:
+    if isinstance(error, StartRefused):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _refusals(inner)
+
+
+@main.command("check-config")
+@_place_options
+def check_config(config: Path | None, state_dir: Path | None, system: bool) -> None:
+    """Check the configuration, and print it as it counts (with defaults and environment)."""
+    places = _places(config, state_dir, system)
+    settings = load(places.config_file, required=config is not None)
+    found = "read" if places.config_file.exists() else "not there, so these are the defaults"
+    click.echo(f"# {places.config_file}: {found}")
+    click.echo(_toml(settings))
+
+
+def _toml(settings: Settings) -> str:
+    """The settings as TOML: tables of plain values, whose JSON form TOML shares."""
+    lines = []
+    for section in settings.__struct_fields__:
+        lines.append(f"[{section}]")
+        table = getattr(settings, section)
+        lines += [
+            f"{key} = {msgspec.json.encode(getattr(table, key)).decode()}" for key in table.__struct_fields__
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+@main.command()
+@_place_options
+def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
+    """Bring the database to this version's schema (the daemon does it by itself at its start)."""
+    from leptond.holder import held, prepare
+    from leptond.store import DATABASE
+    from leptond.store.connection import prepare_writer
+    from leptond.store.migrate import migrate as apply
+    from leptond.store.migrate import version
+
+    places = _places(config, state_dir, system)
+    prepare(places.state_dir)
+    with held(places.state_dir):
+        file = places.state_dir / DATABASE
+        try:
+            db = sqlite3.connect(file, isolation_level=None)
+            try:
+                prepare_writer(db)
+                applied = apply(db, data_dir("migrations"))
+                now_at = version(db)
+            finally:
+                db.close()
+        except sqlite3.DatabaseError as error:
+            raise StartRefused(f"{file} cannot be used as the queue's database: {error}", 78) from None
+        file.chmod(0o600)
+    click.echo(
+        f"{file}: schema {now_at}, " + (f"applied {', '.join(applied)}" if applied else "nothing to do")
+    )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as data.")
+@click.option("--simulate-gpus", type=click.IntRange(2, 16), metavar="N", help="Use N simulated GPUs.")
+@click.option("--keep", is_flag=True, help="Keep the demonstration's files, and say where they are.")
+def demo(as_json: bool, simulate_gpus: int | None, keep: bool) -> None:
+    """Train small models for real: on a private daemon, with faults, retries and limits (about 2 minutes)."""
+    from leptond.demo import run_demo
+
+    sys.exit(run_demo(as_json=as_json, simulate_gpus=simulate_gpus, keep=keep))
+
+
+if __name__ == "__main__":
+    main()

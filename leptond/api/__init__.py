@@ -1,0 +1,1 @@
+"""HTTP: routes, identity, problems, OpenAPI, server-sent events, metrics."""

@@ -1,0 +1,262 @@
+"""The shapes of HTTP bodies. The same types decode requests, encode answers and make the OpenAPI
+document. Instants are RFC 3339 in UTC and end in ``_at``; durations end in ``_s``; sizes in ``_bytes``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from leptond.core.model import (
+    MAX_BATCH,
+    DependencyKind,
+    FailureClass,
+    JobRef,
+    JobSpec,
+    Name,
+    Reason,
+    State,
+)
+
+
+class AttemptGpu(msgspec.Struct, kw_only=True):
+    uuid: str
+    index: int
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One try at a job. `class` is null while it lives; `rule` names the rule that chose the class and
+    `evidence` holds what it saw."""
+
+    number: int
+    id: str
+    state: str
+    claimed_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    run_s: float | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    class_: FailureClass | None = msgspec.field(name="class", default=None)
+    rule: str | None = None
+    evidence: list[str] = []
+    explanation: str | None = None
+    stop_reason: str | None = None
+    pid: int | None = None
+    gpus: list[AttemptGpu] = []
+    gpu_seconds: float = 0.0
+    retry: str | None = None
+    log_bytes: int = 0
+    log_dropped_bytes: int = 0
+
+
+class Dependency(msgspec.Struct, kw_only=True):
+    on_job_id: int
+    kind: DependencyKind
+    state: str
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """A job as the queue holds it. `attempts` and `dependencies` come with a single job, not in lists."""
+
+    id: int
+    ref: str
+    name: str
+    user: str
+    project: str | None
+    labels: dict[str, str]
+    state: State
+    reason: Reason | None = None
+    reason_detail: str | None = None
+    held: bool = False
+    priority: int
+    gpus: int
+    array_id: int | None = None
+    array_index: int | None = None
+    retry_of: int | None = None
+    submitted_at: datetime
+    eligible_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    deadline_at: datetime | None = None
+    time_limit_s: float | None = None
+    run_s: float | None = None
+    attempt: int = 0
+    retries_left: int = 0
+    exit_code: int | None = None
+    signal: str | None = None
+    class_: FailureClass | None = msgspec.field(name="class", default=None)
+    explanation: str | None = None
+    gpu_indices: list[int] = []
+    gpu_seconds: float = 0.0
+    checkpoint_dir: str
+    log_path: str | None = None
+    version: int
+    spec: JobSpec
+    attempts: list[Attempt] | UnsetType = UNSET
+    dependencies: list[Dependency] | UnsetType = UNSET
+
+
+class JobPage(msgspec.Struct, kw_only=True):
+    """A page of jobs; `next_cursor` is null on the last one."""
+
+    items: list[Job]
+    next_cursor: str | None = None
+
+
+class Submitted(msgspec.Struct, kw_only=True):
+    """The answer to a submit: what is now durable. `array_id` is set when the spec was an array."""
+
+    id: int
+    ids: list[int]
+    array_id: int | None = None
+    name: str
+    state: State
+    warnings: list[str] = []
+
+
+class Batch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Jobs that are all accepted or all refused."""
+
+    jobs: Annotated[list[JobSpec], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchSubmitted(msgspec.Struct, kw_only=True):
+    jobs: list[Submitted]
+
+
+class JobPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What may be changed. `time_limit_s`, `gpus`, `begin_at`, `retries` only while the job is pending."""
+
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    project: Name | UnsetType | None = UNSET
+    labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] | UnsetType = (
+        UNSET
+    )
+    time_limit_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | UnsetType | None = UNSET
+    gpus: Annotated[int, Meta(ge=0, le=1024)] | UnsetType = UNSET
+    retries: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
+    begin_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+
+
+class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of a cancel, all optional. `grace_s` replaces the job's own grace; 0 kills at once."""
+
+    grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    reason: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Why(msgspec.Struct, kw_only=True):
+    """Why a job stands where it stands, in one sentence, and what would move it on."""
+
+    id: int
+    state: State
+    reason: Reason | None
+    sentence: str
+    unblock: str | None = None
+    waits_for: list[JobRef] = []
+
+
+class GpuProcess(msgspec.Struct, kw_only=True):
+    pid: int
+    name: str | None = None
+    memory_bytes: int | None = None
+    job_id: int | None = None
+
+
+class Gpu(msgspec.Struct, kw_only=True):
+    index: int
+    uuid: str
+    name: str
+    simulated: bool
+    present: bool
+    memory_total_bytes: int
+    memory_used_bytes: int | None = None
+    utilization: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    drained: bool
+    drain_reason: str | None = None
+    schedulable: bool
+    why_not: str | None = None
+    job_id: int | None = None
+    attempt: int | None = None
+    processes: list[GpuProcess] = []
+    sampled_at: datetime | None = None
+
+
+class GpuList(msgspec.Struct, kw_only=True):
+    items: list[Gpu]
+    backend: str
+    note: str | None = None
+
+
+class Drain(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    reason: Annotated[str, Meta(min_length=1, max_length=256)] = "drained by hand"
+
+
+class Slots(msgspec.Struct, kw_only=True):
+    total: int
+    used: int
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What runs, what waits and why, and whether all is well, in one object."""
+
+    version: str
+    pid: int
+    mode: str
+    state: str
+    started_at: datetime
+    counts: dict[State, int]
+    held: int
+    gpus: list[Gpu]
+    gpu_backend: str
+    gpu_note: str | None
+    cpu_slots: Slots
+    running: list[Job]
+    next: list[Job]
+    failed_recently: list[Job]
+    oldest_wait_s: float | None
+    warnings: list[str]
+
+
+class Event(msgspec.Struct, kw_only=True):
+    """One row of the append-only event table; ids only grow, so that a reader can resume."""
+
+    id: int
+    at: datetime
+    type: str
+    job_id: int | None = None
+    attempt: int | None = None
+    data: dict[str, Any] = {}
+
+
+class EventPage(msgspec.Struct, kw_only=True):
+    items: list[Event]
+    next_cursor: str | None = None
+
+
+class Health(msgspec.Struct, kw_only=True):
+    status: str
+    checks: dict[str, str] = {}
+
+
+class ProblemError(msgspec.Struct, kw_only=True):
+    pointer: str
+    message: str
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """RFC 9457. `hint` says what to do next; `errors` point into the request body (RFC 6901)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    hint: str | None = None
+    errors: list[ProblemError] = []

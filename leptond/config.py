@@ -1,0 +1,167 @@
+"""Settings: a TOML file, overlaid by ``LEPTOND_<SECTION>__<KEY>`` variables. Every key has a default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leptond.core.admission import Defaults
+from leptond.core.planner import Policy
+from leptond.errors import StartRefused
+
+Positive = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file; a key it does not know is an error."""
+
+
+class HttpSettings(Section, frozen=True, kw_only=True):
+    """`listen`: HOST:PORT of a TCP listener, off when empty (then only the Unix socket is served).
+    `allowed_hosts`: further names for the Host header. `max_body_bytes`: a larger body gets 413."""
+
+    listen: str = ""
+    allowed_hosts: list[str] = []
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
+    max_batch_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
+    request_timeout_s: Positive = 15.0
+    submits_per_s: Positive = 200.0
+    submit_burst: Annotated[int, Meta(ge=1)] = 1000
+
+
+class QueueSettings(Section, frozen=True, kw_only=True):
+    """`max_pending`: submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
+    (0: as many as the machine has cores). `max_bypass_s`: how long a job may be passed over by later
+    ones before GPUs are kept for it."""
+
+    max_pending: Annotated[int, Meta(ge=1)] = 100_000
+    cpu_slots: Annotated[int, Meta(ge=0, le=4096)] = 0
+    max_bypass_s: NotNegative = 3600.0
+
+
+class JobSettings(Section, frozen=True, kw_only=True):
+    """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
+    `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
+    its own workers."""
+
+    time_limit_s: NotNegative = 0.0
+    max_time_limit_s: NotNegative = 0.0
+    grace_s: Annotated[float, Meta(ge=0, le=86400)] = 45.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
+    retry_delay_s: NotNegative = 10.0
+    retry_max_delay_s: NotNegative = 900.0
+    log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
+    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+    def defaults(self) -> Defaults:
+        """As the admission of jobs takes them."""
+        return Defaults(
+            time_limit_s=self.time_limit_s or None,
+            max_time_limit_s=self.max_time_limit_s or None,
+            grace_s=self.grace_s,
+            retries=self.retries,
+            retry_delay_s=self.retry_delay_s,
+            retry_max_delay_s=self.retry_max_delay_s,
+            log_max_bytes=self.log_max_bytes,
+        )
+
+
+class GpuSettings(Section, frozen=True, kw_only=True):
+    """`backend`: auto takes NVML and goes on without GPUs where there is no driver. `simulate` makes that
+    many devices when the backend is simulated. `driver_timeout_s`: a driver call that takes longer makes
+    the devices unschedulable until the driver answers again."""
+
+    backend: Literal["auto", "nvml", "simulated", "none"] = "auto"
+    simulate: Annotated[int, Meta(ge=0, le=64)] = 0
+    sample_s: Annotated[float, Meta(ge=0.2, le=3600)] = 5.0
+    driver_timeout_s: Annotated[float, Meta(ge=0.2, le=600)] = 10.0
+    state_file: str = ""
+
+
+class EngineSettings(Section, frozen=True, kw_only=True):
+    """`containment`: auto uses a cgroup where one is delegated to the daemon, else the process tree.
+    `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long processes that a
+    job left behind may take to end after a SIGTERM."""
+
+    containment: Literal["auto", "cgroup", "descendants"] = "auto"
+    cgroup_root: str = ""
+    linger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
+    start_timeout_s: Positive = 20.0
+    kill_timeout_s: Positive = 60.0
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """`format`: auto is text on a terminal and JSON otherwise."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    http: HttpSettings = HttpSettings()
+    queue: QueueSettings = QueueSettings()
+    jobs: JobSettings = JobSettings()
+    gpus: GpuSettings = GpuSettings()
+    engine: EngineSettings = EngineSettings()
+    log: LogSettings = LogSettings()
+
+    def policy(self) -> Policy:
+        """As the planner takes it."""
+        return Policy(max_bypass_s=self.queue.max_bypass_s)
+
+    def cpu_slots(self) -> int:
+        """The number of CPU slots of this machine."""
+        return self.queue.cpu_slots or os.cpu_count() or 1
+
+
+SECTIONS = Settings.__struct_fields__
+
+
+def parse(text: str, environ: Mapping[str, str]) -> Settings:
+    """Settings from the text of a TOML file and the environment. Raises StartRefused (exit code 78),
+    naming the key."""
+    try:
+        raw: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StartRefused(f"the configuration is not TOML: {error}", 78) from None
+    for name, value in sorted(environ.items()):
+        section, mark, key = name.removeprefix("LEPTOND_").lower().partition("__")
+        if not name.startswith("LEPTOND_") or not mark:
+            continue
+        if section not in SECTIONS:
+            raise StartRefused(
+                f"{name}: there is no section [{section}]; there are {', '.join(SECTIONS)}", 78
+            )
+        try:
+            raw.setdefault(section, {})[key] = (
+                msgspec.json.decode(value) if value[:1] in "[{" and value else value
+            )
+        except (msgspec.DecodeError, TypeError, AttributeError) as error:
+            raise StartRefused(f"{name}: {error}", 78) from None
+    try:
+        return msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise StartRefused(f"the configuration is not valid: {error}", 78) from None
+
+
+def load(file: Path, *, required: bool) -> Settings:
+    """Settings from `file`, then the environment. A missing file means the defaults, unless it is
+    `required`. Raises StartRefused."""
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        if required:
+            raise StartRefused(f"there is no configuration file {file}", 78) from None
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"the configuration {file} cannot be read: {error}", 78) from None
+    return parse(text, os.environ)

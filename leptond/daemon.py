@@ -1,0 +1,167 @@
+"""The spine: what is started, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from leptond import __version__
+from leptond.api.context import Context
+from leptond.api.server import Api
+from leptond.clock import Clock, SystemClock
+from leptond.config import Settings
+from leptond.engines.local import LocalEngine
+from leptond.gpus import open_backend
+from leptond.gpuwatch import GpuWatch
+from leptond.holder import held, prepare
+from leptond.notify import notify, watchdog_interval_s
+from leptond.paths import Places
+from leptond.reconcile import reconcile
+from leptond.scheduler import Scheduler
+from leptond.store import DATABASE, Store, open_store
+from leptond.store.migrate import wal_reset_fault
+from leptond.supervisor import Supervisor
+from leptond.token import load_or_create
+
+log = structlog.get_logger("leptond.daemon")
+
+
+@dataclass
+class Phase:
+    """How far the daemon is: starting, ready, stopping."""
+
+    name: str = "starting"
+
+
+async def serve(settings: Settings, places: Places) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Running jobs go on without it. Raises StartRefused,
+    alone or in an ExceptionGroup."""
+    clock = SystemClock()
+    phase = Phase()
+    stop = _stop_signals()
+    prepare(places.state_dir)
+    with held(places.state_dir):
+        async with (
+            open_store(places.state_dir / DATABASE) as store,
+            _open_gpus(settings, store, clock) as watch,
+            _open_engine(settings, places) as engine,
+            asyncio.TaskGroup() as parts,
+        ):
+            supervisor = Supervisor(store, engine, clock, parts)
+            api = Api(_context(settings, places, store, clock, watch, engine, phase))
+            await api.start()
+            adopted = await reconcile(store, engine, supervisor, clock)
+            # nothing is scheduled before this line
+            scheduler = Scheduler(store, supervisor, clock, settings, watch.sick)
+            watch.on_change(scheduler.wake)
+            loops = [
+                parts.create_task(scheduler.run(), name="scheduler"),
+                parts.create_task(watch.run(), name="gpu-watch"),
+                parts.create_task(_watchdog(store), name="watchdog"),
+            ]
+            phase.name = "ready"
+            notify("READY=1\nSTATUS=scheduling")
+            log.info(
+                "ready",
+                version=__version__,
+                mode=places.mode,
+                socket=str(places.socket),
+                listen=settings.http.listen or None,
+                gpus=len(watch.samples()),
+                backend=watch.backend,
+                containment=engine.containment,
+                adopted=adopted,
+            )
+            await stop.wait()
+            phase.name = "stopping"
+            notify("STOPPING=1")
+            log.info("stopping; running jobs go on")
+            for task in loops:
+                task.cancel()
+            await api.stop()
+            supervisor.close()
+
+
+def _context(
+    settings: Settings,
+    places: Places,
+    store: Store,
+    clock: Clock,
+    watch: GpuWatch,
+    engine: LocalEngine,
+    phase: Phase,
+) -> Context:
+    warnings = _warnings(places)
+    for warning in warnings:
+        log.warning(warning)
+    return Context(
+        store=store,
+        clock=clock,
+        settings=settings,
+        places=places,
+        gpu_view=watch,
+        started_at=clock.wall(),
+        phase=lambda: phase.name,
+        warnings=lambda: warnings,
+        jobs_dir=engine.jobs_dir,
+        checkpoints_dir=engine.checkpoints_dir,
+        token=load_or_create(places.token_file) if settings.http.listen else None,
+    )
+
+
+def _warnings(places: Places) -> list[str]:
+    """What the user should know from the start."""
+    found = []
+    if wal_reset_fault(sqlite3.sqlite_version_info):
+        found.append(
+            f"SQLite {sqlite3.sqlite_version} can lose commits when two programs write the same database "
+            "(fixed in 3.51.3): open the queue's database with nothing but leptond while it runs"
+        )
+    if places.mode == "system":
+        found.append(
+            "every job runs as the daemon's own user: users of this queue are not protected from each other"
+        )
+    return found
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@contextlib.asynccontextmanager
+async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[GpuWatch]:
+    backend = open_backend(settings.gpus)
+    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s)
+    try:
+        await watch.open()
+        yield watch
+    finally:
+        await watch.close()
+
+
+@contextlib.asynccontextmanager
+async def _open_engine(settings: Settings, places: Places) -> AsyncIterator[LocalEngine]:
+    engine = LocalEngine(settings, places.state_dir / "jobs", places.state_dir / "checkpoints", places.socket)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+async def _watchdog(store: Store) -> None:
+    """Tells the service manager that the loop turns and the database answers."""
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
+        await store.read(lambda db: db.execute("SELECT 1").fetchone())
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)

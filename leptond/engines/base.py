@@ -1,0 +1,45 @@
+"""What an engine can do: run attempts and say how they ended."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from leptond.core.model import Attempt, ExitRecord, Identity, Job
+
+
+class SpawnFailed(Exception):
+    """The attempt could not be brought to its gate: the machine's fault, not the job's."""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended: the shim's record, or, without one, why there is none."""
+
+    record: ExitRecord | None
+    boot_changed: bool = False
+    shim_lost: bool = False
+    error_file: str | None = None
+    log_tail: str = ""
+
+
+class Engine(Protocol):
+    """Where attempts run. Nothing starts before :meth:`go`."""
+
+    async def spawn(self, job: Job, attempt: Attempt) -> Identity:
+        """Brings the attempt to its gate: who supervises it. Raises SpawnFailed."""
+
+    async def go(self, attempt_id: str) -> int | None:
+        """Opens the gate; the command's pid, or None when it could not be executed."""
+
+    def abandon(self, attempt_id: str) -> None:
+        """Shuts the gate for good: the command never starts."""
+
+    def adopt(self, attempt: Attempt) -> bool:
+        """Takes over an attempt that an earlier daemon started; False when nobody supervises it now."""
+
+    async def ended(self, job: Job, attempt: Attempt) -> End:
+        """Waits until the attempt and its last process are gone."""
+
+    def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """Asks a started attempt to stop: the signal, the grace, the kill. Durable."""

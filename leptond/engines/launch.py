@@ -1,0 +1,108 @@
+"""What a shim is told: the command, its environment and its limits. Pure."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import msgspec
+
+from leptond.core.model import Attempt, Job
+from leptond.engines.processes import COOKIE
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """The account that a job runs under."""
+
+    name: str
+    home: str
+    shell: str
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine and the settings add to a job's spec."""
+
+    owner: Owner
+    path: str
+    lang: str
+    tmpdir: str | None
+    directory: str
+    checkpoint_dir: str
+    socket: str
+    master_port: int
+    boot_id: str
+    cgroup: str
+    umask: int
+    linger_s: float
+    kill_timeout_s: float
+
+
+def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, str]:
+    """The job's whole environment. Nothing of the daemon's own passes; what the user names comes before
+    the defaults, and leptond's own variables come before everything."""
+    owner = around.owner
+    grace_s = job.spec.grace_s or 0.0
+    env = {
+        "PATH": around.path,
+        "HOME": owner.home,
+        "USER": owner.name,
+        "LOGNAME": owner.name,
+        "SHELL": owner.shell,
+        "LANG": around.lang,
+        "PYTHONUNBUFFERED": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        # torchrun kills its workers 30 s after a SIGTERM unless it is told of a longer grace
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(grace_s))),
+        "TORCHELASTIC_ERROR_FILE": f"{around.directory}/error.json",
+    }
+    if around.tmpdir is not None:
+        env["TMPDIR"] = around.tmpdir
+    env.update(job.spec.env)
+    env.update(
+        {
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            # an empty list hides every GPU; an unset variable would show them all
+            "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in attempt.gpus),
+            # two torchruns on one machine would both take 29500
+            "MASTER_PORT": str(around.master_port),
+            COOKIE: attempt.id,
+            "LEPTOND_JOB_ID": str(job.id),
+            "LEPTOND_JOB_NAME": job.name,
+            "LEPTOND_ATTEMPT": str(attempt.number),
+            "LEPTOND_GPU_IDS": ",".join(str(gpu.index) for gpu in attempt.gpus),
+            "LEPTOND_CHECKPOINT_DIR": around.checkpoint_dir,
+            "LEPTOND_RESUME": "1" if attempt.number > 1 or job.retry_of is not None else "0",
+            "LEPTOND_SOCKET": around.socket,
+        }
+    )
+    if job.array_index is not None:
+        env["LEPTOND_ARRAY_ID"] = str(job.array_id)
+        env["LEPTOND_ARRAY_INDEX"] = str(job.array_index)
+    return env
+
+
+def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]:
+    """The launch description, as JSON for the shim. It adds LEPTOND_DEADLINE when it starts the clock."""
+    warn = job.spec.warn_signal
+    return {
+        "attempt_id": attempt.id,
+        "boot_id": around.boot_id,
+        "directory": around.directory,
+        "argv": ["/bin/sh", "-c", job.spec.argv[0]] if job.spec.shell else job.spec.argv,
+        "env": environment(job, attempt, around),
+        "cwd": job.spec.cwd,
+        "umask": around.umask,
+        "cgroup": around.cgroup,
+        "time_limit_s": job.time_limit_s,
+        "grace_s": job.spec.grace_s or 0.0,
+        "warn_signal": signal_number(warn.signal) if warn is not None else None,
+        "warn_before_s": warn.before_s if warn is not None else None,
+        "linger_s": around.linger_s,
+        "kill_timeout_s": around.kill_timeout_s,
+        "log_max_bytes": job.spec.log_max_bytes,
+    }
+
+
+def signal_number(name: str) -> int:
+    """The number of ``USR1`` or ``SIGUSR1``."""
+    return int(signal.Signals["SIG" + name.removeprefix("SIG")])

@@ -1,0 +1,321 @@
+"""Attempts on this machine, each under a shim of its own (see :mod:`leptond.engines.shim`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import random
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from leptond.clock import kernel_boot_id
+from leptond.config import Settings
+from leptond.core.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.outcome import LOG_TAIL_BYTES
+from leptond.engines import cgroup, processes
+from leptond.engines.base import End, SpawnFailed
+from leptond.engines.launch import Owner, Surroundings, describe
+from leptond.engines.shim import GATE_FD, LAUNCH_FD, write_durably
+from leptond.joblog import JobLog
+
+SHIM = Path(__file__).with_name("shim.py")
+PORTS = range(20000, 30000)
+"""Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
+takes the port between our look and the job's start."""
+
+_record = msgspec.json.Decoder(ExitRecord)
+
+
+class _Watched:
+    """A shim that this daemon looks after."""
+
+    def __init__(self, pid: int, pidfd: int, gate: socket.socket | None, port: int | None) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.gate = gate
+        self.port = port
+
+
+class LocalEngine:
+    """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir` hold their files."""
+
+    def __init__(self, settings: Settings, jobs_dir: Path, checkpoints_dir: Path, api_socket: Path) -> None:
+        self._settings = settings
+        self.jobs_dir = jobs_dir
+        self.checkpoints_dir = checkpoints_dir
+        self._api_socket = api_socket
+        jobs_dir.mkdir(mode=0o750, exist_ok=True)
+        checkpoints_dir.mkdir(mode=0o755, exist_ok=True)
+        self._watched: dict[str, _Watched] = {}
+        self._cgroup_root = _cgroup_root(settings)
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+
+    @property
+    def containment(self) -> str:
+        """How processes are kept together: a sentence for people."""
+        if self._cgroup_root is not None:
+            return f"cgroup v2 below {self._cgroup_root}"
+        return "process tree (no delegated cgroup v2)"
+
+    @property
+    def cgroup_root(self) -> Path | None:
+        """The delegated cgroup that attempts get theirs in, if any."""
+        return self._cgroup_root
+
+    def directory(self, attempt: Attempt) -> Path:
+        """Where the files of an attempt are."""
+        return self.jobs_dir / str(attempt.job_id) / str(attempt.number)
+
+    # -- start -------------------------------------------------------------------------------------
+
+    async def spawn(self, job: Job, attempt: Attempt) -> Identity:
+        """Starts the shim and waits until it stands at its gate. Raises SpawnFailed."""
+        try:
+            watched = self._start_shim(job, attempt)
+        except OSError as error:
+            raise SpawnFailed(f"the supervising process could not be started: {error}") from error
+        self._watched[attempt.id] = watched
+        try:
+            async with asyncio.timeout(self._settings.engine.start_timeout_s):
+                words = (await _line(watched.gate)).split()
+        except TimeoutError:
+            words = []
+        if len(words) != 2 or words[0] != "READY":
+            self.abandon(attempt.id)
+            processes.send(watched.pidfd, signal.SIGKILL)
+            await processes.ended(watched.pidfd)
+            self._forget(attempt.id)
+            raise SpawnFailed(
+                f"the supervising process did not get ready; see {self.directory(attempt)}/shim.log"
+            )
+        return Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=int(words[1]))
+
+    def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
+        directory = self.directory(attempt)
+        directory.mkdir(mode=0o750, parents=True)
+        checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
+        checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
+        group = ""
+        if self._cgroup_root is not None:
+            group = str(cgroup.create(self._cgroup_root, attempt.id))
+        port = self._free_port()
+        launch = describe(job, attempt, self._surroundings(directory, checkpoints, group, port))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs, contextlib.ExitStack() as close:
+            memory = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
+            close.callback(os.close, memory)
+            data = json.dumps(launch).encode()
+            while data:
+                data = data[os.write(memory, data) :]
+            # above the numbers that they are moved to in the child
+            gate_fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 16)
+            close.callback(os.close, gate_fd)
+            launch_fd = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, 16)
+            close.callback(os.close, launch_fd)
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM)],
+                {"PATH": self._settings.jobs.path, "LEPTOND_SHIM": attempt.id},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    (
+                        os.POSIX_SPAWN_OPEN,
+                        2,
+                        str(directory / "shim.log"),
+                        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW,
+                        0o600,
+                    ),
+                    (os.POSIX_SPAWN_DUP2, gate_fd, GATE_FD),
+                    (os.POSIX_SPAWN_DUP2, launch_fd, LAUNCH_FD),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
+            )
+        ours.setblocking(False)
+        # our own child: its pid cannot be anybody else's before we have collected it
+        return _Watched(pid, os.pidfd_open(pid), ours, port)
+
+    def _surroundings(self, directory: Path, checkpoints: Path, group: str, port: int) -> Surroundings:
+        account = pwd.getpwuid(os.getuid())
+        return Surroundings(
+            owner=Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh"),
+            path=self._settings.jobs.path,
+            lang=os.environ.get("LANG", "C.UTF-8"),
+            tmpdir=os.environ.get("TMPDIR"),
+            directory=str(directory),
+            checkpoint_dir=str(checkpoints),
+            socket=str(self._api_socket),
+            master_port=port,
+            boot_id=kernel_boot_id(),
+            cgroup=group,
+            umask=self._umask,
+            linger_s=self._settings.engine.linger_s,
+            kill_timeout_s=self._settings.engine.kill_timeout_s,
+        )
+
+    def _free_port(self) -> int:
+        taken = {watched.port for watched in self._watched.values()}
+        for port in random.sample(PORTS, 200):
+            if port in taken:
+                continue
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise OSError("no free port for MASTER_PORT")
+
+    async def go(self, attempt_id: str) -> int | None:
+        """Opens the gate: the pid of the command, or None when it could not be executed (its exit record
+        says why)."""
+        watched = self._watched[attempt_id]
+        assert watched.gate is not None
+        words: list[str] = []
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.get_running_loop().sock_sendall(watched.gate, b"GO\n")
+            async with asyncio.timeout(self._settings.engine.start_timeout_s):
+                words = (await _line(watched.gate)).split()
+        self._close_gate(watched)
+        return int(words[1]) if len(words) == 2 and words[0] == "STARTED" else None
+
+    def abandon(self, attempt_id: str) -> None:
+        """Shuts the gate: end of file, so the command never starts."""
+        watched = self._watched.get(attempt_id)
+        if watched is not None:
+            self._close_gate(watched)
+
+    @staticmethod
+    def _close_gate(watched: _Watched) -> None:
+        if watched.gate is not None:
+            watched.gate.close()
+            watched.gate = None
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def adopt(self, attempt: Attempt) -> bool:
+        """Watches an attempt of an earlier daemon; False when its shim is gone."""
+        if attempt.shim is None:
+            return False
+        pidfd = processes.pin(attempt.shim)
+        if pidfd is None:
+            return False
+        self._watched[attempt.id] = _Watched(attempt.shim.pid, pidfd, None, None)
+        return True
+
+    def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """Leaves ``stop.json`` and wakes the shim. A shim that is gone needs no telling."""
+        watched = self._watched.get(attempt.id)
+        if watched is None:
+            return
+        wanted = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
+        with contextlib.suppress(OSError):
+            write_durably(str(self.directory(attempt)), "stop.json", json.dumps(wanted))
+        processes.send(watched.pidfd, signal.SIGUSR1)
+
+    async def ended(self, job: Job, attempt: Attempt) -> End:
+        """Waits for the end of the attempt's shim, then reads what it left. Where there is no record, what
+        may be left of the attempt is ended first: its GPUs are not free before."""
+        watched = self._watched.get(attempt.id)
+        if watched is not None:
+            await processes.ended(watched.pidfd)
+            self._forget(attempt.id)
+        record = self._read_record(attempt)
+        if record is None:
+            if attempt.boot_id != kernel_boot_id():
+                return End(record=None, boot_changed=True, log_tail=self._log_tail(attempt))
+            left = await self._end_remains(attempt)
+            lost = (
+                ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, unkillable=left) if left else None
+            )
+            return End(record=lost, shim_lost=True, log_tail=self._log_tail(attempt))
+        return End(
+            record=record,
+            log_tail="" if record.exit_code == 0 else self._log_tail(attempt),
+            error_file=self._error_file(attempt),
+        )
+
+    async def _end_remains(self, attempt: Attempt) -> int:
+        if self._cgroup_root is not None:
+            cgroup.kill(self._cgroup_root, attempt.id)
+        left = await processes.end_remains(
+            attempt.id,
+            attempt.pid,
+            grace_s=self._settings.engine.linger_s,
+            limit_s=self._settings.engine.kill_timeout_s,
+        )
+        if self._cgroup_root is not None:
+            left = max(left, len(cgroup.processes(self._cgroup_root, attempt.id)))
+            cgroup.remove(self._cgroup_root, attempt.id)
+        return left
+
+    def _forget(self, attempt_id: str) -> None:
+        watched = self._watched.pop(attempt_id)
+        self._close_gate(watched)
+        os.close(watched.pidfd)
+
+    def close(self) -> None:
+        """Stops watching; the shims and their jobs go on."""
+        for watched in self._watched.values():
+            self._close_gate(watched)
+            os.close(watched.pidfd)
+        self._watched.clear()
+
+    # -- what it left ------------------------------------------------------------------------------
+
+    def _read_record(self, attempt: Attempt) -> ExitRecord | None:
+        try:
+            record = _record.decode((self.directory(attempt) / "exit.json").read_bytes())
+        except (OSError, msgspec.DecodeError):
+            return None
+        return record if record.attempt_id == attempt.id else None
+
+    def _log_tail(self, attempt: Attempt) -> str:
+        log = JobLog(self.directory(attempt))
+        try:
+            data, _, _ = log.read(max(0, log.size() - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
+        except OSError:
+            return ""
+        return data.decode("utf-8", "replace")
+
+    def _error_file(self, attempt: Attempt) -> str | None:
+        try:
+            with (self.directory(attempt) / "error.json").open("rb") as file:
+                return file.read(LOG_TAIL_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return None
+
+
+def _cgroup_root(settings: Settings) -> Path | None:
+    wanted = settings.engine
+    if wanted.containment == "descendants":
+        return None
+    if wanted.cgroup_root:
+        return Path(wanted.cgroup_root)
+    return cgroup.own() if wanted.containment == "cgroup" else cgroup.delegated()
+
+
+async def _line(gate: socket.socket | None) -> str:
+    """The next line from the shim; empty at the end of the connection."""
+    assert gate is not None
+    data = b""
+    while not data.endswith(b"\n"):
+        try:
+            part = await asyncio.get_running_loop().sock_recv(gate, 4096)
+        except ConnectionResetError:
+            break
+        if not part:
+            break
+        data += part
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,534 @@
+"""The shim: one small process per attempt, parent of the user's command, alive whatever becomes of the
+daemon.
+
+It runs as ``python -I -S -X utf8 shim.py`` with the gate (a socket) on fd 3 and the launch description
+(JSON in a memory file) on fd 4, uses the standard library alone, and goes through these steps:
+
+1. becomes subreaper, takes the lock of the attempt's directory, writes ``identity.json`` durably, says
+   READY through the gate;
+2. waits at the gate. GO: it starts the command. End of file: the daemon is gone and has promised nothing,
+   so the command never starts;
+3. copies output into the log within its budget, keeps the wall-clock limit and the escalation of a stop
+   by boot time, reaps every descendant;
+4. when the last process is gone, leaves ``exit.json``: written aside, synced, renamed, directory synced.
+
+A stop comes as ``stop.json`` in the attempt's directory plus SIGUSR1, so that it survives a crash between
+the two. All other signals to the shim are ignored: its job is to outlive.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+
+GATE_FD = 3
+LAUNCH_FD = 4
+CHUNK = 256 * 1024
+POLL_CAP_S = 15.0  # poll() sleeps by a clock that stands still in suspend; look again now and then
+PR_SET_CHILD_SUBREAPER = 36
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
+
+
+def boot_now() -> float:
+    """Seconds of CLOCK_BOOTTIME."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def write_durably(directory: str, name: str, text: str) -> None:
+    """`directory`/`name` holds the whole of `text` after a crash, or is not there. Raises OSError."""
+    temporary = os.path.join(directory, f".{name}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        data = text.encode()
+        while data:
+            data = data[os.write(fd, data) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, os.path.join(directory, name))
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+def stat_fields(pid: int | str) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third on (state, ppid, ...); None when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+    return text[text.rfind(")") + 2 :].split()
+
+
+def descendants(root: int) -> dict[int, str]:
+    """Pid and state letter of every process below `root`, zombies left out."""
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            fields = stat_fields(entry)
+            if fields is not None:
+                parents[int(entry)] = (int(fields[1]), fields[0])
+    below: dict[int, str] = {}
+    fresh = {root}
+    while fresh:
+        fresh = {pid for pid, (parent, _) in parents.items() if parent in fresh}
+        below.update({pid: parents[pid][1] for pid in fresh})
+    return {pid: state for pid, state in below.items() if state not in "ZX"}
+
+
+class Log:
+    """The output of an attempt within a budget: the head in ``output.log``, and, past half of the budget,
+    the tail in segments of a quarter each, named by the offset they begin at; the oldest goes first."""
+
+    def __init__(self, directory: str, budget: int) -> None:
+        self.directory = directory
+        self.head_limit = budget // 2
+        self.segment_limit = max(1, budget // 4)
+        self.total = 0
+        self.dropped = 0
+        self.room = self.head_limit
+        self.segments: list[tuple[str, int]] = []  # name and stored bytes of the tail, oldest first
+        self.fd = self._create("output.log")
+
+    def _create(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(os.path.join(self.directory, name), flags, 0o640)
+
+    def _next_segment(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        while len(self.segments) > 1:
+            name, stored = self.segments.pop(0)
+            os.unlink(os.path.join(self.directory, name))
+            self.dropped += stored
+        name = f"output.{self.total:016d}.log"
+        self.fd = self._create(name)
+        self.segments.append((name, 0))
+        self.room = self.segment_limit
+
+    def write(self, data: bytes) -> None:
+        """Stores `data`, or counts it as dropped when the disk does not take it: the job is never held
+        up by its own output."""
+        while data:
+            try:
+                if self.room == 0 or self.fd < 0:
+                    self._next_segment()
+                stored = os.write(self.fd, data[: self.room])
+            except OSError:
+                # what follows goes to a new segment, so that offsets stay true
+                if self.fd >= 0:
+                    os.close(self.fd)
+                    self.fd = -1
+                self.total += len(data)
+                self.dropped += len(data)
+                return
+            self.total += stored
+            self.room -= stored
+            if self.segments:
+                name, before = self.segments[-1]
+                self.segments[-1] = (name, before + stored)
+            data = data[stored:]
+
+
+class Attempt:
+    """One attempt from READY to its exit record."""
+
+    def __init__(self, launch: dict) -> None:  # type: ignore[type-arg]
+        self.launch = launch
+        self.directory: str = launch["directory"]
+        self.main = 0
+        self.main_done = False
+        self.started_at = 0.0
+        self.started_boot = 0.0
+        self.deadline: float | None = None
+        self.warn_at: float | None = None
+        self.stop_reason: str | None = None
+        self.stop_sent: float | None = None
+        self.kill_at: float | None = None
+        self.give_up_at: float | None = None
+        self.record: dict = {  # type: ignore[type-arg]
+            "attempt_id": launch["attempt_id"],
+            "boot_id": launch["boot_id"],
+            "killed": False,
+            "leftovers": 0,
+            "unkillable": 0,
+            "max_rss_bytes": 0,
+            "cpu_s": 0.0,
+        }
+
+    # -- before the gate ---------------------------------------------------------------------------
+
+    def identify(self) -> int:
+        """Takes the lock and writes down who we are; our start time in clock ticks."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(os.path.join(self.directory, "lock"), flags, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until we end
+        fields = stat_fields(os.getpid())
+        if fields is None:
+            raise OSError(errno.ENOENT, "/proc does not show this process")
+        ticks = int(fields[19])
+        identity = {
+            "boot_id": self.launch["boot_id"],
+            "pid": os.getpid(),
+            "start_ticks": ticks,
+            "attempt_id": self.launch["attempt_id"],
+        }
+        write_durably(self.directory, "identity.json", json.dumps(identity))
+        return ticks
+
+    def finish(self, **values: object) -> None:
+        """Leaves the exit record; tries for as long as the disk is full."""
+        self.record.update(values, ended_at=time.time())
+        while True:
+            try:
+                write_durably(self.directory, "exit.json", json.dumps(self.record))
+            except OSError:
+                time.sleep(1.0)
+            else:
+                return
+
+    # -- the command -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the command in a session of its own. Raises ExecFailed."""
+        self.output, output_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output, False)
+        self.log = Log(self.directory, self.launch["log_max_bytes"])
+        error_read, error_write = os.pipe2(os.O_CLOEXEC)
+        self.started_at, self.started_boot = time.time(), boot_now()
+        limit = self.launch["time_limit_s"]
+        if limit is not None:
+            self.deadline = self.started_boot + limit
+            self.launch["env"]["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
+            if self.launch["warn_before_s"] is not None:
+                self.warn_at = self.deadline - self.launch["warn_before_s"]
+        self.main = os.fork()
+        if self.main == 0:
+            self._become_command(output_write, error_write)
+        os.close(output_write)
+        os.close(error_write)
+        failure = b""
+        while part := os.read(error_read, 65536):
+            failure += part
+        os.close(error_read)
+        if failure:
+            os.waitpid(self.main, 0)
+            raise ExecFailed(*json.loads(failure))
+
+    def _become_command(self, output: int, error: int) -> None:
+        argv, env = self.launch["argv"], self.launch["env"]
+        stage = "start"
+        try:
+            os.setsid()  # a `kill 0` of the job must not reach us
+            for number in range(1, signal.NSIG):
+                if number not in (signal.SIGKILL, signal.SIGSTOP):
+                    try:
+                        signal.signal(number, signal.SIG_DFL)
+                    except (OSError, ValueError):
+                        continue  # reserved by the C library
+            if self.launch["cgroup"]:
+                stage = "enter its cgroup"
+                with open(os.path.join(self.launch["cgroup"], "cgroup.procs"), "w") as file:
+                    file.write("0")
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.umask(self.launch["umask"])
+            stage = f"enter the directory {self.launch['cwd']}"
+            os.chdir(self.launch["cwd"])
+            env["PWD"] = self.launch["cwd"]
+            stage = f"execute {argv[0]}"
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            os.execvpe(argv[0], argv, env)
+        except BaseException as failure:
+            number = getattr(failure, "errno", None) or 0
+            words = os.strerror(number) if number else str(failure)
+            if number == errno.ENOENT and stage.startswith("execute"):
+                words = "command not found"
+            text = f"cannot {stage}: {words}"
+            os.write(error, json.dumps([number, text[:2000]]).encode())
+        finally:
+            os._exit(127)
+
+    # -- the watch ---------------------------------------------------------------------------------
+
+    def watch(self, wake: int) -> None:
+        """Until the last process is gone: output, limits, stops, reaping."""
+        poll = select.poll()
+        poll.register(self.output, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        output_open = True
+        while True:
+            alive = self._reap()
+            if not alive:
+                break
+            now = boot_now()
+            self._timers(now)
+            if self.give_up_at is not None and now >= self.give_up_at:
+                self.record["unkillable"] = len(descendants(os.getpid()))
+                break
+            for fd, _ in poll.poll(self._timeout_ms(now)):
+                if fd == wake:
+                    if signal.SIGUSR1 in os.read(wake, 4096):
+                        self._read_stop()
+                elif output_open and not self._copy(8):
+                    poll.unregister(self.output)
+                    output_open = False
+        self._copy(None)
+
+    def _copy(self, chunks: int | None) -> bool:
+        """Moves up to `chunks` chunks (None: all there is) into the log; False at the end of the output."""
+        while chunks is None or chunks > 0:
+            try:
+                data = os.read(self.output, CHUNK)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self.log.write(data)
+            if chunks is not None:
+                chunks -= 1
+        return True
+
+    def _reap(self) -> bool:
+        """Collects what has ended; whether any process is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self.record["cpu_s"] += usage.ru_utime + usage.ru_stime
+            self.record["max_rss_bytes"] = max(self.record["max_rss_bytes"], usage.ru_maxrss * 1024)
+            if pid == self.main:
+                self._main_ended(status)
+
+    def _main_ended(self, status: int) -> None:
+        self.main_done = True
+        self.record["run_s"] = boot_now() - self.started_boot
+        if os.WIFSIGNALED(status):
+            self.record["signal"] = os.WTERMSIG(status)
+        else:
+            self.record["exit_code"] = os.WEXITSTATUS(status)
+        self.deadline = self.warn_at = None
+        left = descendants(os.getpid())
+        if left:
+            # what a job leaves behind would keep its GPUs: it gets a moment to end, then it is killed
+            self.record["leftovers"] = len(left)
+            for pid in left:
+                send(pid, signal.SIGTERM)
+            end = boot_now() + self.launch["linger_s"]
+            self.kill_at = end if self.kill_at is None else min(self.kill_at, end)
+
+    def _timers(self, now: float) -> None:
+        if self.warn_at is not None and now >= self.warn_at:
+            self.warn_at = None
+            self._signal_command(self.launch["warn_signal"])
+        if self.deadline is not None and now >= self.deadline:
+            self.deadline = None
+            self._stop("timeout", self.launch["grace_s"])
+        if self.kill_at is not None and now >= self.kill_at:
+            if self.give_up_at is None:
+                self.give_up_at = now + self.launch["kill_timeout_s"]
+                self.record["killed"] = True
+            self._kill_all()
+            self.kill_at = now + 0.05  # until nothing is left
+
+    def _timeout_ms(self, now: float) -> float:
+        due = [at for at in (self.warn_at, self.deadline, self.kill_at, self.give_up_at) if at is not None]
+        if not due:
+            return POLL_CAP_S * 1000
+        return max(0.0, min(POLL_CAP_S, min(due) - now)) * 1000 + 1
+
+    def _read_stop(self) -> None:
+        try:
+            with open(os.path.join(self.directory, "stop.json")) as file:
+                wanted = json.load(file)
+        except (OSError, ValueError):
+            return  # a signal from somebody else
+        if wanted.get("attempt_id") == self.launch["attempt_id"]:
+            self._stop(wanted["reason"], float(wanted["grace_s"]))
+
+    def _stop(self, reason: str, grace_s: float) -> None:
+        """SIGTERM once; a second request can only bring the kill nearer."""
+        if self.stop_sent is None:
+            self.stop_sent = boot_now()
+            if not self.main_done:
+                self.stop_reason = reason
+                self.record["stop_reason"] = reason
+                self.record["stop_sent_after_s"] = self.stop_sent - self.started_boot
+                if grace_s > 0:
+                    self._signal_command(signal.SIGTERM)
+        kill_at = self.stop_sent + grace_s
+        self.kill_at = kill_at if self.kill_at is None else min(self.kill_at, kill_at)
+
+    def _signal_command(self, number: int) -> None:
+        """The command itself decides what its workers are told. A shell passes no signal on, so behind a
+        shell its direct children get it too."""
+        if self.main_done:
+            return
+        targets = [self.main]
+        try:
+            with open(f"/proc/{self.main}/comm") as file:
+                shell = file.read().strip() in SHELLS
+        except OSError:
+            shell = False
+        if shell:
+            targets += [pid for pid in descendants(self.main) if parent(pid) == self.main]
+        for pid in reversed(targets):
+            send(pid, number)
+            send(pid, signal.SIGCONT)
+
+    def _kill_all(self) -> None:
+        cgroup = self.launch["cgroup"]
+        if cgroup:
+            try:
+                with open(os.path.join(cgroup, "cgroup.kill"), "w") as file:
+                    file.write("1")
+            except OSError:
+                pass  # before Linux 5.14; the walk below does it
+        # stopped first, so that nothing forks away while the rest is being killed
+        seen: set[int] = set()
+        for _ in range(20):
+            fresh = set(descendants(os.getpid())) - seen
+            if not fresh:
+                break
+            for pid in fresh:
+                send(pid, signal.SIGSTOP)
+            seen |= fresh
+        for pid in descendants(os.getpid()):
+            send(pid, signal.SIGKILL)
+
+    def clean_cgroup(self) -> None:
+        """Reads the evidence of an out-of-memory kill, then removes the cgroup."""
+        cgroup = self.launch["cgroup"]
+        if not cgroup:
+            return
+        try:
+            with open(os.path.join(cgroup, "memory.events")) as file:
+                events = dict(line.split() for line in file)
+            self.record["oom_kills"] = int(events.get("oom_kill", 0))
+        except (OSError, ValueError):
+            pass  # no memory controller
+        for path, _, _ in os.walk(cgroup, topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                continue  # somebody is still inside; the daemon's next start removes it
+
+
+class ExecFailed(Exception):
+    """The command could not be executed."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.number = number
+        self.text = text
+
+
+def send(pid: int, number: int) -> None:
+    """Signals a descendant. We are its reaper, so its pid cannot have been given to somebody else while
+    it is in our tree and we have not collected it."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def parent(pid: int) -> int:
+    """Its parent's pid; 0 when it is gone."""
+    fields = stat_fields(pid)
+    return int(fields[1]) if fields is not None else 0
+
+
+def read_all(fd: int) -> bytes:
+    """The whole of a file from its beginning."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    data = b""
+    while part := os.read(fd, 1 << 20):
+        data += part
+    return data
+
+
+def main() -> None:
+    """Runs one attempt."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)
+    for fd in (GATE_FD, LAUNCH_FD):
+        os.set_inheritable(fd, False)
+    launch = json.loads(read_all(LAUNCH_FD))
+    os.close(LAUNCH_FD)
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become subreaper")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("0")  # the daemon may be protected; the job must not be
+    except OSError:
+        pass
+    attempt = Attempt(launch)
+    ticks = attempt.identify()
+    report(f"READY {ticks}")
+    answer = b""
+    while not answer.endswith(b"\n"):
+        try:
+            part = os.read(GATE_FD, 16)
+        except ConnectionResetError:
+            break
+        if not part:
+            break
+        answer += part
+    if answer != b"GO\n":
+        attempt.finish(never_started=True)
+        return
+    try:
+        attempt.start()
+    except ExecFailed as failure:
+        report(f"FAILED {failure.text}")
+        attempt.finish(exec_error=failure.text, exec_errno=failure.number, started_at=attempt.started_at)
+        return
+    except OSError as failure:  # no room for the log, no processes left
+        attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
+        return
+    report(f"STARTED {attempt.main}")
+    os.close(GATE_FD)
+    attempt.watch(wake_read)
+    attempt.clean_cgroup()
+    attempt.finish(
+        main_pid=attempt.main,
+        started_at=attempt.started_at,
+        log_bytes=attempt.log.total,
+        log_dropped_bytes=attempt.log.dropped,
+    )
+
+
+def report(text: str) -> None:
+    """A word to the daemon, if it is still there."""
+    try:
+        os.write(GATE_FD, f"{text[:4000]}\n".encode())
+    except OSError:
+        pass
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        sys.stderr.flush()
+    os._exit(0)  # nothing is left to do: spare the interpreter's shutdown

@@ -1,0 +1,128 @@
+"""The errors a user can meet. Each knows its HTTP status, its problem slug and what to do next; HTTP and
+the command line print the same words."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refused(Exception):
+    """A request that leptond will not carry out. Nothing has changed when it is raised."""
+
+    status: ClassVar[int] = 400
+    slug: ClassVar[str] = "refused"
+    title: ClassVar[str] = "The request was refused"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        pointer: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.pointer = pointer
+        self.headers = headers or {}
+
+
+class BadRequest(Refused):
+    """The bytes are not a request: bad JSON, a bad cursor."""
+
+    slug = "bad-request"
+    title = "The request cannot be read"
+
+
+class Unauthorized(Refused):
+    """No token, or one that is not known."""
+
+    status, slug, title = 401, "unauthorized", "A token is needed"
+
+
+class Forbidden(Refused):
+    """The caller is known and may not do this."""
+
+    status, slug, title = 403, "forbidden", "Not permitted"
+
+
+class NotFound(Refused):
+    """There is no such job, GPU or attempt."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class WrongState(Refused):
+    """The job is in a state in which this cannot be done."""
+
+    status, slug, title = 409, "wrong-state", "The job's state does not allow this"
+
+
+class Conflict(Refused):
+    """Another request came first (If-Match, Idempotency-Key)."""
+
+    status, slug, title = 409, "conflict", "The request conflicts with another"
+
+
+class TooLarge(Refused):
+    """The body is over the limit."""
+
+    status, slug, title = 413, "too-large", "The request body is too large"
+
+
+class WrongMediaType(Refused):
+    """A body that is not application/json."""
+
+    status, slug, title = 415, "wrong-media-type", "The body must be application/json"
+
+
+class Misdirected(Refused):
+    """A Host header that is not one of ours (DNS rebinding)."""
+
+    status, slug, title = 421, "misdirected", "This host name is not served here"
+
+
+class Invalid(Refused):
+    """A field is missing, unknown or out of its range."""
+
+    status, slug, title = 422, "invalid", "The request is not valid"
+
+
+class TooManyGpus(Invalid):
+    """The job can never start on this machine."""
+
+    slug, title = "too-many-gpus", "The machine has fewer GPUs"
+
+    def __init__(self, asked: int, have: int) -> None:
+        super().__init__(
+            f"the job asks for {asked} GPUs, this machine has {have}",
+            hint="lower --gpus; `leptonctl gpus` lists the devices",
+            pointer="/gpus",
+        )
+
+
+class TooMany(Refused):
+    """A queue or a rate is at its limit."""
+
+    status, slug, title = 429, "too-many", "Too many requests or queued jobs"
+
+
+class Unavailable(Refused):
+    """The daemon is starting or stopping."""
+
+    status, slug, title = 503, "unavailable", "The daemon is not ready"
+
+
+class StorageFull(Refused):
+    """The disk has no room to accept a job durably."""
+
+    status, slug, title = 507, "storage-full", "No room to store the job"
+
+
+class StartRefused(Exception):
+    """The daemon cannot start: `exit_code` follows sysexits.h (75 try later, 78 configuration)."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,114 @@
+"""Keeps an eye on the devices: what is there, how each is doing, and which must not be given away."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from leptond.clock import Clock
+from leptond.gpus.base import GpuBackend, GpuBackendError, Sample
+from leptond.store import Store, gpus
+
+log = structlog.get_logger("leptond.gpus")
+
+TOLERATED_FAILURES = 5
+"""Failed calls in a row after which a device is not given away (a call without any answer: at once)."""
+
+
+class GpuWatch:
+    """The newest sample of every device."""
+
+    def __init__(self, backend: GpuBackend, store: Store, clock: Clock, sample_s: float) -> None:
+        self._backend = backend
+        self._store = store
+        self._clock = clock
+        self._sample_s = sample_s
+        self._listeners: list[Callable[[], None]] = []
+        self._samples: dict[str, Sample] = {}
+        self._failures: dict[str, int] = {}
+        self._sick: dict[str, str] = {}
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._backend.name
+
+    @property
+    def note(self) -> str | None:
+        """What is not as it should be with the backend as a whole."""
+        return self._backend.note
+
+    def samples(self) -> Mapping[str, Sample]:
+        """The newest sample by UUID."""
+        return self._samples
+
+    def sick(self) -> Mapping[str, str]:
+        """Why a device must not be given away now, by UUID."""
+        return self._sick
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` when a device becomes usable or stops being so."""
+        self._listeners.append(listener)
+
+    async def open(self) -> int:
+        """Finds the devices and stores them; how many there are."""
+        try:
+            devices = await self._backend.open()
+        except GpuBackendError as error:
+            log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
+            devices = []
+        found = [
+            gpus.Found(
+                uuid=device.uuid,
+                index=device.index,
+                name=device.name,
+                memory_bytes=device.memory_bytes,
+                simulated=device.simulated,
+            )
+            for device in devices
+        ]
+        await self._store.write(gpus.sync, found, self._clock.wall())
+        return len(found)
+
+    async def run(self) -> None:
+        """Samples until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except GpuBackendError as error:
+                log.warning("no samples", error=str(error))
+            except sqlite3.OperationalError as error:
+                log.warning("cannot record the state of the GPUs", error=str(error))
+            await asyncio.sleep(self._sample_s)
+
+    async def look(self) -> None:
+        """Takes one sample of every device."""
+        sick = {}
+        for sample in await self._backend.sample():
+            self._samples[sample.uuid] = sample
+            if sample.error is None:
+                self._failures.pop(sample.uuid, None)
+                continue
+            failures = self._failures[sample.uuid] = self._failures.get(sample.uuid, 0) + 1
+            if failures >= TOLERATED_FAILURES or _silent(sample.error):
+                sick[sample.uuid] = sample.error
+        if sick != self._sick:
+            for uuid in sick.keys() - self._sick.keys():
+                log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
+            for uuid in self._sick.keys() - sick.keys():
+                log.info("a GPU is back in service", uuid=uuid)
+            self._sick = sick
+            for listener in self._listeners:
+                listener()
+
+    async def close(self) -> None:
+        """Lets the backend go."""
+        await self._backend.close()
+
+
+def _silent(error: str) -> bool:
+    """No answer, a device that is gone, or one that needs a reset: not worth a second try."""
+    return any(words in error.lower() for words in ("no answer", "lost", "reset", "missing", "not present"))

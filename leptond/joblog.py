@@ -1,0 +1,102 @@
+"""Reading an attempt's output while it is being written.
+
+The shim stores it by logical offset: ``output.log`` holds the first bytes, ``output.<offset>.log`` what
+begins at that offset. Where the output outgrew its budget, or the disk was full, bytes are missing in the
+middle. Only regular files are opened, and no link is followed: the directory's files are the shim's, but a
+job of the same user could have put something else there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+_SEGMENT = re.compile(r"^output\.([0-9]{16})\.log$")
+TAIL_BLOCK = 64 * 1024
+
+
+class JobLog:
+    """The output of one attempt, in `directory`. A log that is not there yet reads as empty."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def _segments(self) -> list[tuple[int, int, str]]:
+        """(offset, size, name) of what is stored, in order."""
+        found = []
+        try:
+            entries = list(os.scandir(self._directory))
+        except OSError:
+            return []
+        for entry in entries:
+            match = _SEGMENT.match(entry.name)
+            if match is None and entry.name != "output.log":
+                continue
+            try:
+                seen = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue  # rotated away since the listing
+            if stat.S_ISREG(seen.st_mode):
+                found.append((int(match[1]) if match else 0, seen.st_size, entry.name))
+        return sorted(found)
+
+    def size(self) -> int:
+        """Logical size in bytes: all that was written, kept or not."""
+        return max((offset + size for offset, size, _ in self._segments()), default=0)
+
+    def read(self, offset: int, limit: int) -> tuple[bytes, int, int]:
+        """At most `limit` bytes from `offset` on, out of one segment; the offset to go on from; and how
+        many bytes were skipped before the first because they are not kept."""
+        for start, size, name in self._segments():
+            if offset >= start + size:
+                continue
+            begin = max(offset, start)
+            data = self._read_file(name, begin - start, limit)
+            if data is None:
+                continue  # rotated away: the next one is later
+            return data, begin + len(data), begin - offset
+        return b"", offset, 0
+
+    def tail(self, lines: int) -> int:
+        """The offset at which the last `lines` lines begin, within what is kept of the end."""
+        segments = self._segments()
+        if lines <= 0 or not segments:
+            return self.size()
+        seen = 0
+        at = segments[-1][0] + segments[-1][1]
+        first = True
+        for start, size, name in reversed(segments):
+            if start + size < at:
+                break  # a gap: what is before it is not the end
+            at = start + size
+            while at > start:
+                begin = max(start, at - TAIL_BLOCK)
+                block = self._read_file(name, begin - start, at - begin) or b""
+                position = len(block)
+                while (position := block.rfind(b"\n", 0, position)) >= 0:
+                    if first and position == len(block) - 1:
+                        first = False  # the newline that ends the last line
+                        continue
+                    first = False
+                    seen += 1
+                    if seen == lines:
+                        return begin + position + 1
+                first = False
+                at = begin
+        return at
+
+    def _read_file(self, name: str, offset: int, limit: int) -> bytes | None:
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(self._directory / name, flags)
+        except OSError:
+            return None
+        try:
+            seen = os.fstat(fd)
+            if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+                return None
+            return os.pread(fd, limit, offset)
+        finally:
+            os.close(fd)

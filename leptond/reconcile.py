@@ -1,0 +1,63 @@
+"""After a start, before anything is scheduled: database, attempt directories, /proc and cgroups are made to
+agree. What still runs is adopted, what has ended is booked, what nobody supervises is ended."""
+
+from __future__ import annotations
+
+import structlog
+
+from leptond.clock import Clock
+from leptond.core.model import ExitRecord
+from leptond.engines import cgroup, processes
+from leptond.engines.base import End
+from leptond.engines.local import LocalEngine
+from leptond.store import Store, attempts, planning
+from leptond.supervisor import Supervisor
+
+log = structlog.get_logger("leptond.reconcile")
+
+
+async def reconcile(store: Store, engine: LocalEngine, supervisor: Supervisor, clock: Clock) -> int:
+    """How many running attempts were adopted.
+
+    An attempt whose shim is not known to the database never got its GO (that comes only after the commit
+    which stores it), so its command never started, whatever its directory holds. One whose shim lives is
+    watched again. One whose shim has gone is over: its record tells how, and without a record whatever is
+    left of it is ended before its GPUs are given on.
+    """
+    if await store.write(planning.new_boot, clock.boot_id, now=clock.wall(), boot=clock.boot()):
+        log.info("the machine was restarted since the last start")
+    adopted = 0
+    live = await store.read(attempts.live)
+    for claim in live:
+        job, attempt = claim.job, claim.attempt
+        if attempt.shim is None:
+            never = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, never_started=True)
+            await supervisor.finish(job, attempt, End(record=never))
+        elif engine.adopt(attempt):
+            adopted += 1
+            log.info("adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
+            supervisor.follow(claim)
+        else:
+            # may take a while where processes have to be ended: its GPUs stay leased meanwhile
+            supervisor.follow(claim)
+    await _strays(store, engine, {claim.attempt.id for claim in live})
+    return adopted
+
+
+async def _strays(store: Store, engine: LocalEngine, live: set[str]) -> None:
+    """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
+    belong to another leptond on the machine."""
+    found = set(processes.cookies().values()) - live
+    if engine.cgroup_root is not None:
+        prefix = cgroup.PREFIX
+        found |= {path.name.removeprefix(prefix) for path in engine.cgroup_root.glob(f"{prefix}*")} - live
+    for attempt_id in found:
+        try:
+            attempt = await store.read(attempts.get, attempt_id)
+        except LookupError:
+            continue
+        log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
+        if engine.cgroup_root is not None:
+            cgroup.kill(engine.cgroup_root, attempt_id)
+            cgroup.remove(engine.cgroup_root, attempt_id)
+        await processes.end_remains(attempt_id, attempt.pid, grace_s=0.5, limit_s=5.0)

@@ -1,0 +1,262 @@
+"""Attempts: claimed, started, stopped, finished. Each step is one transaction that the protocol of a
+start or an end relies on."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from leptond.core.admission import wish_of
+from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, State, StopReason
+from leptond.core.outcome import Verdict
+from leptond.core.planner import Start
+from leptond.core.retry import Decision, Past, Spent, decide
+from leptond.core.states import end_state, move
+from leptond.store import events, jobs, rows
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A job and the attempt that now holds GPUs for it."""
+
+    job: Job
+    attempt: Attempt
+
+
+def claim(
+    db: sqlite3.Connection, start: Start, *, attempt_id: str, now: float, boot: float, boot_id: str
+) -> Claim | None:
+    """Gives GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
+    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing changes."""
+    row = db.execute(
+        "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
+        " AND deps_failed = 0 AND (backoff_boot IS NULL OR backoff_boot <= ?)"
+        " AND (begin_at IS NULL OR begin_at <= ?)",
+        (start.id, boot, now),
+    ).fetchone()
+    if row is None or row["gpus"] != len(start.gpus):
+        return None
+    gpus = []
+    for uuid in start.gpus:
+        found = db.execute(
+            "SELECT uuid, idx FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
+            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid)",
+            (uuid,),
+        ).fetchone()
+        if found is None:
+            return None
+        gpus.append({"uuid": found["uuid"], "index": found["idx"]})
+    number = row["attempt"] + 1
+    db.execute(
+        "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id)"
+        " VALUES (?, ?, ?, 'starting', ?, ?, ?, ?, ?)",
+        (attempt_id, start.id, number, msgspec.json.encode(gpus).decode(), len(gpus), now, boot, boot_id),
+    )
+    for uuid in start.gpus:
+        db.execute(
+            "INSERT INTO leases (gpu_uuid, attempt_id, since) VALUES (?, ?, ?)", (uuid, attempt_id, now)
+        )
+    move(State.PENDING, State.STARTING)
+    changes = {"state": State.STARTING, "attempt": number, "backoff_at": None, "backoff_boot": None}
+    jobs.touch(db, start.id, changes)
+    data = {"from": State.PENDING, "to": State.STARTING, "gpus": gpus}
+    events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
+    return Claim(job=job, attempt=get(db, attempt_id))
+
+
+def started(
+    db: sqlite3.Connection, attempt_id: str, *, shim: Identity, now: float, deadline_at: float | None
+) -> bool:
+    """Stores who supervises the attempt; only after this commit may its gate be opened. False when it
+    has been told to stop meanwhile: the gate stays shut."""
+    attempt = get(db, attempt_id)
+    db.execute(
+        "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
+        (shim.pid, shim.start_ticks, attempt_id),
+    )
+    if attempt.state != "starting":
+        return False
+    db.execute(
+        "UPDATE attempts SET state = 'running', started_at = ?, deadline_at = ? WHERE id = ?",
+        (now, deadline_at, attempt_id),
+    )
+    move(State.STARTING, State.RUNNING)
+    changes = {"state": State.RUNNING, "started_at": now, "deadline_at": deadline_at}
+    jobs.touch(db, attempt.job_id, changes)
+    data = {"from": State.STARTING, "to": State.RUNNING}
+    events.append(db, now, "job.state", job=attempt.job_id, attempt=attempt.number, data=data)
+    return True
+
+
+def set_pid(db: sqlite3.Connection, attempt_id: str, pid: int) -> None:
+    """The pid of the user's command, for people to look at."""
+    db.execute("UPDATE attempts SET pid = ? WHERE id = ? AND state <> 'ended'", (pid, attempt_id))
+
+
+def overran(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
+    """Shows that an attempt reached its limit and is in its grace. The shim does the stopping."""
+    attempt = get(db, attempt_id)
+    if attempt.state != "running":
+        return
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
+    jobs.stop(db, job, StopReason.TIMEOUT, by="leptond", grace_s=job.spec.grace_s or 0.0, now=now)
+
+
+def get(db: sqlite3.Connection, attempt_id: str) -> Attempt:
+    """The attempt with this id. Raises LookupError."""
+    row = db.execute("SELECT * FROM attempts WHERE id = ?", (attempt_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"no attempt {attempt_id}")
+    return rows.attempt(row)
+
+
+def live(db: sqlite3.Connection) -> list[Claim]:
+    """Every attempt that has not ended (index jobs_live)."""
+    found = []
+    for row in db.execute(
+        "SELECT * FROM jobs WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+    ).fetchall():
+        attempt = db.execute(
+            "SELECT * FROM attempts WHERE job_id = ? AND state <> 'ended'", (row["id"],)
+        ).fetchone()
+        if attempt is not None:
+            found.append(Claim(job=rows.job(row), attempt=rows.attempt(attempt)))
+    return found
+
+
+def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
+    """The ended attempts of a job before `number`, oldest first."""
+    return [
+        Past(
+            cause=FailureClass(row["class"]),
+            exit_code=row["exit_code"],
+            signal=row["signal"],
+            run_s=row["run_s"] or 0.0,
+        )
+        for row in db.execute(
+            "SELECT class, exit_code, signal, run_s FROM attempts"
+            " WHERE job_id = ? AND number < ? AND state = 'ended' ORDER BY number",
+            (job_id, number),
+        )
+    ]
+
+
+def finish(
+    db: sqlite3.Connection,
+    attempt_id: str,
+    *,
+    verdict: Verdict,
+    record: ExitRecord | None,
+    now: float,
+    boot: float,
+    boot_id: str,
+    roll: float,
+) -> Decision | None:
+    """Ends an attempt: releases its GPUs, books its GPU time, and sends the job to its end or back into
+    the queue. None when it had been finished before; then nothing changes."""
+    attempt = get(db, attempt_id)
+    if attempt.state == "ended":
+        return None
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
+    exit_code = record.exit_code if record is not None else None
+    signal = record.signal if record is not None else None
+    run_s = record.run_s if record is not None else 0.0
+    decision = decide(
+        verdict.cause,
+        exit_code=exit_code,
+        signal=signal,
+        run_s=run_s,
+        wish=wish_of(job.spec, job.retries),
+        spent=Spent(
+            user=job.spent_user, infra=job.spent_infra, snooze=job.spent_snooze, requeue=job.spent_requeue
+        ),
+        past=earlier(db, job.id, attempt.number),
+        stop_reason=attempt.stop_reason,
+        roll=roll,
+    )
+    # boot time runs evenly; across a reboot only the wall clocks are left to compare
+    held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
+    gpu_ms = round(max(0.0, held_s) * 1000) * attempt.n_gpus
+
+    db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
+    db.execute(
+        "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
+        " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
+        " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, stop_reason),"
+        " pid = coalesce(?, pid), started_at = coalesce(?, started_at) WHERE id = ?",
+        (
+            record.ended_at if record is not None and record.ended_at else now,
+            run_s,
+            exit_code,
+            signal,
+            verdict.cause,
+            verdict.rule,
+            msgspec.json.encode(verdict.evidence).decode(),
+            verdict.explanation,
+            decision.why,
+            gpu_ms,
+            record.max_rss_bytes if record is not None else None,
+            record.cpu_s if record is not None else None,
+            record.log_bytes if record is not None else 0,
+            record.log_dropped_bytes if record is not None else 0,
+            record.stop_reason if record is not None else None,
+            record.main_pid if record is not None else None,
+            record.started_at if record is not None else None,
+            attempt_id,
+        ),
+    )
+    if record is not None and record.unkillable:
+        for gpu in attempt.gpus:
+            # what holds it cannot be killed: nobody else may have it until a person has looked
+            reason = f"{record.unkillable} unkillable processes of job {job.ref}"
+            db.execute(
+                "UPDATE gpus SET drained = 1, drain_reason = ? WHERE uuid = ? AND drained = 0",
+                (reason, gpu.uuid),
+            )
+    changes: dict[str, Any] = {
+        "gpu_ms": job.gpu_ms + gpu_ms,
+        "exit_code": exit_code,
+        "signal": signal,
+        "class": verdict.cause,
+        "explanation": verdict.explanation,
+        "deadline_at": None,
+    }
+    if decision.again:
+        _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
+    else:
+        jobs.end(db, job, end_state(verdict.cause), now, changes)
+    return decision
+
+
+def _again(
+    db: sqlite3.Connection,
+    job: Job,
+    attempt: Attempt,
+    verdict: Verdict,
+    decision: Decision,
+    changes: dict[str, Any],
+    *,
+    now: float,
+    boot: float,
+) -> None:
+    move(job.state, State.PENDING)
+    assert decision.budget is not None
+    column = f"spent_{decision.budget}"
+    changes |= {"state": State.PENDING, column: getattr(job, column) + 1}
+    if decision.delay_s > 0:
+        changes |= {"backoff_at": now + decision.delay_s, "backoff_boot": boot + decision.delay_s}
+    if decision.hold:
+        changes |= {"held": 1, "hold_reason": decision.why}
+    jobs.touch(db, job.id, changes)
+    data = {
+        "from": job.state,
+        "to": State.PENDING,
+        "class": verdict.cause,
+        "explanation": verdict.explanation,
+        "retry": decision.why,
+        "delay_s": round(decision.delay_s, 3),
+        "held": decision.hold,
+    }
+    events.append(db, now, "job.requeued", job=job.id, attempt=attempt.number, data=data)

@@ -1,0 +1,190 @@
+"""SQLite under asyncio: one connection that writes, one that reads, and commits that are shared.
+
+Callers hand over plain functions of a ``sqlite3.Connection``. Those that arrive while a commit is under
+way wait together and go into the next transaction, each in its own savepoint: one of them failing undoes
+itself alone, and nobody is answered before the commit that holds their change is on disk. So a hundred
+concurrent submits cost about one sync, not a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import aiosqlite
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_GROUP = 512
+"""Most changes in one transaction: keeps the wait of the first of them short."""
+
+
+class Connection(aiosqlite.Connection):
+    """An aiosqlite connection that can run a whole function on its thread.
+
+    One call across threads costs 0.2-0.4 ms however small the statement, so a transaction is handed over
+    as one function rather than statement by statement.
+    """
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work(connection)` on the connection's own thread."""
+        result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]  # aiosqlite's own
+        return result
+
+
+def _connect(database: str, **options: Any) -> Connection:
+    return Connection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+
+
+def prepare_writer(db: sqlite3.Connection) -> None:
+    """The pragmas of the connection that writes (they are per connection)."""
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA cache_size = -16384")
+    db.execute("PRAGMA journal_size_limit = 67108864")
+    db.execute("PRAGMA temp_store = MEMORY")
+
+
+def prepare_reader(db: sqlite3.Connection) -> None:
+    """The pragmas of the connection that only reads."""
+    db.row_factory = sqlite3.Row
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA cache_size = -8192")
+
+
+class Writer:
+    """The only connection that writes and checkpoints (SQLite before 3.51.3 can lose commits when a
+    second one does). :meth:`run` is its life; :meth:`write` may be called from any task."""
+
+    def __init__(self, path: Path, on_commit: Callable[[], None]) -> None:
+        self._db = _connect(str(path), isolation_level=None, cached_statements=512)
+        self._on_commit = on_commit
+        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._work = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self.commits = 0
+        self.changes = 0
+
+    async def open(self) -> None:
+        await self._db
+        await self._db.run(prepare_writer)
+        self._task = asyncio.create_task(self._run(), name="store-writer")
+
+    async def close(self) -> None:
+        """Carries out what waits, then closes."""
+        self._closing = True
+        self._work.set()
+        if self._task is not None:
+            await self._task
+        await self._db.close()
+
+    async def exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`work` outside of any transaction; only for the start, before :meth:`write` is used."""
+        return await self._db.run(work)
+
+    async def write(
+        self, change: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `change(db, ...)` returns, once it is durable. Its exception, if it raises: then nothing
+        of it stays. Raises ``sqlite3.Error`` when the commit itself fails."""
+        if self._closing:
+            raise RuntimeError("the store is closed")
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((lambda db: change(db, *args, **kwargs), future))
+        self._work.set()
+        return await future
+
+    async def _run(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while self._waiting:
+                group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+                # a caller that gave up before its change began has not been answered: drop it
+                group = [(change, future) for change, future in group if not future.cancelled()]
+                if group:
+                    await self._commit(group)
+            if self._closing:
+                return
+
+    async def _commit(
+        self, group: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]
+    ) -> None:
+        changes = [change for change, _ in group]
+        try:
+            outcomes = await self._db.run(lambda db: _transaction(db, changes))
+        except Exception as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        self.commits += 1
+        self.changes += len(group)
+        for (_, future), (value, failure) in zip(group, outcomes, strict=True):
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(value)
+            else:
+                future.set_exception(failure)
+        self._on_commit()
+
+
+def _transaction(
+    db: sqlite3.Connection, changes: list[Callable[[sqlite3.Connection], Any]]
+) -> list[tuple[Any, Exception | None]]:
+    """All `changes` in one transaction, each in its own savepoint; commits or raises."""
+    outcomes: list[tuple[Any, Exception | None]] = []
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for change in changes:
+            db.execute("SAVEPOINT change")
+            try:
+                outcomes.append((change(db), None))
+            except Exception as error:
+                db.execute("ROLLBACK TO change")
+                outcomes.append((None, error))
+            db.execute("RELEASE change")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return outcomes
+
+
+class Reader:
+    """A read-only connection: reads never wait for writes. Each call sees one snapshot."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = _connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=512)
+
+    async def open(self) -> None:
+        await self._db
+        await self._db.run(prepare_reader)
+
+    async def close(self) -> None:
+        await self._db.close()
+
+    async def read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `query(db, ...)` returns, all of it from the same snapshot."""
+
+        def snapshot(db: sqlite3.Connection) -> T:
+            db.execute("BEGIN")
+            try:
+                return query(db, *args, **kwargs)
+            finally:
+                db.execute("COMMIT")
+
+        return await self._db.run(snapshot)

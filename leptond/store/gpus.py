@@ -1,0 +1,105 @@
+"""Devices as the queue knows them: what is there, what is drained, what is leased."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from leptond.errors import NotFound
+from leptond.store import events
+
+
+class KnownGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``gpus`` with the attempt that holds it, if any."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_bytes: int
+    simulated: bool
+    present: bool
+    drained: bool
+    drain_reason: str | None
+    job_id: int | None = None
+    attempt: int | None = None
+    attempt_id: str | None = None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that the backend reports."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_bytes: int
+    simulated: bool
+
+
+def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
+    """Takes in what the backend sees now. Devices that are gone stay, as not present: leases and drains
+    hang on their UUIDs, and the order of indices may change over a reboot."""
+    before = {gpu.uuid: gpu for gpu in known(db)}
+    db.execute("UPDATE gpus SET present = 0")
+    for gpu in found:
+        db.execute(
+            "INSERT INTO gpus (uuid, idx, name, memory_bytes, simulated, present) VALUES (?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT (uuid) DO UPDATE SET idx = excluded.idx, name = excluded.name,"
+            " memory_bytes = excluded.memory_bytes, simulated = excluded.simulated, present = 1",
+            (gpu.uuid, gpu.index, gpu.name, gpu.memory_bytes, int(gpu.simulated)),
+        )
+        if gpu.uuid not in before or not before[gpu.uuid].present:
+            events.append(db, now, "gpu.state", data={"uuid": gpu.uuid, "index": gpu.index, "present": True})
+    present = {gpu.uuid for gpu in found}
+    for gone in before.values():
+        if gone.present and gone.uuid not in present:
+            data = {"uuid": gone.uuid, "index": gone.index, "present": False}
+            events.append(db, now, "gpu.state", data=data)
+
+
+def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGpu]:
+    """All devices by index, with who holds them."""
+    rows = db.execute(
+        "SELECT gpus.*, attempts.job_id, attempts.number, attempts.id AS attempt_id FROM gpus"
+        " LEFT JOIN leases ON leases.gpu_uuid = gpus.uuid"
+        " LEFT JOIN attempts ON attempts.id = leases.attempt_id"
+        + (" WHERE gpus.present = 1" if present_only else "")
+        + " ORDER BY gpus.present DESC, gpus.idx, gpus.uuid"
+    )
+    return [
+        KnownGpu(
+            uuid=row["uuid"],
+            index=row["idx"],
+            name=row["name"],
+            memory_bytes=row["memory_bytes"],
+            simulated=bool(row["simulated"]),
+            present=bool(row["present"]),
+            drained=bool(row["drained"]),
+            drain_reason=row["drain_reason"],
+            job_id=row["job_id"],
+            attempt=row["number"],
+            attempt_id=row["attempt_id"],
+        )
+        for row in rows
+    ]
+
+
+def set_drained(db: sqlite3.Connection, index: int, reason: str | None, by: str, now: float) -> KnownGpu:
+    """Takes the device at `index` out of service (`reason`) or back into it (None). What runs on it goes
+    on. Raises NotFound."""
+    gpu = next((gpu for gpu in known(db, present_only=True) if gpu.index == index), None)
+    if gpu is None:
+        raise NotFound(f"there is no GPU {index}", hint="`leptonctl gpus` lists the devices")
+    drain(db, gpu.uuid, reason, by, now)
+    return next(gpu for gpu in known(db) if gpu.index == index and gpu.present)
+
+
+def drain(db: sqlite3.Connection, uuid: str, reason: str | None, by: str, now: float) -> None:
+    """As :func:`set_drained`, by UUID; unknown devices are left alone."""
+    db.execute(
+        "UPDATE gpus SET drained = ?, drain_reason = ? WHERE uuid = ?",
+        (int(reason is not None), reason, uuid),
+    )
+    data = {"uuid": uuid, "drained": reason is not None, "reason": reason, "by": by}
+    events.append(db, now, "gpu.state", data=data)

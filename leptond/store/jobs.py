@@ -1,0 +1,329 @@
+"""Jobs from their submission to what people do with them: all that does not need a process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from leptond.core.admission import Admitted, Member
+from leptond.core.model import LIVE, TERMINAL, DependencyKind, Job, State, StopReason
+from leptond.core.states import move
+from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
+from leptond.store import dependencies, events, idempotency, rows
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs that one submitted spec became."""
+
+    ids: list[int]
+    array_id: int | None
+    name: str
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An Idempotency-Key and the SHA-256 of the body that it came with."""
+
+    key: str
+    body_sha256: str
+
+
+def submit(
+    db: sqlite3.Connection,
+    admitted: Sequence[Admitted],
+    *,
+    user: str,
+    now: float,
+    max_pending: int,
+    key: Key | None = None,
+) -> tuple[list[Stored], bool]:
+    """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
+    Idempotency-Key brought them before). Raises Conflict, Invalid, TooMany."""
+    if key is not None:
+        answer = idempotency.recall(db, user, key.key, key.body_sha256)
+        if answer is not None:
+            return msgspec.json.decode(answer, type=list[Stored]), False
+    pending = db.execute("SELECT n FROM job_counts WHERE state = 'pending'").fetchone()[0]
+    asked = sum(len(one.members) for one in admitted)
+    if pending + asked > max_pending:
+        raise TooMany(
+            f"the queue holds {pending} jobs of at most {max_pending}",
+            hint="wait until some have run, or raise queue.max_pending",
+            headers={"Retry-After": "60"},
+        )
+    stored = [_insert(db, one, user=user, now=now) for one in admitted]
+    if key is not None:
+        idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
+    return stored, True
+
+
+def _insert(
+    db: sqlite3.Connection,
+    admitted: Admitted,
+    *,
+    user: str,
+    now: float,
+    retry_of: int | None = None,
+    root: int | None = None,
+) -> Stored:
+    spec = admitted.spec
+    text = msgspec.json.encode(spec).decode()
+    labels = msgspec.json.encode(spec.labels).decode()
+    ids: list[int] = []
+    array_id: int | None = None
+    for member in admitted.members:
+        if member.array_index is not None and array_id is None:
+            # an array is named by its first member
+            array_id = (
+                1 + (db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone() or [0])[0]
+            )
+        cursor = db.execute(
+            "INSERT INTO jobs (spec, name, user, project, labels, held, hold_reason, priority, gpus,"
+            " time_limit_s, retries, begin_at, array_id, array_index, array_limit, retry_of, root_id,"
+            " submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                text,
+                member.name,
+                user,
+                spec.project,
+                labels,
+                int(spec.hold),
+                "held at submission" if spec.hold else None,
+                spec.priority,
+                spec.gpus,
+                spec.time_limit_s,
+                spec.retries or 0,
+                admitted.begin_at,
+                array_id,
+                member.array_index,
+                admitted.array_limit,
+                retry_of,
+                root,
+                now,
+            ),
+        )
+        job_id = cursor.lastrowid
+        assert job_id is not None
+        ids.append(job_id)
+        for refs, kind, field in (
+            (spec.after, DependencyKind.OK, "after"),
+            (spec.after_any, DependencyKind.ANY, "after_any"),
+            (spec.after_fail, DependencyKind.FAIL, "after_fail"),
+        ):
+            if refs:
+                dependencies.add(db, job_id, refs, kind, field)
+        data: dict[str, Any] = {
+            "name": member.name,
+            "user": user,
+            "gpus": spec.gpus,
+            "priority": spec.priority,
+        }
+        if array_id is not None:
+            data |= {"array_id": array_id, "array_index": member.array_index}
+        if retry_of is not None:
+            data["retry_of"] = retry_of
+        events.append(db, now, "job.submitted", job=job_id, data=data)
+    return Stored(ids=ids, array_id=array_id, name=admitted.members[0].name)
+
+
+def find(db: sqlite3.Connection, ref: str) -> Job:
+    """The job that `ref` (``47`` or ``47_3``) names. Raises NotFound."""
+    array, _, member = ref.partition("_")
+    if member:
+        row = db.execute(
+            "SELECT * FROM jobs WHERE array_id = ? AND array_index = ?", (int(array), int(member))
+        ).fetchone()
+    else:
+        row = db.execute("SELECT * FROM jobs WHERE id = ?", (int(array),)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
+    return rows.job(row)
+
+
+def counts(db: sqlite3.Connection) -> dict[State, int]:
+    """How many jobs are in each state."""
+    return {State(row["state"]): row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
+
+
+def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
+    """Sets columns of one job and raises its version. A new state must have been checked by `move`; the
+    database checks it again."""
+    assignments = ", ".join(f"{column} = :{column}" for column in changes)
+    db.execute(
+        f"UPDATE jobs SET {assignments}, version = version + 1 WHERE id = :id", {**changes, "id": job_id}
+    )
+
+
+def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
+    """Brings a job to a terminal state and tells those that wait for it."""
+    move(job.state, state)
+    touch(db, job.id, {"state": state, "ended_at": now, "backoff_at": None, "backoff_boot": None, **changes})
+    events.append(
+        db,
+        now,
+        "job.state",
+        job=job.id,
+        attempt=job.attempt or None,
+        data={
+            "from": job.state,
+            "to": state,
+            "class": changes.get("class"),
+            "exit_code": changes.get("exit_code"),
+            "explanation": changes.get("explanation"),
+        },
+    )
+    dependencies.resolve(db, job.id, state, now)
+
+
+def cancel(
+    db: sqlite3.Connection, ref: str, *, by: str, grace_s: float | None, reason: str | None, now: float
+) -> Job:
+    """Cancels a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
+    error, and a second time may shorten the grace. Raises NotFound, WrongState."""
+    job = find(db, ref)
+    why = f"cancelled by {by}" + (f": {reason}" if reason else "")
+    if job.state in TERMINAL:
+        raise WrongState(f"job {job.ref} has already ended: {job.state}")
+    if job.state is State.PENDING:
+        end(db, job, State.CANCELLED, now, {"class": "cancelled", "explanation": why})
+        return find(db, ref)
+    stop(
+        db,
+        job,
+        StopReason.CANCEL,
+        by=by,
+        grace_s=grace_s if grace_s is not None else (job.spec.grace_s or 0.0),
+        now=now,
+    )
+    return find(db, ref)
+
+
+def stop(
+    db: sqlite3.Connection, job: Job, reason: StopReason, *, by: str, grace_s: float, now: float
+) -> None:
+    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. The first
+    reason stays: a cancel after the time limit does not turn a timeout into a cancellation."""
+    db.execute(
+        "UPDATE attempts SET state = 'stopping', stop_reason = coalesce(stop_reason, ?),"
+        " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?),"
+        " stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND state <> 'ended'",
+        (reason, by, now, grace_s, grace_s, job.id),
+    )
+    if job.state is not State.STOPPING:
+        move(job.state, State.STOPPING)
+        touch(db, job.id, {"state": State.STOPPING})
+        data = {"from": job.state, "to": State.STOPPING, "reason": reason, "by": by}
+        events.append(db, now, "job.state", job=job.id, attempt=job.attempt, data=data)
+
+
+def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
+    """Keeps a pending job from starting. Raises NotFound, WrongState."""
+    job = _pending(db, ref, "held")
+    if not job.held:
+        touch(db, job.id, {"held": 1, "hold_reason": f"held by {by}"})
+        events.append(db, now, "job.held", job=job.id, data={"by": by})
+    return find(db, ref)
+
+
+def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
+    """Undoes :func:`hold`. Raises NotFound, WrongState."""
+    job = _pending(db, ref, "released")
+    if job.held:
+        # whoever looked at it gives it a fresh budget against the machine's failures
+        touch(db, job.id, {"held": 0, "hold_reason": None, "spent_requeue": 0})
+        events.append(db, now, "job.released", job=job.id, data={"by": by})
+    return find(db, ref)
+
+
+def retry(
+    db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int
+) -> tuple[Stored, bool]:
+    """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
+    runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
+    NotFound, WrongState, TooMany."""
+    job = find(db, ref)
+    if job.state is State.PENDING and job.backoff_boot is not None:
+        touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
+        events.append(db, now, "job.edited", job=job.id, data={"backoff": "skipped", "by": user})
+        return Stored(ids=[job.id], array_id=job.array_id, name=job.name), False
+    if job.state not in TERMINAL:
+        raise WrongState(
+            f"job {job.ref} is {job.state}", hint="only a finished job, or one in back-off, can be retried"
+        )
+    root = job.checkpoint_id
+    live = db.execute(
+        "SELECT id FROM jobs WHERE (root_id = ? OR id = ?) AND ended_at IS NULL", (root, root)
+    ).fetchone()
+    if live is not None:
+        raise WrongState(
+            f"job {live['id']} is a retry of it and has not ended",
+            hint="two copies would share one checkpoint",
+        )
+    spec = msgspec.structs.replace(
+        job.spec, array=None, after=[], after_any=[], after_fail=[], hold=False, begin_at=None
+    )
+    spec = msgspec.structs.replace(
+        spec,
+        name=job.name,
+        project=job.project,
+        labels=job.labels,
+        priority=job.priority,
+        gpus=job.gpus,
+        time_limit_s=job.time_limit_s,
+        retries=job.retries,
+    )
+    if counts(db)[State.PENDING] >= max_pending:
+        raise TooMany("the queue is full", headers={"Retry-After": "60"})
+    one = Admitted(spec=spec, begin_at=None, array_limit=None, members=[Member(name=job.name)])
+    return _insert(db, one, user=job.user, now=now, retry_of=job.id, root=root), True
+
+
+def edit(
+    db: sqlite3.Connection, ref: str, changes: dict[str, Any], *, by: str, if_version: int | None, now: float
+) -> Job:
+    """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
+    `time_limit_s`, `retries`, `begin_at` while it is pending). Raises NotFound, WrongState, Conflict."""
+    job = find(db, ref)
+    if if_version is not None and if_version != job.version:
+        raise Conflict(
+            f"job {job.ref} is at version {job.version}, not {if_version}", hint="read it again, then edit"
+        )
+    if job.state in TERMINAL:
+        raise WrongState(f"job {job.ref} has already ended: {job.state}")
+    only_pending = {"gpus", "time_limit_s", "retries", "begin_at"} & changes.keys()
+    if only_pending and job.state is not State.PENDING:
+        raise WrongState(
+            f"{min(only_pending)} can be changed only while the job is pending; it is {job.state}"
+        )
+    if not changes:
+        return job
+    if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
+        raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
+    columns = dict(changes)
+    if "labels" in columns:
+        columns["labels"] = msgspec.json.encode(columns["labels"]).decode()
+    touch(db, job.id, columns)
+    events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
+    return find(db, ref)
+
+
+def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tuple[int, int]]:
+    """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
+    WrongState."""
+    job = find(db, ref)
+    if job.state not in TERMINAL:
+        raise WrongState(f"job {job.ref} is {job.state}", hint="cancel it first")
+    files = [(job.id, number) for number in range(1, job.attempt + 1)]
+    db.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
+    events.append(db, now, "job.purged", job=job.id, data={"by": by})
+    return files
+
+
+def _pending(db: sqlite3.Connection, ref: str, verb: str) -> Job:
+    job = find(db, ref)
+    if job.state is not State.PENDING:
+        also = " (a running job keeps its GPUs: cancel it instead)" if job.state in LIVE else ""
+        raise WrongState(f"job {job.ref} is {job.state} and cannot be {verb}{also}")
+    return job

@@ -1,0 +1,146 @@
+"""What the planner looks at: one snapshot of waiting jobs, running jobs and GPUs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from leptond.core import planner
+from leptond.core.model import FailureClass, Gpu, Job, Reason
+from leptond.store import gpus as gpu_rows
+from leptond.store import rows
+
+WINDOW = 1000
+"""Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
+
+_GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """The planner's input. `sick` has the UUIDs of devices that do not answer, with the reason."""
+
+    waiting: Sequence[planner.Waiting]
+    running: Sequence[planner.Running]
+    gpus: Sequence[Gpu]
+
+
+def view(
+    db: sqlite3.Connection, *, now: float, boot: float, sick: Mapping[str, str], window: int = WINDOW
+) -> View:
+    """The first `window` jobs that may start (index jobs_ready, migration 0001), all running ones and
+    the present GPUs."""
+    waiting = [
+        planner.Waiting(
+            id=row["id"],
+            priority=row["priority"],
+            gpus=row["gpus"],
+            since=max(row["submitted_at"], row["begin_at"] or 0.0),
+            array_id=row["array_id"],
+            array_limit=row["array_limit"],
+            avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
+        )
+        for row in db.execute(
+            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt FROM jobs"
+            " WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
+            " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
+            " ORDER BY priority DESC, id LIMIT ?",
+            (boot, now, window),
+        )
+    ]
+    held: dict[int, list[str]] = {}
+    devices = gpu_rows.known(db)
+    for gpu in devices:
+        if gpu.job_id is not None:
+            held.setdefault(gpu.job_id, []).append(gpu.uuid)
+    running = [
+        planner.Running(id=row["id"], gpus=held.get(row["id"], []), array_id=row["array_id"])
+        for row in db.execute(
+            "SELECT id, array_id FROM jobs WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+        )
+    ]
+    return View(waiting=waiting, running=running, gpus=[_device(gpu, sick) for gpu in devices if gpu.present])
+
+
+def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
+    why_not = f"drained: {gpu.drain_reason}" if gpu.drained else sick.get(gpu.uuid, "")
+    return Gpu(
+        uuid=gpu.uuid,
+        index=gpu.index,
+        name=gpu.name,
+        memory_bytes=gpu.memory_bytes,
+        schedulable=not why_not,
+        why_not=why_not,
+    )
+
+
+def _failed_on(db: sqlite3.Connection, job_id: int) -> list[str]:
+    """GPUs of the newest attempt, if it died of GPU trouble."""
+    row = db.execute(
+        "SELECT * FROM attempts WHERE job_id = ? ORDER BY number DESC LIMIT 1", (job_id,)
+    ).fetchone()
+    if row is None or row["class"] not in _GPU_TROUBLE:
+        return []
+    return [gpu.uuid for gpu in rows.attempt(row).gpus]
+
+
+def next_wake(db: sqlite3.Connection, *, now: float, boot: float) -> float | None:
+    """Seconds until the next back-off or begin time is over; None when there is none."""
+    backoff = db.execute(
+        "SELECT min(backoff_boot) FROM jobs WHERE state = 'pending' AND held = 0 AND backoff_boot > ?",
+        (boot,),
+    ).fetchone()[0]
+    begin = db.execute(
+        "SELECT min(begin_at) FROM jobs WHERE state = 'pending' AND held = 0 AND begin_at > ?", (now,)
+    ).fetchone()[0]
+    waits = [backoff - boot] if backoff is not None else []
+    if begin is not None:
+        waits.append(begin - now)
+    return min(waits) if waits else None
+
+
+def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
+    """(attempt id, reason, grace in seconds) of the attempts that have to stop."""
+    return [
+        (row["id"], row["stop_reason"], row["stop_grace_s"] or 0.0)
+        for row in db.execute(
+            "SELECT attempts.* FROM jobs JOIN attempts ON attempts.job_id = jobs.id"
+            " WHERE jobs.state = 'stopping' AND attempts.state = 'stopping'"
+        )
+    ]
+
+
+def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -> bool:
+    """Notes the boot id; after a reboot, carries back-offs over from wall time to the new boot's clock.
+    Whether the machine was restarted."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
+    if row is not None and row["value"] == boot_id:
+        return False
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", (boot_id,))
+    db.execute(
+        "UPDATE jobs SET backoff_boot = ? + max(0, backoff_at - ?) WHERE backoff_at IS NOT NULL", (boot, now)
+    )
+    return row is not None
+
+
+def why_not_ready(job: Job, *, now: float, boot: float) -> planner.Wait | None:
+    """Why a pending job is not even in the planner's window; None when only the planner can tell."""
+    if job.held:
+        return planner.Wait(reason=Reason.HELD, sentence=job.hold_reason or "held")
+    if job.deps_failed:
+        return planner.Wait(
+            reason=Reason.DEPENDENCY_NEVER, sentence="a job that it waits for did not end as it needs"
+        )
+    if job.deps_waiting:
+        jobs = "job" if job.deps_waiting == 1 else "jobs"
+        return planner.Wait(reason=Reason.DEPENDENCY, sentence=f"waits for {job.deps_waiting} other {jobs}")
+    if job.backoff_boot is not None and job.backoff_boot > boot:
+        left = job.backoff_boot - boot
+        return planner.Wait(
+            reason=Reason.BACKOFF,
+            sentence=f"retry in {left:.0f} s after attempt {job.attempt}: {job.explanation or 'it failed'}",
+        )
+    if job.begin_at is not None and job.begin_at > now:
+        return planner.Wait(reason=Reason.BEGIN_TIME, sentence=f"begins in {job.begin_at - now:.0f} s")
+    return None

@@ -1,0 +1,146 @@
+"""Lists of jobs, a page at a time, by key."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from leptond.core.model import LIVE, Attempt, Job, State
+from leptond.errors import BadRequest
+from leptond.store import rows
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list; None and empty mean any. `since` is UTC seconds of submission."""
+
+    states: Sequence[State] = ()
+    user: str | None = None
+    project: str | None = None
+    name: str | None = None
+    array_id: int | None = None
+    label: tuple[str, str] | None = None
+    since: float | None = None
+
+
+def newest(
+    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Jobs from the newest to the oldest, and the cursor of the next page. Raises BadRequest."""
+    where, values = _where(wanted)
+    if cursor is not None:
+        where.append("id < ?")
+        values.append(_cursor(cursor, 1)[0])
+    found = _select(db, where, values, "id DESC", limit + 1)
+    page = found[:limit]
+    return page, str(page[-1].id) if len(found) > limit else None
+
+
+def in_queue_order(
+    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Live jobs by id, then pending ones in the planner's order. Raises BadRequest."""
+    where, values = _where(wanted)
+    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending
+    group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
+    found: list[Job] = []
+    if group == 0:
+        live = [*where, "state IN ('starting', 'running', 'stopping')", "id > ?"]
+        found += _select(db, live, [*values, first], "id", limit + 1)
+    if len(found) <= limit:
+        pending, keys = [*where, "state = 'pending'"], list(values)
+        if group == 1:
+            pending.append("(priority < ? OR (priority = ? AND id > ?))")
+            keys += [first, first, second]
+        found += _select(db, pending, keys, "priority DESC, id", limit + 1 - len(found))
+    page = found[:limit]
+    if len(found) <= limit:
+        return page, None
+    last = page[-1]
+    if last.state in LIVE:
+        return page, f"0.{last.id}.0"
+    return page, f"1.{last.priority}.{last.id}"
+
+
+def attempts_of(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, list[Attempt]]:
+    """The attempts of some jobs, in order, by job id."""
+    found: dict[int, list[Attempt]] = {job_id: [] for job_id in job_ids}
+    for start in range(0, len(job_ids), 500):
+        some = job_ids[start : start + 500]
+        marks = ", ".join("?" * len(some))
+        for row in db.execute(
+            f"SELECT * FROM attempts WHERE job_id IN ({marks}) ORDER BY job_id, number", some
+        ):
+            found[row["job_id"]].append(rows.attempt(row))
+    return found
+
+
+def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Job]:
+    """Jobs that ended badly since `since`, newest first (index jobs_ended)."""
+    found = db.execute(
+        "SELECT * FROM jobs WHERE ended_at >= ? AND state IN ('failed', 'timed_out', 'lost')"
+        " ORDER BY ended_at DESC LIMIT ?",
+        (since, limit),
+    )
+    return [rows.job(row) for row in found]
+
+
+def held_count(db: sqlite3.Connection) -> int:
+    """How many pending jobs are held."""
+    count: int = db.execute("SELECT count(*) FROM jobs WHERE state = 'pending' AND held = 1").fetchone()[0]
+    return count
+
+
+def oldest_wait(db: sqlite3.Connection) -> float | None:
+    """Submission time of the oldest job that could start (index jobs_ready)."""
+    row = db.execute(
+        "SELECT min(submitted_at) FROM jobs WHERE state = 'pending' AND held = 0"
+        " AND deps_waiting = 0 AND deps_failed = 0 AND backoff_boot IS NULL"
+    ).fetchone()
+    value: float | None = row[0]
+    return value
+
+
+def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
+    where: list[str] = ["1"]
+    values: list[Any] = []
+    if wanted.states:
+        where.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+        values.extend(wanted.states)
+    for column, value in (
+        ("user", wanted.user),
+        ("project", wanted.project),
+        ("name", wanted.name),
+        ("array_id", wanted.array_id),
+    ):
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
+    if wanted.label is not None:
+        where.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
+        values.extend(wanted.label)
+    if wanted.since is not None:
+        where.append("submitted_at >= ?")
+        values.append(wanted.since)
+    return where, values
+
+
+def _select(
+    db: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], order: str, limit: int
+) -> list[Job]:
+    found = db.execute(
+        f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
+    )
+    return [rows.job(row) for row in found]
+
+
+def _cursor(text: str, parts: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(".")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != parts or any(abs(number) > 2**53 for number in numbers):
+        raise BadRequest("the cursor is not one of ours", hint="pass next_cursor on unchanged")
+    return numbers

@@ -1,0 +1,31 @@
+"""From rows to values."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from leptond.core.model import Attempt, Job, JobSpec, LeasedGpu
+
+_spec = msgspec.json.Decoder(JobSpec)
+_labels = msgspec.json.Decoder(dict[str, str])
+_gpus = msgspec.json.Decoder(list[LeasedGpu])
+_lines = msgspec.json.Decoder(list[str])
+
+
+def job(row: sqlite3.Row) -> Job:
+    """A row of ``jobs``."""
+    values = dict(row)
+    values["spec"] = _spec.decode(values["spec"])
+    values["labels"] = _labels.decode(values["labels"])
+    values["held"] = bool(values["held"])
+    return msgspec.convert(values, Job)
+
+
+def attempt(row: sqlite3.Row) -> Attempt:
+    """A row of ``attempts``."""
+    values = dict(row)
+    values["gpus"] = _gpus.decode(values["gpus"])
+    values["evidence"] = _lines.decode(values["evidence"])
+    return msgspec.convert(values, Attempt)

@@ -1,0 +1,188 @@
+"""An attempt from its claim to its end: the start protocol, the wait, the judgement. The order of the steps
+is what makes "never two live copies" true; see docs/concepts.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+from collections.abc import Coroutine
+
+import structlog
+
+from leptond.clock import Clock
+from leptond.core.model import Attempt, ExitRecord, Job, StopReason
+from leptond.core.outcome import Evidence, Verdict, classify
+from leptond.engines.base import End, Engine, SpawnFailed
+from leptond.store import Store, attempts
+from leptond.store.attempts import Claim
+
+log = structlog.get_logger("leptond.supervisor")
+
+RETRY_S = 1.0
+"""How long to wait before a write that failed (a full disk) is tried again."""
+
+
+class Supervisor:
+    """Carries attempts through their lives, each in a task of `group`."""
+
+    def __init__(self, store: Store, engine: Engine, clock: Clock, group: asyncio.TaskGroup) -> None:
+        self._store = store
+        self._engine = engine
+        self._clock = clock
+        self._group = group
+        self._stopped: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, claim: Claim) -> None:
+        """Starts a claimed attempt and follows it to its end."""
+        self._life(claim, self._start(claim))
+
+    def follow(self, claim: Claim) -> None:
+        """Follows an attempt that already runs (adopted) to its end."""
+        self._life(claim, self._follow(claim))
+
+    def close(self) -> None:
+        """Stops following; the attempts themselves go on."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _life(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
+        task = self._group.create_task(self._guarded(claim, life), name=f"attempt-{claim.attempt.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
+        """A fault in following one attempt must not take the others along. Its GPUs stay leased; the next
+        start of the daemon reconciles it."""
+        try:
+            await life
+        except Exception:
+            log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
+
+    def stop(self, attempt_id: str, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """Delivers a stop, once for every grace that is asked for."""
+        if reason == StopReason.TIMEOUT:
+            return  # the shim keeps the limit itself
+        if attempt.shim is None:
+            return  # still before the gate: it will not be opened
+        if self._stopped.get(attempt_id, float("inf")) <= grace_s:
+            return
+        self._stopped[attempt_id] = grace_s
+        log.info("stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s)
+        self._engine.stop(attempt, reason, grace_s)
+
+    async def _start(self, claim: Claim) -> None:
+        job, attempt = claim.job, claim.attempt
+        bound = log.bind(job=job.id, attempt=attempt.number)
+        try:
+            shim = await self._engine.spawn(job, attempt)
+        except SpawnFailed as error:
+            bound.warning("cannot start", error=str(error))
+            record = ExitRecord(
+                attempt_id=attempt.id, boot_id=attempt.boot_id, exec_error=str(error), exec_errno=11
+            )
+            await self.finish(job, attempt, End(record=record))
+            return
+        now = self._clock.wall()
+        deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
+        try:
+            wanted = await self._store.write(
+                attempts.started, attempt.id, shim=shim, now=now, deadline_at=deadline_at
+            )
+        except sqlite3.Error as error:
+            bound.error("cannot record the start; the command does not start", error=str(error))
+            wanted = False
+        if wanted:
+            pid = await self._engine.go(attempt.id)
+            bound.info("started", pid=pid, gpus=[gpu.index for gpu in attempt.gpus], name=job.name)
+            if pid is not None:
+                await self._store.write(attempts.set_pid, attempt.id, pid)
+        else:
+            self._engine.abandon(attempt.id)
+        await self._follow(claim)
+
+    async def _follow(self, claim: Claim) -> None:
+        job, attempt = claim.job, claim.attempt
+        overrun = asyncio.create_task(self._show_overrun(job, attempt))
+        try:
+            end = await self._engine.ended(job, attempt)
+        finally:
+            overrun.cancel()
+            with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
+                await overrun
+        await self.finish(job, attempt, end)
+
+    async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
+        """Shows the job as stopping once its limit is over. Only for the eye: the shim does the work."""
+        if job.time_limit_s is None:
+            return
+        attempt = await self._store.read(attempts.get, attempt.id)
+        if attempt.deadline_at is None:
+            return
+        # the wait is by boot time; a limit of days is looked at now and then, for suspends
+        left = attempt.deadline_at - self._clock.wall()
+        until = self._clock.boot() + left
+        while (left := until - self._clock.boot()) > 0:
+            await asyncio.sleep(min(left, 3600.0))
+        await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
+
+    async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
+        """Judges an ended attempt and stores the result. A full disk delays it, nothing loses it."""
+        while True:
+            try:
+                current = await self._store.read(attempts.get, attempt.id)
+                verdict = judge(current, end)
+                decision = await self._store.write(
+                    attempts.finish,
+                    attempt.id,
+                    verdict=verdict,
+                    record=end.record,
+                    now=self._clock.wall(),
+                    boot=self._clock.boot(),
+                    boot_id=self._clock.boot_id,
+                    roll=random.random(),
+                )
+                break
+            except sqlite3.OperationalError as error:
+                log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
+                await asyncio.sleep(RETRY_S)
+        self._stopped.pop(attempt.id, None)
+        if decision is not None:
+            log.info(
+                "ended",
+                job=job.id,
+                attempt=attempt.number,
+                cause=str(verdict.cause),
+                rule=verdict.rule,
+                exit_code=end.record.exit_code if end.record is not None else None,
+                retry=decision.why,
+            )
+
+
+def judge(attempt: Attempt, end: End) -> Verdict:
+    """The verdict on an attempt from what the engine saw and what was asked of it."""
+    record = end.record
+    stop_reason = record.stop_reason if record is not None else None
+    never_ran = (
+        record is None or record.never_started or record.unkillable > 0 or record.exec_error is not None
+    )
+    if attempt.stop_reason == StopReason.CANCEL and never_ran:
+        stop_reason = StopReason.CANCEL  # asked for before there was anything to signal
+    return classify(
+        Evidence(
+            stop_reason=stop_reason,
+            boot_changed=end.boot_changed,
+            shim_lost=end.shim_lost,
+            never_started=record is not None and record.never_started,
+            exec_error=record.exec_error if record is not None else None,
+            exec_errno=record.exec_errno if record is not None else None,
+            exit_code=record.exit_code if record is not None else None,
+            signal=record.signal if record is not None else None,
+            run_s=record.run_s if record is not None else 0.0,
+            oom_kills=record.oom_kills if record is not None else 0,
+            error_file=end.error_file,
+            log_tail=end.log_tail,
+        )
+    )

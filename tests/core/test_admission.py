@@ -1,0 +1,85 @@
+"""The door: what is let in, completed, and turned away."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leptond.core.admission import Defaults, admit, default_name
+from leptond.core.arrays import parse_array
+from leptond.core.model import JobSpec, Signal
+from leptond.errors import Invalid, TooManyGpus
+
+PLAIN = Defaults()
+
+
+def admitted(defaults=PLAIN, **spec):
+    return admit(JobSpec(**{"argv": ["true"], **spec}), gpus=4, home="/home/ana", defaults=defaults)
+
+
+def test_what_is_left_open_is_filled_in():
+    spec = admitted().spec
+    assert (spec.name, spec.cwd, spec.grace_s, spec.retries) == ("true", "/home/ana", 45.0, 0)
+
+
+def test_more_gpus_than_there_are():
+    with pytest.raises(TooManyGpus, match="asks for 8 GPUs, this machine has 4"):
+        admitted(gpus=8)
+
+
+@pytest.mark.parametrize(
+    ("spec", "pointer"),
+    [
+        ({"argv": ["a\0b"]}, "/argv/0"),
+        ({"argv": [""]}, "/argv/0"),
+        ({"argv": ["a", "\ud800"]}, "/argv/1"),
+        ({"argv": ["a", "b"], "shell": True}, "/argv"),
+        ({"argv": ["x" * 131072] * 2}, "/argv"),
+        ({"env": {"A=B": "1"}}, "/env/A=B"),
+        ({"env": {"A": "x\0"}}, "/env/A"),
+        ({"env": {"A": "x" * 70000}}, "/env"),
+        ({"env": {"CUDA_VISIBLE_DEVICES": "0"}}, "/env/CUDA_VISIBLE_DEVICES"),
+        ({"env": {"LEPTOND_JOB_ID": "0"}}, "/env/LEPTOND_JOB_ID"),
+        ({"warn_signal": Signal(signal="USR1", before_s=10)}, "/warn_signal"),
+        ({"array": "9-1"}, "/array"),
+        ({"array": "0-99999999"}, "/array"),
+    ],
+)
+def test_refusals_point_at_the_field(spec, pointer):
+    with pytest.raises(Invalid) as refusal:
+        admitted(**spec)
+    assert refusal.value.pointer == pointer
+
+
+def test_the_machines_longest_limit_binds():
+    machine = Defaults(time_limit_s=60, max_time_limit_s=100)
+    assert admitted(defaults=machine).spec.time_limit_s == 60
+    assert admitted(defaults=Defaults(max_time_limit_s=100)).spec.time_limit_s == 100
+    with pytest.raises(Invalid):
+        admitted(defaults=machine, time_limit_s=101.0)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "-a", ".hidden", "a b", "a\x1b[31m", "", "x" * 129, "é"])
+def test_names_that_could_do_harm_do_not_decode(name):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"argv": ["true"], "name": name}, JobSpec)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=4), st.booleans())
+def test_a_default_name_is_always_a_legal_one(argv, shell):
+    name = default_name(argv, shell)
+    msgspec.convert({"argv": ["true"], "name": name}, JobSpec)
+
+
+def test_arrays():
+    assert parse_array("0-9%4", max_members=10) == (list(range(10)), 4)
+    assert parse_array("7", max_members=10) == ([7], None)
+    for bad in ("", "a", "1-", "%3", "1%0", "1%x", "-1", "1:2", "0-10:0", "0-10"):
+        with pytest.raises(ValueError, match=r"array|range|limit"):
+            parse_array(bad, max_members=10)
+
+
+@given(st.sets(st.integers(0, 500), min_size=1), st.one_of(st.none(), st.integers(1, 50)))
+def test_an_array_written_out_reads_back(indices, limit):
+    text = ",".join(str(index) for index in indices) + (f"%{limit}" if limit else "")
+    assert parse_array(text, max_members=1000) == (sorted(indices), limit)

@@ -1,0 +1,49 @@
+"""The table of legal transitions, and its twin in the database."""
+
+import sqlite3
+
+import pytest
+
+from leptond.core.model import LEGAL, LIVE, TERMINAL, FailureClass, State
+from leptond.core.states import IllegalTransition, diagram, end_state, move
+from leptond.paths import data_dir
+from leptond.store.migrate import migrate
+
+
+def test_the_database_enforces_the_same_table():
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(db, data_dir("migrations"))
+    stored = set(db.execute("SELECT from_state, to_state FROM transitions"))
+    assert stored == {(old.value, new.value) for old, following in LEGAL.items() for new in following}
+    db.close()
+
+
+def test_every_state_is_in_the_table_and_reachable():
+    assert set(LEGAL) == set(State)
+    reached, fresh = {State.PENDING}, {State.PENDING}
+    while fresh:
+        fresh = {new for old in fresh for new in LEGAL[old]} - reached
+        reached |= fresh
+    assert reached == set(State)
+
+
+def test_terminal_states_lead_nowhere_and_live_ones_can_always_end():
+    assert {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST} == TERMINAL
+    for state in LIVE:
+        assert TERMINAL <= LEGAL[state]
+
+
+def test_an_illegal_move_names_both_states():
+    with pytest.raises(IllegalTransition, match="succeeded to running"):
+        move(State.SUCCEEDED, State.RUNNING)
+
+
+def test_every_class_has_an_end():
+    assert {end_state(cause) for cause in FailureClass} <= TERMINAL
+    assert end_state(FailureClass.INFRA_NODE) is State.LOST
+    assert end_state(FailureClass.USER) is State.FAILED
+
+
+def test_the_picture_of_the_documentation_is_the_table():
+    docs = data_dir("migrations").parent / "docs" / "concepts.md"
+    assert diagram() in docs.read_text()
