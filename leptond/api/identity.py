@@ -1,0 +1,70 @@
+"""Who is calling: the peer of a Unix socket, by the kernel's word, or the bearer of the token."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import struct
+from functools import lru_cache
+
+import msgspec
+from aiohttp import web
+
+from leptond.core.model import Job
+from leptond.errors import Forbidden
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller. `uid` is None over TCP, where the token stands for the daemon's own user."""
+
+    user: str
+    uid: int | None
+    admin: bool
+
+    def must_own(self, job: Job) -> None:
+        """Raises Forbidden unless the job is the caller's, or the caller an admin."""
+        if not self.admin and job.user != self.user:
+            raise Forbidden(
+                f"job {job.ref} belongs to {job.user}", hint="only its owner or an admin may change a job"
+            )
+
+    def must_be_admin(self) -> None:
+        """Raises Forbidden unless the caller runs the daemon, or is root."""
+        if not self.admin:
+            raise Forbidden("only the daemon's own user and root may do this")
+
+    def must_submit(self) -> None:
+        """Raises Forbidden where the job would get rights that its submitter does not have."""
+        if os.geteuid() == 0 and self.uid not in (0, None):
+            raise Forbidden(
+                "this daemon runs as root, and so would your job",
+                hint="let leptond run as a user of its own; see systemd/leptond.service",
+            )
+
+
+WHO = "leptond.who"
+"""Where a request keeps its caller."""
+
+
+@lru_cache(maxsize=1024)
+def user_name(uid: int) -> str:
+    """The account's name; ``uid-N`` for one that is not known."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"
+
+
+def own_user() -> str:
+    """The daemon's own user."""
+    return user_name(os.geteuid())
+
+
+def peer(request: web.Request) -> Who | None:
+    """Who is at the other end of a Unix socket; None for any other transport."""
+    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if sock is None or sock.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Who(user=user_name(uid), uid=uid, admin=uid in (0, os.geteuid()))

@@ -1,0 +1,385 @@
+"""Jobs over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import sqlite3
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leptond.api import types, views
+from leptond.api.context import Context
+from leptond.api.explain import Explain
+from leptond.api.identity import Who
+from leptond.api.routing import Call, Reply, Table
+from leptond.core.admission import Admitted, admit
+from leptond.core.model import TERMINAL, Job, JobSpec, State
+from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
+from leptond.store import dependencies, gpus, jobs, queries
+from leptond.store.jobs import Key, Stored
+
+table = Table("jobs")
+
+REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?$")
+KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+
+
+class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`state` takes several, separated by commas. `order` queue lists what is alive and what waits, in
+    the order in which it would start."""
+
+    state: Annotated[str, Meta(max_length=256)] | None = None
+    user: Annotated[str, Meta(max_length=128)] | None = None
+    project: Annotated[str, Meta(max_length=128)] | None = None
+    name: Annotated[str, Meta(max_length=128)] | None = None
+    array: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    label: Annotated[str, Meta(max_length=512)] | None = None
+    since: datetime | None = None
+    order: Literal["newest", "queue"] = "newest"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class GetQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`wait_s`: answer when the job has ended, or after so many seconds as it then is."""
+
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+
+
+def ref_of(call: Call) -> str:
+    """The job that the path names. Raises NotFound for what cannot be one."""
+    ref = call.path("ref")
+    if not REF.match(ref):
+        raise NotFound(f"there is no job {ref[:40]!r}", hint="a job is named 47, or 47_3 in an array")
+    return ref
+
+
+async def one_job(context: Context, ref: str) -> types.Job:
+    """A job with its attempts and dependencies."""
+    sick = context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> types.Job:
+        job = jobs.find(db, ref)
+        attempts = queries.attempts_of(db, [job.id])[job.id]
+        explain = Explain(db, context, sick)
+        shown = explain.show(job, attempts)
+        shown.attempts = [views.attempt(each, boot=explain.boot) for each in attempts]
+        shown.dependencies = [views.dependency(each) for each in dependencies.of(db, job.id)]
+        return shown
+
+    return await context.store.read(look)
+
+
+def tagged(job: types.Job) -> Reply:
+    """A job with its version as ETag."""
+    return Reply(job, headers={"ETag": f'"{job.version}"'})
+
+
+@table.route("GET", "/v1/jobs", query=ListQuery, answer=types.JobPage, errors=(400, 422))
+async def list_jobs(call: Call) -> types.JobPage:
+    """List jobs, a page at a time."""
+    query: ListQuery = call.query
+    wanted = _filter(query)
+    listing = queries.in_queue_order if query.order == "queue" else queries.newest
+    sick = call.context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> types.JobPage:
+        found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
+        attempts = queries.attempts_of(db, [job.id for job in found])
+        explain = Explain(db, call.context, sick)
+        return types.JobPage(items=[explain.show(job, attempts[job.id]) for job in found], next_cursor=cursor)
+
+    return await call.context.store.read(look)
+
+
+def _filter(query: ListQuery) -> queries.Filter:
+    states = []
+    for word in query.state.split(",") if query.state else []:
+        try:
+            states.append(State(word))
+        except ValueError:
+            raise Invalid(
+                f"there is no state {word!r}; there are {', '.join(State)}", pointer="/state"
+            ) from None
+    label = None
+    if query.label is not None:
+        name, mark, value = query.label.partition("=")
+        if not mark:
+            raise Invalid("a label is asked for as name=value", pointer="/label")
+        label = (name, value)
+    return queries.Filter(
+        states=states,
+        user=query.user,
+        project=query.project,
+        name=query.name,
+        array_id=query.array,
+        label=label,
+        since=query.since.timestamp() if query.since is not None else None,
+    )
+
+
+@table.route(
+    "POST",
+    "/v1/jobs",
+    body=JobSpec,
+    answer=types.Submitted,
+    status=201,
+    errors=(400, 403, 409, 413, 415, 422, 429, 507),
+)
+async def submit(call: Call) -> Reply:
+    """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
+    stored, new, warnings = await _submit(call, [call.body])
+    answer = _submitted(stored[0], call.body, warnings[0])
+    return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
+
+
+@table.route(
+    "POST",
+    "/v1/jobs:batch",
+    body=types.Batch,
+    answer=types.BatchSubmitted,
+    status=201,
+    large_body=True,
+    errors=(400, 403, 409, 413, 415, 422, 429, 507),
+)
+async def submit_batch(call: Call) -> Reply:
+    """Submit many jobs: all of them, or none."""
+    specs: list[JobSpec] = call.body.jobs
+    stored, new, warnings = await _submit(call, specs)
+    answer = types.BatchSubmitted(
+        jobs=[
+            _submitted(one, spec, warned) for one, spec, warned in zip(stored, specs, warnings, strict=True)
+        ]
+    )
+    return Reply(answer, status=201 if new else 200)
+
+
+def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> types.Submitted:
+    return types.Submitted(
+        id=stored.ids[0],
+        ids=stored.ids,
+        array_id=stored.array_id,
+        name=stored.name,
+        state=State.PENDING,
+        warnings=warnings,
+    )
+
+
+async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool, list[list[str]]]:
+    call.who.must_submit()
+    _rate_limit(call.context, call.who, len(specs))
+    key = call.request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.match(key):
+        raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
+    known = await call.context.store.read(gpus.known, present_only=True)
+    home = pwd.getpwuid(os.geteuid()).pw_dir
+    defaults = call.context.settings.jobs.defaults()
+    admitted: list[Admitted] = []
+    for position, spec in enumerate(specs):
+        try:
+            admitted.append(admit(spec, gpus=len(known), home=home, defaults=defaults))
+        except Invalid as refusal:
+            if len(specs) > 1 or call.request.path.endswith(":batch"):
+                refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
+            raise
+    stored, new = await call.context.store.write(
+        jobs.submit,
+        admitted,
+        user=call.who.user,
+        now=call.context.clock.wall(),
+        max_pending=call.context.settings.queue.max_pending,
+        key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
+    )
+    usable = sum(1 for gpu in known if not gpu.drained)
+    return stored, new, [_warnings(one.spec, usable) for one in admitted]
+
+
+def _warnings(spec: JobSpec, usable: int) -> list[str]:
+    found = []
+    if spec.cwd is not None and not Path(spec.cwd).is_dir():
+        found.append(f"the directory {spec.cwd} is not there now")
+    if spec.gpus > usable:
+        found.append(f"it needs {spec.gpus} GPUs, of which {usable} are in service: it waits for an undrain")
+    return found
+
+
+class _Bucket(msgspec.Struct):
+    level: float
+    at: float
+
+
+_buckets: dict[tuple[int, str], _Bucket] = {}
+
+
+def _rate_limit(context: Context, who: Who, count: int) -> None:
+    """A token bucket per user; a batch counts as one for each hundred jobs."""
+    http = context.settings.http
+    now = time.monotonic()
+    bucket = _buckets.setdefault((id(context), who.user), _Bucket(float(http.submit_burst), now))
+    bucket.level = min(http.submit_burst, bucket.level + (now - bucket.at) * http.submits_per_s)
+    bucket.at = now
+    price = 1 + count // 100
+    if bucket.level < price:
+        raise TooMany("too many submits", hint="use POST /v1/jobs:batch", headers={"Retry-After": "1"})
+    bucket.level -= price
+
+
+@table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=types.Job, errors=(404, 422), streams=True)
+async def get(call: Call) -> Reply:
+    """One job with its attempts; with wait_s, when it has ended."""
+    ref = ref_of(call)
+    until = call.context.clock.boot() + call.query.wait_s
+    while True:
+        commit = call.context.commits.next()
+        job = await one_job(call.context, ref)
+        left = until - call.context.clock.boot()
+        if job.state in TERMINAL or left <= 0 or call.context.closing.is_set():
+            commit.cancel()
+            return tagged(job)
+        await call.context.commits.wait(commit, min(left, 5.0))
+        if call.request.transport is None:
+            raise asyncio.CancelledError
+
+
+@table.route(
+    "PATCH", "/v1/jobs/{ref}", body=types.JobPatch, answer=types.Job, errors=(400, 403, 404, 409, 415, 422)
+)
+async def edit(call: Call) -> Reply:
+    """Change a job. If-Match with the version guards against a change in between."""
+    changes: dict[str, Any] = {
+        name: value
+        for name in types.JobPatch.__struct_fields__
+        if (value := getattr(call.body, name)) is not msgspec.UNSET
+    }
+    if isinstance(changes.get("begin_at"), datetime):
+        changes["begin_at"] = changes["begin_at"].timestamp()
+    version = None
+    match = call.request.headers.get("If-Match", "*").strip()
+    if match != "*":
+        if not re.fullmatch(r'"[0-9]{1,15}"', match):
+            raise BadRequest('If-Match must be the ETag of the job, such as "3"')
+        version = int(match.strip('"'))
+    known = await call.context.store.read(gpus.known, present_only=True)
+    if changes.get("gpus", 0) > len(known):
+        raise TooManyGpus(changes["gpus"], len(known))
+    longest = call.context.settings.jobs.max_time_limit_s
+    if longest and "time_limit_s" in changes and (changes["time_limit_s"] or float("inf")) > longest:
+        raise Invalid(f"the time limit is over this machine's {longest:.0f} s", pointer="/time_limit_s")
+    ref = ref_of(call)
+    who, now = call.who, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> None:
+        who.must_own(jobs.find(db, ref))
+        jobs.edit(db, ref, changes, by=who.user, if_version=version, now=now)
+
+    await call.context.store.write(change)
+    return tagged(await one_job(call.context, ref))
+
+
+@table.route(
+    "POST",
+    "/v1/jobs/{ref}/cancel",
+    body=types.Cancel,
+    body_optional=True,
+    answer=types.Job,
+    status=202,
+    errors=(403, 404, 409),
+)
+async def cancel(call: Call) -> types.Job:
+    """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
+    ref, who, body, now = ref_of(call), call.who, call.body, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> None:
+        who.must_own(jobs.find(db, ref))
+        jobs.cancel(db, ref, by=who.user, grace_s=body.grace_s, reason=body.reason, now=now)
+
+    await call.context.store.write(change)
+    return await one_job(call.context, ref)
+
+
+@table.route("POST", "/v1/jobs/{ref}/hold", answer=types.Job, errors=(403, 404, 409))
+async def hold(call: Call) -> types.Job:
+    """Keep a pending job from starting."""
+    return await _simple(call, jobs.hold)
+
+
+@table.route("POST", "/v1/jobs/{ref}/release", answer=types.Job, errors=(403, 404, 409))
+async def release(call: Call) -> types.Job:
+    """Let a held job start."""
+    return await _simple(call, jobs.release)
+
+
+async def _simple(call: Call, verb: Any) -> types.Job:
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> Job:
+        who.must_own(jobs.find(db, ref))
+        changed: Job = verb(db, ref, by=who.user, now=now)
+        return changed
+
+    await call.context.store.write(change)
+    return await one_job(call.context, ref)
+
+
+@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(403, 404, 409, 429))
+async def retry(call: Call) -> Reply:
+    """Run a job again: a finished one as a copy, one in back-off without waiting longer."""
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    who.must_submit()
+    max_pending = call.context.settings.queue.max_pending
+
+    def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
+        who.must_own(jobs.find(db, ref))
+        return jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending)
+
+    stored, copied = await call.context.store.write(change)
+    answer = types.Submitted(
+        id=stored.ids[0], ids=stored.ids, array_id=None, name=stored.name, state=State.PENDING
+    )
+    return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
+
+
+@table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(403, 404, 409))
+async def purge(call: Call) -> None:
+    """Forget a finished job, its attempts and their output. Its checkpoints stay."""
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> int:
+        job = jobs.find(db, ref)
+        who.must_own(job)
+        jobs.purge(db, ref, by=who.user, now=now)
+        return job.id
+
+    job_id = await call.context.store.write(change)
+    directory = call.context.jobs_dir / str(job_id)
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+@table.route("GET", "/v1/jobs/{ref}/attempts", answer=list[types.Attempt], errors=(404,))
+async def attempts(call: Call) -> list[types.Attempt]:
+    """The attempts of a job, oldest first."""
+    job = await one_job(call.context, ref_of(call))
+    return job.attempts if isinstance(job.attempts, list) else []
+
+
+@table.route("GET", "/v1/jobs/{ref}/why", answer=types.Why, errors=(404,))
+async def why(call: Call) -> types.Why:
+    """Why a job stands where it stands, and what would move it on."""
+    ref = ref_of(call)
+    context, sick = call.context, call.context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> types.Why:
+        job = jobs.find(db, ref)
+        return views.why(job, Explain(db, context, sick).wait(job), dependencies.of(db, job.id))
+
+    return await context.store.read(look)

@@ -1,0 +1,128 @@
+"""Prometheus metrics. State is read at the scrape; only times of requests are collected in between."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from leptond import __version__
+from leptond.api import types
+from leptond.api.context import Context
+from leptond.api.explain import Explain
+from leptond.api.gpus import show_all
+from leptond.core.model import TERMINAL
+from leptond.store import jobs, queries
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """What one scrape reports."""
+
+    counts: dict[str, int]
+    retries: dict[str, int]
+    pending: dict[str, int]
+    oldest_wait_s: float
+    gpus: list[types.Gpu]
+    commits: int
+
+
+class Metrics:
+    """The registry of one daemon."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self.requests = Histogram(
+            "leptond_http_request_seconds",
+            "Time to answer, by route.",
+            ["method", "route", "status"],
+            registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+        )
+        self.scrapes = Counter("leptond_scrapes", "Scrapes of this page.", registry=self.registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Notes a request."""
+        self.requests.labels(method, route, str(status)).observe(seconds)
+
+    async def page(self, context: Context) -> bytes:
+        """The exposition text."""
+        view = context.gpu_view
+        samples, sick = view.samples(), view.sick()
+
+        def look(db: sqlite3.Connection) -> Facts:
+            explain = Explain(db, context, sick)
+            oldest = queries.oldest_wait(db)
+            return Facts(
+                counts={str(state): n for state, n in jobs.counts(db).items()},
+                retries={
+                    row["class"]: row["n"]
+                    for row in db.execute(
+                        "SELECT json_extract(data, '$.class') AS class, count(*) AS n FROM events"
+                        " WHERE type = 'job.requeued' GROUP BY 1"
+                    )
+                },
+                pending=dict(Tally(str(wait.reason) for wait in explain.plan.waits.values())),
+                oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
+                gpus=show_all(db, samples, sick),
+                commits=context.store.commits,
+            )
+
+        facts = await context.store.read(look)
+        self.scrapes.inc()
+        scrape = CollectorRegistry(auto_describe=False)
+        scrape.register(_Scrape(facts))
+        return generate_latest(scrape) + generate_latest(self.registry)
+
+
+class _Scrape(Collector):
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    def collect(self) -> Iterable[Metric]:
+        facts = self._facts
+        build = GaugeMetricFamily("leptond_build_info", "The running version.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield _by("leptond_jobs", "Jobs by state.", "state", facts.counts)
+        ended = CounterMetricFamily("leptond_jobs_finished", "Jobs that have ended.", labels=["outcome"])
+        for state in TERMINAL:
+            ended.add_metric([str(state)], facts.counts[str(state)])
+        yield ended
+        retries = CounterMetricFamily("leptond_job_retries", "Attempts that were retried.", labels=["cause"])
+        for cause, count in facts.retries.items():
+            retries.add_metric([cause], count)
+        yield retries
+        yield _by("leptond_pending", "Jobs in the planner's window that wait.", "reason", facts.pending)
+        yield GaugeMetricFamily(
+            "leptond_queue_oldest_wait_seconds",
+            "Age of the oldest job that could start.",
+            facts.oldest_wait_s,
+        )
+        yield CounterMetricFamily("leptond_db_commits", "Transactions written.", facts.commits)
+        for name, text, value_of in (
+            ("leptond_gpu_allocated", "Whether a job has it.", lambda gpu: float(gpu.job_id is not None)),
+            ("leptond_gpu_healthy", "Whether jobs may start on it.", lambda gpu: float(gpu.schedulable)),
+            ("leptond_gpu_utilization_ratio", "Load, 0 to 1.", lambda gpu: gpu.utilization),
+            ("leptond_gpu_memory_used_bytes", "Memory in use.", lambda gpu: gpu.memory_used_bytes),
+            ("leptond_gpu_memory_total_bytes", "Memory it has.", lambda gpu: gpu.memory_total_bytes),
+            ("leptond_gpu_power_watts", "Power draw.", lambda gpu: gpu.power_w),
+            ("leptond_gpu_temperature_celsius", "Temperature.", lambda gpu: gpu.temperature_c),
+        ):
+            family = GaugeMetricFamily(name, text, labels=["gpu", "uuid"])
+            for gpu in facts.gpus:
+                value = value_of(gpu)
+                if value is not None:
+                    family.add_metric([str(gpu.index), gpu.uuid], value)
+            yield family
+
+
+def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,69 @@
+"""One screen: what runs, what waits and why, and whether all is well."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+
+from leptond import __version__
+from leptond.api import types, views
+from leptond.api.explain import Explain
+from leptond.api.gpus import show_all
+from leptond.api.routing import Call, Table
+from leptond.core.model import LIVE, State
+from leptond.store import jobs, queries
+
+table = Table("status")
+
+NEXT = 5
+RECENT_S = 86400.0
+LOW_DISK_BYTES = 1024**3
+
+
+@table.route("GET", "/v1/status", answer=types.Status)
+async def status(call: Call) -> types.Status:
+    """The state of the queue, the devices and the daemon, from one snapshot."""
+    context = call.context
+    view = context.gpu_view
+    samples, sick = view.samples(), view.sick()
+    disk = shutil.disk_usage(context.places.state_dir)
+
+    def look(db: sqlite3.Connection) -> types.Status:
+        explain = Explain(db, context, sick)
+        live, _ = queries.in_queue_order(db, queries.Filter(states=list(LIVE)), limit=100, cursor=None)
+        waiting, _ = queries.in_queue_order(
+            db, queries.Filter(states=[State.PENDING]), limit=NEXT, cursor=None
+        )
+        failed = queries.recent_failures(db, explain.now - RECENT_S, NEXT)
+        attempts = queries.attempts_of(db, [job.id for job in (*live, *waiting, *failed)])
+        oldest = queries.oldest_wait(db)
+        devices = show_all(db, samples, sick)
+        warnings = list(context.warnings())
+        warnings += [
+            f"GPU {gpu.index} is out of service: {gpu.why_not}" for gpu in devices if not gpu.schedulable
+        ]
+        if disk.free < LOW_DISK_BYTES:
+            warnings.append(f"the disk of {context.places.state_dir} has {disk.free >> 20} MiB left")
+        return types.Status(
+            version=__version__,
+            pid=os.getpid(),
+            mode=context.places.mode,
+            state=context.phase(),
+            started_at=views.instant(context.started_at),
+            counts=jobs.counts(db),
+            held=queries.held_count(db),
+            gpus=devices,
+            gpu_backend=view.backend,
+            gpu_note=view.note,
+            cpu_slots=types.Slots(
+                total=context.settings.cpu_slots(), used=sum(1 for job in live if job.gpus == 0)
+            ),
+            running=[explain.show(job, attempts[job.id]) for job in live],
+            next=[explain.show(job, attempts[job.id]) for job in waiting],
+            failed_recently=[explain.show(job, attempts[job.id]) for job in failed],
+            oldest_wait_s=round(explain.now - oldest, 3) if oldest is not None else None,
+            warnings=warnings,
+        )
+
+    return await context.store.read(look)

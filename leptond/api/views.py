@@ -1,0 +1,236 @@
+"""From stored values to the shapes of HTTP. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from leptond.api import types
+from leptond.core import model
+from leptond.core.model import LIVE, State
+from leptond.core.outcome import signal_name
+from leptond.core.planner import Wait
+from leptond.gpus.base import Sample
+from leptond.store import events
+from leptond.store.dependencies import Dependency
+from leptond.store.gpus import KnownGpu
+
+SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
+HIDDEN = "***"
+
+
+def instant(seconds: float) -> datetime:
+    """UTC, to the millisecond."""
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+def maybe_instant(seconds: float | None) -> datetime | None:
+    """As :func:`instant`; None stays None."""
+    return None if seconds is None else instant(seconds)
+
+
+def hide_secrets(spec: model.JobSpec) -> model.JobSpec:
+    """The spec without the values of variables whose names speak of secrets."""
+    env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
+    return msgspec.structs.replace(spec, env=env)
+
+
+def job(
+    one: model.Job,
+    attempts: Sequence[model.Attempt],
+    *,
+    now: float,
+    wait: Wait | None,
+    jobs_dir: Path,
+    checkpoints_dir: Path,
+    boot: float,
+) -> types.Job:
+    """A job for a list: its newest attempt counts, its attempts are not spelled out."""
+    last = attempts[-1] if attempts else None
+    live = one.state in LIVE
+    spec = msgspec.structs.replace(
+        one.spec,
+        name=one.name,
+        project=one.project,
+        labels=one.labels,
+        priority=one.priority,
+        gpus=one.gpus,
+        time_limit_s=one.time_limit_s,
+        retries=one.retries,
+        array=None,
+    )
+    return types.Job(
+        id=one.id,
+        ref=one.ref,
+        name=one.name,
+        user=one.user,
+        project=one.project,
+        labels=one.labels,
+        state=one.state,
+        reason=wait.reason if wait is not None else None,
+        reason_detail=wait.sentence if wait is not None else None,
+        held=one.held,
+        priority=one.priority,
+        gpus=one.gpus,
+        array_id=one.array_id,
+        array_index=one.array_index,
+        retry_of=one.retry_of,
+        submitted_at=instant(one.submitted_at),
+        eligible_at=maybe_instant(one.backoff_at if one.backoff_at is not None else one.begin_at),
+        started_at=maybe_instant(one.started_at),
+        ended_at=maybe_instant(one.ended_at),
+        deadline_at=maybe_instant(one.deadline_at),
+        time_limit_s=one.time_limit_s,
+        run_s=_run_s(one, last, now),
+        attempt=one.attempt,
+        retries_left=max(0, one.retries - one.spent_user),
+        exit_code=one.exit_code,
+        signal=signal_name(one.signal) if one.signal is not None else None,
+        class_=one.class_,
+        explanation=one.explanation,
+        gpu_indices=[gpu.index for gpu in last.gpus] if live and last is not None else [],
+        gpu_seconds=sum(gpu_seconds(each, boot) for each in attempts),
+        checkpoint_dir=str(checkpoints_dir / str(one.checkpoint_id)),
+        log_path=str(jobs_dir / str(one.id) / str(last.number) / "output.log") if last is not None else None,
+        version=one.version,
+        spec=hide_secrets(spec),
+    )
+
+
+def _run_s(one: model.Job, last: model.Attempt | None, now: float) -> float | None:
+    if last is None:
+        return None
+    if last.run_s is not None:
+        return round(last.run_s, 3)
+    if last.started_at is None or one.state not in LIVE:
+        return None
+    return round(max(0.0, now - last.started_at), 3)
+
+
+def gpu_seconds(one: model.Attempt, boot: float) -> float:
+    """GPU time of an attempt, up to now if it is alive."""
+    if one.state == "ended":
+        return one.gpu_ms / 1000
+    return round(max(0.0, boot - one.claimed_boot) * one.n_gpus, 3)
+
+
+def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
+    """An attempt with all that is known of its end."""
+    return types.Attempt(
+        number=one.number,
+        id=one.id,
+        state=one.state,
+        claimed_at=instant(one.claimed_at),
+        started_at=maybe_instant(one.started_at),
+        ended_at=maybe_instant(one.ended_at),
+        run_s=round(one.run_s, 3) if one.run_s is not None else None,
+        exit_code=one.exit_code,
+        signal=signal_name(one.signal) if one.signal is not None else None,
+        class_=one.class_,
+        rule=one.rule,
+        evidence=one.evidence,
+        explanation=one.explanation,
+        stop_reason=one.stop_reason,
+        pid=one.pid,
+        gpus=[types.AttemptGpu(uuid=gpu.uuid, index=gpu.index) for gpu in one.gpus],
+        gpu_seconds=gpu_seconds(one, boot),
+        retry=one.retry,
+        log_bytes=one.log_bytes,
+        log_dropped_bytes=one.log_dropped_bytes,
+    )
+
+
+def dependency(one: Dependency) -> types.Dependency:
+    """A dependency of a job."""
+    return types.Dependency(on_job_id=one.on_job_id, kind=one.kind, state=one.state)
+
+
+def gpu(known: KnownGpu, sample: Sample | None, sick: Mapping[str, str], main_pid: int | None) -> types.Gpu:
+    """A device with its newest sample. `main_pid`: of the job that holds it."""
+    if not known.present:
+        why_not: str | None = "not present"
+    elif known.drained:
+        why_not = f"drained: {known.drain_reason}"
+    else:
+        why_not = sick.get(known.uuid)
+    return types.Gpu(
+        index=known.index,
+        uuid=known.uuid,
+        name=known.name,
+        simulated=known.simulated,
+        present=known.present,
+        memory_total_bytes=known.memory_bytes,
+        memory_used_bytes=sample.memory_used_bytes if sample is not None else None,
+        utilization=sample.utilization if sample is not None else None,
+        temperature_c=sample.temperature_c if sample is not None else None,
+        power_w=sample.power_w if sample is not None else None,
+        drained=known.drained,
+        drain_reason=known.drain_reason,
+        schedulable=why_not is None,
+        why_not=why_not,
+        job_id=known.job_id,
+        attempt=known.attempt,
+        processes=[
+            types.GpuProcess(
+                pid=process.pid,
+                name=process.name,
+                memory_bytes=process.memory_bytes,
+                job_id=known.job_id if process.pid == main_pid else None,
+            )
+            for process in (sample.processes if sample is not None else [])
+        ],
+        sampled_at=instant(sample.sampled_at) if sample is not None else None,
+    )
+
+
+def event(one: events.Event) -> types.Event:
+    """An event of the sequence."""
+    return types.Event(
+        id=one.id,
+        at=instant(one.at),
+        type=one.type,
+        job_id=one.job_id,
+        attempt=one.attempt,
+        data=one.data,
+    )
+
+
+def why(one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency]) -> types.Why:
+    """Where a job stands, in one sentence."""
+    waits_for = [str(each.on_job_id) for each in dependencies if each.state != "met"]
+    if wait is None:
+        return types.Why(id=one.id, state=one.state, reason=None, sentence=_not_waiting(one))
+    unblock = {
+        model.Reason.HELD: f"leptonctl release {one.ref}",
+        model.Reason.BACKOFF: f"leptonctl retry {one.ref} starts it without waiting longer",
+        model.Reason.DEPENDENCY_NEVER: f"leptonctl cancel {one.ref}; what it waits for cannot happen now",
+        model.Reason.DRAINING: "leptonctl undrain GPU",
+        model.Reason.PRIORITY: f"leptonctl edit {one.ref} --priority N with a higher N",
+        model.Reason.RESOURCES: "it starts by itself when enough GPUs or CPU slots are free",
+        model.Reason.DEPENDENCY: "it starts by itself after the jobs that it waits for",
+    }.get(wait.reason)
+    blockers = waits_for or [str(blocker) for blocker in wait.blockers]
+    return types.Why(
+        id=one.id,
+        state=one.state,
+        reason=wait.reason,
+        sentence=f"{wait.reason}: {wait.sentence}",
+        unblock=unblock,
+        waits_for=blockers,
+    )
+
+
+def _not_waiting(one: model.Job) -> str:
+    match one.state:
+        case State.STARTING:
+            return "it is starting now"
+        case State.RUNNING:
+            return f"it is running (attempt {one.attempt})"
+        case State.STOPPING:
+            return "it has been told to stop and is in its grace"
+        case _:
+            return f"it has ended: {one.state}" + (f", {one.explanation}" if one.explanation else "")

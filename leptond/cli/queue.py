@@ -1,0 +1,149 @@
+"""`leptonctl queue` and `leptonctl history`: lists of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from leptond.cli import refs, words
+from leptond.cli.output import Cell, Column, print_table
+from leptond.cli.params import SINCE
+from leptond.cli.session import F, Session, command
+
+QUEUE_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("USER"),
+    Column("GPUS"),
+    Column("PRI", right=True),
+    Column("STATE"),
+    Column("TIME", right=True),
+    Column("LIMIT", right=True),
+    Column("REASON", fold=True),
+)
+_HISTORY_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("USER"),
+    Column("GPUS"),
+    Column("STATE"),
+    Column("EXIT", right=True),
+    Column("TRIES", right=True),
+    Column("TIME", right=True),
+    Column("GPU-H", right=True),
+    Column("SUBMITTED"),
+    Column("ENDED"),
+    Column("REASON", fold=True),
+)
+
+_FILTERS: tuple[Callable[[Any], Any], ...] = (
+    click.option("--mine", is_flag=True, help="Only my own jobs."),
+    click.option("--user", help="Only this user's."),
+    click.option("--project", help="Only this project's."),
+    click.option("--name", help="Only those of this name."),
+    click.option("--label", metavar="K=V", help="Only those with this label."),
+    click.option("--array", metavar="ID", help="Only the members of this array."),
+    click.option("--no-header", is_flag=True, help="Leave the column heads out."),
+)
+
+
+def _filters(function: F) -> F:
+    for option in reversed(_FILTERS):
+        function = option(function)
+    return function
+
+
+def _query(given: dict[str, Any], states: str) -> dict[str, Any]:
+    return {
+        "state": given["state"] or states,
+        "user": refs.me() if given["mine"] else given["user"],
+        "project": given["project"],
+        "name": given["name"],
+        "label": given["label"],
+        "array": given["array"],
+    }
+
+
+@command("queue", short_help="The jobs that run or wait, in queue order.")
+@_filters
+@click.option("--state", metavar="STATES", help="pending, starting, running, stopping (comma list).")
+@click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="At most N jobs [all].")
+def queue_command(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
+    """List the jobs that run or wait: first those that run, then the others in the order in which they
+    would start.
+
+    On a terminal TIME is how long a job has run or waited. In a pipe the columns are separated by tabs,
+    times are in seconds, and nothing is cut off.
+    """
+    query = {**_query(given, ",".join(words.UNFINISHED)), "order": "queue"}
+    page = session.api.pages("/v1/jobs", query, limit=limit)
+    if session.json:
+        session.emit(page)
+        return
+    if not page["items"]:
+        narrowed = any(given.values())
+        session.say(
+            "No job here runs or waits."
+            if narrowed
+            else f"The queue is empty. Queue something: {words.FIRST_SUBMIT}"
+        )
+        if session.table:
+            return
+    rows = (queue_row(job, table=session.table) for job in page["items"])
+    print_table(session, QUEUE_COLUMNS, rows, header=not no_header)
+    if page["next_cursor"] is not None:
+        session.say("There are more; show them with a larger --limit.")
+
+
+def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
+    """A job as a row under QUEUE_COLUMNS."""
+    return [
+        job["ref"],
+        job["name"],
+        job["user"],
+        words.gpus_of(job),
+        job["priority"],
+        job["state"],
+        words.span(words.time_of(job), table=table),
+        words.span(job.get("time_limit_s"), table=table),
+        words.reason_of(job),
+    ]
+
+
+@command("history", short_help="The jobs that have ended, newest first.")
+@_filters
+@click.option("--state", metavar="STATES", help="succeeded, failed, timed_out, cancelled, lost (comma list).")
+@click.option("--since", type=SINCE, help="Submitted since: 2h, 3d, today, 2026-12-24.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=25, metavar="N", help="At most N jobs [25].")
+def history_command(session: Session, limit: int, no_header: bool, since: str | None, **given: Any) -> None:
+    """List the jobs that have ended, the newest first."""
+    query = {**_query(given, ",".join(words.TERMINAL)), "since": since, "order": "newest"}
+    page = session.api.pages("/v1/jobs", query, limit=limit)
+    if session.json:
+        session.emit(page)
+        return
+    if not page["items"]:
+        session.say(f"No job has ended yet. Queue something: {words.FIRST_SUBMIT}")
+        if session.table:
+            return
+    rows = (_history_row(job, table=session.table) for job in page["items"])
+    print_table(session, _HISTORY_COLUMNS, rows, header=not no_header)
+
+
+def _history_row(job: words.Body, *, table: bool) -> list[Cell]:
+    return [
+        job["ref"],
+        job["name"],
+        job["user"],
+        job["gpus"],
+        job["state"],
+        words.end_of(job),
+        job["attempt"],
+        words.span(words.time_of(job), table=table),
+        words.gpu_hours(job),
+        words.ago(job["submitted_at"], table=table),
+        words.ago(job.get("ended_at"), table=table),
+        words.reason_of(job),
+    ]

@@ -1,0 +1,117 @@
+"""`leptonctl show` and `leptonctl why`: one job."""
+
+from __future__ import annotations
+
+import click
+
+from leptond.cli import refs, words
+from leptond.cli.output import Cell, Column, print_line, print_pairs, print_table
+from leptond.cli.params import JOB
+from leptond.cli.session import Session, command
+from leptond.cli.spec import quote, submit_line
+from leptond.core.timespec import format_size
+
+_ATTEMPT_COLUMNS = (
+    Column("ATTEMPT", right=True),
+    Column("STATE"),
+    Column("CLASS"),
+    Column("EXIT", right=True),
+    Column("GPUS"),
+    Column("STARTED"),
+    Column("TIME", right=True),
+    Column("GPU-H", right=True),
+    Column("WHY", fold=True),
+)
+
+
+@command("show", short_help="Everything about one job.")
+@click.argument("job", type=JOB)
+def show_command(session: Session, job: str) -> None:
+    """Show everything about JOB: what it is, where it stands, its attempts and how each of them ended,
+    and the command that submits it again."""
+    ref, number = refs.one_with_attempt(session, job)
+    found = session.api.get(refs.job_path(ref))
+    if session.json:
+        session.emit(found)
+        return
+    print_pairs(session, _pairs(found, table=session.table))
+    attempts = [a for a in found.get("attempts") or [] if number is None or a["number"] == number]
+    if attempts:
+        click.echo()
+        rows = (_attempt_row(attempt, table=session.table) for attempt in attempts)
+        print_table(session, _ATTEMPT_COLUMNS, rows)
+        for attempt in attempts:
+            if attempt.get("evidence"):
+                print_line(session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}")
+    click.echo()
+    # neither cut nor wrapped: it is there to be copied
+    click.echo(submit_line(found))
+
+
+def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
+    spec = job["spec"]
+    argv = spec["argv"]
+    deadline = job.get("deadline_at") if job["state"] in words.LIVE else None
+    labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
+    depends = ", ".join(f"{d['on_job_id']} ({d['kind']}, {d['state']})" for d in job.get("dependencies") or [])
+    ended = job["state"] in words.TERMINAL
+    return [
+        ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
+        ("name", job["name"]),
+        ("user", job["user"]),
+        ("project", job.get("project")),
+        ("labels", labels),
+        ("state", job["state"]),
+        ("explanation" if ended else "reason", words.reason_of(job)),
+        ("class", job.get("class")),
+        ("exit", words.end_of(job)),
+        ("gpus", words.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
+        ("priority", job["priority"]),
+        ("submitted", words.ago(job["submitted_at"], table=table)),
+        ("eligible", words.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
+        ("started", words.ago(job.get("started_at"), table=table)),
+        ("ended", words.ago(job.get("ended_at"), table=table)),
+        ("ran" if ended else "time", words.span(words.time_of(job), table=table)),
+        ("limit", words.span(job.get("time_limit_s"), table=table)),
+        ("deadline", words.ago(deadline, table=table)),
+        ("retries left", job.get("retries_left")),
+        ("retry of", job.get("retry_of")),
+        ("waits for", depends),
+        ("GPU hours", words.gpu_hours(job) or None),
+        ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
+        ("directory", spec.get("cwd")),
+        ("output", job.get("log_path")),
+        ("checkpoints", job.get("checkpoint_dir")),
+    ]
+
+
+def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:
+    why = [attempt.get("explanation"), attempt.get("retry")]
+    if attempt.get("log_dropped_bytes"):
+        why.append(f"{format_size(attempt['log_dropped_bytes'])} of output not kept")
+    return [
+        attempt["number"],
+        attempt["state"],
+        attempt.get("class"),
+        words.end_of(attempt),
+        ",".join(str(gpu["index"]) for gpu in attempt.get("gpus") or []),
+        words.ago(attempt.get("started_at"), table=table),
+        words.span(attempt.get("run_s"), table=table),
+        words.gpu_hours(attempt),
+        "; ".join(str(part) for part in why if part),
+    ]
+
+
+@command("why", short_help="Why a job stands where it stands.")
+@click.argument("job", type=JOB)
+def why_command(session: Session, job: str) -> None:
+    """Say in a sentence why JOB stands where it stands, and what would move it on."""
+    found = session.api.get(refs.job_path(refs.one(session, job), "why"))
+    if session.json:
+        session.emit(found)
+        return
+    print_line(session, found["sentence"])
+    if found.get("unblock"):
+        print_line(session, found["unblock"])
+    if found.get("waits_for"):
+        print_line(session, f"waits for: {', '.join(found['waits_for'])}")

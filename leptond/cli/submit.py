@@ -1,0 +1,197 @@
+"""`leptonctl submit`, and the options that describe a job."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leptond.cli import refs, spec
+from leptond.cli.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
+from leptond.cli.session import F, Session, command, leave
+
+
+class WithDirectives(click.Command):
+    """A command whose first word may be a script with ``#LEPTON`` lines: its options come before those of
+    the command line, which therefore win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            options, rest, _ = self.make_parser(ctx).parse_args(list(args))
+            words = options.get("argv") or rest
+            if words and not options.get("shell"):
+                script = Path(options.get("cwd") or ".") / words[0]
+                if script.is_file():
+                    args = [*spec.directives(script), *args]
+        return super().parse_args(ctx, args)
+
+
+_COMMAND_SETTINGS = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
+    click.option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."),
+    click.option("-p", "--priority", type=int, default=0, metavar="N", help="Higher runs first, -1000 to 1000 [0]."),
+    click.option("-n", "--name", help="Its name [the script's or program's]."),
+    click.option("-C", "--chdir", "cwd", metavar="DIR", help="Where it runs [here]."),
+    click.option("-e", "--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy it from here."),
+    click.option("--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."),
+    click.option("-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."),
+    click.option("--after-any", multiple=True, type=JOB, metavar="JOBS", help="After these have ended."),
+    click.option("--after-fail", multiple=True, type=JOB, metavar="JOBS", help="After these have failed."),
+    click.option("--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."),
+    click.option("--retries", type=int, metavar="N", help="Retries after a failure of the job's own."),
+    click.option("--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."),
+    click.option("--retry-max-delay", "retry_max_delay_s", type=SECONDS, help="Longest such wait."),
+    click.option("--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."),
+    click.option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
+    click.option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
+    click.option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
+    click.option("--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."),
+    click.option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
+    click.option("--hold", is_flag=True, help="Wait until it is released."),
+    click.option("--project", help="What its time is booked on."),
+    click.option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
+    click.option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
+    click.option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
+)
+
+
+def job_options(function: F) -> F:
+    """Adds the options that describe a job, and its command."""
+    function = click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")(function)
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_MORE_HELP = """
+    The job does not inherit this shell's environment. PATH, VIRTUAL_ENV, CONDA_PREFIX and
+    CONDA_DEFAULT_ENV are copied, and a program found on PATH is submitted by its full path, so that
+    `python` is the one of the environment that is active here. --export A,B copies further variables,
+    --export ALL everything, --export NONE nothing; -e sets single ones.
+
+    JOBS are job numbers, 47_3 or 47_* for an array, names or @last, with commas between them.
+"""
+
+
+def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
+    """The body of a submit from the values of the options. Raises ClientError, click.UsageError."""
+    words = [str(word) for word in given["argv"]]
+    cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
+    env = spec.build_env(os.environ, given["export"], given["env"])
+    name = given["name"]
+    if given["shell"]:
+        if len(words) != 1:
+            raise click.UsageError("--shell takes one string; put the whole command line in quotes")
+    else:
+        path = env.get("PATH") or os.environ.get("PATH", os.defpath)
+        words, script_name = spec.resolve_command(words, cwd=cwd, path=path)
+        name = name or script_name
+        if "/" not in words[0]:
+            session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
+    after, after_any, after_fail = _dependencies(session, given)
+    body = {
+        "argv": words,
+        "shell": given["shell"] or None,
+        "cwd": str(cwd),
+        "env": env or None,
+        "name": name,
+        "project": given["project"],
+        "labels": _labels(given["label"]) or None,
+        "gpus": given["gpus"],
+        "priority": given["priority"] or None,
+        "time_limit_s": given["time_limit_s"],
+        "grace_s": given["grace_s"],
+        "warn_signal": {"signal": given["warn"][0], "before_s": given["warn"][1]} if given["warn"] else None,
+        "retries": given["retries"],
+        "retry_delay_s": given["retry_delay_s"],
+        "retry_max_delay_s": given["retry_max_delay_s"],
+        "retry_on": commas(given["retry_on"]) or None,
+        "no_retry_on": commas(given["no_retry_on"]) or None,
+        "requeue": False if given["no_requeue"] else None,
+        "after": after or None,
+        "after_any": after_any or None,
+        "after_fail": after_fail or None,
+        "array": given["array"],
+        "hold": given["hold"] or None,
+        "begin_at": given["begin_at"],
+        "log_max_bytes": given["log_max_bytes"],
+    }
+    return {field: value for field, value in body.items() if value is not None}
+
+
+def _labels(settings: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{setting!r} is not K=V", param_hint="--label")
+        labels[name] = value
+    return labels
+
+
+_SLURM_KINDS = {"afterok": 0, "afterany": 1, "afternotok": 2}
+
+
+def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
+    """The jobs to wait for, by kind. ``-d`` also reads sbatch's ``afterok:12:13``."""
+    found: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for kind, option in enumerate(("after", "after_any", "after_fail")):
+        for text in commas(given[option]):
+            slurm, colon, rest = text.partition(":")
+            if option == "after" and colon:
+                if slurm not in _SLURM_KINDS:
+                    raise click.BadParameter(
+                        f"{slurm!r} is not afterok, afterany or afternotok", param_hint="--after"
+                    )
+                found[_SLURM_KINDS[slurm]].extend(refs.dependency(session, part) for part in rest.split(":"))
+            else:
+                found[kind].append(refs.dependency(session, text))
+    return found
+
+
+def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
+    """Submits; safe to repeat when the connection breaks, for it carries an idempotency key."""
+    answer: dict[str, Any] = session.api.post("/v1/jobs", body, key=str(uuid.uuid4()))
+    for warning in answer.get("warnings") or []:
+        session.warn(str(warning))
+    return answer
+
+
+@command("submit", cls=WithDirectives, context_settings=_COMMAND_SETTINGS, help=f"""
+    Queue a command or a script.
+
+    Everything from COMMAND on belongs to the job: leptonctl submit -g 1 -t 2h -- python train.py --lr 3.
+    A script may hold options in lines such as #LEPTON --gpus 2 --time 4h before its first command; the
+    command line wins. The script itself is read when the job starts.
+{_MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
+@job_options
+@click.option("-q", "--parsable", is_flag=True, help="Print the id alone.")
+@click.option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")
+def submit_command(session: Session, parsable: bool, wait_for_it: bool, **given: Any) -> None:
+    answer = send(session, job_spec(session, given))
+    number = answer["array_id"] if answer.get("array_id") is not None else answer["id"]
+    if session.json:
+        session.emit(answer)
+    elif parsable:
+        click.echo(number)
+    elif answer.get("array_id") is not None:
+        click.echo(f"Submitted array {number} ({len(answer['ids'])} jobs)")
+    else:
+        click.echo(f"Submitted job {number}")
+    if wait_for_it:
+        from leptond.cli.wait import wait_for_all
+
+        jobs = wait_for_all(session, [str(job_id) for job_id in answer["ids"]])
+        leave(next((code for code in map(_exit_code, jobs) if code), 0))
+
+
+def _exit_code(job: dict[str, Any]) -> int:
+    from leptond.cli.words import exit_code_for
+
+    return exit_code_for(job)

@@ -1,0 +1,24 @@
+"""Devices: one protocol, the NVIDIA driver (asked in a helper process) and simulated GPUs behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from leptond.config import GpuSettings
+from leptond.gpus.base import GpuBackend, NoGpus
+from leptond.gpus.nvml import NvmlBackend
+from leptond.gpus.simulated import SimulatedBackend
+
+
+def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda note: None) -> GpuBackend:
+    """The backend that the settings name, not opened yet."""
+    match settings.backend:
+        case "simulated":
+            return SimulatedBackend(
+                settings.simulate, Path(settings.state_file) if settings.state_file else None
+            )
+        case "none":
+            return NoGpus("GPUs are switched off in the configuration")
+        case kind:
+            return NvmlBackend(timeout_s=settings.driver_timeout_s, optional=kind == "auto", on_note=on_note)
