@@ -10,10 +10,10 @@ import json
 import os
 import select
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -341,7 +341,7 @@ class Transport:
         """
         headers = dict(headers or {})
         repeatable = method == "GET" or "Idempotency-Key" in headers
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = monotonic() + patience_s
         was_there = persistent
         pause_s = 0.1
         while True:
@@ -360,9 +360,9 @@ class Transport:
                     raise
                 failure = error
             was_there = True
-            if time.monotonic() + pause_s > give_up_at:
+            if monotonic() + pause_s > give_up_at:
                 raise failure
-            time.sleep(pause_s)
+            sleep(pause_s)
             pause_s = min(1.0, pause_s * 2)
 
     def wait_job(self, ref: str, wait_s: float, *, patience_s: float = PATIENCE_S) -> Any:
@@ -415,7 +415,7 @@ class Transport:
         last_id: str | None = None,
         patience_s: float = PATIENCE_S,
         on_lost: Callable[[ClientError], None] | None = None,
-    ) -> Iterator[ServerEvent]:
+    ) -> Generator[ServerEvent, None, None]:
         """Server-sent events until one of type ``end``. When the connection is lost it comes back, for up
         to `patience_s`, and resumes after the last id that was yielded; `on_lost` is told once each time.
         Raises ClientError when the first connection fails, or when none comes back."""
@@ -437,6 +437,8 @@ class Transport:
                         told, give_up_at, pause_s = False, 0.0, 0.1
                         if event.id is not None:
                             last_id = event.id
+                        elif event.type == "hello" and last_id is None:
+                            last_id = _greeted(event)
                         yield event
                         if event.type == "end":
                             return
@@ -450,14 +452,14 @@ class Transport:
                 lost = error
             if not connected:
                 raise lost
-            now = time.monotonic()
+            now = monotonic()
             give_up_at = give_up_at or now + patience_s
             if on_lost is not None and not told:
                 told = True
                 on_lost(lost)
             if now + pause_s > give_up_at:
                 raise lost
-            time.sleep(pause_s)
+            sleep(pause_s)
             pause_s = min(2.0, pause_s * 2)
 
     def _once(self, method: str, url: str, body: Any, headers: dict[str, str], wait_s: float) -> Reply:
@@ -516,7 +518,7 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        began = time.monotonic()
+        began = monotonic()
         try:
             with contextlib.suppress(BrokenPipeError):
                 # a server may answer (413, 503) before it has read everything: look for that answer
@@ -527,7 +529,7 @@ class Transport:
         except (OSError, http.client.HTTPException) as error:
             raise Interrupted(self.target, str(error) or type(error).__name__) from None
         if self._trace is not None:
-            took_ms = (time.monotonic() - began) * 1000
+            took_ms = (monotonic() - began) * 1000
             self._trace(f"{method} {self.target}{url} -> {response.status} ({took_ms:.0f} ms)")
         return response
 
@@ -549,6 +551,13 @@ def _is_stale(connection: http.client.HTTPConnection) -> bool:
         return True
     readable, _, _ = select.select([connection.sock], [], [], 0)
     return bool(readable)
+
+
+def _greeted(event: ServerEvent) -> str | None:
+    """The id that a stream begins after: what happens before its first event is then not missed."""
+    data = event.json()
+    last = data.get("last_event_id") if isinstance(data, dict) else None
+    return None if last is None else str(last)
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:

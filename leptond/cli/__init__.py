@@ -111,7 +111,7 @@ def group(ctx: click.Context) -> None:
     The daemon is found by --host, by LEPTOND_HOST (unix:///path or http://host:port), or by its socket:
     the user's own first, then the machine's.
     """
-    ctx.ensure_object(Session)
+    ctx.call_on_close(ctx.ensure_object(Session).close)
 
 
 def main() -> None:
@@ -122,7 +122,3 @@ def main() -> None:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     group(prog_name="leptonctl", complete_var="_LEPTONCTL_COMPLETE")
-
-
-if __name__ == "__main__":
-    main()

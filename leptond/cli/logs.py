@@ -12,7 +12,7 @@ from leptond.cli import refs
 from leptond.cli.logtext import LogWriter
 from leptond.cli.params import JOB
 from leptond.cli.session import Session, command
-from leptond.client import ClientError, ServerEvent
+from leptond.client import ServerEvent
 from leptond.core.timespec import format_size
 
 _PIECE = 65536
@@ -20,7 +20,9 @@ _PIECE = 65536
 
 @command("logs", short_help="The output of a job.")
 @click.argument("job", type=JOB)
-@click.option("-f", "--follow", is_flag=True, help="Go on as it comes, over retries, until the job has ended.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Go on as it comes, over retries, until the job has ended."
+)
 @click.option("-n", "--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
 @click.option("--attempt", type=click.IntRange(1), metavar="K", help="Of this attempt [the newest].")
 @click.option("--raw", is_flag=True, help="Every byte as the job wrote it, also what steers the terminal.")
@@ -44,11 +46,7 @@ def logs_command(
 
 def stream_events(session: Session, ref: str, query: dict[str, Any]) -> Iterator[ServerEvent]:
     """The events of a job's output, over restarts of the daemon. Raises ClientError."""
-
-    def lost(error: ClientError) -> None:
-        session.warn(f"{error}; trying again")
-
-    return session.api.follow(refs.job_path(ref, "log/stream"), query, on_lost=lost)
+    return session.api.follow(refs.job_path(ref, "log/stream"), query, on_lost=session.lost)
 
 
 def show_events(
@@ -56,12 +54,15 @@ def show_events(
 ) -> None:
     """Prints output as it comes, until its end. Raises ClientError."""
     writer = writer or LogWriter(raw=raw, color=session.color)
+    shown = 1
     try:
         for event in events:
             data = event.json() or {}
             if event.type == "log.chunk":
                 writer.write(str(data.get("text", "")))
-            elif event.type == "log.attempt" and data.get("number", 1) > 1:
+            elif event.type == "log.attempt" and data.get("number", 1) > shown:
+                # a stream that resumes says again where it is
+                shown = data["number"]
                 writer.finish()
                 session.say(f"-- attempt {data['number']} --")
             elif event.type == "log.gap":
@@ -78,28 +79,38 @@ def _follow_json(session: Session, ref: str, query: dict[str, Any]) -> None:
 
 
 def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None:
+    """The output as it is now; the daemon hands it out in parts."""
     writer = LogWriter(raw=raw, color=session.color)
     pieces: list[bytes] = []
-    headers = {"Accept": "text/plain"}
-    with session.api.stream(refs.job_path(ref, "log"), query, headers) as response:
-        while piece := response.read1(_PIECE):
-            if session.json:
-                pieces.append(piece)
-            else:
-                writer.write(piece)
-        found = response.headers
+    dropped = 0
+    until: int | None = None
+    while True:
+        with session.api.stream(refs.job_path(ref, "log"), query, {"Accept": "text/plain"}) as response:
+            part = 0
+            while piece := response.read1(_PIECE):
+                part += len(piece)
+                if session.json:
+                    pieces.append(piece)
+                else:
+                    writer.write(piece)
+            headers = response.headers
+        attempt = int(headers.get("X-Log-Attempt") or 0)
+        next_offset = int(headers.get("X-Log-Next-Offset") or 0)
+        dropped += int(headers.get("X-Log-Dropped") or 0)
+        # what is written meanwhile is left to --follow: else this might never end
+        until = int(headers.get("X-Log-Size") or 0) if until is None else until
+        if not part or next_offset >= until:
+            break
+        query = {"attempt": attempt, "offset": next_offset}
     writer.finish()
-    dropped = int(found.get("X-Log-Dropped") or 0)
     if session.json:
         session.emit(
             {
                 "ref": ref,
-                "attempt": int(found.get("X-Log-Attempt") or 0),
-                "size_bytes": int(found.get("X-Log-Size") or 0),
-                "next_offset": int(found.get("X-Log-Next-Offset") or 0),
+                "attempt": attempt,
+                "size_bytes": until,
+                "next_offset": next_offset,
                 "dropped_bytes": dropped,
                 "text": b"".join(pieces).decode("utf-8", "replace"),
             }
         )
-    elif dropped:
-        session.warn(f"{format_size(dropped)} in the middle of this output were not kept (--log-max)")

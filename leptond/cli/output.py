@@ -67,7 +67,7 @@ def print_table(
         if header:
             click.echo("\t".join(column.head for column in columns))
         for row in rows:
-            click.echo("\t".join(_plain(cell) for cell in row))
+            click.echo(plain_row(row))
         return
     from rich.table import Table
     from rich.text import Text
@@ -127,6 +127,11 @@ def console(session: Session) -> Any:
     from rich.console import Console
 
     return Console(no_color=not session.color, highlight=False, markup=False, emoji=False)
+
+
+def plain_row(row: Iterable[Cell]) -> str:
+    """Cells with tabs between them; an empty one is ``-``, so that every line has all its columns."""
+    return "\t".join(_plain(cell) for cell in row)
 
 
 def _plain(cell: Cell) -> str:

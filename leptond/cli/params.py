@@ -15,10 +15,14 @@ from leptond.core import timespec
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    _ParamType = click.ParamType[Any]  # generic since click 8.2
+else:
+    _ParamType = click.ParamType
+
 COMPLETION_TIMEOUT_S = 2.0
 
 
-class Parsed(click.ParamType):
+class Parsed(_ParamType):
     """What a function makes of the text; its ValueError is a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
@@ -62,7 +66,7 @@ def commas(values: tuple[str, ...]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-class JobArgument(click.ParamType):
+class JobArgument(_ParamType):
     """How a job is named on the command line; completes with the ids of jobs, their names and states."""
 
     name = "job"
@@ -79,7 +83,8 @@ class JobArgument(click.ParamType):
         # a shell that completes must neither hang nor print errors
         with contextlib.suppress(ClientError, KeyError, TypeError):
             api = Transport.find(session.host, timeout_s=COMPLETION_TIMEOUT_S)
-            found = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()
+            with contextlib.closing(api):
+                found = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()
             return [
                 CompletionItem(job["ref"], help=clean(f"{job['name']} ({job['state']})"))
                 for job in found["items"]

@@ -1,5 +1,8 @@
 """Which jobs are meant: ``47``, ``47_3``, ``47_*``, ``47.2`` (attempt 2), a name that only one job has,
-or ``@last``."""
+or ``@last``.
+
+Where several jobs can be named, the number of an array means all of it, as in Slurm; where one job is
+named, it is the array's first member, whose id it is."""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from leptond.cli.session import Session
-from leptond.client import EXIT_NOT_FOUND, EXIT_REFUSED, ClientError
+from leptond.client import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
 
 _REF = re.compile(r"^([0-9]{1,18})(?:_([0-9]{1,9}|\*))?$", re.ASCII)
 _ATTEMPT = re.compile(r"^([0-9]{1,18}(?:_[0-9]{1,9})?)\.([0-9]{1,9})$", re.ASCII)
@@ -23,17 +26,12 @@ def me() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return str(os.getuid())
+        return f"uid-{os.getuid()}"
 
 
 def job_path(ref: str, action: str = "") -> str:
     """The path of a job in the API."""
     return f"/v1/jobs/{quote(ref, safe='')}" + (f"/{action}" if action else "")
-
-
-def is_ref(text: str) -> bool:
-    """Whether `text` names jobs by number."""
-    return _REF.match(text) is not None
 
 
 def one(session: Session, text: str) -> str:
@@ -56,12 +54,12 @@ def one_with_attempt(session: Session, text: str) -> tuple[str, int | None]:
 
 
 def expand(session: Session, texts: Iterable[str]) -> list[str]:
-    """The refs of all the jobs that are meant, once each. ``47_*`` becomes its members. Raises
+    """The refs of all the jobs that are meant, once each. An array becomes its members. Raises
     ClientError."""
     refs: list[str] = []
     for text in texts:
         match = _REF.match(text)
-        if match is None or match[2] != "*":
+        if match is None or (match[2] != "*" and not _is_array(session, match)):
             refs.append(one(session, text))
             continue
         members = session.api.pages("/v1/jobs", {"array": match[1]})["items"]
@@ -71,9 +69,25 @@ def expand(session: Session, texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(refs))
 
 
+def _is_array(session: Session, match: re.Match[str]) -> bool:
+    """Whether a bare number is that of an array."""
+    if match[2] is not None:
+        return False
+    try:
+        job = session.api.get(job_path(match[1]))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return False  # the request that follows says so, and does not keep other jobs from being reached
+    return job.get("array_id") is not None and str(job["array_id"]) == match[1]
+
+
 def dependency(session: Session, text: str) -> str:
-    """A job to wait for: a ref is passed on as it is, a name is looked up. Raises ClientError."""
-    return text if is_ref(text) else one(session, text)
+    """What a job is to wait for: a job, or a whole array (``47_*``). Raises ClientError."""
+    match = _REF.match(text)
+    if match is None:
+        return one(session, text)
+    return f"{text}_*" if _is_array(session, match) else text
 
 
 def _by_name(session: Session, text: str) -> str:
@@ -101,4 +115,6 @@ def _page(session: Session, **query: str) -> list[dict[str, Any]]:
 def _mistake(detail: str, hint: str, exit_code: int) -> ClientError:
     title = "Not found" if exit_code == EXIT_NOT_FOUND else "Not one job"
     problem = {"type": "/problems/not-found" if exit_code == EXIT_NOT_FOUND else "/problems/ambiguous"}
-    return ClientError({**problem, "title": title, "status": 0, "detail": detail, "hint": hint}, exit_code=exit_code)
+    return ClientError(
+        {**problem, "title": title, "status": 0, "detail": detail, "hint": hint}, exit_code=exit_code
+    )

@@ -12,24 +12,20 @@ from leptond.cli import refs, words
 from leptond.cli.logs import show_events, stream_events
 from leptond.cli.logtext import LogWriter
 from leptond.cli.session import Session, command, leave
-from leptond.cli.submit import _COMMAND_SETTINGS, _MORE_HELP, WithDirectives, job_options, job_spec, send
-from leptond.cli.wait import wait_for_all
+from leptond.cli.submit import COMMAND_SETTINGS, MORE_HELP, WithDirectives, job_options, job_spec, send
+from leptond.cli.wait import DEPENDENCY_POLL_S, wait_for_all
 from leptond.client import ServerEvent
 
 SECOND_CHANCE_S = 2.0
 EXIT_INTERRUPTED = 130
 
 
-class _NeverStarts(Exception):
-    """The job waits for something that cannot happen any more."""
-
-
-@command("run", cls=WithDirectives, context_settings=_COMMAND_SETTINGS, help=f"""
+@command("run", cls=WithDirectives, context_settings=COMMAND_SETTINGS, help=f"""
     Queue a command, show its output as it comes, and leave with its exit code.
 
     Ctrl-C lets go of the job, which goes on; Ctrl-C again within two seconds cancels it. With --json the
     output goes to standard error, and the ended job to standard output.
-{_MORE_HELP}""", short_help="Queue a command, show its output and leave with its exit code.")  # fmt: skip
+{MORE_HELP}""", short_help="Queue a command, show its output and leave with its exit code.")  # fmt: skip
 @job_options
 @click.option("--raw", is_flag=True, help="Print every byte as the job wrote it.")
 def run_command(session: Session, raw: bool, **given: Any) -> None:
@@ -41,10 +37,9 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
     session.say(f"job {ref} ({answer['name']}) is queued")
     writer = LogWriter(raw=raw, color=session.color, to_stderr=session.json)
     try:
-        try:
+        depends = given["after"] or given["after_any"] or given["after_fail"]
+        if not depends or _comes_up(session, ref):
             show_events(session, _watched(session, ref), raw=raw, writer=writer)
-        except _NeverStarts:
-            pass
         job = wait_for_all(session, [ref])[0]
     except KeyboardInterrupt:
         _let_go(session, ref)
@@ -56,7 +51,7 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
 
 
 def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:
-    """The job's output; while there is none, says why it waits, and ends when it never can start."""
+    """The job's output; while there is none, says why it waits."""
     started = False
     said = ""
     for event in stream_events(session, ref, {}):
@@ -65,12 +60,18 @@ def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:
         elif not event.type and not started:
             # a sign of life from a daemon that has nothing to show
             job = session.api.get(refs.job_path(ref))
-            if words.never_starts(job):
-                raise _NeverStarts
             if job["state"] == "pending" and words.reason_of(job) != said:
                 said = words.reason_of(job)
                 session.say(f"job {ref} waits: {said}")
         yield event
+
+
+def _comes_up(session: Session, ref: str) -> bool:
+    """Waits for the jobs that this one depends on; False when it can never start."""
+    job = session.api.get(refs.job_path(ref))
+    while job["state"] == "pending" and job.get("reason") == "Dependency":
+        job = session.api.wait_job(ref, DEPENDENCY_POLL_S)
+    return not words.never_starts(job)
 
 
 def _let_go(session: Session, ref: str) -> None:

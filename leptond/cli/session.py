@@ -37,6 +37,11 @@ class Session:
             self._transport = Transport.find(self.host, trace=self.say if self.verbose else None)
         return self._transport
 
+    def close(self) -> None:
+        """Closes the connection, if there is one."""
+        if self._transport is not None:
+            self._transport.close()
+
     @property
     def table(self) -> bool:
         """Whether a person looks at standard output."""
@@ -56,6 +61,12 @@ class Session:
     def warn(self, message: str) -> None:
         """A message that says who speaks."""
         self.say(f"leptonctl: {message}")
+
+    def lost(self, error: ClientError) -> None:
+        """A stream broke off, and comes back by itself."""
+        self.warn("the connection to leptond was lost; this goes on when it is back")
+        if self.verbose:
+            self.say(f"  {error}")
 
     def emit(self, value: Any) -> None:
         """An API object as JSON: indented on a terminal, else one line. Only ASCII is written, so that a
@@ -100,7 +111,7 @@ def shared_options(*, hidden: bool) -> Callable[[F], F]:
                 expose_value=False,
                 hidden=hidden and attribute != "json",
                 callback=_set(attribute),
-                **settings,  # type: ignore[arg-type]  # a table of options
+                **settings,
             )(function)
         return function
 
@@ -112,9 +123,8 @@ def command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], click.Co
 
     def wrap(function: Callable[..., None]) -> click.Command:
         settings = {"help_option_names": ["-h", "--help"], **attrs.pop("context_settings", {})}
-        made: click.Command = click.command(name, context_settings=settings, **attrs)(
-            click.pass_obj(shared_options(hidden=True)(function))
-        )
+        make: Any = click.command(name, context_settings=settings, **attrs)
+        made: click.Command = make(click.pass_obj(shared_options(hidden=True)(function)))
         return made
 
     return wrap

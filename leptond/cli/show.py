@@ -42,7 +42,9 @@ def show_command(session: Session, job: str) -> None:
         print_table(session, _ATTEMPT_COLUMNS, rows)
         for attempt in attempts:
             if attempt.get("evidence"):
-                print_line(session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}")
+                print_line(
+                    session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}"
+                )
     click.echo()
     # neither cut nor wrapped: it is there to be copied
     click.echo(submit_line(found))
@@ -53,7 +55,9 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
     argv = spec["argv"]
     deadline = job.get("deadline_at") if job["state"] in words.LIVE else None
     labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
-    depends = ", ".join(f"{d['on_job_id']} ({d['kind']}, {d['state']})" for d in job.get("dependencies") or [])
+    depends = ", ".join(
+        f"{d['on_job_id']} ({d['kind']}, {d['state']})" for d in job.get("dependencies") or []
+    )
     ended = job["state"] in words.TERMINAL
     return [
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),

@@ -18,6 +18,9 @@ CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """What travels from the caller's environment by default: enough that `python` is the one of the activated
 environment, and that its tools are found."""
 
+HIDDEN = "***"
+"""What the API shows in place of a variable that looks like a secret."""
+
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
 _OF_THE_SHELL = ("_", "PWD", "OLDPWD", "SHLVL")
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$", re.ASCII)
@@ -25,9 +28,7 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*$")
 
 
-def build_env(
-    environ: Mapping[str, str], export: str | None, settings: Sequence[str]
-) -> dict[str, str]:
+def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence[str]) -> dict[str, str]:
     """The environment to send. `export` is None (the default set), ALL, NONE or names; `settings` are
     K=V or K. Raises click.BadParameter for a name that is not set."""
     env: dict[str, str] = {}
@@ -36,7 +37,9 @@ def build_env(
         env = {
             name: value
             for name, value in environ.items()
-            if _ENV_NAME.match(name) and name not in (*_OURS, *_OF_THE_SHELL) and not name.startswith("LEPTOND_")
+            if _ENV_NAME.match(name)
+            and name not in (*_OURS, *_OF_THE_SHELL)
+            and not name.startswith("LEPTOND_")
         }
     elif word != "NONE":
         env = {name: environ[name] for name in CARRIED if environ.get(name)}
@@ -177,7 +180,8 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
     add("--chdir", spec.get("cwd"))
     add("--export", "NONE")
     for name, value in (spec.get("env") or {}).items():
-        add("--env", f"{name}={value}")
+        # the API does not give secrets away: the line takes them from the shell that runs it
+        add("--env", name if value == HIDDEN else f"{name}={value}")
     if spec.get("shell"):
         words.append("--shell")
     return [*words, "--", *spec["argv"]]

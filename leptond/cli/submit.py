@@ -21,37 +21,52 @@ class WithDirectives(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            options, rest, _ = self.make_parser(ctx).parse_args(list(args))
-            words = options.get("argv") or rest
-            if words and not options.get("shell"):
-                script = Path(options.get("cwd") or ".") / words[0]
+            options, _, _ = self.make_parser(ctx).parse_args(list(args))
+            words, cwd = options.get("argv"), options.get("cwd")
+            # what was not given is None or a marker of click's, depending on its version
+            if isinstance(words, tuple | list) and words and options.get("shell") is not True:
+                script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
                 if script.is_file():
                     args = [*spec.directives(script), *args]
         return super().parse_args(ctx, args)
 
 
-_COMMAND_SETTINGS = {"ignore_unknown_options": False, "allow_interspersed_args": False}
+COMMAND_SETTINGS = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
-    click.option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."),
-    click.option("-p", "--priority", type=int, default=0, metavar="N", help="Higher runs first, -1000 to 1000 [0]."),
+    click.option(
+        "-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."
+    ),
+    click.option(
+        "-p", "--priority", type=int, default=0, metavar="N", help="Higher runs first, -1000 to 1000 [0]."
+    ),
     click.option("-n", "--name", help="Its name [the script's or program's]."),
     click.option("-C", "--chdir", "cwd", metavar="DIR", help="Where it runs [here]."),
     click.option("-e", "--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy it from here."),
     click.option("--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."),
-    click.option("-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."),
+    click.option(
+        "-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."
+    ),
     click.option("--after-any", multiple=True, type=JOB, metavar="JOBS", help="After these have ended."),
     click.option("--after-fail", multiple=True, type=JOB, metavar="JOBS", help="After these have failed."),
-    click.option("--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."),
+    click.option(
+        "--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."
+    ),
     click.option("--retries", type=int, metavar="N", help="Retries after a failure of the job's own."),
-    click.option("--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."),
+    click.option(
+        "--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."
+    ),
     click.option("--retry-max-delay", "retry_max_delay_s", type=SECONDS, help="Longest such wait."),
-    click.option("--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."),
+    click.option(
+        "--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."
+    ),
     click.option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
     click.option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
     click.option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
-    click.option("--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."),
+    click.option(
+        "--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."
+    ),
     click.option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
     click.option("--hold", is_flag=True, help="Wait until it is released."),
     click.option("--project", help="What its time is booked on."),
@@ -63,19 +78,22 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def job_options(function: F) -> F:
     """Adds the options that describe a job, and its command."""
-    function = click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")(function)
+    function = click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")(
+        function
+    )
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
-_MORE_HELP = """
+MORE_HELP = """
     The job does not inherit this shell's environment. PATH, VIRTUAL_ENV, CONDA_PREFIX and
     CONDA_DEFAULT_ENV are copied, and a program found on PATH is submitted by its full path, so that
     `python` is the one of the environment that is active here. --export A,B copies further variables,
     --export ALL everything, --export NONE nothing; -e sets single ones.
 
-    JOBS are job numbers, 47_3 or 47_* for an array, names or @last, with commas between them.
+    JOBS are job numbers (that of an array means all of it), 47_3 for a member, names, or @last, with
+    commas between them.
 """
 
 
@@ -163,13 +181,13 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-@command("submit", cls=WithDirectives, context_settings=_COMMAND_SETTINGS, help=f"""
+@command("submit", cls=WithDirectives, context_settings=COMMAND_SETTINGS, help=f"""
     Queue a command or a script.
 
     Everything from COMMAND on belongs to the job: leptonctl submit -g 1 -t 2h -- python train.py --lr 3.
     A script may hold options in lines such as #LEPTON --gpus 2 --time 4h before its first command; the
     command line wins. The script itself is read when the job starts.
-{_MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
+{MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
 @job_options
 @click.option("-q", "--parsable", is_flag=True, help="Print the id alone.")
 @click.option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")

@@ -15,7 +15,7 @@ from leptond.cli.session import Session, command, leave
 EXIT_TIMEOUT = 75
 
 _POLL_S = 30.0
-_DEPENDENCY_POLL_S = 3.0
+DEPENDENCY_POLL_S = 3.0
 
 
 class OutOfTime(Exception):
@@ -65,7 +65,7 @@ def _wait_for(session: Session, ref: str, give_up_at: float | None) -> dict[str,
     job: dict[str, Any] = session.api.get(refs.job_path(ref))
     while not _is_over(job):
         # the daemon answers as soon as it ends; a job behind others may also become unable to start
-        wait_s = _DEPENDENCY_POLL_S if job.get("reason") == "Dependency" else _POLL_S
+        wait_s = DEPENDENCY_POLL_S if job.get("reason") == "Dependency" else _POLL_S
         if give_up_at is not None:
             wait_s = min(wait_s, give_up_at - time.monotonic())
             if wait_s <= 0:

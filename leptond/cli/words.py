@@ -39,10 +39,10 @@ def ago(text: str | None, *, table: bool) -> str:
 
 
 def span(seconds: float | None, *, table: bool) -> str:
-    """A duration: short for people, whole seconds for programs."""
+    """A duration: short for people, seconds to the millisecond for programs."""
     if seconds is None:
         return ""
-    return format_duration(seconds) if table else f"{max(0.0, seconds):.0f}"
+    return format_duration(seconds) if table else f"{max(0.0, seconds):.3f}".removesuffix(".000")
 
 
 def time_of(job: Body) -> float | None:

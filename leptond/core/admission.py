@@ -130,12 +130,11 @@ def _check_argv(spec: JobSpec) -> None:
     for position, word in enumerate(spec.argv):
         if "\0" in word:
             raise Invalid("an argument cannot hold a NUL character", pointer=f"/argv/{position}")
-        _check_unicode(word, f"/argv/{position}")
     if not spec.argv[0]:
         raise Invalid("the command is empty", pointer="/argv/0")
     if spec.shell and len(spec.argv) != 1:
         raise Invalid("a shell job is one string", pointer="/argv", hint="quote the whole command line")
-    size = sum(len(word.encode("utf-8", "surrogateescape")) + 1 for word in spec.argv)
+    size = sum(len(word.encode()) + 1 for word in spec.argv)
     if size > MAX_ARGV_BYTES:
         raise Invalid(
             f"the arguments are {size} bytes long, at most {MAX_ARGV_BYTES} are taken", pointer="/argv"
@@ -156,21 +155,11 @@ def _check_env(spec: JobSpec) -> None:
                 pointer=pointer,
                 hint="leave it out of the environment",
             )
-        _check_unicode(value, pointer)
-        size += len(name) + len(value.encode("utf-8", "surrogateescape")) + 2
+        size += len(name) + len(value.encode()) + 2
     if size > MAX_ENV_BYTES:
         raise Invalid(
             f"the environment is {size} bytes long, at most {MAX_ENV_BYTES} are taken", pointer="/env"
         )
-
-
-def _check_unicode(text: str, pointer: str) -> None:
-    """JSON can spell lone surrogates, which no byte string of the system corresponds to. Those that stand
-    for raw bytes (PEP 383) are kept: they are how other bytes than UTF-8 travel."""
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise Invalid("the text holds a lone surrogate", pointer=pointer) from None
 
 
 def _members(spec: JobSpec) -> tuple[list[int], int | None]:

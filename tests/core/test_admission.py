@@ -32,7 +32,6 @@ def test_more_gpus_than_there_are():
     [
         ({"argv": ["a\0b"]}, "/argv/0"),
         ({"argv": [""]}, "/argv/0"),
-        ({"argv": ["a", "\ud800"]}, "/argv/1"),
         ({"argv": ["a", "b"], "shell": True}, "/argv"),
         ({"argv": ["x" * 131072] * 2}, "/argv"),
         ({"env": {"A=B": "1"}}, "/env/A=B"),

@@ -1,0 +1,5 @@
+"""`python -m leptond.cli` is leptonctl."""
+
+from leptond.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""`leptonctl status`: the whole machine on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from leptond.cli import words
+from leptond.cli.gpus import GPU_COLUMNS, gpu_row
+from leptond.cli.output import Cell, Column, plain_row, print_line, print_table
+from leptond.cli.queue import queue_row
+from leptond.cli.session import Session, command
+
+_HEAD = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("USER"),
+    Column("GPUS"),
+    Column("PRI", right=True),
+    Column("STATE"),
+    Column("TIME", right=True),
+    Column("LIMIT", right=True),
+)
+_WHY = Column("REASON", fold=True)
+
+
+@command("status", short_help="What runs, what waits and why, and whether all is well.")
+def status_command(session: Session) -> None:
+    """Show the GPUs, what runs, what is next and why it waits, what failed lately, and whether all is
+    well.
+
+    In a pipe the first column says what a line is: gpu, running, next, failed, daemon or warning.
+    """
+    status = session.api.get("/v1/status")
+    if session.json:
+        session.emit(status)
+    elif session.table:
+        _screen(session, status)
+    else:
+        _lines(status)
+
+
+def _screen(session: Session, status: words.Body) -> None:
+    if status["gpus"]:
+        print_table(session, GPU_COLUMNS, (gpu_row(gpu, table=True) for gpu in status["gpus"]))
+    else:
+        print_line(session, f"No GPUs ({status['gpu_note'] or status['gpu_backend']})", style="dim")
+    for title, jobs, column in (
+        ("Running", status["running"], None),
+        ("Next", status["next"], _WHY),
+        ("Failed lately", status["failed_recently"], _WHY),
+    ):
+        if jobs:
+            click.echo()
+            columns = (*_HEAD, column) if column else _HEAD
+            rows = [queue_row(job, table=True)[: len(columns)] for job in jobs]
+            print_table(session, columns, rows, title=title)
+    click.echo()
+    print_line(session, _counts(status))
+    print_line(session, _daemon(status), style="dim")
+    for warning in status["warnings"]:
+        print_line(session, f"warning: {warning}", style="yellow")
+    if is_well(status):
+        print_line(session, "All is well.", style="green")
+    if not any(status["counts"].values()):
+        session.say(f"Queue the first job: {words.FIRST_SUBMIT}")
+
+
+def is_well(status: words.Body) -> bool:
+    """Whether nothing asks for a person's eye: the daemon is ready, every GPU takes jobs, no warnings."""
+    return (
+        status["state"] == "ready"
+        and not status["warnings"]
+        and all(gpu["present"] and gpu["schedulable"] for gpu in status["gpus"])
+    )
+
+
+def _counts(status: words.Body) -> str:
+    counts: dict[str, int] = status["counts"]
+    busy = sum(gpu.get("job_id") is not None for gpu in status["gpus"])
+    slots = status["cpu_slots"]
+    live = sum(counts.get(state, 0) for state in words.LIVE)
+    parts = [f"{live} running", f"{counts.get('pending', 0)} pending"]
+    if status["held"]:
+        parts[-1] += f" ({status['held']} held)"
+    if status["oldest_wait_s"] is not None:
+        parts.append(f"oldest waits {words.span(status['oldest_wait_s'], table=True)}")
+    if status["gpus"]:
+        parts.append(f"GPUs {busy}/{len(status['gpus'])} in use")
+    parts.append(f"CPU slots {slots['used']}/{slots['total']} in use")
+    return " · ".join(parts)
+
+
+def _daemon(status: words.Body) -> str:
+    return (
+        f"leptond {status['version']} {status['state']} · {status['mode']} mode · pid {status['pid']}"
+        f" · started {words.ago(status['started_at'], table=True)} · GPUs by {status['gpu_backend']}"
+    )
+
+
+def _lines(status: words.Body) -> None:
+    def line(kind: str, cells: list[Cell]) -> None:
+        rows.append([kind, *cells])
+
+    rows: list[list[Any]] = []
+    for gpu in status["gpus"]:
+        line("gpu", gpu_row(gpu, table=False))
+    for kind, jobs in (
+        ("running", status["running"]),
+        ("next", status["next"]),
+        ("failed", status["failed_recently"]),
+    ):
+        for job in jobs:
+            line(kind, queue_row(job, table=False))
+    line("daemon", [status["version"], status["state"], status["mode"], status["pid"], status["started_at"]])
+    for state, count in status["counts"].items():
+        line("count", [state, count])
+    for warning in status["warnings"]:
+        line("warning", [warning])
+    line("well", ["yes" if is_well(status) else "no"])
+    for row in rows:
+        click.echo(plain_row(row))

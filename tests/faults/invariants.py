@@ -1,0 +1,161 @@
+"""One checker for every fault test. It reads outside evidence only: a copy of the database, the attempts'
+directories, /proc, and the witness file that the jobs wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from leptond.core.model import LEGAL, TERMINAL, State
+from tests.daemon import alive_with_cookie
+
+
+class Evidence:
+    """What is known from outside about a state directory and its witness file."""
+
+    def __init__(self, state_dir: Path, witness: Path) -> None:
+        self.state_dir = state_dir
+        with tempfile.TemporaryDirectory() as copy:
+            for file in state_dir.glob("leptond.db*"):
+                shutil.copy(file, copy)
+            db = sqlite3.connect(Path(copy) / "leptond.db")
+            db.row_factory = sqlite3.Row
+            self.integrity = [row[0] for row in db.execute("PRAGMA integrity_check")]
+            self.foreign_keys = db.execute("PRAGMA foreign_key_check").fetchall()
+            self.jobs = {row["id"]: dict(row) for row in db.execute("SELECT * FROM jobs")}
+            self.attempts = [
+                dict(row) for row in db.execute("SELECT * FROM attempts ORDER BY job_id, number")
+            ]
+            self.leases = [dict(row) for row in db.execute("SELECT * FROM leases")]
+            self.events = [dict(row) for row in db.execute("SELECT * FROM events ORDER BY id")]
+            self.counts = dict(db.execute("SELECT state, n FROM job_counts").fetchall())
+            db.close()
+        lines = witness.read_text().splitlines() if witness.exists() else []
+        self.witness: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+
+def check(seen: Evidence, accepted: Iterable[int], *, quiet: bool = True) -> None:
+    """Asserts invariants I1 to I11. `accepted`: ids of jobs whose submit was answered. `quiet`: nothing
+    should be going on any more."""
+    _database(seen)
+    _accepted_jobs_exist(seen, accepted)
+    _one_copy_at_a_time(seen)
+    _one_owner_a_gpu(seen)
+    _ends_are_true(seen)
+    _legal_paths(seen)
+    _attempts_are_numbered(seen)
+    if quiet:
+        _nothing_is_left(seen)
+
+
+def _database(seen: Evidence) -> None:
+    """I10."""
+    assert seen.integrity == ["ok"]
+    assert seen.foreign_keys == []
+    counted: dict[str, int] = defaultdict(int)
+    for job in seen.jobs.values():
+        counted[job["state"]] += 1
+    assert {state: n for state, n in seen.counts.items() if n} == dict(counted)
+
+
+def _accepted_jobs_exist(seen: Evidence, accepted: Iterable[int]) -> None:
+    """I1."""
+    lost = set(accepted) - set(seen.jobs)
+    assert not lost, f"accepted and lost: {sorted(lost)}"
+
+
+def _spans(seen: Evidence) -> dict[str, dict[str, Any]]:
+    """Start and end of every attempt that a witness saw; an end that was not seen is the attempt's own."""
+    spans: dict[str, dict[str, Any]] = {}
+    for line in seen.witness:
+        if line["what"] == "start":
+            assert line["attempt_id"] not in spans, f"started twice: {line}"
+            spans[line["attempt_id"]] = {**line, "until": None}
+        else:
+            spans[line["attempt_id"]]["until"] = line["at"]
+            spans[line["attempt_id"]]["code"] = line["code"]
+    return spans
+
+
+def _no_overlap(spans: list[dict[str, Any]], what: str) -> None:
+    ordered = sorted(spans, key=lambda span: span["at"])
+    for one, two in pairwise(ordered):
+        assert one["until"] is None or one["until"] <= two["at"], f"two live at once on {what}: {one} {two}"
+
+
+def _one_copy_at_a_time(seen: Evidence) -> None:
+    """I2."""
+    by_job = defaultdict(list)
+    for span in _spans(seen).values():
+        by_job[span["job_id"]].append(span)
+    for job_id, spans in by_job.items():
+        _no_overlap(spans, f"job {job_id}")
+
+
+def _one_owner_a_gpu(seen: Evidence) -> None:
+    """I3."""
+    by_gpu = defaultdict(list)
+    for span in _spans(seen).values():
+        for gpu in span["gpus"]:
+            by_gpu[gpu].append(span)
+    for gpu, spans in by_gpu.items():
+        _no_overlap(spans, gpu)
+
+
+def _ends_are_true(seen: Evidence) -> None:
+    """I4: the recorded exit is the one that the job itself announced."""
+    spans = _spans(seen)
+    for attempt in seen.attempts:
+        span = spans.get(attempt["id"])
+        if attempt["state"] != "ended":
+            continue
+        if attempt["class"] == "never-started":
+            assert span is None, f"ran although it never started: {attempt['id']}"
+        elif span is not None and span["until"] is not None and attempt["class"] != "infra-node":
+            assert attempt["exit_code"] == span["code"] or attempt["signal"] == 9, (attempt, span)
+
+
+def _legal_paths(seen: Evidence) -> None:
+    """I5, from the events."""
+    state: dict[int, str] = {}
+    for event in seen.events:
+        data = json.loads(event["data"])
+        if event["type"] == "job.submitted":
+            state[event["job_id"]] = "pending"
+        elif "to" in data and event["job_id"] is not None:
+            old = state[event["job_id"]]
+            assert data["from"] == old, f"job {event['job_id']}: an event is missing before {dict(event)}"
+            assert State(data["to"]) in LEGAL[State(old)], dict(event)
+            state[event["job_id"]] = data["to"]
+    for job_id, job in seen.jobs.items():
+        assert job["state"] == state[job_id], (
+            f"job {job_id} is {job['state']}, its events say {state[job_id]}"
+        )
+
+
+def _attempts_are_numbered(seen: Evidence) -> None:
+    """I6, and I7: no attempt beyond the budget."""
+    numbers = defaultdict(list)
+    for attempt in seen.attempts:
+        numbers[attempt["job_id"]].append(attempt["number"])
+    for job_id, found in numbers.items():
+        assert found == list(range(1, len(found) + 1)), f"job {job_id} has attempts {found}"
+        assert seen.jobs[job_id]["attempt"] == len(found)
+    for job in seen.jobs.values():
+        assert job["spent_user"] <= job["retries"]
+
+
+def _nothing_is_left(seen: Evidence) -> None:
+    """I8 and I11."""
+    stuck = {job["id"]: job["state"] for job in seen.jobs.values() if State(job["state"]) not in TERMINAL}
+    assert not stuck, f"not at rest: {stuck}"
+    assert seen.leases == []
+    alive = alive_with_cookie({attempt["id"] for attempt in seen.attempts})
+    assert not alive, f"processes of ended attempts: {alive}"
