@@ -395,6 +395,19 @@ class Transport:
         finally:
             connection.close()
 
+    def pieces(self, response: http.client.HTTPResponse, size: int = 65536) -> Iterator[bytes]:
+        """The body of a :meth:`stream` as it comes. Raises Interrupted when it is cut off."""
+        while True:
+            try:
+                piece = response.read1(size)
+            except (OSError, http.client.HTTPException) as error:
+                raise Interrupted(self.target, str(error) or type(error).__name__) from None
+            if not piece:
+                break
+            yield piece
+        if response.length:
+            raise Interrupted(self.target, f"{response.length} bytes are missing")
+
     def pages(self, path: str, query: Mapping[str, Any], *, limit: int | None = None) -> Any:
         """All pages of a list as one (``items``, ``next_cursor``); at most `limit` items."""
         items: list[Any] = []

@@ -80,7 +80,7 @@ def _findings(session: Session) -> Iterator[Finding]:
     if target.path is None and target.host not in ("localhost", "127.0.0.1", "::1"):
         return  # the rest looks at this machine, and the daemon is on another
     yield _disk(_state_dir(target, status))
-    yield _driver(status)
+    yield driver(status)
     yield from _systemd(target)
     yield _cgroup(status)
 
@@ -230,9 +230,10 @@ def _disk(directory: Path) -> Finding:
     return Finding(level, "disk", detail, fix)
 
 
-def _driver(status: dict[str, Any] | None) -> Finding:
-    version_file = Path("/proc/driver/nvidia/version")
-    loaded, device = version_file.exists(), Path("/dev/nvidiactl").exists()
+def driver(status: dict[str, Any] | None, root: Path = Path("/")) -> Finding:
+    """Whether the NVIDIA driver's files are there, and the daemon sees what they promise."""
+    version_file, device_file = root / "proc/driver/nvidia/version", root / "dev/nvidiactl"
+    loaded, device = version_file.exists(), device_file.exists()
     seen = [gpu for gpu in status["gpus"] if gpu["present"] and not gpu["simulated"]] if status else None
     if not loaded and not device:
         if seen:
@@ -244,7 +245,7 @@ def _driver(status: dict[str, Any] | None) -> Finding:
         fix = "run nvidia-smi as root once (it makes the device files), or install the driver again"
         return Finding(FAIL, "nvidia", f"{have} is there, {lack} is not", fix)
     version = _first_line(version_file)
-    if not os.access("/dev/nvidiactl", os.R_OK | os.W_OK):
+    if not os.access(device_file, os.R_OK | os.W_OK):
         fix = "this account (and the daemon's) needs access to /dev/nvidia*: often the group video or render"
         return Finding(FAIL, "nvidia", "/dev/nvidiactl may not be used by this account", fix)
     if seen is None:

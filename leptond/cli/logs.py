@@ -15,8 +15,6 @@ from leptond.cli.session import Session, command
 from leptond.client import ServerEvent
 from leptond.core.timespec import format_size
 
-_PIECE = 65536
-
 
 @command("logs", short_help="The output of a job.")
 @click.argument("job", type=JOB)
@@ -87,7 +85,7 @@ def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None
     while True:
         with session.api.stream(refs.job_path(ref, "log"), query, {"Accept": "text/plain"}) as response:
             part = 0
-            while piece := response.read1(_PIECE):
+            for piece in session.api.pieces(response):
                 part += len(piece)
                 if session.json:
                     pieces.append(piece)

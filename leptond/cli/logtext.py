@@ -12,13 +12,13 @@ _ESCAPE = re.compile(
     r"""
     (?P<sgr> \x1b \[ [0-9;:]* m )
   | \x1b \[ [\x30-\x3f]* [\x20-\x2f]* [\x40-\x7e]           # CSI: cursor, erase, modes
-  | \x1b [\]PX^_] [^\x07\x1b\x9c]* (?: \x07 | \x1b\\ | \x9c )  # OSC, DCS, SOS, PM, APC: titles, clipboard
+  | \x1b [\]PX^_] [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c )  # OSC, DCS, SOS, PM, APC: titles, clipboard
   | \x1b [\x20-\x2f]* [\x30-\x5a\x5c\x60-\x7e]              # the two-character ones
     """,
     re.VERBOSE,
 )
 _UNFINISHED = re.compile(
-    r"\x1b(?:\[[\x30-\x3f]*[\x20-\x2f]*|[\]PX^_][^\x07\x1b\x9c]{0,4096}\x1b?|[\x20-\x2f]*)?\Z"
+    r"\x1b(?:\[[\x30-\x3f]*[\x20-\x2f]*|[\]PX^_][^\x07\x1b\x9c\n]{0,4096}\x1b?|[\x20-\x2f]*)?\Z"
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -49,6 +49,11 @@ class Cleaner:
         kept.append(_CONTROL.sub("", text[at:]))
         return "".join(kept)
 
+    def flush(self) -> str:
+        """What was kept for a piece that did not come, as plain text."""
+        rest, self._rest = self._rest, ""
+        return _CONTROL.sub("", rest)
+
 
 class LogWriter:
     """Writes a job's output to a stream as it comes. `raw` leaves it untouched."""
@@ -69,7 +74,9 @@ class LogWriter:
             stream.flush()
             self._at_line_start = data.endswith(b"\n") if data else self._at_line_start
             return
-        text = self._cleaner.feed(self._decode(piece) if isinstance(piece, bytes) else piece)
+        self._print(self._cleaner.feed(self._decode(piece) if isinstance(piece, bytes) else piece))
+
+    def _print(self, text: str) -> None:
         if text:
             click.echo(text, nl=False, err=self._to_stderr, color=True)
             self._at_line_start = text.endswith("\n")
@@ -77,6 +84,7 @@ class LogWriter:
     def finish(self) -> None:
         """Leaves the terminal as it was: colours reset, the cursor at the start of a line."""
         stream = sys.stderr if self._to_stderr else sys.stdout
+        self._print(self._cleaner.flush())
         if self._cleaner.colored:
             click.echo("\x1b[0m", nl=False, err=self._to_stderr, color=True)
         if not self._at_line_start and stream.isatty():

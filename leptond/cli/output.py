@@ -126,7 +126,8 @@ def console(session: Session) -> Any:
     """A rich console on standard output, for a terminal only."""
     from rich.console import Console
 
-    return Console(no_color=not session.color, highlight=False, markup=False, emoji=False)
+    # without colours no bold or dim either: then the text is all there is
+    return Console(color_system="auto" if session.color else None, highlight=False, markup=False, emoji=False)
 
 
 def plain_row(row: Iterable[Cell]) -> str:

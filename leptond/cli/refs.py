@@ -15,8 +15,8 @@ from urllib.parse import quote
 from leptond.cli.session import Session
 from leptond.client import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
 
-_REF = re.compile(r"^([0-9]{1,18})(?:_([0-9]{1,9}|\*))?$", re.ASCII)
-_ATTEMPT = re.compile(r"^([0-9]{1,18}(?:_[0-9]{1,9})?)\.([0-9]{1,9})$", re.ASCII)
+_REF = re.compile(r"^([0-9]{1,18})(?:_([0-9]{1,9}|\*))?\Z", re.ASCII)
+_ATTEMPT = re.compile(r"^([0-9]{1,18}(?:_[0-9]{1,9})?)\.([0-9]{1,9})\Z", re.ASCII)
 
 
 def me() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from time import sleep
 from typing import Any
 
 import click
@@ -79,7 +79,7 @@ def _let_go(session: Session, ref: str) -> None:
     session.say(f"\njob {ref} goes on. Its output: leptonctl logs -f {ref}")
     session.say(f"Ctrl-C again now cancels it; later: leptonctl cancel {ref}")
     try:
-        time.sleep(SECOND_CHANCE_S)
+        sleep(SECOND_CHANCE_S)
     except KeyboardInterrupt:
         session.api.close()  # the interrupt may have hit it in the middle of an exchange
         session.api.post(refs.job_path(ref, "cancel"))

@@ -23,9 +23,9 @@ HIDDEN = "***"
 
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
 _OF_THE_SHELL = ("_", "PWD", "OLDPWD", "SHLVL")
-_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$", re.ASCII)
+_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-_PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*$")
+_PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*\Z")
 
 
 def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence[str]) -> dict[str, str]:
@@ -40,6 +40,7 @@ def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence
             if _ENV_NAME.match(name)
             and name not in (*_OURS, *_OF_THE_SHELL)
             and not name.startswith("LEPTOND_")
+            and is_text(value)
         }
     elif word != "NONE":
         env = {name: environ[name] for name in CARRIED if environ.get(name)}
@@ -50,6 +51,11 @@ def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence
         name, equals, value = setting.partition("=")
         env[name] = value if equals else _copied(environ, name, "--env")
     return env
+
+
+def is_text(word: str) -> bool:
+    """Whether a word of the system is UTF-8: JSON carries nothing else."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
 
 
 def _copied(environ: Mapping[str, str], name: str, option: str) -> str:

@@ -112,6 +112,9 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         name = name or script_name
         if "/" not in words[0]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
+    for word in (*words, str(cwd), *env.values()):
+        if not spec.is_text(word):
+            raise click.UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
     after, after_any, after_fail = _dependencies(session, given)
     body = {
         "argv": words,

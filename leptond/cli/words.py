@@ -19,7 +19,7 @@ UNFINISHED = ("pending", *LIVE)
 
 FIRST_SUBMIT = "leptonctl submit --gpus 1 --time 1h -- python train.py"
 
-_SIGNAL_NUMBER = re.compile(r"^(?:SIG)?([0-9]{1,3})$")
+_SIGNAL_NUMBER = re.compile(r"^(?:SIG)?([0-9]{1,3})\Z")
 
 
 def instant(text: str | None) -> datetime | None:

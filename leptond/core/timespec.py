@@ -24,13 +24,13 @@ _UNITS = {
     **dict.fromkeys(("d", "day", "days"), DAY),
     **dict.fromkeys(("w", "week", "weeks"), WEEK),
 }
-_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,18})?"
-_PLAIN = re.compile(rf"^{_NUMBER}$", re.ASCII)
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,18})?"
+_PLAIN = re.compile(rf"^{_NUMBER}\Z", re.ASCII)
 _PART = re.compile(rf"({_NUMBER})\s*([a-z]+)\s*", re.ASCII)
-_SLURM = re.compile(r"^(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?$", re.ASCII)
-_CLOCK = re.compile(r"^([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?$", re.ASCII)
-_SIZE = re.compile(rf"^({_NUMBER})\s*(?:([KMGTP])(?:I?B)?|B)?$", re.ASCII)
-_SIGNAL = re.compile(r"^(?:SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)$", re.ASCII)
+_SLURM = re.compile(r"^(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?\Z", re.ASCII)
+_CLOCK = re.compile(r"^([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?\Z", re.ASCII)
+_SIZE = re.compile(rf"^({_NUMBER})\s*(?:([KMGTP])(?:I?B)?|B)?\Z", re.ASCII)
+_SIGNAL = re.compile(r"^(?:SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)\Z", re.ASCII)
 
 DEFAULT_WARNING_S = 60.0
 """How long before the limit a warning signal comes when nothing is said (sbatch(1), --signal)."""

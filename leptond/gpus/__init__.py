@@ -7,12 +7,12 @@ from pathlib import Path
 
 from leptond.config import GpuSettings
 from leptond.gpus.base import GpuBackend, NoGpus
-from leptond.gpus.nvml import NvmlBackend
+from leptond.gpus.nvml import NvmlBackend, deadlines
 from leptond.gpus.simulated import SimulatedBackend
 
 
 def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda note: None) -> GpuBackend:
-    """The backend that the settings name, not opened yet."""
+    """The backend that the settings name, not opened yet. `on_note` gets a sentence at every trouble."""
     match settings.backend:
         case "simulated":
             return SimulatedBackend(
@@ -21,4 +21,6 @@ def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda 
         case "none":
             return NoGpus("GPUs are switched off in the configuration")
         case kind:
-            return NvmlBackend(timeout_s=settings.driver_timeout_s, optional=kind == "auto", on_note=on_note)
+            return NvmlBackend(
+                optional=kind == "auto", times=deadlines(settings.driver_timeout_s), on_note=on_note
+            )

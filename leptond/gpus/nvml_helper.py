@@ -1,24 +1,63 @@
 """The process that talks to the NVIDIA driver, so that the daemon does not: a driver call can block for
 ever, and then this process is left behind.
 
-One JSON request a line on standard input (``{"call": "list"}`` or ``{"call": "sample"}``), one JSON answer
-a line on standard output (``{"devices": [...]}``, ``{"samples": [...]}`` or ``{"error": ...}``). It ends
-when its input ends.
+One JSON request a line on standard input (``{"id": 1, "call": "list"}`` or ``{"id": 2, "call": "sample"}``),
+one JSON answer a line on standard output, with the request's id: ``{"devices": [...], "trouble": [...]}``,
+``{"samples": [...]}`` or ``{"error": "...", "missing": true}``. It ends when its input ends, and when the
+process that started it dies.
+
+It is started by its path and imports nothing but the standard library and pynvml.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TextIO
 
 import pynvml
 
 LIBRARY = "LEPTOND_NVML_LIBRARY"
 """Names another libnvidia-ml.so.1 than the loader's, for drivers in unusual places."""
+
+PCI_DEVICES = "/sys/bus/pci/devices"
+PR_SET_PDEATHSIG = 1
+
+UNTOLD = (
+    pynvml.NVMLError_NotSupported,
+    pynvml.NVMLError_NoPermission,
+    pynvml.NVMLError_FunctionNotFound,
+    pynvml.NVMLError_InvalidArgument,
+    pynvml.NVMLError_NotFound,
+    pynvml.NVMLError_NoData,
+)
+"""Errors that say "not of this device" or "not to you": nothing is wrong with the device."""
+
+
+class Found(NamedTuple):
+    """A device that jobs can use: a whole GPU, or a slice (`handle`) of one (`gpu`)."""
+
+    uuid: str
+    handle: Any
+    gpu: Any
+    mig: bool
+
+
+class Broken(NamedTuple):
+    """A GPU that cannot be asked, with the UUIDs of the devices that it was when it could."""
+
+    number: int
+    error: str
+    uuids: list[str]
+
+
+_seen: dict[int, list[str]] = {}
+"""The UUIDs that each GPU (by the driver's number) has shown: one that is lost does not tell its own."""
 
 
 def text(value: Any) -> str:
@@ -27,93 +66,145 @@ def text(value: Any) -> str:
 
 
 def asked(call: Callable[..., Any], *args: Any) -> Any:
-    """What the driver answers, or None when it does not tell this of this device."""
+    """What the driver answers, or None when it does not tell this of this device. Raises NVMLError."""
     try:
         return call(*args)
-    except (
-        pynvml.NVMLError_NotSupported,
-        pynvml.NVMLError_NoPermission,
-        pynvml.NVMLError_FunctionNotFound,
-        pynvml.NVMLError_InvalidArgument,
-        pynvml.NVMLError_NotFound,
-    ):
+    except UNTOLD:
         return None
 
 
-def handles() -> list[tuple[Any, Any, bool]]:
-    """(handle, physical GPU's handle, is a MIG slice) of every device that jobs can use: a GPU whose MIG
-    mode is on is used by its slices only."""
-    found = []
+class Reading:
+    """Reads the figures of one device, and goes on after one that fails: `error` keeps the first failure,
+    or that the device is lost, after which it is not asked again."""
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self._lost = False
+
+    def __call__(self, call: Callable[..., Any], *args: Any) -> Any:
+        if self._lost:
+            return None
+        try:
+            return asked(call, *args)
+        except pynvml.NVMLError as error:
+            self._lost = isinstance(error, pynvml.NVMLError_GpuIsLost)
+            if self._lost or self.error is None:
+                self.error = words(error)
+            return None
+
+
+def walk() -> list[Found | Broken]:
+    """Every device, in the driver's order (that of the PCI bus). A GPU whose MIG mode is on is used by its
+    slices only. A GPU that fails does not spoil the others."""
+    devices: list[Found | Broken] = []
     for number in range(pynvml.nvmlDeviceGetCount()):
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(number)
-        mode = asked(pynvml.nvmlDeviceGetMigMode, gpu)
-        if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
-            found.append((gpu, gpu, False))
+        try:
+            found = parts(pynvml.nvmlDeviceGetHandleByIndex(number))
+        except pynvml.NVMLError as error:
+            devices.append(Broken(number, words(error), _seen.get(number, [])))
             continue
-        for slot in range(asked(pynvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
-            piece = asked(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, slot)
-            if piece is not None:
-                found.append((piece, gpu, True))
-    return found
+        if found:
+            _seen[number] = [device.uuid for device in found]
+            devices.extend(found)
+        else:
+            devices.append(Broken(number, "its MIG mode is on, but it has no slices", []))
+    return devices
+
+
+def parts(gpu: Any) -> list[Found]:
+    """A GPU as the devices that jobs can use: itself, or its slices."""
+    mode = asked(pynvml.nvmlDeviceGetMigMode, gpu)
+    if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+        return [Found(text(pynvml.nvmlDeviceGetUUID(gpu)), gpu, gpu, False)]
+    slices = []
+    for slot in range(asked(pynvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
+        piece = asked(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, slot)
+        if piece is not None:
+            slices.append(Found(text(pynvml.nvmlDeviceGetUUID(piece)), piece, gpu, True))
+    return slices
 
 
 def list_devices() -> dict[str, Any]:
-    """Every device, by index in the driver's (PCI bus) order."""
-    devices = []
-    for index, (handle, gpu, mig) in enumerate(handles()):
-        memory = asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
-        pci = asked(pynvml.nvmlDeviceGetPciInfo, gpu)
-        devices.append(
-            {
-                "uuid": text(pynvml.nvmlDeviceGetUUID(handle)),
-                "index": index,
-                "name": text(pynvml.nvmlDeviceGetName(handle)),
-                "memory_bytes": memory.total if memory is not None else 0,
-                "numa_node": asked(pynvml.nvmlDeviceGetNumaNodeId, gpu),
-                "pci_bus_id": text(pci.busId) if pci is not None else None,
-                "mig": mig,
-            }
-        )
-    return {"devices": devices}
+    """What is there. `trouble`: a sentence for every GPU that jobs cannot use."""
+    devices, trouble = [], []
+    for index, found in enumerate(walk()):
+        if isinstance(found, Broken):
+            trouble.append(f"GPU {found.number} cannot be used: {found.error}")
+            continue
+        try:
+            devices.append(describe(index, found))
+        except pynvml.NVMLError as error:
+            trouble.append(f"GPU {found.uuid} cannot be used: {words(error)}")
+    return {"devices": devices, "trouble": trouble}
+
+
+def describe(index: int, found: Found) -> dict[str, Any]:
+    """What does not change of a device. Raises NVMLError."""
+    memory = asked(pynvml.nvmlDeviceGetMemoryInfo, found.handle)
+    pci = asked(pynvml.nvmlDeviceGetPciInfo, found.gpu)
+    bus_id = text(pci.busId) if pci is not None else None
+    return {
+        "uuid": found.uuid,
+        "index": index,
+        "name": text(pynvml.nvmlDeviceGetName(found.handle)),
+        "memory_bytes": memory.total if memory is not None else 0,
+        "numa_node": numa_node(bus_id) if bus_id else None,
+        "pci_bus_id": bus_id,
+        "mig": found.mig,
+    }
+
+
+def numa_node(bus_id: str, devices: str = PCI_DEVICES) -> int | None:
+    """The memory node that the GPU's slot is nearest to, as the kernel knows it. (NVML's own call tells
+    the node that the GPU's memory is, which few machines have.)"""
+    domain, _, rest = bus_id.lower().partition(":")
+    try:
+        with open(f"{devices}/{int(domain, 16):04x}:{rest}/numa_node") as file:  # noqa: PTH123
+            node = int(file.read())
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None
 
 
 def sample_devices() -> dict[str, Any]:
-    """How every device is doing; one that fails has an `error` and does not spoil the others."""
+    """How every device is doing; one that fails has an `error`."""
     samples = []
-    for handle, gpu, mig in handles():
-        uuid = text(pynvml.nvmlDeviceGetUUID(handle))
-        try:
-            samples.append(sample(uuid, handle, gpu, mig))
-        except pynvml.NVMLError as error:
-            samples.append({"uuid": uuid, "sampled_at": time.time(), "error": words(error)})
+    for found in walk():
+        if isinstance(found, Found):
+            samples.append(sample(found))
+        else:
+            samples += [{"uuid": u, "sampled_at": time.time(), "error": found.error} for u in found.uuids]
     return {"samples": samples}
 
 
-def sample(uuid: str, handle: Any, gpu: Any, mig: bool) -> dict[str, Any]:
+def sample(found: Found) -> dict[str, Any]:
     """One device. Power, temperature and energy are those of the whole GPU; a slice has no load figure."""
-    memory = asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    load = None if mig else asked(pynvml.nvmlDeviceGetUtilizationRates, gpu)
-    milliwatts = asked(pynvml.nvmlDeviceGetPowerUsage, gpu)
-    millijoules = asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, gpu)
-    processes = asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or []
+    read = Reading()
+    memory = read(pynvml.nvmlDeviceGetMemoryInfo, found.handle)
+    load = None if found.mig else read(pynvml.nvmlDeviceGetUtilizationRates, found.gpu)
+    milliwatts = read(pynvml.nvmlDeviceGetPowerUsage, found.gpu)
+    millijoules = read(pynvml.nvmlDeviceGetTotalEnergyConsumption, found.gpu)
+    temperature = read(pynvml.nvmlDeviceGetTemperature, found.gpu, pynvml.NVML_TEMPERATURE_GPU)
+    processes = read(pynvml.nvmlDeviceGetComputeRunningProcesses, found.handle) or []
     return {
-        "uuid": uuid,
+        "uuid": found.uuid,
         "sampled_at": time.time(),
         "memory_used_bytes": memory.used if memory is not None else None,
         "utilization": load.gpu / 100 if load is not None else None,
-        "temperature_c": asked(pynvml.nvmlDeviceGetTemperature, gpu, pynvml.NVML_TEMPERATURE_GPU),
+        "temperature_c": temperature,
         "power_w": milliwatts / 1000 if milliwatts is not None else None,
         "energy_j": millijoules / 1000 if millijoules is not None else None,
         "processes": [
             {"pid": one.pid, "memory_bytes": one.usedGpuMemory, "name": name_of(one.pid)} for one in processes
         ],
+        "error": read.error,
     }
 
 
 def name_of(pid: int) -> str | None:
     """What /proc calls the process."""
     try:
-        with open(f"/proc/{pid}/comm") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/comm", errors="replace") as file:  # noqa: PTH123
             return file.read().strip()
     except OSError:
         return None
@@ -125,35 +216,60 @@ def words(error: Exception) -> str:
         return "GPU is lost: it has fallen off the bus"
     if isinstance(error, pynvml.NVMLError_ResetRequired):
         return "GPU requires a reset"
+    if isinstance(error, pynvml.NVMLError_LibRmVersionMismatch):
+        return "the driver and its library are of different versions: was one updated without a reboot?"
     return f"the driver says: {error}"
 
 
+class Driver:
+    """The driver's library, loaded at the first question."""
+
+    def __init__(self) -> None:
+        self._ready = False
+
+    def answer(self, call: str) -> dict[str, Any]:
+        """What a question is answered with; whatever goes wrong is an answer too."""
+        try:
+            if not self._ready:
+                load_library()
+                pynvml.nvmlInit()
+                self._ready = True
+            return list_devices() if call == "list" else sample_devices()
+        except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
+            return {"error": f"no NVIDIA driver found ({error})", "missing": True}
+        except pynvml.NVMLError as error:
+            return {"error": words(error)}
+        except Exception as error:  # whatever the bindings raise: the daemon shall read it, not guess
+            return {"error": f"the driver cannot be asked: {type(error).__name__}: {error}"}
+
+
 def load_library() -> None:
-    """Points the bindings at another library, if one is named."""
+    """Points the bindings at another library, if one is named. Raises NVMLError_LibraryNotFound."""
     path = os.environ.get(LIBRARY)
     if path:
-        from ctypes import CDLL
+        try:
+            pynvml.nvmlLib = ctypes.CDLL(path)
+        except OSError as error:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND) from error
 
-        pynvml.nvmlLib = CDLL(path)
+
+def own_output() -> TextIO:
+    """Standard output for the answers alone: what a library prints goes where errors go."""
+    mine = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return mine
 
 
 def main() -> None:
     """Answers until the input ends."""
-    calls = {"list": list_devices, "sample": sample_devices}
-    ready = False
+    # A driver call that hangs does not see the end of the input: let the daemon's death end it.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    output, driver = own_output(), Driver()
     for line in sys.stdin:
-        try:
-            request = json.loads(line)
-            if not ready:
-                load_library()
-                pynvml.nvmlInit()
-                ready = True
-            answer = calls[request["call"]]()
-        except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
-            answer = {"error": f"no NVIDIA driver: {error}", "missing": True}
-        except pynvml.NVMLError as error:
-            answer = {"error": words(error)}
-        print(json.dumps(answer), flush=True)  # noqa: T201
+        request = json.loads(line)
+        json.dump({"id": request["id"]} | driver.answer(request["call"]), output)
+        output.write("\n")
+        output.flush()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class _DeviceState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     memory_used_bytes: int | None = None
     utilization: float | None = None
     power_w: float | None = None
+    energy_j: float | None = None
     error: str | None = None
     missing: bool = False
     processes: list[Process] = []
@@ -51,10 +52,13 @@ class SimulatedBackend:
     def __init__(self, count: int, state_file: Path | None = None) -> None:
         self._count = count
         self._state_file = state_file
+        self._opened: list[int] = []
 
     async def open(self) -> list[Device]:
         state = self._state()
-        return [
+        if state.hang:
+            raise GpuBackendError("the simulated driver does not answer")
+        devices = [
             Device(
                 uuid=uuid_of(index),
                 index=index,
@@ -65,17 +69,19 @@ class SimulatedBackend:
             for index in range(self._count)
             if not state.devices.get(str(index), _DeviceState()).missing
         ]
+        self._opened = [device.index for device in devices]
+        return devices
 
     async def sample(self) -> list[Sample]:
         state = self._state()
         samples = []
-        for index in range(self._count):
+        for index in self._opened:
             one = state.devices.get(str(index), _DeviceState())
             error = one.error
             if state.hang:
-                error = "no answer from the driver"
+                one, error = _DeviceState(), "no answer from the driver"
             elif one.missing:
-                error = "the device is not present"
+                one, error = _DeviceState(), "the device is not present any more"
             samples.append(
                 Sample(
                     uuid=uuid_of(index),
@@ -84,6 +90,7 @@ class SimulatedBackend:
                     utilization=one.utilization,
                     temperature_c=one.temperature_c,
                     power_w=one.power_w,
+                    energy_j=one.energy_j,
                     processes=one.processes,
                     error=error,
                 )

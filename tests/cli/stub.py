@@ -116,7 +116,9 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             if answer.broken:
                 self.close_connection = True
                 return
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)
+            if "Date" not in answer.headers:
+                self.send_header("Date", self.date_time_string())
             if answer.pieces is not None:
                 self.close_connection = True
                 for name, value in {"Connection": "close", **answer.headers}.items():

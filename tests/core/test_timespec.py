@@ -236,9 +236,7 @@ def test_arrays_read_as_slurm_reads_them(text, wanted):
     assert parse_array(text, max_members=100) == wanted
 
 
-@pytest.mark.parametrize(
-    "text", ["", "a", "3-1", "0-9:0", "0-9%", "0-9%0", "1,,2", "-1", "0-999999999"]
-)
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0-9:0", "0-9%", "0-9%0", "1,,2", "-1", "0-999999999"])
 def test_what_is_not_an_array_is_refused(text):
     with pytest.raises(ValueError, match="array"):
         parse_array(text, max_members=100)

@@ -1,0 +1,120 @@
+"""The jobs of the demonstration, what must come of each, and the evidence that it did."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leptond.demo.stage import Checks, Scene, Stage
+
+SCRIPT = Path(__file__).parents[1] / "train" / "examples" / "char_lm.py"
+
+
+def all_scenes(gpus: int) -> list[Scene]:
+    """The jobs, for a machine with that many GPUs."""
+    python = [sys.executable, str(SCRIPT), "--metrics-file", "METRICS"]
+    ranks = min(2, gpus)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+    train = Scene(
+        name="train",
+        shows="a language model learns Python from the standard library",
+        argv=[*python, "--steps", "300", "--report-every", "30"],
+        spec={"gpus": 1, "priority": 9},
+        expected="succeeded",
+        checks=lambda stage, job: _learned(stage, train, job),
+    )
+    flaky = Scene(
+        name="flaky",
+        shows="dies at step 25, is retried after a back-off, goes on from its checkpoint",
+        argv=[*python, "--steps", "50", "--checkpoint-every", "10", "--fail-once-at-step", "25"],
+        spec={"gpus": 1, "priority": 8, "retries": 3, "retry_delay_s": 2},
+        expected="succeeded",
+        checks=lambda stage, job: _continued(stage, flaky, job),
+    )
+    overrun = Scene(
+        name="overrun",
+        shows="runs into its limit of 20 s, is told to stop, saves, leaves by itself",
+        argv=[*python, "--steps", "100000", "--slow", "0.1"],
+        spec={"gpus": 1, "priority": 7, "time_limit_s": 20, "grace_s": 45},
+        expected="timed_out",
+        checks=lambda stage, job: _saved(stage, overrun, job),
+    )
+    ddp = Scene(
+        name="train-ddp",
+        shows=f"the same training on {ranks} rank(s) by torchrun, as a gang of {ranks}",
+        argv=[*torchrun, *python[1:], "--steps", "100", "--report-every", "20"],
+        spec={"gpus": ranks, "priority": 6},
+        expected="succeeded",
+        checks=lambda stage, job: _together(stage, ddp, job, ranks),
+    )
+    typo = Scene(
+        name="typo",
+        shows="a mistake in the command: not worth a retry, although three were offered",
+        argv=[*python, "--stepz", "10"],
+        spec={"gpus": 1, "priority": 5, "retries": 3, "retry_delay_s": 1},
+        expected="failed",
+        checks=lambda stage, job: _refused(stage, typo, job),
+    )
+    scenes = [train, flaky, overrun, ddp, typo]
+    for priority in range(1, gpus + 3):
+        short = Scene(
+            name=f"short-p{priority}",
+            shows="one of more jobs than there are GPUs",
+            argv=[*python, "--steps", "10", "--seed", str(priority)],
+            spec={"gpus": 1, "priority": priority - 10},
+            expected="succeeded",
+            checks=lambda stage, job: iter([("it ran once", len(job["attempts"]) == 1)]),
+        )
+        scenes.append(short)
+    return scenes
+
+
+def _learned(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+    reports = stage.reports(scene)
+    yield "it reported its losses", len(reports) >= 2
+    if len(reports) >= 2:
+        first, last = reports[0]["held_out"], reports[-1]["held_out"]
+        yield f"the held-out loss fell, {first:.2f} -> {last:.2f}", last < first - 0.2
+    on_gpu = any("cuda" in report["device"] for report in reports)
+    yield "it ran on the GPU that it was given", stage.simulated or on_gpu
+
+
+def _together(stage: Stage, scene: Scene, job: dict[str, Any], ranks: int) -> Checks:
+    reports = stage.reports(scene)
+    yield f"it ran on {ranks} rank(s)", bool(reports) and {one["world_size"] for one in reports} == {ranks}
+    if ranks > 1:
+        yield "the ranks hold the same weights", "ranks hold the same weights" in stage.output(job, 1)
+    yield f"it held {ranks} GPU(s) at once", len(job["attempts"][0]["gpus"]) == ranks
+
+
+def _continued(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+    yield "first it failed, then it succeeded", [one["class"] for one in job["attempts"]] == ["user", "ok"]
+    if len(job["attempts"]) < 2:
+        return
+    yield "the second attempt resumed from step 20", "resumed from step 20" in stage.output(job, 2)
+    before = [one["loss"] for one in stage.reports(scene) if one["attempt"] == 1]
+    after = [one["loss"] for one in stage.reports(scene) if one["attempt"] == 2]
+    if before and after:
+        curve = f"{before[0]:.2f} .. {before[-1]:.2f} | {after[0]:.2f} .. {after[-1]:.2f}"
+        yield f"the loss curve goes on, {curve}", after[0] < before[0]
+
+
+def _saved(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+    attempt = job["attempts"][0]
+    yield "it was stopped by its limit", (attempt["class"], attempt["stop_reason"]) == ("timeout", "timeout")
+    yield "it saved after the signal", "after SIGTERM" in stage.output(job, 1)
+    yield "it did not have to be killed", attempt["signal"] is None
+
+
+def _refused(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+    yield "it was tried once", [one["class"] for one in job["attempts"]] == ["config"]
+
+
+def short_ones_by_priority(scenes: Sequence[Scene], jobs: dict[int, dict[str, Any]]) -> bool:
+    """Whether the short jobs were given their GPUs by priority."""
+    short = [scene for scene in scenes if scene.name.startswith("short-")]
+    claimed = sorted(short, key=lambda scene: str(jobs[scene.id]["attempts"][0]["claimed_at"]))
+    priorities = [scene.spec["priority"] for scene in claimed]
+    return priorities == sorted(priorities, reverse=True)

@@ -1,0 +1,199 @@
+"""The private daemon of a demonstration, its jobs, and what is shown of them while they run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leptond.client import ClientError, Target, Transport
+
+START_S = 60.0
+LIMIT_S = 600.0
+POLL_S = 0.25
+TERMINAL = ("succeeded", "failed", "timed_out", "cancelled", "lost")
+Checks = Iterator[tuple[str, bool]]
+
+
+class DemoFailed(Exception):
+    """The demonstration could not be carried out; the message says why and what to do."""
+
+
+@dataclass
+class Scene:
+    """One job of the demonstration: what it is, and what must come of it."""
+
+    name: str
+    shows: str
+    argv: list[str]
+    spec: dict[str, Any]
+    expected: str
+    checks: Callable[[Stage, dict[str, Any]], Checks]
+    id: int = 0
+    shown_state: str = ""
+    offsets: dict[int, int] = field(default_factory=dict)
+    metrics: Path = Path()
+
+
+class Stage:
+    """The private daemon, the jobs, and what is printed of them."""
+
+    def __init__(self, directory: Path, simulate: int | None, say: Callable[[str], None]) -> None:
+        self.directory = directory
+        self.say = say
+        self._simulate = simulate
+        self._process: subprocess.Popen[bytes] | None = None
+        self.api = Transport(Target(path=directory / "state" / "leptond.sock"))
+        self.gpus: list[dict[str, Any]] = []
+        self.simulated = False
+        self.begin = time.monotonic()
+
+    # -- the daemon --------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Starts the daemon on real GPUs, or on simulated ones where there are none."""
+        if self._simulate is None and Path("/dev/nvidiactl").exists():
+            self._start([])
+            self.gpus = self.api.get("/v1/gpus")["items"]
+            if self.gpus:
+                return
+            self.close()
+        self._start(["--simulate-gpus", str(self._simulate or 2)])
+        self.gpus = self.api.get("/v1/gpus")["items"]
+        self.simulated = True
+
+    def _start(self, options: Sequence[str]) -> None:
+        log = self.directory / "daemon.log"
+        # a gang must not be passed over for ever: in this short play, for 20 s at most
+        env = {**os.environ, "LEPTOND_QUEUE__MAX_BYPASS_S": "20", "LEPTOND_LOG__FORMAT": "json"}
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "leptond",
+                    "run",
+                    "--state-dir",
+                    str(self.directory / "state"),
+                    *options,
+                ],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(ClientError):
+                if self.api.request("GET", "/readyz", patience_s=0).status == 200:
+                    return
+            time.sleep(0.05)
+        raise DemoFailed(f"the daemon did not start; its log:\n{log.read_text()[-2000:]}")
+
+    def close(self) -> None:
+        """Ends what still runs, then the daemon."""
+        with contextlib.suppress(ClientError):
+            for job in self.api.pages("/v1/jobs", {"order": "queue"})["items"]:
+                self.api.post(f"/v1/jobs/{job['id']}/cancel", {"grace_s": 0})
+                self.api.wait_job(str(job["id"]), 20, patience_s=0)
+        self.api.close()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    # -- the play ----------------------------------------------------------------------------------
+
+    def submit(self, scenes: Sequence[Scene]) -> None:
+        """Queues all scenes in one call: all of them, or none."""
+        bodies = []
+        for scene in scenes:
+            scene.metrics = self.directory / f"{scene.name}.jsonl"
+            bodies.append(
+                {
+                    "name": scene.name,
+                    "argv": [word.replace("METRICS", str(scene.metrics)) for word in scene.argv],
+                    "cwd": str(self.directory),
+                    "env": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+                    **scene.spec,
+                }
+            )
+        answer = self.api.post("/v1/jobs:batch", {"jobs": bodies}, key="demo")
+        for scene, stored in zip(scenes, answer["jobs"], strict=True):
+            scene.id = stored["id"]
+
+    def watch(self, scenes: Sequence[Scene]) -> None:
+        """Shows what happens until every job has ended. Raises DemoFailed when that takes too long."""
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            jobs = {job["id"]: job for job in self.api.pages("/v1/jobs", {})["items"]}
+            for scene in scenes:
+                self._show(scene, jobs[scene.id])
+            if all(jobs[scene.id]["state"] in TERMINAL for scene in scenes):
+                return
+            time.sleep(POLL_S)
+        raise DemoFailed(f"the jobs did not end within {LIMIT_S:.0f} s; see {self.directory}")
+
+    def _show(self, scene: Scene, job: dict[str, Any]) -> None:
+        for number in range(1, job["attempt"] + 1):
+            for line in self._new_lines(scene, number):
+                self._line(scene, f"| {line}")
+        state = job["state"]
+        seen = f"{state} {job['attempt']} {job['reason'] == 'Backoff'}"
+        if seen == scene.shown_state:
+            return
+        scene.shown_state = seen
+        if state == "running":
+            where = ", ".join(f"GPU {index}" for index in job["gpu_indices"]) or "a CPU slot"
+            self._line(scene, f"running on {where} (attempt {job['attempt']})")
+        elif state == "pending" and job["reason"] == "Backoff":
+            self._line(scene, job["reason_detail"])
+        elif state == "stopping":
+            self._line(scene, "at its limit: told to stop, in its grace")
+        elif state in TERMINAL:
+            self._line(scene, f"{state}: {job['explanation']}")
+
+    def _new_lines(self, scene: Scene, number: int) -> list[str]:
+        offset = scene.offsets.get(number, 0)
+        try:
+            reply = self.api.request(
+                "GET", f"/v1/jobs/{scene.id}/log", query={"attempt": number, "offset": offset}
+            )
+        except ClientError:
+            return []  # the attempt has not printed anything yet
+        data: bytes = reply.body
+        whole = data[: data.rfind(b"\n") + 1]
+        scene.offsets[number] = offset + len(whole)
+        lines = whole.decode("utf-8", "replace").splitlines()
+        # of a traceback, only the line that says what happened
+        return [line for line in lines if line and not line.startswith((" ", "Traceback", "W1", "E1"))]
+
+    def _line(self, scene: Scene, text: str) -> None:
+        self.say(f"{time.monotonic() - self.begin:6.1f}s  {scene.name:<12} {text}")
+
+    # -- evidence ----------------------------------------------------------------------------------
+
+    def output(self, job: dict[str, Any], number: int) -> str:
+        """What an attempt printed."""
+        reply = self.api.request("GET", f"/v1/jobs/{job['id']}/log", query={"attempt": number})
+        return reply.body.decode("utf-8", "replace")
+
+    @staticmethod
+    def reports(scene: Scene) -> list[dict[str, Any]]:
+        """What a training wrote of its steps: attempt, step, loss, held-out loss."""
+        if not scene.metrics.exists():
+            return []
+        return [json.loads(line) for line in scene.metrics.read_text().splitlines()]

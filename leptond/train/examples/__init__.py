@@ -1,0 +1,1 @@
+"""Ordinary training scripts that work well as leptond jobs, meant to be read and copied."""

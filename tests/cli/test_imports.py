@@ -1,0 +1,109 @@
+"""leptonctl starts fast because of what it does not import; that is what is checked, not a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leptond.cli import SECTIONS
+from tests.cli.stub import Answer, Stub, ended, make_status, page, submitted
+
+NEVER = {
+    "asyncio",
+    "aiohttp",
+    "structlog",
+    "torch",
+    "pydantic",
+    "msgspec",
+    "textual",
+    "sqlite3",
+    "importlib.metadata",
+    "leptond.api",
+    "leptond.core.model",
+    "leptond.daemon",
+}
+PROGRAM = """
+import json, sys
+from leptond.cli import main
+sys.argv = ["leptonctl", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def modules(*words: str) -> set[str]:
+    """What is imported after a call of leptonctl in a pipe."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=60,
+    )
+    code, found = json.loads(ended.stderr.splitlines()[-1])
+    assert not code, ended.stderr
+    return set(found)
+
+
+def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
+    stub.on("GET", "/v1/status", make_status())
+    found = modules("status")
+    assert not found & (NEVER | {"rich"})
+    assert {name for name in found if name.startswith("leptond.")} == {
+        "leptond.cli",
+        "leptond.cli.gpus",
+        "leptond.cli.output",
+        "leptond.cli.params",
+        "leptond.cli.queue",
+        "leptond.cli.refs",
+        "leptond.cli.session",
+        "leptond.cli.status",
+        "leptond.cli.words",
+        "leptond.client",
+        "leptond.core",
+        "leptond.core.timespec",
+    }
+
+
+def test_help_imports_no_command_and_no_http(home: Path):
+    found = modules("--help")
+    assert not found & (NEVER | {"rich", "http.client", "leptond.client"})
+    assert {name for name in found if name.startswith("leptond.cli.")} == {
+        "leptond.cli.output",
+        "leptond.cli.session",
+    }
+
+
+@pytest.mark.parametrize(
+    "words", [["submit", "true"], ["queue"], ["show", "47"], ["logs", "47"], ["wait", "47"], ["cancel", "47"]]
+)
+def test_no_command_imports_the_daemons_libraries(stub: Stub, words):
+    stub.on("GET", "/v1/jobs/47", ended("succeeded", exit_code=0))
+    stub.on("GET", "/v1/jobs", page())
+    stub.on("POST", "/v1/jobs", submitted())
+    stub.on("POST", "/v1/jobs/47/cancel", ended("succeeded"))
+    stub.on("GET", "/v1/jobs/47/log", Answer(pieces=[b"hi"]))
+    assert not modules(*words) & (NEVER | {"rich"})
+
+
+def test_every_command_module_keeps_to_the_rule(home: Path):
+    names = sorted({module for section in SECTIONS.values() for module, _ in section.values()})
+    program = f"import sys\nfor name in {names}: __import__('leptond.cli.' + name)\nprint(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=60,
+    )
+    assert not set(found.stdout.split()) & (NEVER | {"rich"})
