@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tomllib
 from collections.abc import Mapping
@@ -25,7 +26,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class HttpSettings(Section, frozen=True, kw_only=True):
     """`listen`: HOST:PORT of a TCP listener, off when empty (then only the Unix socket is served).
-    `allowed_hosts`: further names for the Host header. `max_body_bytes`: a larger body gets 413."""
+    `allowed_hosts`: further names for the Host header. `max_body_bytes`, and `max_batch_bytes` for a
+    batch: a larger body gets 413. `request_timeout_s`: a whole request, streams apart. `submits_per_s` and
+    `submit_burst`: how fast one user may submit before 429."""
 
     listen: str = ""
     allowed_hosts: list[str] = []
@@ -49,7 +52,8 @@ class QueueSettings(Section, frozen=True, kw_only=True):
 class JobSettings(Section, frozen=True, kw_only=True):
     """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
     `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
-    its own workers."""
+    its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
+    and tail kept. `path`: its PATH, unless the submit names one."""
 
     time_limit_s: NotNegative = 0.0
     max_time_limit_s: NotNegative = 0.0
@@ -74,8 +78,9 @@ class JobSettings(Section, frozen=True, kw_only=True):
 
 
 class GpuSettings(Section, frozen=True, kw_only=True):
-    """`backend`: auto takes NVML and goes on without GPUs where there is no driver. `simulate` makes that
-    many devices when the backend is simulated. `driver_timeout_s`: a driver call that takes longer makes
+    """`backend`: `auto` takes NVML and goes on without GPUs where there is no driver; `nvml` insists on it;
+    `simulated` makes `simulate` devices that `state_file` (JSON) may give a state; `none`. `sample_s`: how
+    often the devices are looked at. `driver_timeout_s`: a driver call that takes longer makes
     the devices unschedulable until the driver answers again."""
 
     backend: Literal["auto", "nvml", "simulated", "none"] = "auto"
@@ -86,9 +91,11 @@ class GpuSettings(Section, frozen=True, kw_only=True):
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):
-    """`containment`: auto uses a cgroup where one is delegated to the daemon, else the process tree.
-    `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long processes that a
-    job left behind may take to end after a SIGTERM."""
+    """`containment`: `auto` uses a cgroup where one is delegated to the daemon, else the process tree
+    (`descendants`). `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long
+    processes that a job left behind may take to end after a SIGTERM. `start_timeout_s`: for the supervising
+    process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called unkillable, and its
+    GPUs are drained."""
 
     containment: Literal["auto", "cgroup", "descendants"] = "auto"
     cgroup_root: str = ""
@@ -98,7 +105,8 @@ class EngineSettings(Section, frozen=True, kw_only=True):
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
-    """`format`: auto is text on a terminal and JSON otherwise."""
+    """The daemon's own log, on standard error. `level`: debug, info, warning or error. `format`: `auto` is
+    text on a terminal and JSON otherwise."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"
@@ -124,6 +132,19 @@ class Settings(Section, frozen=True, kw_only=True):
 
 
 SECTIONS = Settings.__struct_fields__
+
+
+def reference() -> str:
+    """The reference of all keys, in Markdown: what stands in docs/operations.md (a test compares them)."""
+    lines: list[str] = []
+    for field in msgspec.structs.fields(Settings):
+        words = " ".join((inspect.getdoc(field.type) or "").split())
+        lines += [f"### `[{field.name}]`", "", words, "", "| key | default |", "|---|---|"]
+        for key in msgspec.structs.fields(field.type):
+            default = key.default if key.default is not msgspec.NODEFAULT else key.default_factory()
+            lines.append(f"| `{key.name}` | `{msgspec.json.encode(default).decode()}` |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def parse(text: str, environ: Mapping[str, str]) -> Settings:

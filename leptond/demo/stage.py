@@ -127,7 +127,12 @@ class Stage:
                     "name": scene.name,
                     "argv": [word.replace("METRICS", str(scene.metrics)) for word in scene.argv],
                     "cwd": str(self.directory),
-                    "env": {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+                    "env": {
+                        "OMP_NUM_THREADS": "1",
+                        "PYTHONWARNINGS": "ignore",
+                        # torchrun leaves directories there
+                        "TMPDIR": str(self.directory),
+                    },
                     **scene.spec,
                 }
             )

@@ -4,6 +4,7 @@ API's own types, and remembers what it was asked."""
 from __future__ import annotations
 
 import contextlib
+import os
 import socketserver
 import threading
 from collections.abc import Callable, Sequence
@@ -53,7 +54,12 @@ class Stub:
         self.asked: list[Asked] = []
         self._answers: dict[tuple[str, str], list[Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._server = _Server(str(path), _handler(self))
+        # a test's directory may be too long for a socket's address: bind through the open directory
+        directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self._server = _Server(f"/proc/self/fd/{directory}/{path.name}", _handler(self))
+        finally:
+            os.close(directory)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
 

@@ -33,7 +33,7 @@ def terminal(stub: Stub):
             stdout=slave,
             stderr=subprocess.DEVNULL,
             env={
-                **os.environ,
+                **{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},
                 "PYTHONPATH": str(Path(__file__).parents[2]),
                 "TERM": "xterm-256color",
                 "LANG": "C.UTF-8",

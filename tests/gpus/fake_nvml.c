@@ -7,7 +7,8 @@
  *   gpu0.mig=1  gpu0.slices=2      MIG mode; its slices are gpu0.slice0.uuid=... and so on
  *   error.nvmlInitWithFlags=9      what a call returns; gpu0.error.CALL for one GPU alone
  *   gpu0.error=15                  what every call on this GPU returns
- *   hang=CALL  crash=CALL          the call never returns; the process ends in it with code 7
+ *   hang=CALL  crash=CALL          the call never returns (and leaves a file "STATE.hung"); the process
+ *                                  ends in it with code 7
  *   chatter=1                      prints to standard output at start, as libraries may
  *
  * A figure that is not in the file is "not supported". */
@@ -73,9 +74,15 @@ static int enter(const char *call, device one)
     char value[128], key[128];
     if (lookup("crash", value, sizeof value) && strcmp(value, call) == 0)
         _exit(7);
-    if (lookup("hang", value, sizeof value) && strcmp(value, call) == 0)
+    if (lookup("hang", value, sizeof value) && strcmp(value, call) == 0) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s.hung", getenv("FAKE_NVML_STATE"));
+        FILE *mark = fopen(path, "w");
+        if (mark)
+            fclose(mark);
         for (;;)
             pause();
+    }
     if (one) {
         snprintf(key, sizeof key, "gpu%d.error", gpu_of(one));
         if (number(key, 0))

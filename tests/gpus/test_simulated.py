@@ -1,0 +1,39 @@
+"""What is special about simulated devices."""
+
+from pathlib import Path
+
+import pytest
+
+from leptond.gpus.base import GpuBackendError
+from leptond.gpus.simulated import SimulatedBackend, uuid_of
+
+
+async def test_they_are_plainly_simulated_and_keep_their_names() -> None:
+    devices = await SimulatedBackend(18).open()
+    assert devices[17].uuid == uuid_of(17) == "GPU-00000000-51d0-0000-0000-000000000011"
+    assert {(device.name, device.simulated) for device in devices} == {("Simulated GPU", True)}
+
+
+async def test_without_a_state_nothing_is_invented() -> None:
+    backend = SimulatedBackend(1)
+    await backend.open()
+    (sample,) = await backend.sample()
+    known = {field for field in sample.__struct_fields__ if getattr(sample, field) not in (None, [])}
+    assert known == {"uuid", "sampled_at"}
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"devices": {"0": {"temperatur": 1}}}', '{"hang": 1}'])
+async def test_a_state_that_is_not_understood_is_an_error(tmp_path: Path, content: str) -> None:
+    state = tmp_path / "state.json"
+    backend = SimulatedBackend(1, state)
+    await backend.open()
+    state.write_text(content)
+    with pytest.raises(GpuBackendError, match=r"state\.json"):
+        await backend.sample()
+
+
+async def test_a_driver_that_hangs_at_the_start_lists_nothing(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text('{"hang": true}')
+    with pytest.raises(GpuBackendError, match="does not answer"):
+        await SimulatedBackend(1, state).open()

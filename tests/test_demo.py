@@ -1,0 +1,30 @@
+"""The demonstration, whole, as the README promises it."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def test_every_outcome_of_the_demonstration_is_what_it_should_be(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "leptond", "demo", "--json", "--simulate-gpus", "2"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-6000:]
+    result = json.loads(done.stdout)
+    jobs = {job["name"]: job for job in result["jobs"]}
+    assert result["ok"] is True
+    assert {name: job["state"] for name, job in jobs.items()} == {
+        name: job["expected"] for name, job in jobs.items()
+    }
+    assert [one["class"] for one in jobs["flaky"]["attempts"]] == ["user", "ok"]
+    assert [one["class"] for one in jobs["overrun"]["attempts"]] == ["timeout"]
+    assert [one["class"] for one in jobs["typo"]["attempts"]] == ["config"]
+    assert len(jobs["train-ddp"]["attempts"][0]["gpus"]) == 2
+    assert all(one["gpu_seconds"] > 0 for job in jobs.values() for one in job["attempts"])
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
