@@ -39,9 +39,10 @@ class Commits:
 
     def __init__(self, store: Store) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
-        store.on_commit(self._wake)
+        store.on_commit(self.wake)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Ends all waits, as a commit does."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():

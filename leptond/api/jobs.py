@@ -30,8 +30,8 @@ from leptond.store.jobs import Key, Stored
 
 table = Table("jobs")
 
-REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?$")
-KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
+KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 
 
 class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

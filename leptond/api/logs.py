@@ -26,7 +26,7 @@ table = Table("logs")
 MAX_PART = 8 * 1024 * 1024
 CHUNK = 64 * 1024
 POLL_MIN_S, POLL_MAX_S = 0.1, 0.5
-_RANGE = re.compile(r"^bytes=([0-9]{1,18})?-([0-9]{1,18})?$")
+_RANGE = re.compile(r"^bytes=([0-9]{1,18})?-([0-9]{1,18})?\Z")
 
 
 class LogQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -192,6 +192,7 @@ class Api:
     async def stop(self) -> None:
         """Stops listening, lets short requests end, ends streams."""
         self._context.closing.set()
+        self._context.commits.wake()  # streams that wait see that it is over
         for server in self._servers:
             server.close()
         if self._runner is not None:

@@ -20,7 +20,7 @@ MAX_ENV_BYTES = 64 * 1024
 OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
 """Variables that leptond sets for every job, and that a job therefore cannot set."""
 
-_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -112,16 +112,20 @@ MAX_ARRAY = 10_000
 MAX_BATCH = 10_000
 MAX_DEPENDENCIES = 1_000
 
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"
+END = r"$(?!\n)"
+"""The end of a text, in the words of both Python (whose `$` also matches before a last line end) and
+ECMAScript (which the OpenAPI document's readers use)."""
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}" + END
 """Names are safe as a path component, in a terminal and in a table."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128)]
-JobRef = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?$", max_length=32)]
+JobRef = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?" + END, max_length=32)]
 """``47`` one job, ``47_3`` member 3 of array 47, ``47_*`` every member of array 47."""
 
 Duration = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
 RetryCause = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,3}|SIG[A-Z0-9+-]{2,12}|[a-z][a-z-]{1,20})$", max_length=32)
+    str, Meta(pattern=r"^([0-9]{1,3}|SIG[A-Z0-9+-]{2,12}|[a-z][a-z-]{1,20})" + END, max_length=32)
 ]
 """An exit code (``75``), a signal (``SIGSEGV``) or a failure class (``timeout``)."""
 
@@ -129,7 +133,7 @@ RetryCause = Annotated[
 class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A warning signal that the job gets before its wall-clock limit."""
 
-    signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)$")]
+    signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
     before_s: Duration
 
 

@@ -82,3 +82,11 @@ def test_arrays():
 def test_an_array_written_out_reads_back(indices, limit):
     text = ",".join(str(index) for index in indices) + (f"%{limit}" if limit else "")
     assert parse_array(text, max_members=1000) == (sorted(indices), limit)
+
+
+@pytest.mark.parametrize(
+    "spec", [{"name": "abc\n"}, {"after": ["47\n"]}, {"retry_on": ["75\n"]}, {"project": "x\n"}]
+)
+def test_a_line_end_does_not_slip_in_at_the_end(spec):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"argv": ["true"], **spec}, JobSpec)

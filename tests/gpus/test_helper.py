@@ -12,7 +12,7 @@ from leptond.gpus.helper import MAX_STUCK, Helper, NoAnswer, Times
 
 HANGS = ["sleep", "3600"]
 SLOW = Times(answer_s=60.0, start_s=60.0, restart_s=3600.0)
-FAST = Times(answer_s=0.05, start_s=0.05, restart_s=0.0, kill_s=0.05)
+FAST = Times(start_s=0.2, restart_s=0.0, kill_s=0.05)
 
 Start = Callable[..., Helper]
 
@@ -67,9 +67,9 @@ async def test_one_that_hangs_is_killed_and_not_replaced_before_time(start: Star
         killed.append(process)
         process.kill()
 
-    helper = start(HANGS, Times(start_s=0.1, restart_s=3600.0), kill)
+    helper = start(HANGS, Times(start_s=1.0, restart_s=3600.0), kill)
     before = time.monotonic()
-    with pytest.raises(NoAnswer, match=r"within 0\.1 s") as first:
+    with pytest.raises(NoAnswer, match="within 1 s") as first:
         await helper.ask("list")
     with pytest.raises(NoAnswer) as second:
         await helper.ask("list")
@@ -97,17 +97,16 @@ async def test_no_more_than_three_that_cannot_be_killed(start: Start) -> None:
     stuck: dict[int, Process] = {}
     helper = start(HANGS, FAST, lambda process: stuck.setdefault(process.pid, process) and None)
     try:
-        for _ in range(MAX_STUCK):
+        while len(stuck) < MAX_STUCK:
             with pytest.raises(NoAnswer, match="did not answer"):
                 await helper.ask("list")
-        assert len(stuck) == MAX_STUCK
         with pytest.raises(NoAnswer, match="3 helpers hang"):
             await helper.ask("list")
         assert len(stuck) == MAX_STUCK  # no fourth was started
         await _end(stuck.popitem()[1])
-        with pytest.raises(NoAnswer, match="did not answer"):  # one is gone: another try
-            await helper.ask("list")
-        assert len(stuck) == MAX_STUCK
+        while len(stuck) < MAX_STUCK:  # one is gone: another is tried
+            with pytest.raises(NoAnswer, match="did not answer"):
+                await helper.ask("list")
     finally:
         for process in stuck.values():
             await _end(process)

@@ -176,7 +176,7 @@ async def test_while_the_driver_hangs_the_note_says_so_and_a_new_helper_takes_ov
 
 
 async def test_a_driver_that_kills_the_helper_is_survived(nvml: NvmlWorld, closing: Closing) -> None:
-    backend = closing(nvml.backend(QUICK))
+    backend = closing(nvml.backend())
     await backend.open()
     nvml.change({"crash": "nvmlDeviceGetMemoryInfo"})
     assert "the helper ended with exit code 7" in ((await backend.sample())[0].error or "")

@@ -17,8 +17,9 @@ from leptond.gpus.nvml import NvmlBackend
 from leptond.gpus.simulated import SimulatedBackend
 
 GIB = 1024**3
-QUICK = Times(answer_s=0.5, start_s=30.0, restart_s=0.05, restart_max_s=0.2)
-"""Deadlines for tests in which the driver hangs."""
+PATIENT = Times(answer_s=60.0, start_s=60.0, restart_s=0.05, restart_max_s=0.2)
+QUICK = msgspec.structs.replace(PATIENT, answer_s=0.5)
+"""For tests in which the driver hangs."""
 
 
 FIGURES: dict[str, tuple[str, Callable[[float], float]]] = {
@@ -58,7 +59,7 @@ class SimulatedWorld:
         self._file = directory / "state.json"
         self._state: dict[str, Any] = {"devices": {"0": {}, "1": {}}, "hang": False}
 
-    def backend(self, times: Times = QUICK) -> GpuBackend:
+    def backend(self, times: Times = PATIENT) -> GpuBackend:
         self._write()
         return SimulatedBackend(2, self._file)
 
@@ -104,7 +105,7 @@ class NvmlWorld:
         monkeypatch.setenv("LEPTOND_NVML_LIBRARY", str(library))
         monkeypatch.setenv("FAKE_NVML_STATE", str(self._file))
 
-    def backend(self, times: Times = QUICK, optional: bool = False) -> NvmlBackend:
+    def backend(self, times: Times = PATIENT, optional: bool = False) -> NvmlBackend:
         return NvmlBackend(optional=optional, times=times, on_note=self.notes.append)
 
     def set(self, index: int, *, processes: list[tuple[int, int]] | None = None, **figures: float) -> None:
