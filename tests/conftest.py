@@ -15,3 +15,12 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     one.start()
     yield one
     one.close()
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon for tests that leave it as they find it."""
+    one = Daemon(tmp_path_factory.mktemp("shared") / "state", "--simulate-gpus", "2")
+    one.start()
+    yield one
+    one.close()

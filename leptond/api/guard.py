@@ -38,6 +38,7 @@ EARLY_PATHS = frozenset({"/healthz", "/readyz"})
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_BAD_TOKENS = 10
 BAD_TOKENS_S = 60.0
+MAX_ADDRESSES = 1024
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -161,32 +162,30 @@ class Guard:
         me = Who(user=identity.own_user(), uid=None, admin=True)
         if request.path in OPEN_PATHS:
             return me
-        address = request.remote or "unknown"
-        now = time.monotonic()
-        failures = self._bad_tokens.get(address, deque())
-        while failures and failures[0] < now - BAD_TOKENS_S:
-            failures.popleft()
-        if len(failures) >= MAX_BAD_TOKENS:
-            raise TooMany("too many wrong tokens from this address", headers={"Retry-After": "60"})
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        expected = self._context.token
-        if (
-            expected is None
-            or scheme.lower() != "bearer"
-            or not hmac.compare_digest(token.strip().encode("utf-8", "replace"), expected.encode())
-        ):
-            if token:
-                if len(self._bad_tokens) > 1024:
-                    self._bad_tokens.clear()
-                failures.append(now)
-                self._bad_tokens[address] = failures
-            raise Unauthorized(
-                "TCP needs the token",
-                hint="send -H 'Authorization: Bearer ...' with the token that is in "
-                f"{self._context.places.token_file}",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return me
+        token, expected = token.strip(), self._context.token
+        same = hmac.compare_digest(token.encode("utf-8", "replace"), (expected or "").encode())
+        if same and expected is not None and scheme.lower() == "bearer":
+            # a good token opens whatever others tried from the same address: they must not lock anyone out
+            return me
+        if token:
+            self._count_failure(request.remote or "unknown")
+        raise Unauthorized(
+            "TCP needs the token",
+            hint="send -H 'Authorization: Bearer ...' with the token that is in "
+            f"{self._context.places.token_file}",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _count_failure(self, address: str) -> None:
+        """Raises TooMany when an address has brought too many wrong tokens within a minute."""
+        now = time.monotonic()
+        if address not in self._bad_tokens and len(self._bad_tokens) >= MAX_ADDRESSES:
+            self._bad_tokens.clear()
+        failures = self._bad_tokens.setdefault(address, deque(maxlen=MAX_BAD_TOKENS))
+        if len(failures) == MAX_BAD_TOKENS and failures[0] > now - BAD_TOKENS_S:
+            raise TooMany("too many wrong tokens from this address", headers={"Retry-After": "60"})
+        failures.append(now)
 
 
 def _wrong_method(request: web.Request, error: web.HTTPMethodNotAllowed) -> web.Response:

@@ -13,8 +13,9 @@ from leptond.gpus.base import Device, GpuBackendError, Sample
 from leptond.gpus.helper import Answer, Helper, NoAnswer, Times
 
 HELPER = (sys.executable, "-P", str(Path(__file__).with_name("nvml_helper.py")))
-"""By its path and with -P: whatever lies in the daemon's directory must not be imported, and the package
-need not be (asyncio and msgspec would triple the time it takes to start)."""
+"""By its path, not as a module: whatever lies in the daemon's directory must not be imported, and the
+package need not be (asyncio and msgspec would only slow its start). -P: nor are the neighbours that it has
+imported by their bare names."""
 
 NO_DRIVER = "no NVIDIA driver found: jobs run without GPUs"
 NO_GPUS = "the NVIDIA driver shows no GPU: jobs run without GPUs"

@@ -50,6 +50,16 @@ async def test_lost_and_reset_are_called_by_name(
     assert word in ((await backend.sample())[0].error or "")
 
 
+async def test_that_a_gpu_is_lost_outweighs_what_failed_before(nvml: NvmlWorld, closing: Closing) -> None:
+    nvml.set(0, temperature_c=50, power_w=100)
+    backend = closing(nvml.backend())
+    await backend.open()
+    nvml.change({"gpu0.error.nvmlDeviceGetMemoryInfo": 999, "gpu0.error.nvmlDeviceGetPowerUsage": 15})
+    sample = (await backend.sample())[0]
+    assert "lost" in (sample.error or "")
+    assert sample.temperature_c is None  # it is not asked any more
+
+
 async def test_a_gpu_lost_before_the_start_is_named_in_the_note(nvml: NvmlWorld, closing: Closing) -> None:
     nvml.change({"gpu0.error": 15})
     backend = closing(nvml.backend())
