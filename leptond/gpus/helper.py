@@ -115,14 +115,12 @@ class Helper:
 
     async def stop(self) -> None:
         """Ends the helper; the next question starts another."""
-        process = self._process
-        if process is None:
-            return
-        self._kill_quietly(process)  # a question under way, if any, now comes to its end
+        if self._process is not None and self._lock.locked():
+            self._signal(self._process)  # the question under way now comes to its end
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._times.kill_s), self._lock:
-                if self._process is process:
-                    self._process = None
+            async with asyncio.timeout(2 * self._times.kill_s), self._lock:
+                process, self._process = self._process, None
+                if process is not None:
                     await self._end(process)
 
     async def close(self) -> None:
@@ -153,6 +151,8 @@ class Helper:
     async def _exchange(self, process: Process, call: str) -> Answer:
         assert process.stdin is not None
         assert process.stdout is not None
+        if self._closed:  # while it was started
+            raise OSError("it was closed")
         self._number += 1
         process.stdin.write(json.dumps({"id": self._number, "call": call}).encode() + b"\n")
         with contextlib.suppress(ConnectionError):  # it has ended: the end of its output tells so as well
@@ -194,8 +194,10 @@ class Helper:
 
     async def _end(self, process: Process) -> bool:
         """Kills a helper; whether it ended soon."""
+        assert process.stdin is not None
         assert process.stdout is not None
-        self._kill_quietly(process)
+        self._signal(process)
+        process.stdin.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._times.kill_s):
                 await process.wait()
@@ -203,8 +205,9 @@ class Helper:
                     pass
         return process.returncode is not None
 
-    def _kill_quietly(self, process: Process) -> None:
-        assert process.stdin is not None
-        process.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            self._kill(process)
+    def _signal(self, process: Process) -> None:
+        # Before its input is closed, and not once it has ended: the Popen under asyncio collects the exit
+        # status of a process that is just ending when it is asked to kill it, and asyncio then misses it.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._kill(process)

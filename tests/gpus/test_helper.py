@@ -142,6 +142,23 @@ async def test_closing_ends_a_question_under_way(start: Start) -> None:
         await helper.ask("sample")
 
 
+async def test_closing_ends_a_helper_that_is_just_being_started(start: Start) -> None:
+    ended: list[Process] = []
+
+    def kill(process: Process) -> None:
+        ended.append(process)
+        process.kill()
+
+    helper = start(HANGS, kill=kill)
+    question = asyncio.create_task(helper.ask("sample"))
+    await asyncio.sleep(0)  # the question has begun; starting a process takes several turns of the loop
+    assert helper.pid is None
+    await helper.close()
+    with pytest.raises(NoAnswer, match="closed"):
+        await question
+    assert [process.returncode for process in ended] == [-9]
+
+
 async def _end(process: Process) -> None:
     """Really kills a process, and reads its output to the end so that its pipes are closed."""
     with suppress(ProcessLookupError):
