@@ -73,7 +73,6 @@ async def serve(settings: Settings, places: Places) -> None:
                 mode=places.mode,
                 socket=str(places.socket),
                 listen=settings.http.listen or None,
-                gpus=len(watch.samples()),
                 backend=watch.backend,
                 containment=engine.containment,
                 adopted=adopted,
@@ -140,7 +139,7 @@ def _stop_signals() -> asyncio.Event:
 
 @contextlib.asynccontextmanager
 async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[GpuWatch]:
-    backend = open_backend(settings.gpus)
+    backend = open_backend(settings.gpus, on_note=lambda note: log.warning(note))
     watch = GpuWatch(backend, store, clock, settings.gpus.sample_s)
     try:
         await watch.open()

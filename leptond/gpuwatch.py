@@ -30,6 +30,7 @@ class GpuWatch:
         self._samples: dict[str, Sample] = {}
         self._failures: dict[str, int] = {}
         self._sick: dict[str, str] = {}
+        self._open = False
 
     @property
     def backend(self) -> str:
@@ -53,13 +54,16 @@ class GpuWatch:
         """Calls `listener` when a device becomes usable or stops being so."""
         self._listeners.append(listener)
 
-    async def open(self) -> int:
-        """Finds the devices and stores them; how many there are."""
+    async def open(self) -> None:
+        """Finds the devices and stores them. When they cannot be found now, those that were known before
+        stay, out of service, and :meth:`run` tries again."""
         try:
             devices = await self._backend.open()
         except GpuBackendError as error:
             log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
-            devices = []
+            known = await self._store.read(gpus.known, present_only=True)
+            self._become_sick({gpu.uuid: str(error) for gpu in known})
+            return
         found = [
             gpus.Found(
                 uuid=device.uuid,
@@ -71,13 +75,16 @@ class GpuWatch:
             for device in devices
         ]
         await self._store.write(gpus.sync, found, self._clock.wall())
-        return len(found)
+        self._open = True
 
     async def run(self) -> None:
         """Samples until cancelled."""
         while True:
             try:
-                await self.look()
+                if not self._open:
+                    await self.open()
+                if self._open:
+                    await self.look()
             except GpuBackendError as error:
                 log.warning("no samples", error=str(error))
             except sqlite3.OperationalError as error:
@@ -95,14 +102,18 @@ class GpuWatch:
             failures = self._failures[sample.uuid] = self._failures.get(sample.uuid, 0) + 1
             if failures >= TOLERATED_FAILURES or _silent(sample.error):
                 sick[sample.uuid] = sample.error
-        if sick != self._sick:
-            for uuid in sick.keys() - self._sick.keys():
-                log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
-            for uuid in self._sick.keys() - sick.keys():
-                log.info("a GPU is back in service", uuid=uuid)
-            self._sick = sick
-            for listener in self._listeners:
-                listener()
+        self._become_sick(sick)
+
+    def _become_sick(self, sick: dict[str, str]) -> None:
+        before, self._sick = self._sick, sick
+        if sick.keys() == before.keys():
+            return
+        for uuid in sick.keys() - before.keys():
+            log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
+        for uuid in before.keys() - sick.keys():
+            log.info("a GPU is back in service", uuid=uuid)
+        for listener in self._listeners:
+            listener()
 
     async def close(self) -> None:
         """Lets the backend go."""

@@ -162,7 +162,7 @@ def _no_gpus(
     if job.gpus > usable:
         out = [f"GPU {gpu.index} ({gpu.why_not})" for gpu in gpus if not gpu.schedulable]
         return Wait(
-            reason=Reason.DRAINING if out else Reason.IMPOSSIBLE,
+            reason=_out_of_service(gpus),
             sentence=f"needs {_gpus(job.gpus)}, {usable} in service"
             + (f"; out: {', '.join(out)}" if out else ""),
         )
@@ -181,6 +181,14 @@ def _no_gpus(
             blockers=[kept_for.id],
         )
     return None
+
+
+def _out_of_service(gpus: Sequence[Gpu]) -> Reason:
+    """Why too few GPUs are in service: people took them out, they are not well, or there are no more."""
+    reasons = [gpu.why_not for gpu in gpus if not gpu.schedulable]
+    if any(reason.startswith("drained") for reason in reasons):
+        return Reason.DRAINING
+    return Reason.GPU_UNHEALTHY if reasons else Reason.IMPOSSIBLE
 
 
 def _gpus(count: int) -> str:
