@@ -60,4 +60,4 @@ async def _strays(store: Store, engine: LocalEngine, live: set[str]) -> None:
         if engine.cgroup_root is not None:
             cgroup.kill(engine.cgroup_root, attempt_id)
             cgroup.remove(engine.cgroup_root, attempt_id)
-        await processes.end_remains(attempt_id, attempt.pid, grace_s=0.5, limit_s=5.0)
+        await processes.end_remains(attempt_id, None, grace_s=0.5, limit_s=5.0)

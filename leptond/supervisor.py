@@ -98,7 +98,8 @@ class Supervisor:
             pid = await self._engine.go(attempt.id)
             bound.info("started", pid=pid, gpus=[gpu.index for gpu in attempt.gpus], name=job.name)
             if pid is not None:
-                await self._store.write(attempts.set_pid, attempt.id, pid)
+                with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
+                    await self._store.write(attempts.set_pid, attempt.id, pid)
         else:
             self._engine.abandon(attempt.id)
         await self._follow(claim)

@@ -42,6 +42,7 @@ class _Watched:
         self.pidfd = pidfd
         self.gate = gate
         self.port = port
+        self.command: Identity | None = None
 
 
 class LocalEngine:
@@ -188,7 +189,11 @@ class LocalEngine:
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
                 words = (await _line(watched.gate)).split()
         self._close_gate(watched)
-        return int(words[1]) if len(words) == 2 and words[0] == "STARTED" else None
+        if len(words) != 2 or words[0] != "STARTED":
+            return None
+        shim = Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=0)
+        watched.command = processes.command_of(shim, int(words[1]))
+        return int(words[1])
 
     def abandon(self, attempt_id: str) -> None:
         """Shuts the gate: end of file, so the command never starts."""
@@ -211,7 +216,9 @@ class LocalEngine:
         pidfd = processes.pin(attempt.shim)
         if pidfd is None:
             return False
-        self._watched[attempt.id] = _Watched(attempt.shim.pid, pidfd, None, None)
+        watched = _Watched(attempt.shim.pid, pidfd, None, None)
+        watched.command = processes.command_of(attempt.shim, attempt.pid)
+        self._watched[attempt.id] = watched
         return True
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
@@ -235,7 +242,7 @@ class LocalEngine:
         if record is None:
             if attempt.boot_id != kernel_boot_id():
                 return End(record=None, boot_changed=True, log_tail=self._log_tail(attempt))
-            left = await self._end_remains(attempt)
+            left = await self._end_remains(attempt, watched.command if watched is not None else None)
             lost = (
                 ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, unkillable=left) if left else None
             )
@@ -246,12 +253,12 @@ class LocalEngine:
             error_file=self._error_file(attempt),
         )
 
-    async def _end_remains(self, attempt: Attempt) -> int:
+    async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
         if self._cgroup_root is not None:
             cgroup.kill(self._cgroup_root, attempt.id)
         left = await processes.end_remains(
             attempt.id,
-            attempt.pid,
+            command,
             grace_s=self._settings.engine.linger_s,
             limit_s=self._settings.engine.kill_timeout_s,
         )

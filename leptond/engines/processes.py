@@ -108,13 +108,19 @@ def cookies() -> dict[int, str]:
     return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
 
 
-def remains(attempt_id: str, main_pid: int | None) -> set[int]:
+def remains(attempt_id: str, main: Identity | None) -> set[int]:
     """What is left of an attempt whose shim is gone: processes with its cookie, those in the session of
-    its command, and all descendants of these."""
+    its command `main`, and all descendants of these.
+
+    The number of a session is not given to a new process while the session has members, so members without
+    a leader are ours; a leader that started at another time is somebody else, and so is its session.
+    """
     members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
     stats = {pid: fields for pid in all_pids() if (fields := _stat(pid)) is not None}
-    if main_pid is not None and members:
-        members |= {pid for pid, fields in stats.items() if int(fields[3]) == main_pid}
+    if main is not None and main.boot_id == kernel_boot_id():
+        leader = stats.get(main.pid)
+        if leader is None or int(leader[19]) == main.start_ticks:
+            members |= {pid for pid, fields in stats.items() if int(fields[3]) == main.pid}
     fresh = set(members)
     while fresh:
         fresh = {pid for pid, fields in stats.items() if int(fields[1]) in fresh} - members
@@ -122,17 +128,25 @@ def remains(attempt_id: str, main_pid: int | None) -> set[int]:
     return {pid for pid in members if pid in stats and stats[pid][0] not in ("Z", "X")}
 
 
-async def end_remains(attempt_id: str, main_pid: int | None, *, grace_s: float, limit_s: float) -> int:
+def command_of(shim: Identity, pid: int | None) -> Identity | None:
+    """The identity of an attempt's command, if `pid` is a child of its live shim."""
+    fields = _stat(pid) if pid is not None else None
+    if pid is None or fields is None or int(fields[1]) != shim.pid:
+        return None
+    return Identity(boot_id=shim.boot_id, pid=pid, start_ticks=int(fields[19]))
+
+
+async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
     """Ends what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or
     `limit_s` has passed. How many processes are left."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    left = remains(attempt_id, main_pid)
+    left = remains(attempt_id, main)
     _signal_all(left, signal.SIGTERM)
     while left and loop.time() - begin < limit_s:
         # these are nobody's children that we could wait for, and there may be new ones: look again
         await asyncio.sleep(0.05)
-        left = remains(attempt_id, main_pid)
+        left = remains(attempt_id, main)
         if loop.time() - begin >= grace_s:
             _signal_all(left, signal.SIGKILL)
     return len(left)

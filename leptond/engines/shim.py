@@ -495,15 +495,18 @@ def main() -> None:
             break
         answer += part
     if answer != b"GO\n":
+        attempt.clean_cgroup()
         attempt.finish(never_started=True)
         return
     try:
         attempt.start()
     except ExecFailed as failure:
         report(f"FAILED {failure.text}")
+        attempt.clean_cgroup()
         attempt.finish(exec_error=failure.text, exec_errno=failure.number, started_at=attempt.started_at)
         return
     except OSError as failure:  # no room for the log, no processes left
+        attempt.clean_cgroup()
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
         return
     report(f"STARTED {attempt.main}")

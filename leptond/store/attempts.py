@@ -15,6 +15,7 @@ from leptond.core.planner import Start
 from leptond.core.retry import Decision, Past, Spent, decide
 from leptond.core.states import end_state, move
 from leptond.store import events, jobs, rows
+from leptond.store import gpus as gpu_rows
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,10 +212,7 @@ def finish(
         for gpu in attempt.gpus:
             # what holds it cannot be killed: nobody else may have it until a person has looked
             reason = f"{record.unkillable} unkillable processes of job {job.ref}"
-            db.execute(
-                "UPDATE gpus SET drained = 1, drain_reason = ? WHERE uuid = ? AND drained = 0",
-                (reason, gpu.uuid),
-            )
+            gpu_rows.drain(db, gpu.uuid, reason, "leptond", now)
     changes: dict[str, Any] = {
         "gpu_ms": job.gpu_ms + gpu_ms,
         "exit_code": exit_code,

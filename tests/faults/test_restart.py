@@ -161,3 +161,15 @@ def test_a_newer_database_is_refused_and_not_changed(tmp_path):
     with pytest.raises(AssertionError, match="ended with 78"):
         one.start()
     assert "newer leptond" in one.log.read_text()
+
+
+def test_a_lost_shims_job_is_found_though_it_cleared_its_environment(daemon, tmp_path):
+    bare = "import time; print('up', flush=True); time.sleep(600)"
+    script = f"import os, sys; os.execve(sys.executable, [sys.executable, '-c', {bare!r}], {{}})"
+    job = daemon.submit(PYTHON, "-c", script, gpus=4, requeue=False)
+    daemon.printed(job, "up")
+    pid = daemon.job(job)["attempts"][0]["pid"]
+    daemon.restart()
+    os.kill(parent_of(pid), 9)
+    assert daemon.finished(job)["state"] == "lost"
+    assert gone(pid, 0), "the GPUs are free, so nobody may be left"
