@@ -117,7 +117,8 @@ def live(db: sqlite3.Connection) -> list[Claim]:
     """Every attempt that has not ended (index jobs_live)."""
     found = []
     for row in db.execute(
-        "SELECT * FROM jobs WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+        "SELECT * FROM jobs INDEXED BY jobs_live"
+        " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
     ).fetchall():
         attempt = db.execute(
             "SELECT * FROM attempts WHERE job_id = ? AND state <> 'ended'", (row["id"],)

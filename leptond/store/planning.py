@@ -42,7 +42,9 @@ def view(
             avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
         )
         for row in db.execute(
-            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt FROM jobs"
+            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt"
+            # named, because SQLite would rather take all pending jobs by state and sort them
+            " FROM jobs INDEXED BY jobs_ready"
             " WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
             " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
             " ORDER BY priority DESC, id LIMIT ?",
@@ -57,7 +59,8 @@ def view(
     running = [
         planner.Running(id=row["id"], gpus=held.get(row["id"], []), array_id=row["array_id"])
         for row in db.execute(
-            "SELECT id, array_id FROM jobs WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+            "SELECT id, array_id FROM jobs INDEXED BY jobs_live"
+            " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
         )
     ]
     return View(waiting=waiting, running=running, gpus=[_device(gpu, sick) for gpu in devices if gpu.present])
@@ -88,11 +91,14 @@ def _failed_on(db: sqlite3.Connection, job_id: int) -> list[str]:
 def next_wake(db: sqlite3.Connection, *, now: float, boot: float) -> float | None:
     """Seconds until the next back-off or begin time is over; None when there is none."""
     backoff = db.execute(
-        "SELECT min(backoff_boot) FROM jobs WHERE state = 'pending' AND held = 0 AND backoff_boot > ?",
+        "SELECT min(backoff_boot) FROM jobs INDEXED BY jobs_backoff"
+        " WHERE state = 'pending' AND held = 0 AND backoff_boot > ?",
         (boot,),
     ).fetchone()[0]
     begin = db.execute(
-        "SELECT min(begin_at) FROM jobs WHERE state = 'pending' AND held = 0 AND begin_at > ?", (now,)
+        "SELECT min(begin_at) FROM jobs INDEXED BY jobs_begin"
+        " WHERE state = 'pending' AND held = 0 AND begin_at > ?",
+        (now,),
     ).fetchone()[0]
     waits = [backoff - boot] if backoff is not None else []
     if begin is not None:
@@ -105,8 +111,9 @@ def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
     return [
         (row["id"], row["stop_reason"], row["stop_grace_s"] or 0.0)
         for row in db.execute(
-            "SELECT attempts.* FROM jobs JOIN attempts ON attempts.job_id = jobs.id"
-            " WHERE jobs.state = 'stopping' AND attempts.state = 'stopping'"
+            "SELECT attempts.* FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
+            " WHERE jobs.state IN ('starting', 'running', 'stopping') AND jobs.state = 'stopping'"
+            " AND attempts.state = 'stopping'"
         )
     ]
 

@@ -48,13 +48,13 @@ def in_queue_order(
     found: list[Job] = []
     if group == 0:
         live = [*where, "state IN ('starting', 'running', 'stopping')", "id > ?"]
-        found += _select(db, live, [*values, first], "id", limit + 1)
+        found += _select(db, live, [*values, first], "id", limit + 1, "jobs_live")
     if len(found) <= limit:
         pending, keys = [*where, "state = 'pending'"], list(values)
         if group == 1:
             pending.append("(priority < ? OR (priority = ? AND id > ?))")
             keys += [first, first, second]
-        found += _select(db, pending, keys, "priority DESC, id", limit + 1 - len(found))
+        found += _select(db, pending, keys, "priority DESC, id", limit + 1 - len(found), "jobs_queue")
     page = found[:limit]
     if len(found) <= limit:
         return page, None
@@ -128,10 +128,16 @@ def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
 
 
 def _select(
-    db: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], order: str, limit: int
+    db: sqlite3.Connection,
+    where: Sequence[str],
+    values: Sequence[Any],
+    order: str,
+    limit: int,
+    index: str | None = None,
 ) -> list[Job]:
+    table = f"jobs INDEXED BY {index}" if index is not None else "jobs"
     found = db.execute(
-        f"SELECT * FROM jobs WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
+        f"SELECT * FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
     )
     return [rows.job(row) for row in found]
 

@@ -1,0 +1,227 @@
+"""The shim alone, spoken to as the daemon speaks to it."""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leptond.clock import kernel_boot_id
+from leptond.engines.shim import Log
+from leptond.joblog import JobLog
+
+SHIM = Path(__file__).parents[2] / "leptond" / "engines" / "shim.py"
+
+
+class Shim:
+    """A started shim and our end of its gate."""
+
+    def __init__(self, directory: Path, argv: list[str], **more) -> None:
+        self.directory = directory
+        launch = {
+            "attempt_id": "a1",
+            "boot_id": kernel_boot_id(),
+            "directory": str(directory),
+            "argv": argv,
+            "env": {"PATH": os.environ["PATH"]},
+            "cwd": "/",
+            "umask": 0o22,
+            "cgroup": "",
+            "time_limit_s": None,
+            "grace_s": 1.0,
+            "warn_signal": None,
+            "warn_before_s": None,
+            "linger_s": 0.2,
+            "kill_timeout_s": 5.0,
+            "log_max_bytes": 1 << 20,
+            **more,
+        }
+        self.gate, theirs = socket.socketpair()
+        self.gate.settimeout(30)
+        memory = os.memfd_create("launch")
+        os.write(memory, json.dumps(launch).encode())
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), memory)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", MOVE.format(*high), sys.executable, str(SHIM)],
+            pass_fds=high,
+            start_new_session=True,
+        )
+        for fd in (*high, memory):
+            os.close(fd)
+        theirs.close()
+
+    def line(self) -> str:
+        data = b""
+        while not data.endswith(b"\n"):
+            part = self.gate.recv(1)
+            if not part:
+                return ""
+            data += part
+        return data.decode().strip()
+
+    def end(self) -> dict:
+        assert self.process.wait(60) == 0
+        self.gate.close()
+        return json.loads((self.directory / "exit.json").read_text())
+
+
+# the shim expects its two descriptors at 3 and 4
+MOVE = (
+    "import os, sys; os.dup2({}, 3); os.dup2({}, 4); "
+    "os.execv(sys.argv[1], [sys.argv[1], '-I', '-S', sys.argv[2]])"
+)
+
+
+def test_without_go_nothing_runs(tmp_path):
+    marker = tmp_path / "ran"
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["touch", str(marker)])
+    ready = shim.line().split()
+    assert ready[0] == "READY"
+    identity = json.loads((attempt / "identity.json").read_text())
+    assert identity == {
+        "boot_id": kernel_boot_id(),
+        "pid": shim.process.pid,
+        "start_ticks": int(ready[1]),
+        "attempt_id": "a1",
+    }
+    shim.gate.close()
+    assert shim.end()["never_started"] is True
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("word", [b"GO", b"NO\n", b"GOGO\n"])
+def test_only_the_whole_word_opens_the_gate(tmp_path, word):
+    marker = tmp_path / "ran"
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["touch", str(marker)])
+    shim.line()
+    shim.gate.sendall(word)
+    shim.gate.shutdown(socket.SHUT_WR)
+    assert shim.end()["never_started"] is True
+    assert not marker.exists()
+
+
+def test_it_records_what_the_command_did(tmp_path):
+    shim = Shim(tmp_path, ["sh", "-c", "echo out; echo err >&2; exit 41"])
+    shim.line()
+    shim.gate.sendall(b"GO\n")
+    started = shim.line().split()
+    record = shim.end()
+    assert (record["exit_code"], record["main_pid"]) == (41, int(started[1]))
+    assert (record["log_bytes"], record["log_dropped_bytes"], record["leftovers"]) == (8, 0, 0)
+    assert (tmp_path / "output.log").read_text() == "out\nerr\n"
+    assert (tmp_path / "output.log").stat().st_mode & 0o777 == 0o640
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path):
+    first = Shim(tmp_path, ["sleep", "600"])
+    first.line()
+    second = Shim(tmp_path, ["sleep", "600"])
+    assert second.line() == "", "it says nothing, for the lock is taken"
+    assert second.process.wait(60) != 0
+    second.gate.close()
+    first.gate.close()
+    assert first.end()["never_started"] is True
+
+
+def test_it_ignores_signals_that_are_not_for_it(tmp_path):
+    shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
+    os.mkfifo(tmp_path / "fifo")
+    shim.line()
+    shim.gate.sendall(b"GO\n")
+    shim.line()
+    for number in (1, 2, 3, 15, 10, 12):
+        shim.process.send_signal(number)
+    (tmp_path / "fifo").write_text("go\n")
+    assert shim.end()["exit_code"] == 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(st.integers(1, 3000), max_size=40),
+    budget=st.integers(64, 4096),
+)
+def test_the_log_keeps_head_and_tail_within_its_budget(tmp_path_factory, parts, budget):
+    directory = tmp_path_factory.mktemp("log")
+    log = Log(str(directory), budget)
+    whole = bytearray()
+    for number, size in enumerate(parts):
+        data = bytes((number + i) % 251 for i in range(size))
+        whole += data
+        log.write(data)
+    os.close(log.fd)
+    stored = sum(file.stat().st_size for file in directory.glob("output*.log"))
+    assert stored <= budget
+    assert log.total == len(whole)
+    assert stored + log.dropped == len(whole)
+    reader, offset, seen = JobLog(directory), 0, bytearray()
+    gaps = 0
+    assert reader.size() == len(whole)
+    while True:
+        data, after, skipped = reader.read(offset, 1000)
+        if not data:
+            break
+        gaps += skipped
+        assert data == whole[after - len(data) : after], "every byte stands at its own offset"
+        seen += data
+        offset = after
+    assert offset == len(whole) or not whole
+    assert gaps == log.dropped
+    assert whole.startswith(bytes(seen[: budget // 2]))
+
+
+def test_a_full_disk_drops_output_and_goes_on(tmp_path):
+    log = Log(str(tmp_path), 1 << 20)
+    log.write(b"before ")
+    good, log.fd = log.fd, os.open("/dev/full", os.O_WRONLY)
+    os.close(good)
+    log.write(b"lost")
+    log.write(b"after")
+    os.close(log.fd)
+    assert (log.total, log.dropped) == (16, 4)
+    reader = JobLog(tmp_path)
+    assert reader.read(0, 100) == (b"before ", 7, 0)
+    assert reader.read(7, 100) == (b"after", 16, 4)
+
+
+def test_the_reader_follows_no_link_and_opens_no_fifo(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("hidden")
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    (attempt / "output.log").symlink_to(secret)
+    os.mkfifo(attempt / "output.0000000000000009.log")
+    assert JobLog(attempt).read(0, 100) == (b"", 0, 0)
+    (attempt / "output.log").unlink()
+    os.link(secret, attempt / "output.log")
+    assert JobLog(attempt).read(0, 100)[0] == b""
+
+
+@given(
+    lines=st.lists(st.text(alphabet="ab\r ", max_size=5), max_size=30),
+    wanted=st.integers(0, 35),
+    end=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_the_tail_is_the_last_lines(tmp_path_factory, lines, wanted, end):
+    directory = tmp_path_factory.mktemp("tail")
+    text = "\n".join(lines) + ("\n" if end and lines else "")
+    (directory / "output.log").write_bytes(text.encode())
+    reader = JobLog(directory)
+    data, _, _ = reader.read(reader.tail(wanted), 10_000)
+    pieces = text.split("\n")
+    if pieces and pieces[-1] == "":
+        pieces.pop()
+    kept = pieces[-wanted:] if wanted else []
+    expected = "\n".join(kept) + ("\n" if text.endswith("\n") and kept else "")
+    assert data.decode() == expected
