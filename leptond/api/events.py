@@ -28,7 +28,14 @@ class EventQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-@table.route("GET", "/v1/events", query=EventQuery, answer=types.EventPage, errors=(400, 422), streams=True)
+@table.route(
+    "GET",
+    "/v1/events",
+    headers={"Last-Event-ID": "resumes after this event"},
+    query=EventQuery,
+    answer=types.EventPage,
+    streams=True,
+)
 async def list_events(call: Call) -> types.EventPage | web.StreamResponse:
     """What happened, in order: as server-sent events when asked for text/event-stream, else a page."""
     if "text/event-stream" in call.request.headers.get("Accept", ""):

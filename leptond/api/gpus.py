@@ -55,14 +55,14 @@ async def _set(call: Call, reason: str | None) -> types.Gpu:
     body=types.Drain,
     body_optional=True,
     answer=types.Gpu,
-    errors=(403, 404),
+    errors=(404,),
 )
 async def drain(call: Call) -> types.Gpu:
     """Take a device out of service. What runs on it goes on; nothing new starts there."""
     return await _set(call, call.body.reason)
 
 
-@table.route("POST", "/v1/gpus/{index}/undrain", answer=types.Gpu, errors=(403, 404))
+@table.route("POST", "/v1/gpus/{index}/undrain", answer=types.Gpu, errors=(404,))
 async def undrain(call: Call) -> types.Gpu:
     """Put a device back into service."""
     return await _set(call, None)

@@ -31,6 +31,7 @@ from leptond.store.jobs import Key, Stored
 table = Table("jobs")
 
 REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
+KEY_HEADER = {"Idempotency-Key": "the same key and body again give the same answer, and no further job"}
 KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 
 
@@ -85,7 +86,7 @@ def tagged(job: types.Job) -> Reply:
     return Reply(job, headers={"ETag": f'"{job.version}"'})
 
 
-@table.route("GET", "/v1/jobs", query=ListQuery, answer=types.JobPage, errors=(400, 422))
+@table.route("GET", "/v1/jobs", query=ListQuery, answer=types.JobPage)
 async def list_jobs(call: Call) -> types.JobPage:
     """List jobs, a page at a time."""
     query: ListQuery = call.query
@@ -131,10 +132,11 @@ def _filter(query: ListQuery) -> queries.Filter:
 @table.route(
     "POST",
     "/v1/jobs",
+    headers=KEY_HEADER,
     body=JobSpec,
     answer=types.Submitted,
     status=201,
-    errors=(400, 403, 409, 413, 415, 422, 429, 507),
+    errors=(409, 507),
 )
 async def submit(call: Call) -> Reply:
     """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
@@ -146,11 +148,12 @@ async def submit(call: Call) -> Reply:
 @table.route(
     "POST",
     "/v1/jobs:batch",
+    headers=KEY_HEADER,
     body=types.Batch,
     answer=types.BatchSubmitted,
     status=201,
     large_body=True,
-    errors=(400, 403, 409, 413, 415, 422, 429, 507),
+    errors=(409, 507),
 )
 async def submit_batch(call: Call) -> Reply:
     """Submit many jobs: all of them, or none."""
@@ -234,7 +237,7 @@ def _rate_limit(context: Context, who: Who, count: int) -> None:
     bucket.level -= price
 
 
-@table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=types.Job, errors=(404, 422), streams=True)
+@table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=types.Job, errors=(404,), streams=True)
 async def get(call: Call) -> Reply:
     """One job with its attempts; with wait_s, when it has ended."""
     ref = ref_of(call)
@@ -252,7 +255,12 @@ async def get(call: Call) -> Reply:
 
 
 @table.route(
-    "PATCH", "/v1/jobs/{ref}", body=types.JobPatch, answer=types.Job, errors=(400, 403, 404, 409, 415, 422)
+    "PATCH",
+    "/v1/jobs/{ref}",
+    headers={"If-Match": "the ETag that the job had when it was read"},
+    body=types.JobPatch,
+    answer=types.Job,
+    errors=(404, 409),
 )
 async def edit(call: Call) -> Reply:
     """Change a job. If-Match with the version guards against a change in between."""
@@ -293,7 +301,7 @@ async def edit(call: Call) -> Reply:
     body_optional=True,
     answer=types.Job,
     status=202,
-    errors=(403, 404, 409),
+    errors=(404, 409),
 )
 async def cancel(call: Call) -> types.Job:
     """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
@@ -307,13 +315,13 @@ async def cancel(call: Call) -> types.Job:
     return await one_job(call.context, ref)
 
 
-@table.route("POST", "/v1/jobs/{ref}/hold", answer=types.Job, errors=(403, 404, 409))
+@table.route("POST", "/v1/jobs/{ref}/hold", answer=types.Job, errors=(404, 409))
 async def hold(call: Call) -> types.Job:
     """Keep a pending job from starting."""
     return await _simple(call, jobs.hold)
 
 
-@table.route("POST", "/v1/jobs/{ref}/release", answer=types.Job, errors=(403, 404, 409))
+@table.route("POST", "/v1/jobs/{ref}/release", answer=types.Job, errors=(404, 409))
 async def release(call: Call) -> types.Job:
     """Let a held job start."""
     return await _simple(call, jobs.release)
@@ -331,7 +339,7 @@ async def _simple(call: Call, verb: Any) -> types.Job:
     return await one_job(call.context, ref)
 
 
-@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(403, 404, 409, 429))
+@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(404, 409))
 async def retry(call: Call) -> Reply:
     """Run a job again: a finished one as a copy, one in back-off without waiting longer."""
     ref, who, now = ref_of(call), call.who, call.context.clock.wall()
@@ -349,7 +357,7 @@ async def retry(call: Call) -> Reply:
     return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
 
-@table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(403, 404, 409))
+@table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(404, 409))
 async def purge(call: Call) -> None:
     """Forget a finished job, its attempts and their output. Its checkpoints stay."""
     ref, who, now = ref_of(call), call.who, call.context.clock.wall()

@@ -56,10 +56,11 @@ def _attempt(job: types.Job, asked: int | None) -> types.Attempt:
 @table.route(
     "GET",
     "/v1/jobs/{ref}/log",
+    headers={"Range": "one range of bytes of the output"},
     query=LogQuery,
     answer=str,
     media="text/plain",
-    errors=(404, 416, 422),
+    errors=(404, 416),
 )
 async def log(call: Call) -> web.Response:
     """The output of an attempt, or a part of it; X-Log-Next-Offset is where to go on."""
@@ -120,10 +121,11 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
 @table.route(
     "GET",
     "/v1/jobs/{ref}/log/stream",
+    headers={"Last-Event-ID": "resumes after this event"},
     query=LogQuery,
     answer=str,
     media="text/event-stream",
-    errors=(400, 404, 422),
+    errors=(404,),
     streams=True,
 )
 async def follow(call: Call) -> web.StreamResponse:

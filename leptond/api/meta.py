@@ -22,7 +22,7 @@ async def healthz(call: Call) -> types.Health:
     return types.Health(status="ok")
 
 
-@table.route("GET", "/readyz", answer=types.Health, errors=(503,))
+@table.route("GET", "/readyz", answer=types.Health)
 async def readyz(call: Call) -> Reply:
     """Whether the daemon schedules: reconciled, and its database answers."""
     context = call.context

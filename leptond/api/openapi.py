@@ -64,6 +64,10 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
             {"name": name, "in": "query", "required": False, "schema": schema}
             for name, schema in shape["properties"].items()
         ]
+    parameters += [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in route.headers.items()
+    ]
     if parameters:
         operation["parameters"] = parameters
     if route.body is not None:
@@ -74,6 +78,19 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
     return operation
 
 
+def _common_errors(route: Route) -> set[int]:
+    """What the middleware and the decoding may answer, whatever the route: an unreadable request, a body
+    or a parameter that is not expected, a stranger, a wrong host, too many wrong tokens, not ready."""
+    if route.open:
+        return {400, 413, 422}
+    common = {400, 401, 403, 413, 421, 422, 429, 503}
+    if not route.streams:
+        common.add(408)
+    if route.body is not None:
+        common.add(415)
+    return common
+
+
 def _responses(route: Route, of: dict[int, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.answer is not None:
@@ -81,6 +98,6 @@ def _responses(route: Route, of: dict[int, Any]) -> dict[str, Any]:
         good["content"] = {route.media: {"schema": schema}}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses = {str(route.status): good}
-    for status in sorted({*route.errors, 503}):
+    for status in sorted({*route.errors, *_common_errors(route)}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +52,12 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path. `media` is the answer's type where it is not JSON; `streams`: the answer
-    goes on until the client leaves; `open`: no identity is needed."""
+    """One method of one path.
+
+    `errors` are the statuses of problems that are its own, `headers` the request headers that it heeds
+    (name and meaning). `media` is the answer's type where it is not JSON; `streams`: the answer goes on
+    until the client leaves; `open`: no identity is needed; `large_body`: the limit of a batch holds.
+    """
 
     method: str
     path: str
@@ -68,6 +72,7 @@ class Route:
     streams: bool = False
     open: bool = False
     errors: Sequence[int] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
     large_body: bool = False
 
     @property
