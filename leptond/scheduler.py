@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import structlog
 
 from leptond.clock import Clock
 from leptond.config import Settings
-from leptond.core.planner import Plan, plan
+from leptond.core.planner import Start
 from leptond.store import Store, attempts, planning
 from leptond.supervisor import Supervisor
 
@@ -68,7 +69,7 @@ class Scheduler:
         for attempt_id, reason, grace_s in snapshot.stops:
             attempt = await self._store.read(attempts.get, attempt_id)
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
-        for start in snapshot.plan.starts:
+        for start in snapshot.starts:
             claim = await self._store.write(
                 attempts.claim,
                 start,
@@ -83,17 +84,16 @@ class Scheduler:
 
     def _look(self, db: sqlite3.Connection) -> _Snapshot:
         now, boot = self._clock.wall(), self._clock.boot()
-        view = planning.view(db, now=now, boot=boot, sick=self._sick())
-        decided = plan(view.waiting, view.running, view.gpus, self._cpu_slots, now, self._policy)
         return _Snapshot(
-            plan=decided,
+            starts=planning.decide(
+                db, now=now, boot=boot, sick=self._sick(), cpu_slots=self._cpu_slots, policy=self._policy
+            ),
             stops=planning.stops(db),
             next_wake=planning.next_wake(db, now=now, boot=boot),
         )
 
 
-class _Snapshot:
-    def __init__(self, plan: Plan, stops: list[tuple[str, str, float]], next_wake: float | None) -> None:
-        self.plan = plan
-        self.stops = stops
-        self.next_wake = next_wake
+class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    starts: Sequence[Start]
+    stops: Sequence[tuple[str, str, float]]
+    next_wake: float | None

@@ -73,6 +73,9 @@ CREATE TABLE jobs (
 -- the planner's window: what could start, in queue order
 CREATE INDEX jobs_ready ON jobs (priority DESC, id)
     WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0;
+-- the same without those that need a GPU, for when none is free
+CREATE INDEX jobs_ready_cpu ON jobs (priority DESC, id)
+    WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND gpus = 0;
 CREATE INDEX jobs_queue ON jobs (priority DESC, id) WHERE state = 'pending';
 CREATE INDEX jobs_live ON jobs (id) WHERE state IN ('starting', 'running', 'stopping');
 CREATE INDEX jobs_backoff ON jobs (backoff_boot) WHERE state = 'pending' AND backoff_boot IS NOT NULL;

@@ -70,6 +70,28 @@ def order(job: Waiting) -> tuple[int, int]:
     return (-job.priority, job.id)
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What is free: GPUs in service that nobody holds, and CPU slots."""
+
+    gpus: int
+    slots: int
+
+    def __bool__(self) -> bool:
+        return self.gpus > 0 or self.slots > 0
+
+
+def room(
+    running: Sequence[Running], gpus: Sequence[Gpu], cpu_slots: int, starts: Sequence[Start] = ()
+) -> Room:
+    """What is free while `running` hold theirs, and after `starts`."""
+    taken = {uuid for job in running for uuid in job.gpus} | {uuid for start in starts for uuid in start.gpus}
+    in_slots = sum(1 for job in running if not job.gpus) + sum(1 for start in starts if not start.gpus)
+    return Room(
+        gpus=sum(1 for gpu in gpus if gpu.schedulable and gpu.uuid not in taken),
+        slots=max(0, cpu_slots - in_slots),
+    )
+
+
 def plan(
     waiting: Sequence[Waiting],
     running: Sequence[Running],

@@ -15,6 +15,8 @@ from leptond.store import rows
 WINDOW = 1000
 """Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
 
+SHORT_WINDOW = 32
+
 _GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
 
 
@@ -29,28 +31,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 def view(
     db: sqlite3.Connection, *, now: float, boot: float, sick: Mapping[str, str], window: int = WINDOW
 ) -> View:
-    """The first `window` jobs that may start (index jobs_ready, migration 0001), all running ones and
-    the present GPUs."""
-    waiting = [
-        planner.Waiting(
-            id=row["id"],
-            priority=row["priority"],
-            gpus=row["gpus"],
-            since=max(row["submitted_at"], row["begin_at"] or 0.0),
-            array_id=row["array_id"],
-            array_limit=row["array_limit"],
-            avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
-        )
-        for row in db.execute(
-            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt"
-            # named, because SQLite would rather take all pending jobs by state and sort them
-            " FROM jobs INDEXED BY jobs_ready"
-            " WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
-            " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
-            " ORDER BY priority DESC, id LIMIT ?",
-            (boot, now, window),
-        )
-    ]
+    """The first `window` jobs that may start, all running ones and the present GPUs."""
+    running, devices = holders(db, sick)
+    return View(waiting=ready(db, now=now, boot=boot, window=window), running=running, gpus=devices)
+
+
+def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
+    """Who holds what (index jobs_live, migration 0001), and the present GPUs."""
     held: dict[int, list[str]] = {}
     devices = gpu_rows.known(db)
     for gpu in devices:
@@ -63,7 +50,57 @@ def view(
             " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
         )
     ]
-    return View(waiting=waiting, running=running, gpus=[_device(gpu, sick) for gpu in devices if gpu.present])
+    return running, [_device(gpu, sick) for gpu in devices if gpu.present]
+
+
+def ready(
+    db: sqlite3.Connection, *, now: float, boot: float, window: int, without_gpus: bool = False
+) -> list[planner.Waiting]:
+    """The first `window` jobs that may start, in queue order (index jobs_ready, or jobs_ready_cpu for those
+    that need no GPU; migration 0001). Named, because SQLite would rather take all pending jobs by state and
+    sort them."""
+    index, only = ("jobs_ready_cpu", " AND gpus = 0") if without_gpus else ("jobs_ready", "")
+    return [
+        planner.Waiting(
+            id=row["id"],
+            priority=row["priority"],
+            gpus=row["gpus"],
+            since=max(row["submitted_at"], row["begin_at"] or 0.0),
+            array_id=row["array_id"],
+            array_limit=row["array_limit"],
+            avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
+        )
+        for row in db.execute(
+            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt"
+            f" FROM jobs INDEXED BY {index}"
+            f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
+            " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
+            " ORDER BY priority DESC, id LIMIT ?",
+            (boot, now, window),
+        )
+    ]
+
+
+def decide(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+) -> Sequence[planner.Start]:
+    """Who starts now. A job's turn does not depend on those after it, so a short look at the queue is
+    enough while it fills the machine; a longer one follows only where there is room left."""
+    running, gpus = holders(db, sick)
+    free = planner.room(running, gpus, cpu_slots)
+    starts: Sequence[planner.Start] = ()
+    for window in (SHORT_WINDOW, WINDOW) if free else ():
+        waiting = ready(db, now=now, boot=boot, window=window, without_gpus=free.gpus == 0)
+        starts = planner.plan(waiting, running, gpus, cpu_slots, now, policy).starts
+        if len(waiting) < window or not planner.room(running, gpus, cpu_slots, starts):
+            break
+    return starts
 
 
 def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:

@@ -173,9 +173,7 @@ class World:
             attempts.finish,
             attempt,
             verdict=classify(Evidence(exit_code=exit_code, run_s=run_s)),
-            record=ExitRecord(
-                attempt_id=attempt, boot_id=clock.boot_id, exit_code=exit_code, run_s=run_s
-            ),
+            record=ExitRecord(attempt_id=attempt, boot_id=clock.boot_id, exit_code=exit_code, run_s=run_s),
             now=clock.wall(),
             boot=clock.boot(),
             boot_id=clock.boot_id,

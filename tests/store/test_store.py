@@ -8,12 +8,15 @@ import sqlite3
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from leptond.core.admission import Defaults, admit
 from leptond.core.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Start
+from leptond.core.planner import Policy, Start, plan
 from leptond.errors import StartRefused
+from leptond.paths import data_dir
 from leptond.store import attempts, events, gpus, jobs, open_store, planning, queries
 from leptond.store.migrate import migrate, version
 
@@ -213,6 +216,31 @@ async def test_a_plan_that_is_out_of_date_claims_nothing(store):
     assert await claim(store, job, "GPU-1") is not None
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    wants=st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 1)), max_size=60),
+    slots=st.integers(0, 3),
+    taken=st.integers(0, 2),
+)
+def test_a_short_look_decides_as_a_long_one(wants, slots, taken):
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.row_factory = sqlite3.Row
+    migrate(db, data_dir("migrations"))
+    found = [gpus.Found(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1, simulated=True) for i in range(4)]
+    gpus.sync(db, found, 1.0)
+    for i in range(taken):
+        gpus.drain(db, f"GPU-{i}", "x", "me", 1.0)
+    specs = [JobSpec(argv=["x"], gpus=gpus_wanted, priority=priority) for gpus_wanted, priority in wants]
+    admitted = [admit(spec, gpus=4, home="/", defaults=Defaults()) for spec in specs]
+    jobs.submit(db, admitted, user="ana", now=1.0, max_pending=1000)
+    policy = Policy()
+    short = planning.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy)
+    view = planning.view(db, now=2.0, boot=2.0, sick={})
+    long = plan(view.waiting, view.running, view.gpus, slots, 2.0, policy).starts
+    db.close()
+    assert list(short) == list(long)
+
+
 async def test_events_are_in_order_and_counts_are_kept(store):
     for _ in range(3):
         await submit(store)
@@ -262,6 +290,7 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
         db.set_trace_callback(lambda sql: statements.append(sql) if sql.startswith("SELECT") else None)
         try:
             planning.view(db, now=1.0, boot=1.0, sick={})
+            planning.ready(db, now=1.0, boot=1.0, window=9, without_gpus=True)
             planning.next_wake(db, now=1.0, boot=1.0)
             planning.stops(db)
             attempts.live(db)
@@ -274,9 +303,9 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
         ]
 
     plans = await store.write(ask)
-    about_jobs = [(sql, plan) for sql, plan in plans if "FROM jobs" in sql]
+    about_jobs = [(sql, steps) for sql, steps in plans if "FROM jobs" in sql]
     assert len(about_jobs) >= 7
-    for sql, plan in about_jobs:
-        assert not any("TEMP B-TREE" in step for step in plan), (sql, plan)
+    for sql, steps in about_jobs:
+        assert not any("TEMP B-TREE" in step for step in steps), (sql, steps)
         newest = "ORDER BY id DESC" in sql  # along the primary key, which is its order
-        assert newest or not any(step == "SCAN jobs" for step in plan), (sql, plan)
+        assert newest or not any(step == "SCAN jobs" for step in steps), (sql, steps)
