@@ -20,6 +20,9 @@ from leptond.supervisor import Supervisor
 log = structlog.get_logger("leptond.scheduler")
 
 LONGEST_SLEEP_S = 3600.0
+TIMER_SLEEP_S = 60.0
+"""Longest sleep while a back-off or a begin time runs: their clocks go on in a suspend, that of a sleep
+does not."""
 
 
 class Scheduler:
@@ -80,7 +83,7 @@ class Scheduler:
             )
             if claim is not None:
                 self._supervisor.start(claim)
-        return min(LONGEST_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
+        return min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
 
     def _look(self, db: sqlite3.Connection) -> _Snapshot:
         now, boot = self._clock.wall(), self._clock.boot()
