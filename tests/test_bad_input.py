@@ -6,6 +6,8 @@ import sqlite3
 
 import pytest
 
+from tests.daemon import until
+
 GOOD = {"argv": ["true"]}
 
 
@@ -133,7 +135,10 @@ def test_bad_paths_queries_and_methods(shared_daemon, method, path, body, status
 def test_illegal_moves_are_conflicts(shared_daemon):
     done = shared_daemon.finished(shared_daemon.submit("true"))
     running = shared_daemon.submit("sleep", "600")
-    shared_daemon.reached(running, "running")
+    until(
+        lambda: [one["pid"] for one in shared_daemon.job(running)["attempts"]] not in ([], [None]),
+        "the last thing that a start stores",
+    )
     before = state(shared_daemon)
     for path in (f"{done['id']}/cancel", f"{done['id']}/hold", f"{done['id']}/release", f"{running}/hold"):
         answer = shared_daemon.post(f"/v1/jobs/{path}")
