@@ -17,7 +17,7 @@ from leptond.errors import Invalid, TooManyGpus
 
 MAX_ARGV_BYTES = 128 * 1024
 MAX_ENV_BYTES = 64 * 1024
-OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
+OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_PORT")
 """Variables that leptond sets for every job, and that a job therefore cannot set."""
 
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")

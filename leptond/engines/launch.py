@@ -65,6 +65,7 @@ def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, s
             "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in attempt.gpus),
             # two torchruns on one machine would both take 29500
             "MASTER_PORT": str(around.master_port),
+            "PET_MASTER_PORT": str(around.master_port),  # torchrun's own default for --master-port
             COOKIE: attempt.id,
             "LEPTOND_JOB_ID": str(job.id),
             "LEPTOND_JOB_NAME": job.name,

@@ -206,3 +206,19 @@ def test_the_text_is_of_whole_files_in_order_without_installed_ones(tmp_path):
     (tmp_path / "f.py").write_bytes(b"\xff\xc3\xa9")
     assert read_text(tmp_path) == (b"<a.py>??<inner/d.py>", b"<b.py>")
     assert read_text(tmp_path / "site-packages") == (b"<site-packages/e.py>", b"")
+
+
+def test_two_torchruns_at_once_do_not_collide(daemon):
+    """Plain torchrun, as jobs: each finds a port of its own in its environment."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    body = {
+        "argv": [*launcher, str(SCRIPT), *SMALL, "--steps", "5"],
+        "gpus": 2,
+        "env": {"OMP_NUM_THREADS": "1"},
+    }
+    ids = [daemon.post("/v1/jobs", body).json["id"] for _ in range(2)]
+    done = [daemon.finished(job) for job in ids]
+    assert [job["state"] for job in done] == ["succeeded"] * 2, [daemon.output(job) for job in ids]
+    spans = [(job["attempts"][0]["started_at"], job["attempts"][0]["ended_at"]) for job in done]
+    assert max(start for start, _ in spans) < min(end for _, end in spans), "they ran at the same time"
+    assert all("2 ranks hold the same weights" in daemon.output(job) for job in ids)
