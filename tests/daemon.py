@@ -74,6 +74,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # a Ctrl-C is for the tests, not for what they look after
             )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
