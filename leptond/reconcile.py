@@ -7,16 +7,14 @@ import structlog
 
 from leptond.clock import Clock
 from leptond.core.model import ExitRecord
-from leptond.engines import cgroup, processes
-from leptond.engines.base import End
-from leptond.engines.local import LocalEngine
+from leptond.engines.base import End, Engine
 from leptond.store import Store, attempts, planning
 from leptond.supervisor import Supervisor
 
 log = structlog.get_logger("leptond.reconcile")
 
 
-async def reconcile(store: Store, engine: LocalEngine, supervisor: Supervisor, clock: Clock) -> int:
+async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> int:
     """How many running attempts were adopted.
 
     An attempt whose shim is not known to the database never got its GO (that comes only after the commit
@@ -44,20 +42,13 @@ async def reconcile(store: Store, engine: LocalEngine, supervisor: Supervisor, c
     return adopted
 
 
-async def _strays(store: Store, engine: LocalEngine, live: set[str]) -> None:
+async def _strays(store: Store, engine: Engine, live: set[str]) -> None:
     """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
     belong to another leptond on the machine."""
-    found = set(processes.cookies().values()) - live
-    if engine.cgroup_root is not None:
-        prefix = cgroup.PREFIX
-        found |= {path.name.removeprefix(prefix) for path in engine.cgroup_root.glob(f"{prefix}*")} - live
-    for attempt_id in found:
+    for attempt_id in sorted(engine.strays() - live):
         try:
             attempt = await store.read(attempts.get, attempt_id)
         except LookupError:
             continue
         log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
-        if engine.cgroup_root is not None:
-            cgroup.kill(engine.cgroup_root, attempt_id)
-            cgroup.remove(engine.cgroup_root, attempt_id)
-        await processes.end_remains(attempt_id, None, grace_s=0.5, limit_s=5.0)
+        await engine.end_stray(attempt_id)

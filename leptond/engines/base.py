@@ -43,3 +43,9 @@ class Engine(Protocol):
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Asks a started attempt to stop: the signal, the grace, the kill. Durable."""
+
+    def strays(self) -> set[str]:
+        """Ids of the attempts that have processes on this machine, known to the database or not."""
+
+    async def end_stray(self, attempt_id: str) -> None:
+        """Ends what is left of an attempt that nobody follows."""

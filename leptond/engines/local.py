@@ -267,6 +267,21 @@ class LocalEngine:
             cgroup.remove(self._cgroup_root, attempt.id)
         return left
 
+    def strays(self) -> set[str]:
+        """Ids of the attempts that have processes on this machine: by their cookies and their cgroups."""
+        found = set(processes.cookies().values())
+        if self._cgroup_root is not None:
+            prefix = cgroup.PREFIX
+            found |= {path.name.removeprefix(prefix) for path in self._cgroup_root.glob(f"{prefix}*")}
+        return found
+
+    async def end_stray(self, attempt_id: str) -> None:
+        """Ends what is left of an attempt that nobody follows: what it still does is nobody's wish."""
+        if self._cgroup_root is not None:
+            cgroup.kill(self._cgroup_root, attempt_id)
+            cgroup.remove(self._cgroup_root, attempt_id)
+        await processes.end_remains(attempt_id, None, grace_s=0.5, limit_s=5.0)
+
     def _forget(self, attempt_id: str) -> None:
         watched = self._watched.pop(attempt_id)
         self._close_gate(watched)
