@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from leptond.core.admission import Defaults
 from leptond.core.planner import Policy
+from leptond.core.topology import Topology
 from leptond.errors import StartRefused
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -81,13 +82,20 @@ class GpuSettings(Section, frozen=True, kw_only=True):
     """`backend`: `auto` takes NVML and goes on without GPUs where there is no driver; `nvml` insists on it;
     `simulated` makes `simulate` devices that `state_file` (JSON) may give a state; `none`. `sample_s`: how
     often the devices are looked at. `driver_timeout_s`: a driver call that takes longer makes
-    the devices unschedulable until the driver answers again."""
+    the devices unschedulable until the driver answers again. `simulate_topology`: how simulated devices are
+    connected (`none`, `pcie`, `pairs`, `cube-mesh`, `nvswitch`); `simulate_model` and
+    `simulate_memory_bytes`: what each of them is. `cpu_affinity`: jobs run on the CPUs that are nearest to
+    their GPUs, where those are known."""
 
     backend: Literal["auto", "nvml", "simulated", "none"] = "auto"
     simulate: Annotated[int, Meta(ge=0, le=64)] = 0
     sample_s: Annotated[float, Meta(ge=0.2, le=3600)] = 5.0
     driver_timeout_s: Annotated[float, Meta(ge=0.2, le=600)] = 10.0
     state_file: str = ""
+    simulate_topology: Topology = "none"
+    simulate_model: Annotated[str, Meta(min_length=1, max_length=96)] = "Simulated GPU"
+    simulate_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 24 * 1024**3
+    cpu_affinity: bool = True
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):

@@ -71,6 +71,11 @@ class GpuWatch:
                 name=device.name,
                 memory_bytes=device.memory_bytes,
                 simulated=device.simulated,
+                numa_node=device.numa_node,
+                cpus=device.cpus,
+                links=device.links,
+                mig=device.mig,
+                board=device.pci_bus_id if device.mig else None,
             )
             for device in devices
         ]

@@ -168,11 +168,18 @@ class GpuProcess(msgspec.Struct, kw_only=True):
 
 
 class Gpu(msgspec.Struct, kw_only=True):
+    """A device. `cpus`: those near it, as the kernel lists them; `links`: the way to other devices by their
+    UUIDs, in the words of ``nvidia-smi topo -m``; `mig`: it is a slice of a GPU."""
+
     index: int
     uuid: str
     name: str
     simulated: bool
     present: bool
+    mig: bool = False
+    numa_node: int | None = None
+    cpus: str | None = None
+    links: dict[str, str] = {}
     memory_total_bytes: int
     memory_used_bytes: int | None = None
     utilization: float | None = None

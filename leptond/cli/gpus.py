@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -20,7 +21,8 @@ GPU_COLUMNS = (
     Column("JOB", right=True),
     Column("STATE", fold=True),
 )
-_PIPE_COLUMNS = (*GPU_COLUMNS, Column("UUID"), Column("FOREIGN"))
+_PLACE_COLUMNS = (Column("NUMA", right=True), Column("LINKS", fold=True))
+_PIPE_COLUMNS = (*GPU_COLUMNS, Column("UUID"), Column("FOREIGN"), *_PLACE_COLUMNS)
 
 
 def gpu_row(gpu: words.Body, *, table: bool) -> list[Cell]:
@@ -46,6 +48,20 @@ def _foreign(gpu: words.Body) -> str:
     return ", ".join(f"pid {p['pid']} {p.get('name') or ''}".strip() for p in strangers)
 
 
+def place_cells(gpu: words.Body, gpus: Sequence[words.Body]) -> list[Cell]:
+    """A GPU's memory node, and its links as ``NV4:1 NODE:2,3``: the best first, with indices."""
+    from leptond.core.links import rank
+
+    index_of = {one["uuid"]: one["index"] for one in gpus}
+    ends: dict[str, list[int]] = {}
+    for uuid, link in (gpu.get("links") or {}).items():
+        if uuid in index_of:
+            ends.setdefault(link, []).append(index_of[uuid])
+    order = sorted(ends, key=rank, reverse=True)
+    links = " ".join(f"{link}:{','.join(map(str, sorted(ends[link])))}" for link in order)
+    return [gpu.get("numa_node"), links or None]
+
+
 @command("gpus", short_help="The GPUs and who has them.")
 @click.option("--no-header", is_flag=True, help="Leave the column heads out.")
 def gpus_command(session: Session, no_header: bool) -> None:
@@ -61,12 +77,20 @@ def gpus_command(session: Session, no_header: bool) -> None:
         if session.table:
             return
     if session.table:
-        print_table(session, GPU_COLUMNS, (gpu_row(gpu, table=True) for gpu in gpus), header=not no_header)
+        placed = any(gpu.get("links") or gpu.get("numa_node") is not None for gpu in gpus)
+        print_table(
+            session,
+            (*GPU_COLUMNS, *_PLACE_COLUMNS) if placed else GPU_COLUMNS,
+            ([*gpu_row(gpu, table=True), *(place_cells(gpu, gpus) if placed else ())] for gpu in gpus),
+            header=not no_header,
+        )
         for gpu in gpus:
             if _foreign(gpu):
                 session.say(f"GPU {gpu['index']}: in use by others: {_foreign(gpu)}")
     else:
-        rows = ([*gpu_row(gpu, table=False), gpu["uuid"], _foreign(gpu)] for gpu in gpus)
+        rows = (
+            [*gpu_row(gpu, table=False), gpu["uuid"], _foreign(gpu), *place_cells(gpu, gpus)] for gpu in gpus
+        )
         print_table(session, _PIPE_COLUMNS, rows, header=not no_header)
     if gpus and found.get("note"):
         session.say(found["note"])

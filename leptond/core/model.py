@@ -168,7 +168,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One device as the scheduler sees it."""
+    """One device as the scheduler sees it. `links` names the way to other devices by their UUIDs, in the
+    words of ``nvidia-smi topo -m``; `board` is the GPU that a slice (`mig`) is a part of. `owner` is the
+    queue that it belongs to (None: everybody's), which lends it, while it is idle, to jobs of others: `all`,
+    only `preemptible` ones, or `none`."""
 
     uuid: str
     index: int
@@ -176,6 +179,12 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     schedulable: bool = True
     why_not: str = ""
+    numa_node: int | None = None
+    links: Mapping[str, str] = {}
+    mig: bool = False
+    board: str | None = None
+    owner: str | None = None
+    lend: str = "all"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,10 +279,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeasedGpu(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU as an attempt was given it."""
+    """A GPU as an attempt was given it. `cpus`: those near it (``0-15,32-47``), where that is known."""
 
     uuid: str
     index: int
+    cpus: str | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leptond.core.model import Gpu, Reason
+from leptond.core.placement import Need, Room, choose
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +71,7 @@ def order(job: Waiting) -> tuple[int, int]:
     return (-job.priority, job.id)
 
 
-class Room(msgspec.Struct, frozen=True, kw_only=True):
+class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What is free: GPUs in service that nobody holds, and CPU slots."""
 
     gpus: int
@@ -82,11 +83,11 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
 
 def room(
     running: Sequence[Running], gpus: Sequence[Gpu], cpu_slots: int, starts: Sequence[Start] = ()
-) -> Room:
+) -> Left:
     """What is free while `running` hold theirs, and after `starts`."""
     taken = {uuid for job in running for uuid in job.gpus} | {uuid for start in starts for uuid in start.gpus}
     in_slots = sum(1 for job in running if not job.gpus) + sum(1 for start in starts if not start.gpus)
-    return Room(
+    return Left(
         gpus=sum(1 for gpu in gpus if gpu.schedulable and gpu.uuid not in taken),
         slots=max(0, cpu_slots - in_slots),
     )
@@ -128,7 +129,7 @@ def plan(
                 if kept_for is None and job.gpus <= usable and now - job.since >= policy.max_bypass_s:
                     kept_for = job
             continue
-        chosen = _choose(job, free)
+        chosen = choose(Need(gpus=job.gpus, avoid=job.avoid), Room(free)) or []
         free = [gpu for gpu in free if gpu.uuid not in chosen]
         starts.append(Start(id=job.id, gpus=chosen))
         if job.gpus == 0:
@@ -136,12 +137,6 @@ def plan(
         if job.array_id is not None:
             members[job.array_id] = members.get(job.array_id, 0) + 1
     return Plan(starts=starts, waits=waits)
-
-
-def _choose(job: Waiting, free: Sequence[Gpu]) -> list[str]:
-    """The lowest indices, after the GPUs that this job did not fail on before."""
-    ranked = sorted(free, key=lambda gpu: (gpu.uuid in job.avoid, gpu.index))
-    return [gpu.uuid for gpu in sorted(ranked[: job.gpus], key=lambda gpu: gpu.index)]
 
 
 def _paused(policy: Policy) -> Wait | None:

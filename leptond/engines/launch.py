@@ -35,6 +35,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     umask: int
     linger_s: float
     kill_timeout_s: float
+    cpu_affinity: bool
 
 
 def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, str]:
@@ -94,6 +95,7 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
         "cwd": job.spec.cwd,
         "umask": around.umask,
         "cgroup": around.cgroup,
+        "cpus": near_cpus(attempt) if around.cpu_affinity else [],
         "time_limit_s": job.time_limit_s,
         "grace_s": job.spec.grace_s or 0.0,
         "warn_signal": signal_number(warn.signal) if warn is not None else None,
@@ -102,6 +104,30 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,
     }
+
+
+def near_cpus(attempt: Attempt) -> list[int]:
+    """The CPUs that are nearest to the GPUs of an attempt; none (no preference) where they are not known of
+    each of its GPUs."""
+    lists = [gpu.cpus for gpu in attempt.gpus]
+    if not lists or None in lists:
+        return []
+    return sorted({cpu for text in lists if text is not None for cpu in cpu_list(text)})
+
+
+def cpu_list(text: str) -> set[int]:
+    """The numbers in a list as the kernel writes them; none when it cannot be read.
+
+    >>> sorted(cpu_list("0-2,5"))
+    [0, 1, 2, 5]
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            return set()
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return found
 
 
 def signal_number(name: str) -> int:

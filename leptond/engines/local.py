@@ -163,6 +163,7 @@ class LocalEngine:
             umask=self._umask,
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,
+            cpu_affinity=self._settings.gpus.cpu_affinity,
         )
 
     def _free_port(self) -> int:

@@ -16,7 +16,11 @@ def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda 
     match settings.backend:
         case "simulated":
             return SimulatedBackend(
-                settings.simulate, Path(settings.state_file) if settings.state_file else None
+                settings.simulate,
+                Path(settings.state_file) if settings.state_file else None,
+                topology=settings.simulate_topology,
+                model=settings.simulate_model,
+                memory_bytes=settings.simulate_memory_bytes,
             )
         case "none":
             return NoGpus("GPUs are switched off in the configuration")

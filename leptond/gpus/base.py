@@ -12,7 +12,9 @@ class GpuBackendError(Exception):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device as it is found. `mig`: a slice of a GPU rather than a whole one."""
+    """A device as it is found. `mig`: a slice of a GPU rather than a whole one; `pci_bus_id` is then that of
+    the GPU. `cpus`: the CPUs that are nearest to it, as the kernel lists them (``0-15,32-47``). `links`: the
+    way to other devices by their UUIDs, in the words of ``nvidia-smi topo -m``."""
 
     uuid: str
     index: int
@@ -20,8 +22,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     simulated: bool = False
     numa_node: int | None = None
+    cpus: str | None = None
     pci_bus_id: str | None = None
     mig: bool = False
+    links: dict[str, str] = {}
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):

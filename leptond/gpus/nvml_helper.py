@@ -27,6 +27,8 @@ LIBRARY = "LEPTOND_NVML_LIBRARY"
 
 PCI_DEVICES = "/sys/bus/pci/devices"
 PR_SET_PDEATHSIG = 1
+MAX_CPUS = 4096
+SWITCH = "switch"
 
 UNTOLD = (
     pynvml.NVMLError_NotSupported,
@@ -37,6 +39,17 @@ UNTOLD = (
     pynvml.NVMLError_NoData,
 )
 """Errors that say "not of this device" or "not to you": nothing is wrong with the device."""
+
+
+LEVELS = {
+    pynvml.NVML_TOPOLOGY_INTERNAL: "PIX",  # two GPUs of one board
+    pynvml.NVML_TOPOLOGY_SINGLE: "PIX",
+    pynvml.NVML_TOPOLOGY_MULTIPLE: "PXB",
+    pynvml.NVML_TOPOLOGY_HOSTBRIDGE: "PHB",
+    pynvml.NVML_TOPOLOGY_NODE: "NODE",
+    pynvml.NVML_TOPOLOGY_SYSTEM: "SYS",
+}
+"""The nearest thing that two GPUs have in common, in the words of ``nvidia-smi topo -m``."""
 
 
 class Found(NamedTuple):
@@ -70,6 +83,14 @@ def asked(call: Callable[..., Any], *args: Any) -> Any:
     try:
         return call(*args)
     except UNTOLD:
+        return None
+
+
+def told(call: Callable[..., Any], *args: Any) -> Any:
+    """As :func:`asked`, for what is only good to know: None whatever goes wrong."""
+    try:
+        return call(*args)
+    except pynvml.NVMLError:
         return None
 
 
@@ -126,7 +147,7 @@ def parts(gpu: Any) -> list[Found]:
 
 def list_devices() -> dict[str, Any]:
     """What is there. `trouble`: a sentence for every GPU that jobs cannot use."""
-    devices, trouble = [], []
+    devices, whole, trouble = [], [], []
     for index, found in enumerate(walk()):
         if isinstance(found, Broken):
             trouble.append(f"GPU {found.number} cannot be used: {found.error}")
@@ -135,6 +156,12 @@ def list_devices() -> dict[str, Any]:
             devices.append(describe(index, found))
         except pynvml.NVMLError as error:
             trouble.append(f"GPU {found.uuid} cannot be used: {words(error)}")
+            continue
+        if not found.mig:
+            whole.append(Port(found.uuid, found.gpu, devices[-1]["pci_bus_id"]))
+    links = topology(whole)
+    for device in devices:
+        device["links"] = links.get(device["uuid"], {})
     return {"devices": devices, "trouble": trouble}
 
 
@@ -149,6 +176,7 @@ def describe(index: int, found: Found) -> dict[str, Any]:
         "name": text(pynvml.nvmlDeviceGetName(found.handle)),
         "memory_bytes": memory.total if memory is not None else 0,
         "numa_node": numa_node(bus_id) if bus_id else None,
+        "cpus": nearest_cpus(found.gpu, bus_id),
         "pci_bus_id": bus_id,
         "mig": found.mig,
     }
@@ -157,13 +185,95 @@ def describe(index: int, found: Found) -> dict[str, Any]:
 def numa_node(bus_id: str, devices: str = PCI_DEVICES) -> int | None:
     """The memory node that the GPU's slot is nearest to, as the kernel knows it. (NVML's own call tells
     the node that the GPU's memory is, which few machines have.)"""
-    domain, _, rest = bus_id.lower().partition(":")
     try:
-        with open(f"{devices}/{int(domain, 16):04x}:{rest}/numa_node") as file:  # noqa: PTH123
-            node = int(file.read())
+        node = int(of_slot(bus_id, "numa_node", devices))
     except (OSError, ValueError):
         return None
     return node if node >= 0 else None
+
+
+def nearest_cpus(gpu: Any, bus_id: str | None, devices: str = PCI_DEVICES) -> str | None:
+    """The CPUs of the GPU's memory node, as the driver tells them, else as the kernel does."""
+    cpus = told(pynvml.nvmlDeviceGetCpuAffinity, gpu, (MAX_CPUS + 63) // 64)
+    if cpus is not None:
+        numbers = [64 * i + bit for i, word in enumerate(cpus) for bit in range(64) if word >> bit & 1]
+        if numbers:
+            return spans(numbers)
+    try:
+        return of_slot(bus_id or "", "local_cpulist", devices).strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def of_slot(bus_id: str, name: str, devices: str) -> str:
+    """What the kernel says of a PCI device. Raises OSError, ValueError."""
+    domain, _, rest = bus_id.lower().partition(":")
+    with open(f"{devices}/{int(domain, 16):04x}:{rest}/{name}") as file:  # noqa: PTH123
+        return file.read()
+
+
+def spans(numbers: list[int]) -> str:
+    """Ascending numbers as the kernel writes them.
+
+    >>> spans([0, 1, 2, 5, 8, 9])
+    '0-2,5,8-9'
+    """
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+class Port(NamedTuple):
+    """A whole GPU, as its links see it."""
+
+    uuid: str
+    handle: Any
+    bus_id: str | None
+
+
+def topology(gpus: list[Port]) -> dict[str, dict[str, str]]:
+    """How each GPU is connected with each other one, by UUID: NV4 for four NVLinks, whether they run
+    straight or through switches, else what the PCI bus offers. Pairs that the driver tells nothing of are
+    left out. Slices have no links: the driver gives them no peers."""
+    straight = {port.uuid: nvlinks(port.handle) for port in gpus} if len(gpus) > 1 else {}
+    links: dict[str, dict[str, str]] = {port.uuid: {} for port in gpus}
+    for one in gpus:
+        for other in gpus:
+            if one.uuid == other.uuid:
+                continue
+            count = straight[one.uuid].get((other.bus_id or "").lower(), 0)
+            count += min(straight[one.uuid].get(SWITCH, 0), straight[other.uuid].get(SWITCH, 0))
+            if count:
+                links[one.uuid][other.uuid] = f"NV{count}"
+                continue
+            level = told(pynvml.nvmlDeviceGetTopologyCommonAncestor, one.handle, other.handle)
+            if level in LEVELS:
+                links[one.uuid][other.uuid] = LEVELS[level]
+    return links
+
+
+def nvlinks(gpu: Any) -> dict[str, int]:
+    """How many active NVLinks of a GPU end where: at a GPU, by its bus id in small letters, or at SWITCH."""
+    ends: dict[str, int] = {}
+    for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
+        if not told(pynvml.nvmlDeviceGetNvLinkState, gpu, link):
+            continue
+        if (
+            told(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, gpu, link)
+            == pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH
+        ):
+            end = SWITCH
+        else:
+            pci = told(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, gpu, link)
+            if pci is None:
+                continue
+            end = text(pci.busId).lower()
+        ends[end] = ends.get(end, 0) + 1
+    return ends
 
 
 def sample_devices() -> dict[str, Any]:

@@ -8,13 +8,16 @@ A JSON file can tell how they are doing, so that every path of the scheduler can
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import msgspec
 
+from leptond.core.topology import Topology, places
 from leptond.gpus.base import Device, GpuBackendError, Process, Sample
 
+MODEL = "Simulated GPU"
 MEMORY_BYTES = 24 * 1024**3
 
 
@@ -44,33 +47,49 @@ class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class SimulatedBackend:
-    """`count` devices of 24 GiB."""
+    """`count` devices of one model, connected as `topology` says."""
 
     name = "simulated"
     note: str | None = "these GPUs are simulated: jobs are scheduled on them, but run on the CPU"
 
-    def __init__(self, count: int, state_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        state_file: Path | None = None,
+        *,
+        topology: Topology = "none",
+        model: str = MODEL,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         self._count = count
         self._state_file = state_file
+        self._topology = topology
+        self._model = model
+        self._memory_bytes = memory_bytes
         self._opened: list[int] = []
 
     async def open(self) -> list[Device]:
         state = self._state()
         if state.hang:
             raise GpuBackendError("the simulated driver does not answer")
-        devices = [
+        there = [
+            index for index in range(self._count) if not state.devices.get(str(index), _DeviceState()).missing
+        ]
+        spots = places(self._topology, self._count, sorted(os.sched_getaffinity(0)))
+        self._opened = there
+        return [
             Device(
                 uuid=uuid_of(index),
                 index=index,
-                name="Simulated GPU",
-                memory_bytes=MEMORY_BYTES,
+                name=self._model,
+                memory_bytes=self._memory_bytes,
                 simulated=True,
+                numa_node=spots[index].numa_node,
+                cpus=",".join(map(str, spots[index].cpus)) or None,
+                links={uuid_of(other): link for other, link in spots[index].links.items() if other in there},
             )
-            for index in range(self._count)
-            if not state.devices.get(str(index), _DeviceState()).missing
+            for index in there
         ]
-        self._opened = [device.index for device in devices]
-        return devices
 
     async def sample(self) -> list[Sample]:
         state = self._state()

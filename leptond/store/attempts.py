@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.admission import wish_of
-from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, State, StopReason
+from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
 from leptond.core.outcome import Verdict
 from leptond.core.planner import Start
 from leptond.core.retry import Decision, Past, Spent, decide
@@ -41,13 +41,13 @@ def claim(
     gpus = []
     for uuid in start.gpus:
         found = db.execute(
-            "SELECT uuid, idx FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
+            "SELECT uuid, idx, cpus FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
             " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid)",
             (uuid,),
         ).fetchone()
         if found is None:
             return None
-        gpus.append({"uuid": found["uuid"], "index": found["idx"]})
+        gpus.append(LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"]))
     number = row["attempt"] + 1
     db.execute(
         "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id)"
@@ -61,7 +61,8 @@ def claim(
     move(State.PENDING, State.STARTING)
     changes = {"state": State.STARTING, "attempt": number, "backoff_at": None, "backoff_boot": None}
     jobs.touch(db, start.id, changes)
-    data = {"from": State.PENDING, "to": State.STARTING, "gpus": gpus}
+    leased = [{"uuid": gpu.uuid, "index": gpu.index} for gpu in gpus]
+    data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}
     events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
     return Claim(job=job, attempt=get(db, attempt_id))

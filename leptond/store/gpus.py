@@ -22,19 +22,29 @@ class KnownGpu(msgspec.Struct, frozen=True, kw_only=True):
     present: bool
     drained: bool
     drain_reason: str | None
+    numa_node: int | None = None
+    cpus: str | None = None
+    links: dict[str, str] = {}
+    mig: bool = False
+    board: str | None = None
     job_id: int | None = None
     attempt: int | None = None
     attempt_id: str | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that the backend reports."""
+    """A device that the backend reports. `board`: the GPU that a slice (`mig`) is a part of."""
 
     uuid: str
     index: int
     name: str
     memory_bytes: int
     simulated: bool
+    numa_node: int | None = None
+    cpus: str | None = None
+    links: dict[str, str] = {}
+    mig: bool = False
+    board: str | None = None
 
 
 def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
@@ -44,10 +54,24 @@ def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
     db.execute("UPDATE gpus SET present = 0")
     for gpu in found:
         db.execute(
-            "INSERT INTO gpus (uuid, idx, name, memory_bytes, simulated, present) VALUES (?, ?, ?, ?, ?, 1)"
+            "INSERT INTO gpus (uuid, idx, name, memory_bytes, simulated, numa_node, cpus, links, mig, board,"
+            " present) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)"
             " ON CONFLICT (uuid) DO UPDATE SET idx = excluded.idx, name = excluded.name,"
-            " memory_bytes = excluded.memory_bytes, simulated = excluded.simulated, present = 1",
-            (gpu.uuid, gpu.index, gpu.name, gpu.memory_bytes, int(gpu.simulated)),
+            " memory_bytes = excluded.memory_bytes, simulated = excluded.simulated,"
+            " numa_node = excluded.numa_node, cpus = excluded.cpus, links = excluded.links,"
+            " mig = excluded.mig, board = excluded.board, present = 1",
+            (
+                gpu.uuid,
+                gpu.index,
+                gpu.name,
+                gpu.memory_bytes,
+                int(gpu.simulated),
+                gpu.numa_node,
+                gpu.cpus,
+                msgspec.json.encode(gpu.links).decode(),
+                int(gpu.mig),
+                gpu.board,
+            ),
         )
         if gpu.uuid not in before or not before[gpu.uuid].present:
             events.append(db, now, "gpu.state", data={"uuid": gpu.uuid, "index": gpu.index, "present": True})
@@ -77,6 +101,11 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
             present=bool(row["present"]),
             drained=bool(row["drained"]),
             drain_reason=row["drain_reason"],
+            numa_node=row["numa_node"],
+            cpus=row["cpus"],
+            links=msgspec.json.decode(row["links"]),
+            mig=bool(row["mig"]),
+            board=row["board"],
             job_id=row["job_id"],
             attempt=row["number"],
             attempt_id=row["attempt_id"],

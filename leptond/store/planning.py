@@ -112,6 +112,10 @@ def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
         memory_bytes=gpu.memory_bytes,
         schedulable=not why_not,
         why_not=why_not,
+        numa_node=gpu.numa_node,
+        links=gpu.links,
+        mig=gpu.mig,
+        board=gpu.board,
     )
 
 

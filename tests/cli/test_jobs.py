@@ -266,6 +266,11 @@ def test_gpus_say_who_has_them(cli: Cli, stub: Stub):
     assert row["MEMORY"] == f"{1 << 30}/{80 << 30}"
     assert (row["UTIL"], row["TEMP"], row["JOB"], row["STATE"]) == ("50%", "41", "45", "busy")
     assert (row["UUID"], row["FOREIGN"]) == ("GPU-0", "pid 4121 python")
+    linked = make_gpu(1, numa_node=0, links={make_gpu(0).uuid: "NV4", make_gpu(2).uuid: "SYS"})
+    stub.on("GET", "/v1/gpus", types.GpuList(items=[make_gpu(0), linked, make_gpu(2)], backend="nvml"))
+    head, _, second, _ = cli("gpus").rows
+    row = dict(zip(head, second, strict=True))
+    assert (row["NUMA"], row["LINKS"]) == ("0", "NV4:0 SYS:2")
     stub.on("GET", "/v1/gpus", types.GpuList(items=[], backend="none", note="no driver"))
     assert "no driver" in cli("gpus").err
 

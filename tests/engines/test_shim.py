@@ -225,3 +225,16 @@ def test_the_tail_is_the_last_lines(tmp_path_factory, lines, wanted, end):
     kept = pieces[-wanted:] if wanted else []
     expected = "\n".join(kept) + ("\n" if text.endswith("\n") and kept else "")
     assert data.decode() == expected
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away):
+    mine = sorted(os.sched_getaffinity(0))
+    near = [4095] if away else [mine[-1], 4095]
+    show = "import os; print(sorted(os.sched_getaffinity(0)))"
+    shim = Shim(tmp_path, [sys.executable, "-c", show], cpus=near)
+    assert shim.line().startswith("READY")
+    shim.gate.sendall(b"GO\n")
+    assert shim.line().startswith("STARTED")
+    assert shim.end()["exit_code"] == 0
+    assert (tmp_path / "output.log").read_text() == f"{mine if away else mine[-1:]}\n"

@@ -5,6 +5,9 @@
  *   gpu0.uuid=GPU-...              also: name, bus, memory, used, load, temperature, power, energy
  *   gpu0.process0=4242,1048576     pid, bytes (no bytes: not available)
  *   gpu0.mig=1  gpu0.slices=2      MIG mode; its slices are gpu0.slice0.uuid=... and so on
+ *   gpu0.affinity=15               the CPUs that are near, as a mask
+ *   gpu0.link3=gpu1                where an active NVLink ends: at a GPU, or link3=switch
+ *   gpu0.ancestor1=20              what GPU 0 and GPU 1 have in common, as NVML numbers it
  *   error.nvmlInitWithFlags=9      what a call returns; gpu0.error.CALL for one GPU alone
  *   gpu0.error=15                  what every call on this GPU returns
  *   hang=CALL  crash=CALL          the call never returns (and leaves a file "STATE.hung"); the process
@@ -248,4 +251,57 @@ int nvmlDeviceGetComputeRunningProcesses_v3(device one, unsigned int *count, pro
     }
     *count = there;
     return there > room ? INSUFFICIENT_SIZE : SUCCESS;
+}
+
+int nvmlDeviceGetCpuAffinity(device one, unsigned int size, unsigned long *set)
+{
+    unsigned long long mask = 0;
+    ENTER(one);
+    int code = number_of(one, "affinity", &mask);
+    memset(set, 0, size * sizeof *set);
+    set[0] = (unsigned long)mask;
+    return code;
+}
+
+int nvmlDeviceGetTopologyCommonAncestor(device one, device other, unsigned int *level)
+{
+    char what[32];
+    ENTER(one);
+    snprintf(what, sizeof what, "ancestor%d", gpu_of(other));
+    return uint_of(one, what, level);
+}
+
+static int end_of(device one, unsigned int link, char *end, unsigned int size)
+{
+    char what[32];
+    snprintf(what, sizeof what, "link%u", link);
+    return text_of(one, what, end, size);
+}
+
+int nvmlDeviceGetNvLinkState(device one, unsigned int link, unsigned int *active)
+{
+    char end[64];
+    ENTER(one);
+    *active = end_of(one, link, end, sizeof end) == SUCCESS;
+    return link < 18 ? SUCCESS : INVALID_ARGUMENT;
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(device one, unsigned int link, unsigned int *type)
+{
+    char end[64];
+    ENTER(one);
+    int code = end_of(one, link, end, sizeof end);
+    *type = strcmp(end, "switch") == 0 ? 2 : 0;
+    return code;
+}
+
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(device one, unsigned int link, pci_info *info)
+{
+    char end[64];
+    ENTER(one);
+    memset(info, 0, sizeof *info);
+    int code = end_of(one, link, end, sizeof end);
+    if (code != SUCCESS || strncmp(end, "gpu", 3) != 0)
+        return code ? code : NOT_SUPPORTED;
+    return text_of((device)(1L + 64L * atol(end + 3)), "bus", info->bus_id, sizeof info->bus_id);
 }

@@ -275,3 +275,45 @@ async def test_the_settings_choose_the_backend(nvml: NvmlWorld, closing: Closing
     nothing = open_backend(GpuSettings(backend="none"))
     assert (nothing.name, await nothing.open()) == ("none", [])
     assert nothing.note
+
+
+async def test_links_are_named_as_nvidia_smi_names_them(nvml: NvmlWorld, closing: Closing) -> None:
+    """GPUs 0 and 1 have two NVLinks between them, 1 and 2 the PCI bus, of 0 and 2 nothing is told."""
+    uuids = [f"GPU-0000000{i}-aaaa-bbbb-cccc-dddddddddddd" for i in range(3)]
+    nvml.change({"count": 3, "gpu2.uuid": uuids[2], "gpu2.name": "x", "gpu2.bus": "00000000:83:00.0"})
+    nvml.change({"gpu0.link0": "gpu1", "gpu0.link5": "gpu1", "gpu1.link1": "gpu0", "gpu1.link2": "gpu0"})
+    nvml.change({"gpu1.ancestor2": 40, "gpu2.ancestor1": 40, "gpu0.ancestor1": 50})
+    devices = await closing(nvml.backend()).open()
+    assert [device.links for device in devices] == [
+        {uuids[1]: "NV2"},
+        {uuids[0]: "NV2", uuids[2]: "NODE"},
+        {uuids[1]: "NODE"},
+    ]
+
+
+async def test_links_through_switches_join_every_gpu_to_every_other(
+    nvml: NvmlWorld, closing: Closing
+) -> None:
+    nvml.change(
+        {f"gpu0.link{i}": "switch" for i in range(18)} | {f"gpu1.link{i}": "switch" for i in range(12)}
+    )
+    first, second = await closing(nvml.backend()).open()
+    assert (first.links, second.links) == ({second.uuid: "NV12"}, {first.uuid: "NV12"})
+
+
+async def test_trouble_with_the_topology_spoils_no_device(nvml: NvmlWorld, closing: Closing) -> None:
+    nvml.change({f"error.nvmlDeviceGet{call}": 999 for call in ("NvLinkState", "TopologyCommonAncestor")})
+    nvml.change({"error.nvmlDeviceGetCpuAffinity": 15})
+    backend = closing(nvml.backend())
+    assert [(device.links, device.cpus) for device in await backend.open()] == [({}, None)] * 2
+    assert backend.note is None
+
+
+async def test_the_cpus_near_a_gpu_come_from_the_driver_or_the_kernel(
+    nvml: NvmlWorld, closing: Closing, tmp_path: Path
+) -> None:
+    nvml.change({"gpu0.affinity": 0b1_0000_1111})
+    assert [device.cpus for device in await closing(nvml.backend()).open()] == ["0-3,8", None]
+    (tmp_path / "0000:3b:00.0").mkdir()
+    (tmp_path / "0000:3b:00.0" / "local_cpulist").write_text("0-15,32-47\n")
+    assert nvml_helper.of_slot("00000000:3B:00.0", "local_cpulist", str(tmp_path)).strip() == "0-15,32-47"

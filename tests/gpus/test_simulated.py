@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond.core.topology import Topology
 from leptond.gpus.base import GpuBackendError
 from leptond.gpus.simulated import SimulatedBackend, uuid_of
 
@@ -37,3 +38,21 @@ async def test_a_driver_that_hangs_at_the_start_lists_nothing(tmp_path: Path) ->
     state.write_text('{"hang": true}')
     with pytest.raises(GpuBackendError, match="does not answer"):
         await SimulatedBackend(1, state).open()
+
+
+async def test_they_can_be_of_any_model_and_connected_as_on_real_machines() -> None:
+    backend = SimulatedBackend(4, topology="pairs", model="NVIDIA H100 80GB HBM3", memory_bytes=80 << 30)
+    devices = await backend.open()
+    assert {(device.name, device.memory_bytes) for device in devices} == {("NVIDIA H100 80GB HBM3", 80 << 30)}
+    assert [device.numa_node for device in devices] == [0, 0, 1, 1]
+    assert devices[0].links == {uuid_of(1): "NV4", uuid_of(2): "SYS", uuid_of(3): "SYS"}
+    assert all(device.cpus for device in devices)
+
+
+@pytest.mark.parametrize("kind", ["none", "pcie", "pairs", "cube-mesh", "nvswitch"])
+@pytest.mark.parametrize("count", [1, 2, 7, 16])
+async def test_a_link_is_the_same_from_both_ends(kind: Topology, count: int) -> None:
+    devices = {device.uuid: device for device in await SimulatedBackend(count, topology=kind).open()}
+    for device in devices.values():
+        assert len(device.links) == (0 if kind == "none" else count - 1)
+        assert all(devices[other].links[device.uuid] == link for other, link in device.links.items())

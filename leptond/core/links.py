@@ -1,0 +1,23 @@
+"""How well two GPUs are connected, by the names that ``nvidia-smi topo -m`` has for it. Standard library
+only, for the command line imports it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+PCI = {"SYS": 1, "NODE": 2, "PHB": 3, "PXB": 4, "PIX": 5}
+SAME_BOARD = 6
+"""Two slices of one GPU: taking one where others are taken leaves other GPUs whole."""
+NVLINK = 10
+
+
+@lru_cache(maxsize=256)
+def rank(link: str) -> int:
+    """A number that only compares: the more, the better. 0 for a name that is not known.
+
+    >>> rank("NV4") > rank("NV2") > rank("PIX") > rank("NODE") > rank("SYS") > rank("?")
+    True
+    """
+    if link.startswith("NV") and link[2:].isdecimal():
+        return NVLINK + int(link[2:])
+    return PCI.get(link, 0)
