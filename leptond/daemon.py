@@ -23,6 +23,7 @@ from leptond.holder import held, prepare
 from leptond.notify import notify, watchdog_interval_s
 from leptond.paths import Places
 from leptond.reconcile import reconcile
+from leptond.reports import Reports
 from leptond.scheduler import Scheduler
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.migrate import wal_reset_fault
@@ -53,9 +54,11 @@ async def serve(settings: Settings, places: Places) -> None:
             _open_engine(settings, places) as engine,
             asyncio.TaskGroup() as parts,
         ):
-            supervisor = Supervisor(store, engine, clock, parts)
+            reports = Reports(places.report_socket, store, clock)
+            supervisor = Supervisor(store, engine, clock, parts, reports)
             api = Api(_context(settings, places, store, clock, watch, engine, phase))
             await api.start()
+            reports.open()
             adopted = await reconcile(store, engine, supervisor, clock)
             # nothing is scheduled before this line
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick)
@@ -63,6 +66,7 @@ async def serve(settings: Settings, places: Places) -> None:
             loops = [
                 parts.create_task(scheduler.run(), name="scheduler"),
                 parts.create_task(watch.run(), name="gpu-watch"),
+                parts.create_task(reports.run(), name="reports"),
                 parts.create_task(_watchdog(store), name="watchdog"),
             ]
             phase.name = "ready"
@@ -85,6 +89,8 @@ async def serve(settings: Settings, places: Places) -> None:
                 task.cancel()
             await api.stop()
             supervisor.close()
+            reports.close()
+            await reports.write()
 
 
 def _context(
@@ -150,7 +156,7 @@ async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIte
 
 @contextlib.asynccontextmanager
 async def _open_engine(settings: Settings, places: Places) -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(settings, places.state_dir / "jobs", places.state_dir / "checkpoints", places.socket)
+    engine = LocalEngine(settings, places)
     try:
         yield engine
     finally:

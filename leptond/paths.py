@@ -20,6 +20,13 @@ class Places:
     socket: Path
     token_file: Path
 
+    @property
+    def report_socket(self) -> Path:
+        """Where jobs report to: beside the API's socket, under its name (``leptond.jobs``)."""
+        if self.socket.suffix == ".sock":
+            return self.socket.with_suffix(".jobs")
+        return self.socket.with_name(self.socket.name + ".jobs")
+
 
 def _xdg(name: str, default: str) -> Path:
     value = os.environ.get(name, "")

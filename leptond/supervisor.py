@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import random
 import sqlite3
+import time
 from collections.abc import Coroutine
 
 import structlog
@@ -15,7 +16,8 @@ from leptond.clock import Clock
 from leptond.core.model import Attempt, ExitRecord, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
 from leptond.engines.base import End, Engine, SpawnFailed
-from leptond.store import Store, attempts
+from leptond.reports import Reports
+from leptond.store import Store, attempts, progress
 from leptond.store.attempts import Claim
 
 log = structlog.get_logger("leptond.supervisor")
@@ -25,13 +27,17 @@ RETRY_S = 1.0
 
 
 class Supervisor:
-    """Carries attempts through their lives, each in a task of `group`."""
+    """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
+    about themselves."""
 
-    def __init__(self, store: Store, engine: Engine, clock: Clock, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, clock: Clock, group: asyncio.TaskGroup, reports: Reports
+    ) -> None:
         self._store = store
         self._engine = engine
         self._clock = clock
         self._group = group
+        self._reports = reports
         self._stopped: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -106,13 +112,16 @@ class Supervisor:
 
     async def _follow(self, claim: Claim) -> None:
         job, attempt = claim.job, claim.attempt
-        overrun = asyncio.create_task(self._show_overrun(job, attempt))
+        watches = [asyncio.create_task(self._show_overrun(job, attempt))]
+        if job.spec.no_progress_s is not None:
+            watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
         try:
             end = await self._engine.ended(job, attempt)
         finally:
-            overrun.cancel()
-            with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
-                await overrun
+            for watch in watches:
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
+                    await watch
         await self.finish(job, attempt, end)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
@@ -129,8 +138,26 @@ class Supervisor:
             await asyncio.sleep(min(left, 3600.0))
         await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
 
+    async def _watch_progress(self, attempt: Attempt, limit_s: float) -> None:
+        """Stops an attempt that shows no new step for `limit_s`. The clock stands still in a suspend, and
+        begins anew with the daemon: reports that came while it was away are not held against the job."""
+        since = time.monotonic()
+        while (left := limit_s - (time.monotonic() - since)) > 0:
+            await asyncio.sleep(left)
+            since = max(since, self._reports.moved_at(attempt.id) or since)
+        while True:
+            try:
+                stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
+                break
+            except sqlite3.OperationalError as error:
+                log.error("cannot stop a hang yet", job=attempt.job_id, error=str(error))
+                await asyncio.sleep(RETRY_S)
+        if stopped:
+            log.warning("no progress", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
+
     async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
         """Judges an ended attempt and stores the result. A full disk delays it, nothing loses it."""
+        self._reports.write_soon()
         while True:
             try:
                 current = await self._store.read(attempts.get, attempt.id)
@@ -150,6 +177,7 @@ class Supervisor:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
                 await asyncio.sleep(RETRY_S)
         self._stopped.pop(attempt.id, None)
+        self._reports.forget(attempt.id)
         if decision is not None:
             log.info(
                 "ended",
@@ -184,6 +212,7 @@ def judge(attempt: Attempt, end: End) -> Verdict:
             run_s=record.run_s if record is not None else 0.0,
             oom_kills=record.oom_kills if record is not None else 0,
             error_file=end.error_file,
+            word=end.word,
             log_tail=end.log_tail,
         )
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from leptond.api import events, gpus, jobs, logs, meta, openapi, status
+from leptond.api import events, gpus, jobs, logs, meta, openapi, progress, status
 from leptond.api.context import CONTEXT, Context
 from leptond.api.guard import Guard
 from leptond.api.metrics import Metrics
@@ -97,7 +97,7 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    tables = (status.table, jobs.table, logs.table, gpus.table, events.table, meta.table, own)
+    tables = (status.table, jobs.table, progress.table, logs.table, gpus.table, events.table, meta.table, own)
     routes = [route for table in tables for route in table.routes]
     description = meta.description(openapi.document(routes))
     return [*routes, *description.routes]

@@ -15,6 +15,7 @@ from leptond.core.model import (
     FailureClass,
     JobRef,
     JobSpec,
+    Knob,
     Name,
     Reason,
     State,
@@ -50,6 +51,23 @@ class Attempt(msgspec.Struct, kw_only=True):
     retry: str | None = None
     log_bytes: int = 0
     log_dropped_bytes: int = 0
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What the newest attempt says about itself. `left_s` is an estimate from its mean speed; a metric of
+    null is not a finite number; `checkpoint_step` is that of the last checkpoint it announced."""
+
+    attempt: int
+    step: int | None = None
+    total: int | None = None
+    metrics: dict[str, float | None] = {}
+    steps_per_s: float | None = None
+    left_s: float | None = None
+    first_at: datetime | None = None
+    at: datetime | None = None
+    checkpoint_step: int | None = None
+    checkpoint_at: datetime | None = None
+    knobs: dict[str, Knob] = {}
 
 
 class Dependency(msgspec.Struct, kw_only=True):
@@ -93,6 +111,8 @@ class Job(msgspec.Struct, kw_only=True):
     gpu_seconds: float = 0.0
     checkpoint_dir: str
     log_path: str | None = None
+    progress: Progress | None = None
+    tuned: dict[str, float] = {}
     version: int
     spec: JobSpec
     attempts: list[Attempt] | UnsetType = UNSET
@@ -158,6 +178,34 @@ class Why(msgspec.Struct, kw_only=True):
     sentence: str
     unblock: str | None = None
     waits_for: list[JobRef] = []
+
+
+class MetricPoint(msgspec.Struct, kw_only=True):
+    """What an attempt reported at a moment."""
+
+    attempt: int
+    step: int | None
+    at: datetime
+    values: dict[str, float | None]
+
+
+class MetricMark(msgspec.Struct, kw_only=True):
+    """A moment that the curve should be read with: a knob that was turned, or took effect."""
+
+    kind: str
+    attempt: int | None
+    at: datetime
+    data: dict[str, Any]
+
+
+class MetricCurve(msgspec.Struct, kw_only=True):
+    """The curve of a job over all its attempts: every `stride`-th of the `reports` that came."""
+
+    job_id: int
+    stride: int
+    reports: int
+    points: list[MetricPoint]
+    marks: list[MetricMark] = []
 
 
 class GpuProcess(msgspec.Struct, kw_only=True):

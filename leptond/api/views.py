@@ -14,10 +14,12 @@ from leptond.core import model
 from leptond.core.model import LIVE, State
 from leptond.core.outcome import signal_name
 from leptond.core.planner import Wait
+from leptond.core.progress import pace
 from leptond.gpus.base import Sample
 from leptond.store import events
 from leptond.store.dependencies import Dependency
 from leptond.store.gpus import KnownGpu
+from leptond.store.progress import Curve
 
 SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
 HIDDEN = "***"
@@ -96,8 +98,49 @@ def job(
         gpu_seconds=sum(gpu_seconds(each, boot) for each in attempts),
         checkpoint_dir=str(checkpoints_dir / str(one.checkpoint_id)),
         log_path=str(jobs_dir / str(one.id) / str(last.number) / "output.log") if last is not None else None,
+        progress=progress(last, now) if last is not None else None,
+        tuned=one.tuned,
         version=one.version,
         spec=hide_secrets(spec),
+    )
+
+
+def progress(one: model.Attempt, now: float) -> types.Progress | None:
+    """What an attempt says about itself; None when it says nothing."""
+    if one.progress_at is None:
+        return None
+    speed = pace(one, now)
+    return types.Progress(
+        attempt=one.number,
+        step=one.step,
+        total=one.total_steps,
+        metrics=one.metrics,
+        steps_per_s=round(speed.steps_per_s, 6) if speed.steps_per_s is not None else None,
+        left_s=round(speed.left_s, 3) if speed.left_s is not None else None,
+        first_at=maybe_instant(one.first_progress_at),
+        at=maybe_instant(one.progress_at),
+        checkpoint_step=one.checkpoint_step,
+        checkpoint_at=maybe_instant(one.checkpoint_at),
+        knobs=one.knobs,
+    )
+
+
+def curve(job_id: int, one: Curve, marks: Sequence[events.Event]) -> types.MetricCurve:
+    """A job's curve, with what its knobs were turned to."""
+    return types.MetricCurve(
+        job_id=job_id,
+        stride=one.stride,
+        reports=one.seen,
+        points=[
+            types.MetricPoint(
+                attempt=point.attempt, step=point.step, at=instant(point.at), values=point.values
+            )
+            for point in one.points
+        ],
+        marks=[
+            types.MetricMark(kind=mark.type, attempt=mark.attempt, at=instant(mark.at), data=mark.data)
+            for mark in marks
+        ],
     )
 
 

@@ -59,6 +59,8 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         f"{d['on_job_id']} ({d['kind']}, {d['state']})" for d in job.get("dependencies") or []
     )
     ended = job["state"] in words.TERMINAL
+    live = job["state"] in words.LIVE
+    progress = job.get("progress") or {}
     return [
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
         ("name", job["name"]),
@@ -66,7 +68,11 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("project", job.get("project")),
         ("labels", labels),
         ("state", job["state"]),
-        ("explanation" if ended else "reason", words.reason_of(job)),
+        ("explanation" if ended else "reason", words.reason_of(job) if not live else None),
+        ("progress", words.progress_of(job)),
+        ("metrics", _metrics(progress)),
+        ("checkpoint", _checkpoint(progress, table=table)),
+        ("knobs", _knobs(job)),
         ("class", job.get("class")),
         ("exit", words.end_of(job)),
         ("gpus", words.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
@@ -87,6 +93,32 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
+
+
+def _metrics(progress: words.Body) -> str:
+    values = progress.get("metrics") or {}
+    return ", ".join(
+        f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in values.items()
+    )
+
+
+def _checkpoint(progress: words.Body, *, table: bool) -> str | None:
+    if progress.get("checkpoint_step") is None:
+        return None
+    at = words.ago(progress.get("checkpoint_at"), table=table)
+    return f"step {progress['checkpoint_step']}, {at}"
+
+
+def _knobs(job: words.Body) -> str:
+    """What can be tuned, as ``lr=0.001 (0 to 1)``; what was asked for but not declared is shown as well."""
+    knobs = (job.get("progress") or {}).get("knobs") or {}
+    told = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
+    asked = [
+        f"{name}={value:g} (asked for)"
+        for name, value in (job.get("tuned") or {}).items()
+        if name not in knobs or knobs[name]["value"] != value
+    ]
+    return ", ".join(told + asked)
 
 
 def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:

@@ -164,6 +164,7 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
     warn = spec.get("warn_signal")
     if warn:
         add("--signal", f"{warn['signal']}@{spell_duration(warn['before_s'])}")
+    add_time("--no-progress", spec.get("no_progress_s"))
     add("--retries", spec.get("retries"))
     add_time("--retry-delay", spec.get("retry_delay_s"))
     add_time("--retry-max-delay", spec.get("retry_max_delay_s"))

@@ -23,6 +23,7 @@ _HEAD = (
     Column("LIMIT", right=True),
 )
 _WHY = Column("REASON", fold=True)
+_HOW_FAR = Column("PROGRESS", fold=True)
 
 
 @command("status", short_help="What runs, what waits and why, and whether all is well.")
@@ -47,7 +48,7 @@ def _screen(session: Session, status: words.Body) -> None:
     else:
         print_line(session, f"No GPUs ({status['gpu_note'] or status['gpu_backend']})", style="dim")
     for title, jobs, column in (
-        ("Running", status["running"], None),
+        ("Running", status["running"], _HOW_FAR if any(map(words.progress_of, status["running"])) else None),
         ("Next", status["next"], _WHY),
         ("Failed lately", status["failed_recently"], _WHY),
     ):

@@ -67,6 +67,12 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."
     ),
+    click.option(
+        "--no-progress",
+        "no_progress_s",
+        type=SECONDS,
+        help="Stop it as hung when it reports no new step for so long.",
+    ),
     click.option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
     click.option("--hold", is_flag=True, help="Wait until it is released."),
     click.option("--project", help="What its time is booked on."),
@@ -129,6 +135,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "time_limit_s": given["time_limit_s"],
         "grace_s": given["grace_s"],
         "warn_signal": {"signal": given["warn"][0], "before_s": given["warn"][1]} if given["warn"] else None,
+        "no_progress_s": given["no_progress_s"],
         "retries": given["retries"],
         "retry_delay_s": given["retry_delay_s"],
         "retry_max_delay_s": given["retry_max_delay_s"],

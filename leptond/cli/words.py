@@ -69,10 +69,29 @@ def reason_of(job: Body) -> str:
     """Why it does not run, or how it ended."""
     if job["state"] in TERMINAL:
         return str(job.get("explanation") or "")
+    if job["state"] in LIVE:
+        return progress_of(job)
     reason, detail = job.get("reason"), job.get("reason_detail")
     if reason and detail and not str(detail).startswith(str(reason)):
         return f"{reason}: {detail}"
     return str(detail or reason or "")
+
+
+def progress_of(job: Body) -> str:
+    """How far a job is, by its own reports: ``step 8200/20000, loss 1.83, ~1h44m left``."""
+    progress = job.get("progress")
+    if not progress:
+        return ""
+    parts = []
+    if progress.get("step") is not None:
+        total = progress.get("total")
+        parts.append(f"step {progress['step']}" + (f"/{total}" if total is not None else ""))
+    loss = progress["metrics"].get("loss", progress)  # a loss of null is a fact, a missing one is none
+    if loss is not progress:
+        parts.append("loss " + ("not finite" if loss is None else f"{loss:.4g}"))
+    if progress.get("left_s") is not None and job["state"] in LIVE:
+        parts.append(f"~{format_duration(progress['left_s'])} left")
+    return ", ".join(parts)
 
 
 def end_of(body: Body) -> str:

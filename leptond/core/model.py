@@ -96,6 +96,7 @@ class StopReason(StrEnum):
 
     CANCEL = "cancel"
     TIMEOUT = "timeout"
+    HANG = "hang"  # no progress for longer than the job allows itself
     UNWATCHED = "unwatched"  # its shim is gone: what is left of it cannot be supervised
 
 
@@ -152,6 +153,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     time_limit_s: Duration | None = None
     grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
     warn_signal: Signal | None = None
+    no_progress_s: Annotated[float, Meta(ge=1, le=30 * 86400)] | None = None
     retries: Annotated[int, Meta(ge=0, le=100)] | None = None
     retry_delay_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
     retry_max_delay_s: Annotated[float, Meta(ge=0, le=7 * 86400)] | None = None
@@ -266,6 +268,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str | None
     gpu_ms: int
     version: int
+    tuned: dict[str, float] = {}
+    tuned_version: int = 0
 
     @property
     def ref(self) -> str:
@@ -276,6 +280,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def checkpoint_id(self) -> int:
         """Whose checkpoint directory it uses: its own, or that of the job it is a retry of."""
         return self.root_id if self.root_id is not None else self.id
+
+
+class Knob(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that a running job lets others change, within [low, high]."""
+
+    value: float
+    low: float
+    high: float
 
 
 class LeasedGpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -321,6 +333,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: float | None
     log_bytes: int
     log_dropped_bytes: int
+    first_progress_at: float | None = None
+    progress_at: float | None = None
+    first_step: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    checkpoint_at: float | None = None
+    checkpoint_step: int | None = None
+    metrics: dict[str, float | None] = {}
+    knobs: dict[str, Knob] = {}
+    applied_version: int = 0
 
     @property
     def shim(self) -> Identity | None:

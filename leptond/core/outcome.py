@@ -25,6 +25,14 @@ QUICK_EXIT_S = 5.0
 EXIT_TEMPFAIL = 75  # sysexits.h: try again later
 
 
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job said about its own end (:func:`leptond.job.leave`): resume, limit or diverged."""
+
+    attempt_id: str
+    reason: str
+    detail: str = ""
+
+
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
     `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any."""
@@ -40,6 +48,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     oom_kills: int = 0
     error_file: str | None = None
+    word: Word | None = None
     log_tail: str = ""
     foreign_gpu_memory: bool = False
 
@@ -130,6 +139,13 @@ def _own_doing(seen: Evidence) -> Verdict | None:
             return _verdict(
                 FailureClass.TIMEOUT, "we-timed-out", [_end(seen)], "stopped at its wall-clock limit"
             )
+        case StopReason.HANG:
+            return _verdict(
+                FailureClass.HANG,
+                "we-stopped-a-hang",
+                [_end(seen)],
+                "stopped because it made no progress for longer than it allows itself",
+            )
     return None
 
 
@@ -174,6 +190,23 @@ def _memory(seen: Evidence) -> Verdict | None:
             "the kernel killed it because the host ran out of memory",
         )
     return None
+
+
+_WORDS = {
+    "resume": (FailureClass.TEMPFAIL, "saved its work and asked to be run again"),
+    "limit": (FailureClass.TIMEOUT, "saved its work and left because its wall-clock limit was near"),
+    "diverged": (FailureClass.DIVERGED, "its loss went wrong and did not recover"),
+}
+
+
+def _own_word(seen: Evidence) -> Verdict | None:
+    """What the job itself said, where it did not succeed: launchers such as torchrun turn the exit code
+    that its rank chose into 1."""
+    if seen.word is None or seen.word.reason not in _WORDS or seen.exit_code in (0, None):
+        return None
+    cause, explanation = _WORDS[seen.word.reason]
+    more = f": {seen.word.detail}" if seen.word.detail else ""
+    return _verdict(cause, f"word-{seen.word.reason}", [_end(seen)], explanation + more)
 
 
 def _framework(seen: Evidence) -> Verdict | None:
@@ -266,6 +299,7 @@ RULES: tuple[Callable[[Evidence], Verdict | None], ...] = (
     _node,
     _exec,
     _memory,
+    _own_word,
     _framework,
     _text,
     _exit_code,

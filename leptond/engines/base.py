@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.outcome import Word
 
 
 class SpawnFailed(Exception):
@@ -20,6 +21,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     boot_changed: bool = False
     shim_lost: bool = False
     error_file: str | None = None
+    word: Word | None = None
     log_tail: str = ""
 
 

@@ -28,7 +28,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     tmpdir: str | None
     directory: str
     checkpoint_dir: str
-    socket: str
+    api_socket: str
+    report_socket: str
     master_port: int
     boot_id: str
     cgroup: str
@@ -52,6 +53,7 @@ def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, s
         "LANG": around.lang,
         "PYTHONUNBUFFERED": "1",
         "MASTER_ADDR": "127.0.0.1",
+        "LEPTOND_HOST": f"unix://{around.api_socket}",
         # torchrun kills its workers 30 s after a SIGTERM unless it is told of a longer grace
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(grace_s))),
         "TORCHELASTIC_ERROR_FILE": f"{around.directory}/error.json",
@@ -74,7 +76,8 @@ def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, s
             "LEPTOND_GPU_IDS": ",".join(str(gpu.index) for gpu in attempt.gpus),
             "LEPTOND_CHECKPOINT_DIR": around.checkpoint_dir,
             "LEPTOND_RESUME": "1" if attempt.number > 1 or job.retry_of is not None else "0",
-            "LEPTOND_SOCKET": around.socket,
+            "LEPTOND_SOCKET": around.report_socket,
+            "LEPTOND_ATTEMPT_DIR": around.directory,
         }
     )
     if job.array_index is not None:
@@ -103,6 +106,7 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
         "linger_s": around.linger_s,
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,
+        "report_socket": around.report_socket,
     }
 
 

@@ -19,12 +19,13 @@ import msgspec
 from leptond.clock import kernel_boot_id
 from leptond.config import Settings
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
-from leptond.core.outcome import LOG_TAIL_BYTES
+from leptond.core.outcome import LOG_TAIL_BYTES, Word
 from leptond.engines import cgroup, processes
 from leptond.engines.base import End, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, describe
 from leptond.engines.shim import GATE_FD, LAUNCH_FD, write_durably
 from leptond.joblog import JobLog
+from leptond.paths import Places
 
 SHIM = Path(__file__).with_name("shim.py")
 PORTS = range(20000, 30000)
@@ -32,6 +33,7 @@ PORTS = range(20000, 30000)
 takes the port between our look and the job's start."""
 
 _record = msgspec.json.Decoder(ExitRecord)
+_word = msgspec.json.Decoder(Word)
 
 
 class _Watched:
@@ -46,13 +48,14 @@ class _Watched:
 
 
 class LocalEngine:
-    """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir` hold their files."""
+    """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir`, below the state
+    directory of `places`, hold their files."""
 
-    def __init__(self, settings: Settings, jobs_dir: Path, checkpoints_dir: Path, api_socket: Path) -> None:
+    def __init__(self, settings: Settings, places: Places) -> None:
         self._settings = settings
-        self.jobs_dir = jobs_dir
-        self.checkpoints_dir = checkpoints_dir
-        self._api_socket = api_socket
+        self._places = places
+        self.jobs_dir = jobs_dir = places.state_dir / "jobs"
+        self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
         jobs_dir.mkdir(mode=0o750, exist_ok=True)
         checkpoints_dir.mkdir(mode=0o755, exist_ok=True)
         self._watched: dict[str, _Watched] = {}
@@ -156,7 +159,8 @@ class LocalEngine:
             tmpdir=os.environ.get("TMPDIR"),
             directory=str(directory),
             checkpoint_dir=str(checkpoints),
-            socket=str(self._api_socket),
+            api_socket=str(self._places.socket),
+            report_socket=str(self._places.report_socket),
             master_port=port,
             boot_id=kernel_boot_id(),
             cgroup=group,
@@ -252,6 +256,7 @@ class LocalEngine:
             record=record,
             log_tail="" if record.exit_code == 0 else self._log_tail(attempt),
             error_file=self._error_file(attempt),
+            word=self._word(attempt),
         )
 
     async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
@@ -311,6 +316,14 @@ class LocalEngine:
         except OSError:
             return ""
         return data.decode("utf-8", "replace")
+
+    def _word(self, attempt: Attempt) -> Word | None:
+        try:
+            with (self.directory(attempt) / "word.json").open("rb") as file:
+                word = _word.decode(file.read(LOG_TAIL_BYTES))
+        except (OSError, msgspec.DecodeError):
+            return None
+        return word if word.attempt_id == attempt.id else None
 
     def _error_file(self, attempt: Attempt) -> str | None:
         try:

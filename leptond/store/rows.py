@@ -6,12 +6,15 @@ import sqlite3
 
 import msgspec
 
-from leptond.core.model import Attempt, Job, JobSpec, LeasedGpu
+from leptond.core.model import Attempt, Job, JobSpec, Knob, LeasedGpu
 
 _spec = msgspec.json.Decoder(JobSpec)
 _labels = msgspec.json.Decoder(dict[str, str])
 _gpus = msgspec.json.Decoder(list[LeasedGpu])
 _lines = msgspec.json.Decoder(list[str])
+_numbers = msgspec.json.Decoder(dict[str, float])
+_metrics = msgspec.json.Decoder(dict[str, float | None])
+_knobs = msgspec.json.Decoder(dict[str, Knob])
 
 
 def job(row: sqlite3.Row) -> Job:
@@ -20,6 +23,7 @@ def job(row: sqlite3.Row) -> Job:
     values["spec"] = _spec.decode(values["spec"])
     values["labels"] = _labels.decode(values["labels"])
     values["held"] = bool(values["held"])
+    values["tuned"] = _numbers.decode(values["tuned"])
     return msgspec.convert(values, Job)
 
 
@@ -28,4 +32,6 @@ def attempt(row: sqlite3.Row) -> Attempt:
     values = dict(row)
     values["gpus"] = _gpus.decode(values["gpus"])
     values["evidence"] = _lines.decode(values["evidence"])
+    values["metrics"] = _metrics.decode(values["metrics"])
+    values["knobs"] = _knobs.decode(values["knobs"])
     return msgspec.convert(values, Attempt)
