@@ -73,6 +73,9 @@ def _places(config: Path | None, state_dir: Path | None, system: bool, socket: P
 @click.option("--socket", type=click.Path(path_type=Path), help="The Unix socket to serve.")
 @click.option("--listen", metavar="HOST:PORT", help="Also serve TCP there, with a token (off by default).")
 @click.option("--simulate-gpus", type=click.IntRange(1, 64), metavar="N", help="Use N simulated GPUs.")
+@click.option(
+    "--unsafe-failpoints", is_flag=True, hidden=True, help="For fault tests only (docs/reliability.md)."
+)
 def run(
     config: Path | None,
     state_dir: Path | None,
@@ -80,6 +83,7 @@ def run(
     socket: Path | None,
     listen: str | None,
     simulate_gpus: int | None,
+    unsafe_failpoints: bool,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM. Running jobs go on without it."""
     from leptond.daemon import serve  # aiohttp and structlog cost half a second
@@ -92,6 +96,8 @@ def run(
         settings = replace(settings, http=replace(settings.http, listen=listen))
     if simulate_gpus is not None:
         settings = replace(settings, gpus=replace(settings.gpus, backend="simulated", simulate=simulate_gpus))
+    if unsafe_failpoints:
+        _arm_failpoints()
     configure(settings.log)
     try:
         asyncio.run(serve(settings, places))
@@ -100,6 +106,15 @@ def run(
         if not refusals:
             raise
         raise refusals[0] from None
+
+
+def _arm_failpoints() -> None:
+    from leptond import failpoints
+
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    except failpoints.BadFailpoint as error:
+        raise StartRefused(f"{failpoints.VARIABLE}: {error}", 78) from None
 
 
 def _refusals(error: BaseException) -> Iterator[StartRefused]:

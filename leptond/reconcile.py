@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import structlog
 
+from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.model import ExitRecord
 from leptond.engines.base import End, Engine
@@ -24,6 +25,7 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
     """
     if await store.write(planning.new_boot, clock.boot_id, now=clock.wall(), boot=clock.boot()):
         log.info("the machine was restarted since the last start")
+    failpoints.fp("reconcile_begin")
     adopted = 0
     live = await store.read(attempts.live)
     for claim in live:
@@ -31,14 +33,18 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
         if attempt.shim is None:
             never = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, never_started=True)
             await supervisor.finish(job, attempt, End(record=never))
+            failpoints.fp("reconcile_never_started")
         elif engine.adopt(attempt):
             adopted += 1
             log.info("adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
             supervisor.follow(claim)
+            failpoints.fp("reconcile_adopted")
         else:
             # may take a while where processes have to be ended: its GPUs stay leased meanwhile
             supervisor.follow(claim)
+            failpoints.fp("reconcile_ended")
     await _strays(store, engine, {claim.attempt.id for claim in live})
+    failpoints.fp("reconcile_done")
     return adopted
 
 

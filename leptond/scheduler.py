@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import structlog
 
+from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
 from leptond.core.planner import Start
@@ -73,6 +74,7 @@ class Scheduler:
             attempt = await self._store.read(attempts.get, attempt_id)
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
         for start in snapshot.starts:
+            failpoints.fp("before_claim")
             claim = await self._store.write(
                 attempts.claim,
                 start,
@@ -81,6 +83,7 @@ class Scheduler:
                 boot=self._clock.boot(),
                 boot_id=self._clock.boot_id,
             )
+            failpoints.fp("after_claim")
             if claim is not None:
                 self._supervisor.start(claim)
         return min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S

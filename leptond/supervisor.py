@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 
 import structlog
 
+from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.model import Attempt, ExitRecord, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
@@ -91,6 +92,7 @@ class Supervisor:
             )
             await self.finish(job, attempt, End(record=record))
             return
+        failpoints.fp("after_ready")
         now = self._clock.wall()
         deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
         try:
@@ -100,12 +102,15 @@ class Supervisor:
         except sqlite3.Error as error:
             bound.error("cannot record the start; the command does not start", error=str(error))
             wanted = False
+        failpoints.fp("after_commit_started")
         if wanted:
             pid = await self._engine.go(attempt.id)
+            failpoints.fp("after_go")
             bound.info("started", pid=pid, gpus=[gpu.index for gpu in attempt.gpus], name=job.name)
             if pid is not None:
                 with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
                     await self._store.write(attempts.set_pid, attempt.id, pid)
+            failpoints.fp("after_pid_stored")
         else:
             self._engine.abandon(attempt.id)
         await self._follow(claim)
@@ -122,6 +127,7 @@ class Supervisor:
                 watch.cancel()
                 with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
                     await watch
+        failpoints.fp("after_ended")
         await self.finish(job, attempt, end)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
@@ -176,6 +182,7 @@ class Supervisor:
             except sqlite3.OperationalError as error:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
                 await asyncio.sleep(RETRY_S)
+        failpoints.fp("after_commit_finish")
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)
         if decision is not None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PYTHON = sys.executable
 TERMINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
@@ -68,14 +68,7 @@ class Daemon:
         """Starts it and waits until it schedules."""
         self.state_dir.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [PYTHON, "-m", "leptond", "run", "--state-dir", str(self.state_dir), *self.options],
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # a Ctrl-C is for the tests, not for what they look after
-            )
+            self.process = self._launch(log)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
@@ -85,6 +78,16 @@ class Daemon:
                     return self
             time.sleep(0.02)  # there is no event before the socket exists
         raise AssertionError(f"the daemon does not get ready:\n{self.tail()}")
+
+    def _launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [PYTHON, "-m", "leptond", "run", "--state-dir", str(self.state_dir), *self.options],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,  # a Ctrl-C is for the tests, not for what they look after
+        )
 
     def tail(self) -> str:
         """The end of its log."""
@@ -208,7 +211,7 @@ def gone(pid: int, within_s: float = PATIENCE_S) -> bool:
         os.close(pidfd)
 
 
-def alive_with_cookie(attempt_ids: set[str]) -> dict[int, str]:
+def alive_with_cookie(attempt_ids: set[str], cookie: bytes = b"LEPTOND_ATTEMPT_ID") -> dict[int, str]:
     """Processes that carry the cookie of one of these attempts, from /proc."""
     found = {}
     for entry in os.scandir("/proc"):
@@ -217,7 +220,7 @@ def alive_with_cookie(attempt_ids: set[str]) -> dict[int, str]:
         with contextlib.suppress(OSError):
             for item in Path(f"/proc/{entry.name}/environ").read_bytes().split(b"\0"):
                 name, _, value = item.partition(b"=")
-                if name == b"LEPTOND_ATTEMPT_ID" and value.decode() in attempt_ids:
+                if name == cookie and value.decode() in attempt_ids:
                     state = Path(f"/proc/{entry.name}/stat").read_text().rpartition(")")[2].split()[0]
                     if state not in "ZX":
                         found[int(entry.name)] = value.decode()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from leptond import failpoints
 from leptond.clock import kernel_boot_id
 from leptond.config import Settings
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
@@ -105,7 +106,9 @@ class LocalEngine:
 
     def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
         directory = self.directory(attempt)
+        failpoints.fp("before_attempt_directory")
         directory.mkdir(mode=0o750, parents=True)
+        failpoints.fp("after_attempt_directory")
         checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
         checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
         group = ""
@@ -113,6 +116,8 @@ class LocalEngine:
             group = str(cgroup.create(self._cgroup_root, attempt.id))
         port = self._free_port()
         launch = describe(job, attempt, self._surroundings(directory, checkpoints, group, port))
+        if failpoints.shim_text:
+            launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs, contextlib.ExitStack() as close:
             memory = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
@@ -128,7 +133,11 @@ class LocalEngine:
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM)],
-                {"PATH": self._settings.jobs.path, "LEPTOND_SHIM": attempt.id},
+                {
+                    "PATH": self._settings.jobs.path,
+                    "LEPTOND_SHIM": attempt.id,
+                    **failpoints.shim_environment(),
+                },
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -146,6 +155,7 @@ class LocalEngine:
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
             )
+        failpoints.fp("after_spawn")
         ours.setblocking(False)
         # our own child: its pid cannot be anybody else's before we have collected it
         return _Watched(pid, os.pidfd_open(pid), ours, port)
@@ -191,6 +201,7 @@ class LocalEngine:
         words: list[str] = []
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.get_running_loop().sock_sendall(watched.gate, b"GO\n")
+            failpoints.fp("after_go_sent")
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
                 words = (await _line(watched.gate)).split()
         self._close_gate(watched)
@@ -232,9 +243,12 @@ class LocalEngine:
         if watched is None:
             return
         wanted = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
+        failpoints.fp("before_stop_file")
         with contextlib.suppress(OSError):
             write_durably(str(self.directory(attempt)), "stop.json", json.dumps(wanted))
+        failpoints.fp("after_stop_file")
         processes.send(watched.pidfd, signal.SIGUSR1)
+        failpoints.fp("after_stop_signal")
 
     async def ended(self, job: Job, attempt: Attempt) -> End:
         """Waits for the end of the attempt's shim, then reads what it left. Where there is no record, what
@@ -244,6 +258,7 @@ class LocalEngine:
             await processes.ended(watched.pidfd)
             self._forget(attempt.id)
         record = self._read_record(attempt)
+        failpoints.fp("after_record_read")
         if record is None:
             if attempt.boot_id != kernel_boot_id():
                 return End(record=None, boot_changed=True, log_tail=self._log_tail(attempt))
@@ -260,6 +275,7 @@ class LocalEngine:
         )
 
     async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
+        failpoints.fp("before_end_of_remains")
         if self._cgroup_root is not None:
             cgroup.kill(self._cgroup_root, attempt.id)
         left = await processes.end_remains(

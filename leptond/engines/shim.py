@@ -41,6 +41,19 @@ MARK_BYTES = 2048
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
 
+def fp(_name: str) -> None:
+    """A place where tests break the protocol (leptond/failpoints.py). Does nothing in a release."""
+
+
+def arm_failpoints(path: str, text: str) -> None:
+    """Only for a daemon that runs with ``--unsafe-failpoints``."""
+    names: dict = {"__name__": "failpoints"}  # type: ignore[type-arg]
+    with open(path) as file:
+        exec(compile(file.read(), path, "exec"), names)
+    names["arm"](text)
+    globals()["fp"] = names["fp"]
+
+
 def boot_now() -> float:
     """Seconds of CLOCK_BOOTTIME."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -224,6 +237,7 @@ class Attempt:
     def identify(self) -> int:
         """Takes the lock and writes down who we are; our start time in clock ticks."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fp("shim_before_lock")
         lock = os.open(os.path.join(self.directory, "lock"), flags, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until we end
         fields = stat_fields(os.getpid())
@@ -236,18 +250,22 @@ class Attempt:
             "start_ticks": ticks,
             "attempt_id": self.launch["attempt_id"],
         }
+        fp("shim_before_identity")
         write_durably(self.directory, "identity.json", json.dumps(identity))
+        fp("shim_after_identity")
         return ticks
 
     def finish(self, **values: object) -> None:
         """Leaves the exit record; tries for as long as the disk is full."""
         self.record.update(values, ended_at=time.time())
+        fp("shim_before_exit_record")
         while True:
             try:
                 write_durably(self.directory, "exit.json", json.dumps(self.record))
             except OSError:
                 time.sleep(1.0)
             else:
+                fp("shim_after_exit_record")
                 return
 
     # -- the command -------------------------------------------------------------------------------
@@ -266,9 +284,11 @@ class Attempt:
             self.launch["env"]["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
             if self.launch["warn_before_s"] is not None:
                 self.warn_at = self.deadline - self.launch["warn_before_s"]
+        fp("shim_before_fork")
         self.main = os.fork()
         if self.main == 0:
             self._become_command(output_write, error_write)
+        fp("shim_after_fork")
         os.close(output_write)
         os.close(error_write)
         failure = b""
@@ -373,6 +393,7 @@ class Attempt:
                 self._main_ended(status)
 
     def _main_ended(self, status: int) -> None:
+        fp("shim_command_ended")
         self.main_done = True
         self.record["run_s"] = boot_now() - self.started_boot
         if os.WIFSIGNALED(status):
@@ -402,7 +423,9 @@ class Attempt:
             if self.give_up_at is None:
                 self.give_up_at = now + self.launch["kill_timeout_s"]
                 self.record["killed"] = True
+            fp("shim_before_kill")
             self._kill_all()
+            fp("shim_after_kill")
             self.kill_at = now + 0.05  # until nothing is left
 
     def _timeout_ms(self, now: float) -> float:
@@ -424,6 +447,7 @@ class Attempt:
     def _stop(self, reason: str, grace_s: float) -> None:
         """SIGTERM once; a second request can only bring the kill nearer."""
         if self.stop_sent is None:
+            fp("shim_before_term")
             self.stop_sent = boot_now()
             if not self.main_done:
                 self.stop_reason = reason
@@ -431,6 +455,7 @@ class Attempt:
                 self.record["stop_sent_after_s"] = self.stop_sent - self.started_boot
                 if grace_s > 0:
                     self._signal_command(signal.SIGTERM)
+            fp("shim_after_term")
         kill_at = self.stop_sent + grace_s
         self.kill_at = kill_at if self.kill_at is None else min(self.kill_at, kill_at)
 
@@ -553,9 +578,13 @@ def main() -> None:
             file.write("0")  # the daemon may be protected; the job must not be
     except OSError:
         pass
+    if "failpoints" in launch:
+        arm_failpoints(*launch["failpoints"])
+    fp("shim_begin")
     attempt = Attempt(launch)
     ticks = attempt.identify()
     report(f"READY {ticks}")
+    fp("shim_after_ready")
     answer = b""
     while not answer.endswith(b"\n"):
         try:
@@ -565,6 +594,7 @@ def main() -> None:
         if not part:
             break
         answer += part
+    fp("shim_after_gate")
     if answer != b"GO\n":
         attempt.clean_cgroup()
         attempt.finish(never_started=True)
@@ -581,8 +611,10 @@ def main() -> None:
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
         return
     report(f"STARTED {attempt.main}")
+    fp("shim_after_started")
     os.close(GATE_FD)
     attempt.watch(wake_read)
+    fp("shim_all_gone")
     attempt.clean_cgroup()
     attempt.finish(
         main_pid=attempt.main,

@@ -16,6 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import aiosqlite
 
+from leptond import failpoints
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -154,7 +156,9 @@ def _transaction(
                 db.execute("ROLLBACK TO change")
                 outcomes.append((None, error))
             db.execute("RELEASE change")
+        failpoints.fp("before_commit")
         db.execute("COMMIT")
+        failpoints.fp("after_commit")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")

@@ -7,6 +7,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leptond.core.model import LEGAL, TERMINAL, State
+from leptond.core.retry import LIMITS
 from tests.daemon import alive_with_cookie
 
 
@@ -33,6 +35,7 @@ class Evidence:
             self.attempts = [
                 dict(row) for row in db.execute("SELECT * FROM attempts ORDER BY job_id, number")
             ]
+            self.dependencies = [dict(row) for row in db.execute("SELECT * FROM dependencies")]
             self.leases = [dict(row) for row in db.execute("SELECT * FROM leases")]
             self.events = [dict(row) for row in db.execute("SELECT * FROM events ORDER BY id")]
             self.counts = dict(db.execute("SELECT state, n FROM job_counts").fetchall())
@@ -51,6 +54,8 @@ def check(seen: Evidence, accepted: Iterable[int], *, quiet: bool = True) -> Non
     _ends_are_true(seen)
     _legal_paths(seen)
     _attempts_are_numbered(seen)
+    _nothing_begins_early(seen)
+    _order_is_kept(seen)
     if quiet:
         _nothing_is_left(seen)
 
@@ -75,6 +80,7 @@ def _spans(seen: Evidence) -> dict[str, dict[str, Any]]:
     """Start and end of every attempt that a witness saw; an end that was not seen is the attempt's own."""
     spans: dict[str, dict[str, Any]] = {}
     for line in seen.witness:
+        assert line["what"] != "clash", f"two copies live at once: {line}"
         if line["what"] == "start":
             assert line["attempt_id"] not in spans, f"started twice: {line}"
             spans[line["attempt_id"]] = {**line, "until": None}
@@ -150,6 +156,49 @@ def _attempts_are_numbered(seen: Evidence) -> None:
         assert seen.jobs[job_id]["attempt"] == len(found)
     for job in seen.jobs.values():
         assert job["spent_user"] <= job["retries"]
+        for budget, limit in LIMITS.items():
+            assert job[f"spent_{budget}"] <= limit, f"job {job['id']} overdraws its {budget} budget"
+
+
+def _nothing_begins_early(seen: Evidence) -> None:
+    """I7: no start before the begin time, none before a back-off is over. By the wall clock, which a test
+    that lets it jump does not compare."""
+    for line in seen.witness:
+        begin = seen.jobs[line["job_id"]]["begin_at"]
+        if line["what"] == "start" and begin is not None and "wall" in line:
+            assert line["wall"] >= begin, f"job {line['job_id']} began {begin - line['wall']:.3f} s early"
+    not_before: dict[int, float] = {}
+    for event in seen.events:
+        data = json.loads(event["data"])
+        if event["type"] == "job.requeued":
+            not_before[event["job_id"]] = event["at"] + data["delay_s"]
+        elif data.get("to") == "starting":
+            early = not_before.get(event["job_id"], 0.0) - event["at"]
+            assert early < 0.05, f"job {event['job_id']} was retried {early:.3f} s early"
+
+
+def _order_is_kept(seen: Evidence) -> None:
+    """I9: of two jobs that ask for the same and wait for nothing, the one that comes first in the queue (by
+    priority, then by number) starts first, if it was there in time."""
+    first_start: dict[int, int] = {}
+    there: dict[int, int] = {}
+    for event in seen.events:
+        if event["type"] == "job.submitted":
+            there[event["job_id"]] = event["id"]
+        elif json.loads(event["data"]).get("to") == "starting":
+            first_start.setdefault(event["job_id"], event["id"])
+    waits = {row["job_id"] for row in seen.dependencies}
+    plain = defaultdict(list)
+    for job in seen.jobs.values():
+        free = job["begin_at"] is None and job["array_id"] is None and job["id"] not in waits
+        if free and job["id"] in first_start and not json.loads(job["spec"]).get("hold"):
+            plain[job["user"], job["project"], job["gpus"], job["time_limit_s"]].append(job)
+    for alike in plain.values():
+        for one in alike:
+            for two in alike:
+                ahead = (-one["priority"], one["id"]) < (-two["priority"], two["id"])
+                if ahead and there[one["id"]] < first_start[two["id"]] < first_start[one["id"]]:
+                    raise AssertionError(f"job {two['id']} overtook job {one['id']}")
 
 
 def _nothing_is_left(seen: Evidence) -> None:
@@ -157,5 +206,11 @@ def _nothing_is_left(seen: Evidence) -> None:
     stuck = {job["id"]: job["state"] for job in seen.jobs.values() if State(job["state"]) not in TERMINAL}
     assert not stuck, f"not at rest: {stuck}"
     assert seen.leases == []
-    alive = alive_with_cookie({attempt["id"] for attempt in seen.attempts})
+    ids = {attempt["id"] for attempt in seen.attempts}
+    alive = alive_with_cookie(ids)
     assert not alive, f"processes of ended attempts: {alive}"
+    # a shim whose daemon died before it was known sees the end of its gate, and goes by itself
+    deadline = time.monotonic() + 5
+    while shims := alive_with_cookie(ids, b"LEPTOND_SHIM"):
+        assert time.monotonic() < deadline, f"shims of ended attempts: {shims}"
+        time.sleep(0.01)

@@ -1,0 +1,110 @@
+"""Places where tests break a protocol on purpose. Inert: the environment variable is read only by a program
+that was started with ``--unsafe-failpoints``, and until then a place costs one call of an empty function.
+
+The variable ``LEPTOND_FAILPOINTS`` holds ``name=terms`` with ``;`` between. Terms follow each other with
+``->``, each ``[N*]action``: that action N times (for ever, without N). Actions: ``off``, ``error`` (raises
+OSError, EIO), ``kill`` (SIGKILL to the own process), ``stop`` (SIGSTOP), ``delay(seconds)``. So
+``after_claim=3*off->1*kill`` dies at the fourth claim. Names that begin with ``shim_`` are places in the
+shims, which count each for itself.
+
+Stdlib only, and nothing of leptond: the shim loads this file by its path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+
+VARIABLE = "LEPTOND_FAILPOINTS"
+PASSED_ON = ("LD_PRELOAD", "LEPTOND_FAULTS_")
+"""What of the daemon's environment goes on to the shims of a program with failpoints: a library that stands
+between them and the kernel, and its settings."""
+
+_TERM = re.compile(r"^(?:(\d+)\*)?(off|error|kill|stop|delay\((\d+(?:\.\d+)?)\))$")
+
+Term = tuple[int | None, str, float]
+"""How often (None: for ever), the action, its seconds."""
+
+
+class BadFailpoint(ValueError):
+    """The text is not in the grammar."""
+
+
+def parse(text: str) -> dict[str, list[Term]]:
+    """The terms by name. Raises BadFailpoint.
+
+    >>> parse("after_claim=3*off->1*kill; before_go=delay(0.5)")
+    {'after_claim': [(3, 'off', 0.0), (1, 'kill', 0.0)], 'before_go': [(None, 'delay', 0.5)]}
+    """
+    found: dict[str, list[Term]] = {}
+    for item in filter(None, (part.strip() for part in text.split(";"))):
+        name, mark, terms = item.partition("=")
+        if not mark or not name.strip().isidentifier():
+            raise BadFailpoint(f"{item!r} is not name=terms")
+        found[name.strip()] = []
+        for term in terms.split("->"):
+            match = _TERM.match(term.strip())
+            if match is None:
+                raise BadFailpoint(f"{term.strip()!r} is not [N*]off, error, kill, stop or delay(seconds)")
+            times, action, seconds = match.groups()
+            found[name.strip()].append(
+                (int(times) if times else None, action.partition("(")[0], float(seconds or 0))
+            )
+    return found
+
+
+def _off(name: str) -> None:
+    """What a place does in a release: nothing."""
+
+
+fp: Callable[[str], None] = _off
+"""``failpoints.fp("name")`` marks a place."""
+
+armed = False
+shim_text = ""
+"""What a shim is told; empty where none of its places is meant."""
+
+
+def arm(text: str) -> None:
+    """Makes the places of `text` do something, from now on and for the shims too. Raises BadFailpoint."""
+    global fp, armed, shim_text
+    plan = parse(text)
+    armed = True
+    shim_text = text if "shim_" in text else ""
+    passed: dict[str, int] = {}
+
+    def act(name: str) -> None:
+        terms = plan.get(name)
+        if terms is None:
+            return
+        count = passed[name] = passed.get(name, 0) + 1
+        for times, action, seconds in terms:
+            if times is None or count <= times:
+                _do(name, action, seconds)
+                return
+            count -= times
+
+    fp = act
+
+
+def _do(name: str, action: str, seconds: float) -> None:
+    if action == "error":
+        raise OSError(errno.EIO, f"failpoint {name}")
+    if action == "delay":
+        time.sleep(seconds)
+    elif action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+        signal.pause()
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def shim_environment() -> dict[str, str]:
+    """What the shims' environment gets besides its own; empty unless failpoints are armed."""
+    if not armed:
+        return {}
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}

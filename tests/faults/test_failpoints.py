@@ -1,0 +1,181 @@
+"""Every boundary of the protocols is a place to die at: the daemon and the shim are killed at each, once."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from leptond import failpoints
+from leptond.failpoints import BadFailpoint, parse
+from tests.daemon import Daemon, alive_with_cookie, gone, until
+from tests.faults.invariants import Evidence, check
+from tests.faults.scenario import drained
+from tests.faults.template import ForkedDaemon, Template
+
+PYTHON = sys.executable
+TOP = Path(__file__).parents[2]
+PLACE = re.compile(r'\bfp\("([a-z_]+)"\)')
+NAMES = sorted({name for file in (TOP / "leptond").rglob("*.py") for name in PLACE.findall(file.read_text())})
+DAEMON = [name for name in NAMES if not name.startswith("shim_") and name != "name"]
+SHIM = [name for name in NAMES if name.startswith("shim_")]
+WITNESS = [PYTHON, "-S", str(Path(__file__).with_name("witness.py"))]
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "x=", "x=burn", "x=0.5*kill", "x=delay", "x=kill(3)", "x y=kill", "=kill", "x=kill->"]
+)
+def test_bad_grammar_is_refused(text):
+    with pytest.raises(BadFailpoint):
+        parse(text)
+
+
+def test_terms_follow_each_other(monkeypatch):
+    for name in ("fp", "armed", "shim_text"):  # put back afterwards
+        monkeypatch.setattr(failpoints, name, getattr(failpoints, name))
+    failpoints.arm("here=2*off->1*error->off")
+    failpoints.fp("here")
+    failpoints.fp("elsewhere")
+    failpoints.fp("here")
+    with pytest.raises(OSError, match="failpoint here"):
+        failpoints.fp("here")
+    failpoints.fp("here")
+
+
+def test_a_release_ignores_the_variables(tmp_path):
+    every = ";".join(f"{name}=kill" for name in NAMES)
+    env = {"LEPTOND_FAILPOINTS": every, "LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": ""}
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1", env=env)
+    daemon.start()
+    job = daemon.submit("sh", "-c", "cat /proc/$PPID/environ", gpus=1)
+    assert daemon.finished(job)["state"] == "succeeded"
+    assert "FAULTS" not in daemon.output(job)
+    assert daemon.terminate() == 0
+
+
+def test_a_mistake_in_the_variable_is_named(tmp_path):
+    done = subprocess.run(
+        [PYTHON, "-m", "leptond", "run", "--state-dir", str(tmp_path / "s"), "--unsafe-failpoints"],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(TOP),
+            "LEPTOND_FAILPOINTS": "x=1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "LEPTOND_FAILPOINTS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def template():
+    one = Template(preload=False)
+    yield one
+    one.close()
+
+
+def forked(template: Template, tmp_path: Path) -> ForkedDaemon:
+    env = {"LEPTOND_QUEUE__CPU_SLOTS": "4", "LEPTOND_ENGINE__LINGER_S": "0.2"}
+    return ForkedDaemon(template, tmp_path / "s", "--simulate-gpus", "4", env=env)
+
+
+def test_the_places_are_many():
+    assert len(DAEMON) >= 20
+    assert len(SHIM) >= 15
+
+
+def test_the_daemon_is_killed_at_every_place(template, tmp_path):
+    """One queue lives through all of these deaths: each start is also the recovery from the one before."""
+    daemon = forked(template, tmp_path)
+    witness = tmp_path / "witness"
+    command = [*WITNESS, str(witness)]
+    accepted: list[int] = []
+    for name in DAEMON:
+        prepare(daemon, name, command, accepted)
+        daemon.faults = {"LEPTOND_FAILPOINTS": f"{name}=kill"}
+        with contextlib.suppress(OSError, HTTPException, AssertionError):  # it may die at any moment
+            daemon.start()
+            provoke(daemon, name, command, accepted)
+        assert gone(daemon.process.pid, 30), f"{name} is not passed by"
+        assert daemon.process.poll() == -signal.SIGKILL, name
+    daemon.start()
+    for job in daemon.get("/v1/jobs?state=pending,starting,running,stopping&limit=1000").json["items"]:
+        daemon.post(f"/v1/jobs/{job['id']}/cancel", {"grace_s": 0})
+    drained(daemon)
+    assert daemon.terminate() == 0
+    check(Evidence(daemon.state_dir, witness), accepted)
+
+
+def prepare(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
+    """Leaves behind what the places of a recovery need."""
+    if name not in ("reconcile_adopted", "reconcile_ended", "reconcile_never_started"):
+        return
+    if name == "reconcile_never_started":
+        daemon.faults = {"LEPTOND_FAILPOINTS": "after_claim=kill"}
+        daemon.start()
+        with contextlib.suppress(OSError, HTTPException):
+            accepted.append(daemon.submit(*command, "0", "0"))
+        assert gone(daemon.process.pid, 30)
+        return
+    daemon.start()
+    job = daemon.submit(*command, "30" if name == "reconcile_adopted" else "0.3", "0", priority=5)
+    accepted.append(job)
+    daemon.reached(job, "running")
+    shim = shim_of(daemon.job(job)["attempts"][-1]["id"])
+    daemon.kill()
+    assert name == "reconcile_adopted" or gone(shim)
+
+
+def provoke(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
+    """Lets the daemon come by the place."""
+    accepted.append(daemon.submit(*command, "0.01", "0"))
+    if "stop" in name or name == "before_end_of_remains":
+        job = daemon.submit(*command, "30", "0", "trap", gpus=0, priority=5)
+        accepted.append(job)
+        daemon.reached(job, "running")
+        if name == "before_end_of_remains":
+            os.kill(shim_of(daemon.job(job)["attempts"][-1]["id"]), signal.SIGKILL)
+        else:
+            daemon.post(f"/v1/jobs/{job}/cancel", {"grace_s": 0.1})
+
+
+def shim_of(attempt_id: str) -> int:
+    """The pid of an attempt's shim. The command has the shim's environment until it is executed."""
+
+    def alone() -> list[int]:
+        found = list(alive_with_cookie({attempt_id}, b"LEPTOND_SHIM"))
+        return found if len(found) == 1 else []
+
+    return until(alone)[0]
+
+
+def test_the_shim_is_killed_at_every_place(template, tmp_path):
+    """Wherever its shim dies, a job ends as lost or with its true exit, and leaves nobody behind."""
+    daemon = forked(template, tmp_path)
+    witness = tmp_path / "witness"
+    accepted: list[int] = []
+    for name in SHIM:
+        daemon.faults = {"LEPTOND_FAILPOINTS": f"{name}=kill"}
+        daemon.start()
+        stubborn = "term" in name or name.endswith("_kill")
+        if stubborn:
+            command = ["sh", "-c", "trap '' TERM; exec sleep 60"]
+            job = daemon.submit(*command, gpus=1, requeue=False, time_limit_s=0.8, grace_s=0.1)
+        else:
+            job = daemon.submit(*WITNESS, str(witness), "0.01", "3", gpus=1, requeue=False)
+        accepted.append(job)
+        wanted = "failed" if name == "shim_after_exit_record" else "lost"
+        assert daemon.finished(job)["state"] == wanted, name
+        drained(daemon)
+        daemon.terminate()
+    check(Evidence(daemon.state_dir, witness), accepted)
