@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from leptond.core.admission import Defaults
 from leptond.core.planner import Policy
+from leptond.core.prices import Owned, Rates
 from leptond.core.topology import Topology
 from leptond.errors import StartRefused
 
@@ -112,6 +113,50 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     kill_timeout_s: Positive = 60.0
 
 
+class OwnedGpu(Section, frozen=True, kw_only=True):
+    """Hardware of one's own, for one GPU."""
+
+    capex: NotNegative
+    life_h: Positive
+    use: Annotated[float, Meta(gt=0, le=1)]
+    kw: NotNegative = 0.0
+    opex: NotNegative = 0.0
+
+
+class CostSettings(Section, frozen=True, kw_only=True):
+    """What GPU time costs. `prices`: an hour of one GPU, by a part of its model's name; they come before the
+    built-in table (`defaults`), which is in USD. `currency` is that of every amount; `source` and `as_of`
+    (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
+    model's name: `capex`, `life_h` (hours), `use` (the part of them in use, 0 to 1), `kw`, `opex` (an hour);
+    an hour of it costs capex / (life_h * use) + kw * pue * tariff + opex. `tariff`: a kWh (0: not known, no
+    energy costs are shown); `pue`: what the building draws for each watt of the machine."""
+
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] = "USD"
+    prices: dict[str, NotNegative] = {}
+    source: str = "the configuration"
+    as_of: str = ""
+    defaults: bool = True
+    owned: dict[str, OwnedGpu] = {}
+    tariff: NotNegative = 0.0
+    pue: Annotated[float, Meta(ge=1)] = 1.0
+
+    def rates(self) -> Rates:
+        """As the ledger takes them."""
+        return Rates(
+            currency=self.currency,
+            prices=self.prices,
+            owned={
+                name: Owned(capex=one.capex, life_h=one.life_h, use=one.use, kw=one.kw, opex=one.opex)
+                for name, one in self.owned.items()
+            },
+            source=self.source,
+            as_of=self.as_of,
+            tariff=self.tariff,
+            pue=self.pue,
+            defaults=self.defaults,
+        )
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """The daemon's own log, on standard error. `level`: debug, info, warning or error. `format`: `auto` is
     text on a terminal and JSON otherwise."""
@@ -128,6 +173,7 @@ class Settings(Section, frozen=True, kw_only=True):
     jobs: JobSettings = JobSettings()
     gpus: GpuSettings = GpuSettings()
     engine: EngineSettings = EngineSettings()
+    cost: CostSettings = CostSettings()
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:

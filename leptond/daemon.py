@@ -55,7 +55,7 @@ async def serve(settings: Settings, places: Places) -> None:
             asyncio.TaskGroup() as parts,
         ):
             reports = Reports(places.report_socket, store, clock)
-            supervisor = Supervisor(store, engine, clock, parts, reports)
+            supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
             api = Api(_context(settings, places, store, clock, watch, engine, phase))
             await api.start()
             reports.open()
@@ -87,6 +87,7 @@ async def serve(settings: Settings, places: Places) -> None:
             log.info("stopping; running jobs go on")
             for task in loops:
                 task.cancel()
+            await scheduler.write_notes()
             await api.stop()
             supervisor.close()
             reports.close()
@@ -146,7 +147,7 @@ def _stop_signals() -> asyncio.Event:
 @contextlib.asynccontextmanager
 async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[GpuWatch]:
     backend = open_backend(settings.gpus, on_note=lambda note: log.warning(note))
-    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s)
+    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost.rates())
     try:
         await watch.open()
         yield watch

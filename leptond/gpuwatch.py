@@ -9,19 +9,27 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from leptond.clock import Clock
+from leptond.core.prices import Rates, price_of
 from leptond.gpus.base import GpuBackend, GpuBackendError, Sample
-from leptond.store import Store, gpus
+from leptond.gpus.simulated import SimulatedBackend
+from leptond.store import Store, gpus, ledger
+from leptond.usage import Usage
 
 log = structlog.get_logger("leptond.gpus")
 
 TOLERATED_FAILURES = 5
 """Failed calls in a row after which a device is not given away (a call without any answer: at once)."""
 
+WRITE_S = 60.0
+"""How often what the samples amount to is written while devices are held; else once an hour."""
+
 
 class GpuWatch:
     """The newest sample of every device."""
 
-    def __init__(self, backend: GpuBackend, store: Store, clock: Clock, sample_s: float) -> None:
+    def __init__(
+        self, backend: GpuBackend, store: Store, clock: Clock, sample_s: float, rates: Rates | None = None
+    ) -> None:
         self._backend = backend
         self._store = store
         self._clock = clock
@@ -30,7 +38,13 @@ class GpuWatch:
         self._samples: dict[str, Sample] = {}
         self._failures: dict[str, int] = {}
         self._sick: dict[str, str] = {}
+        self._sick_is_noted = False
         self._open = False
+        self._rates = rates if rates is not None else Rates()
+        self._written = clock.boot()
+        self.usage = Usage(sample_s)
+        if isinstance(backend, SimulatedBackend):
+            backend.held = self.usage.held  # a simulated device is busy when somebody has it
 
     @property
     def backend(self) -> str:
@@ -62,7 +76,7 @@ class GpuWatch:
         except GpuBackendError as error:
             log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
             known = await self._store.read(gpus.known, present_only=True)
-            self._become_sick({gpu.uuid: str(error) for gpu in known})
+            await self._become_sick({gpu.uuid: str(error) for gpu in known})
             return
         found = [
             gpus.Found(
@@ -79,7 +93,15 @@ class GpuWatch:
             )
             for device in devices
         ]
-        await self._store.write(gpus.sync, found, self._clock.wall())
+        priced = {gpu.uuid: (gpu.name, price_of(gpu.name, self._rates)) for gpu in found}
+        now = self._clock.wall()
+
+        def take_in(db: sqlite3.Connection) -> None:
+            gpus.sync(db, found, now)
+            ledger.note_prices(db, now, priced)
+
+        await self._store.write(take_in)
+        self.usage.found(devices)
         self._open = True
 
     async def run(self) -> None:
@@ -90,6 +112,7 @@ class GpuWatch:
                     await self.open()
                 if self._open:
                     await self.look()
+                    await self._write_now_and_then()
             except GpuBackendError as error:
                 log.warning("no samples", error=str(error))
             except sqlite3.OperationalError as error:
@@ -99,7 +122,9 @@ class GpuWatch:
     async def look(self) -> None:
         """Takes one sample of every device."""
         sick = {}
-        for sample in await self._backend.sample():
+        samples = await self._backend.sample()
+        self.usage.take(samples)
+        for sample in samples:
             self._samples[sample.uuid] = sample
             if sample.error is None:
                 self._failures.pop(sample.uuid, None)
@@ -107,12 +132,17 @@ class GpuWatch:
             failures = self._failures[sample.uuid] = self._failures.get(sample.uuid, 0) + 1
             if failures >= TOLERATED_FAILURES or _silent(sample.error):
                 sick[sample.uuid] = sample.error
-        self._become_sick(sick)
+        await self._become_sick(sick)
 
-    def _become_sick(self, sick: dict[str, str]) -> None:
+    async def _become_sick(self, sick: dict[str, str]) -> None:
         before, self._sick = self._sick, sick
-        if sick.keys() == before.keys():
-            return
+        if sick.keys() != before.keys() or not self._sick_is_noted:
+            self._sick_is_noted = False
+            self._tell(before, sick)
+            await self._store.write(ledger.note_service, self._clock.wall(), sick)
+            self._sick_is_noted = True
+
+    def _tell(self, before: Mapping[str, str], sick: Mapping[str, str]) -> None:
         for uuid in sick.keys() - before.keys():
             log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
         for uuid in before.keys() - sick.keys():
@@ -120,8 +150,29 @@ class GpuWatch:
         for listener in self._listeners:
             listener()
 
+    async def _write_now_and_then(self) -> None:
+        since = self._clock.boot() - self._written
+        if since >= (WRITE_S if self.usage.anybody else 3600.0):
+            await self.write()
+
+    async def write(self) -> None:
+        """Stores what the samples amount to since the last time."""
+        self._written = self._clock.boot()
+        uses, idle = self.usage.unwritten()
+        if not uses and not idle:
+            return
+        try:
+            await self._store.write(ledger.add_use, uses, idle)
+        except sqlite3.Error:
+            self.usage.back(uses, idle)
+            raise
+
     async def close(self) -> None:
-        """Lets the backend go."""
+        """Writes what is left and lets the backend go."""
+        try:
+            await self.write()
+        except sqlite3.Error as error:
+            log.warning("the last samples could not be recorded", error=str(error))
         await self._backend.close()
 
 

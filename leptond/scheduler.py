@@ -14,8 +14,8 @@ import structlog
 from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
-from leptond.core.planner import Start
-from leptond.store import Store, attempts, planning
+from leptond.core.cost import Demand
+from leptond.store import Store, attempts, ledger, planning
 from leptond.supervisor import Supervisor
 
 log = structlog.get_logger("leptond.scheduler")
@@ -24,6 +24,9 @@ LONGEST_SLEEP_S = 3600.0
 TIMER_SLEEP_S = 60.0
 """Longest sleep while a back-off or a begin time runs: their clocks go on in a suspend, that of a sleep
 does not."""
+
+NOTE_S = 1.0
+"""How long a change of what the queue is like for free GPUs waits for a claim to be written with."""
 
 
 class Scheduler:
@@ -45,10 +48,16 @@ class Scheduler:
         self._cpu_slots = settings.cpu_slots()
         self._sick = sick
         self._changed = asyncio.Event()
+        self._woken: float | None = None
+        self._looked: float | None = None
+        self._demand: tuple[Demand, str] | None = None
+        self._unnoted: list[tuple[float, Demand, str]] = []
         store.on_commit(self.wake)
 
     def wake(self) -> None:
         """Something has changed: look again."""
+        if self._woken is None:
+            self._woken = self._clock.wall()
         self._changed.set()
 
     async def run(self) -> None:
@@ -69,11 +78,13 @@ class Scheduler:
     async def turn(self) -> float:
         """One look at the queue: stops are delivered, then what can start is started. How long the next
         look can wait, in seconds, if nothing changes."""
+        woken, self._woken = self._woken, None
         snapshot = await self._store.read(self._look)
+        self._note(snapshot, woken)
         for attempt_id, reason, grace_s in snapshot.stops:
             attempt = await self._store.read(attempts.get, attempt_id)
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
-        for start in snapshot.starts:
+        for start in snapshot.decided.starts:
             failpoints.fp("before_claim")
             claim = await self._store.write(
                 attempts.claim,
@@ -82,24 +93,57 @@ class Scheduler:
                 now=self._clock.wall(),
                 boot=self._clock.boot(),
                 boot_id=self._clock.boot_id,
+                turn=attempts.Turn(looked=self._looked, woken=woken, demand=tuple(self._unnoted)),
             )
             failpoints.fp("after_claim")
+            self._unnoted.clear()
             if claim is not None:
                 self._supervisor.start(claim)
-        return min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
+        self._looked = snapshot.at
+        sleep_s = (
+            min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
+        )
+        if self._unnoted:
+            if self._clock.wall() - self._unnoted[0][0] >= NOTE_S:
+                await self.write_notes()
+            sleep_s = min(sleep_s, NOTE_S)
+        return sleep_s
+
+    def _note(self, snapshot: _Snapshot, woken: float | None) -> None:
+        """Keeps in mind how the queue is for GPUs that stay free, if that has changed: since what woke us,
+        or since the GPUs came free."""
+        if snapshot.decided.demand is None or snapshot.decided.demand == (self._demand or snapshot.noted):
+            return
+        since = min(woken, snapshot.at) if woken is not None else snapshot.at
+        if self._looked is not None and snapshot.released is not None and snapshot.released > self._looked:
+            since = min(since, snapshot.released)
+        self._demand = snapshot.decided.demand
+        self._unnoted.append((since, *self._demand))
+
+    async def write_notes(self) -> None:
+        """Stores what has been kept in mind for the ledger."""
+        notes, self._unnoted = tuple(self._unnoted), []
+        if notes:
+            await self._store.write(ledger.note_demand, notes)
 
     def _look(self, db: sqlite3.Connection) -> _Snapshot:
         now, boot = self._clock.wall(), self._clock.boot()
         return _Snapshot(
-            starts=planning.decide(
+            at=now,
+            decided=planning.decide(
                 db, now=now, boot=boot, sick=self._sick(), cpu_slots=self._cpu_slots, policy=self._policy
             ),
             stops=planning.stops(db),
             next_wake=planning.next_wake(db, now=now, boot=boot),
+            noted=ledger.newest_demand(db),
+            released=ledger.newest_release(db),
         )
 
 
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    starts: Sequence[Start]
+    at: float
+    decided: planning.Decided
+    noted: tuple[Demand, str]
+    released: float | None
     stops: Sequence[tuple[str, str, float]]
     next_wake: float | None

@@ -20,6 +20,7 @@ from leptond.engines.base import End, Engine, SpawnFailed
 from leptond.reports import Reports
 from leptond.store import Store, attempts, progress
 from leptond.store.attempts import Claim
+from leptond.usage import Usage
 
 log = structlog.get_logger("leptond.supervisor")
 
@@ -29,16 +30,23 @@ RETRY_S = 1.0
 
 class Supervisor:
     """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
-    about themselves."""
+    about themselves, `usage` what they make of their devices."""
 
     def __init__(
-        self, store: Store, engine: Engine, clock: Clock, group: asyncio.TaskGroup, reports: Reports
+        self,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+        reports: Reports,
+        usage: Usage,
     ) -> None:
         self._store = store
         self._engine = engine
         self._clock = clock
         self._group = group
         self._reports = reports
+        self._usage = usage
         self._stopped: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,6 +64,7 @@ class Supervisor:
             task.cancel()
 
     def _life(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
+        self._usage.begin(claim.attempt, self._clock.wall())
         task = self._group.create_task(self._guarded(claim, life), name=f"attempt-{claim.attempt.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -177,7 +186,9 @@ class Supervisor:
                     boot=self._clock.boot(),
                     boot_id=self._clock.boot_id,
                     roll=random.random(),
+                    uses=self._usage.of(attempt.id),
                 )
+                self._usage.end(attempt.id)
                 break
             except sqlite3.OperationalError as error:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))

@@ -343,6 +343,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None] = {}
     knobs: dict[str, Knob] = {}
     applied_version: int = 0
+    price_micros: int | None = None
+    signature: str | None = None
+    retries_saved: int = 0
 
     @property
     def shim(self) -> Identity | None:

@@ -3,13 +3,16 @@ torch, which finds none, runs on the CPU.
 
 A JSON file can tell how they are doing, so that every path of the scheduler can be walked without a GPU:
 ``{"devices": {"0": {"temperature_c": 95, "memory_used_bytes": 1, "error": "GPU is lost", "missing": true,
-"processes": [{"pid": 1}]}}, "hang": false}``. It is read at every sample.
+"processes": [{"pid": 1}]}}, "hang": false}``. It is read at every sample, and what it does not
+say is not known. Without a file load, power and energy are made up: a device that somebody holds is busy.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -46,6 +49,15 @@ class _State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hang: bool = False
 
 
+IDLE_W, BUSY_W = 25.0, 300.0
+
+
+def load_of(index: int, now: float) -> float:
+    """The load of a simulated device that is held: it wanders between 0.7 and 0.98, each device by its own
+    phase."""
+    return 0.84 + 0.14 * math.sin(now / 37.0 + index * 1.7)
+
+
 class SimulatedBackend:
     """`count` devices of one model, connected as `topology` says."""
 
@@ -67,6 +79,9 @@ class SimulatedBackend:
         self._model = model
         self._memory_bytes = memory_bytes
         self._opened: list[int] = []
+        self._energy_j: dict[int, float] = {}
+        self._sampled_at: dict[int, float] = {}
+        self.held: Callable[[], Collection[str]] = tuple
 
     async def open(self) -> list[Device]:
         state = self._state()
@@ -93,7 +108,7 @@ class SimulatedBackend:
 
     async def sample(self) -> list[Sample]:
         state = self._state()
-        samples = []
+        samples, held, now = [], self.held(), time.time()
         for index in self._opened:
             one = state.devices.get(str(index), _DeviceState())
             error = one.error
@@ -101,10 +116,12 @@ class SimulatedBackend:
                 one, error = _DeviceState(), "no answer from the driver"
             elif one.missing:
                 one, error = _DeviceState(), "the device is not present any more"
+            if self._state_file is None:
+                one = self._made_up(index, now, busy=uuid_of(index) in held)
             samples.append(
                 Sample(
                     uuid=uuid_of(index),
-                    sampled_at=time.time(),
+                    sampled_at=now,
                     memory_used_bytes=one.memory_used_bytes,
                     utilization=one.utilization,
                     temperature_c=one.temperature_c,
@@ -118,6 +135,16 @@ class SimulatedBackend:
 
     async def close(self) -> None:
         return None
+
+    def _made_up(self, index: int, now: float, *, busy: bool) -> _DeviceState:
+        load = load_of(index, now) if busy else 0.0
+        power = IDLE_W + load * (BUSY_W - IDLE_W)
+        since = max(0.0, now - self._sampled_at.get(index, now))
+        self._sampled_at[index] = now
+        self._energy_j[index] = self._energy_j.get(index, 0.0) + power * since
+        return _DeviceState(
+            utilization=round(load, 3), power_w=round(power, 1), energy_j=round(self._energy_j[index], 3)
+        )
 
     def _state(self) -> _State:
         if self._state_file is None:

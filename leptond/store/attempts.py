@@ -4,17 +4,19 @@ start or an end relies on."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from leptond.core.admission import wish_of
+from leptond.core.cost import Demand, startable_at
 from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
 from leptond.core.outcome import Verdict
 from leptond.core.planner import Start
 from leptond.core.retry import Decision, Past, Spent, decide
 from leptond.core.states import end_state, move
-from leptond.store import events, jobs, rows
+from leptond.store import events, jobs, ledger, rows
 from leptond.store import gpus as gpu_rows
 
 
@@ -25,11 +27,31 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's turn that makes a claim, for the ledger. `looked`: the look before this one (None:
+    the first of this daemon); `woken`: when what caused this one was committed; `demand`: what the queue
+    has been like for free GPUs since the last note."""
+
+    looked: float | None = None
+    woken: float | None = None
+    demand: Sequence[tuple[float, Demand, str]] = ()
+
+
 def claim(
-    db: sqlite3.Connection, start: Start, *, attempt_id: str, now: float, boot: float, boot_id: str
+    db: sqlite3.Connection,
+    start: Start,
+    *,
+    attempt_id: str,
+    now: float,
+    boot: float,
+    boot_id: str,
+    turn: Turn | None = None,
 ) -> Claim | None:
     """Gives GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
-    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing changes."""
+    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
+    first = turn is not None and turn.looked is None
+    turn = turn if turn is not None else Turn()
+    ledger.note_demand(db, turn.demand)
     row = db.execute(
         "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
         " AND deps_failed = 0 AND (backoff_boot IS NULL OR backoff_boot <= ?)"
@@ -38,21 +60,35 @@ def claim(
     ).fetchone()
     if row is None or row["gpus"] != len(start.gpus):
         return None
-    gpus = []
+    gpus, released = [], None
     for uuid in start.gpus:
         found = db.execute(
-            "SELECT uuid, idx, cpus FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
+            "SELECT uuid, idx, cpus, released_at FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
             " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid)",
             (uuid,),
         ).fetchone()
         if found is None:
             return None
         gpus.append(LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"]))
+        released = max(released or 0.0, found["released_at"] or 0.0) or None
     number = row["attempt"] + 1
+    ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
     db.execute(
-        "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id)"
-        " VALUES (?, ?, ?, 'starting', ?, ?, ?, ?, ?)",
-        (attempt_id, start.id, number, msgspec.json.encode(gpus).decode(), len(gpus), now, boot, boot_id),
+        "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
+        " startable_at, gap_cause, price_micros) VALUES (?, ?, ?, 'starting', ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            attempt_id,
+            start.id,
+            number,
+            msgspec.json.encode(gpus).decode(),
+            len(gpus),
+            now,
+            boot,
+            boot_id,
+            startable_at(ready=ready, released=released, looked=turn.looked, woken=turn.woken, now=now),
+            "the daemon was down" if first else None,
+            ledger.price_micros(db, start.gpus) if gpus else None,
+        ),
     )
     for uuid in start.gpus:
         db.execute(
@@ -156,9 +192,11 @@ def finish(
     boot: float,
     boot_id: str,
     roll: float,
+    uses: Sequence[ledger.Use] = (),
 ) -> Decision | None:
-    """Ends an attempt: releases its GPUs, books its GPU time, and sends the job to its end or back into
-    the queue. None when it had been finished before; then nothing changes."""
+    """Ends an attempt: releases its GPUs, books its GPU time with what was sampled of it last (`uses`), and
+    sends the job to its end or back into the queue. None when it had been finished before; then nothing
+    changes."""
     attempt = get(db, attempt_id)
     if attempt.state == "ended":
         return None
@@ -183,14 +221,18 @@ def finish(
     held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
     gpu_ms = round(max(0.0, held_s) * 1000) * attempt.n_gpus
 
+    ended_at = record.ended_at if record is not None and record.ended_at else now
+    for gpu in attempt.gpus:
+        db.execute("UPDATE gpus SET released_at = ? WHERE uuid = ?", (ended_at, gpu.uuid))
     db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
     db.execute(
         "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
         " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, stop_reason),"
-        " pid = coalesce(?, pid), started_at = coalesce(?, started_at) WHERE id = ?",
+        " pid = coalesce(?, pid), started_at = coalesce(?, started_at), stop_at = coalesce(?, stop_at)"
+        " WHERE id = ?",
         (
-            record.ended_at if record is not None and record.ended_at else now,
+            ended_at,
             run_s,
             exit_code,
             signal,
@@ -207,9 +249,11 @@ def finish(
             record.stop_reason if record is not None else None,
             record.main_pid if record is not None else None,
             record.started_at if record is not None else None,
+            _stopped_at(record),
             attempt_id,
         ),
     )
+    _book(db, job, get(db, attempt_id), uses)
     if record is not None and record.unkillable:
         for gpu in attempt.gpus:
             # what holds it cannot be killed: nobody else may have it until a person has looked
@@ -228,6 +272,25 @@ def finish(
     else:
         jobs.end(db, job, end_state(verdict.cause), now, changes)
     return decision
+
+
+def _stopped_at(record: ExitRecord | None) -> float | None:
+    """When the shim sent the stop signal; it knows best, also of the daemon's own requests."""
+    if record is None or record.started_at is None or record.stop_sent_after_s is None:
+        return None
+    return record.started_at + record.stop_sent_after_s
+
+
+def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[ledger.Use]) -> None:
+    """What the attempt cost its owner: from the start of its command to the end of its last process."""
+    if not attempt.n_gpus:
+        return
+    ledger.add_use(db, uses)
+    if attempt.started_at is None or attempt.ended_at is None:
+        return
+    price = attempt.price_micros / attempt.n_gpus if attempt.price_micros is not None else None
+    gpu_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
+    ledger.book(db, user=job.user, project=job.project, gpu_ms=gpu_ms, price=price, at=attempt.ended_at)
 
 
 def _again(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from leptond.errors import NotFound
-from leptond.store import events
+from leptond.store import events, ledger
 
 
 class KnownGpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +80,7 @@ def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
         if gone.present and gone.uuid not in present:
             data = {"uuid": gone.uuid, "index": gone.index, "present": False}
             events.append(db, now, "gpu.state", data=data)
+    ledger.note_service(db, now)
 
 
 def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGpu]:
@@ -132,3 +133,4 @@ def drain(db: sqlite3.Connection, uuid: str, reason: str | None, by: str, now: f
     )
     data = {"uuid": uuid, "drained": reason is not None, "reason": reason, "by": by}
     events.append(db, now, "gpu.state", data=data)
+    ledger.note_service(db, now)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leptond.core import planner
+from leptond.core.cost import Demand
+from leptond.core.demand import demand
 from leptond.core.model import FailureClass, Gpu, Job, Reason
 from leptond.store import gpus as gpu_rows
 from leptond.store import rows
@@ -81,6 +83,13 @@ def ready(
     ]
 
 
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """Who starts now, and what the queue is like for GPUs that stay free (None: none does)."""
+
+    starts: Sequence[planner.Start]
+    demand: tuple[Demand, str] | None = None
+
+
 def decide(
     db: sqlite3.Connection,
     *,
@@ -89,18 +98,22 @@ def decide(
     sick: Mapping[str, str],
     cpu_slots: int,
     policy: planner.Policy,
-) -> Sequence[planner.Start]:
+) -> Decided:
     """Who starts now. A job's turn does not depend on those after it, so a short look at the queue is
     enough while it fills the machine; a longer one follows only where there is room left."""
     running, gpus = holders(db, sick)
     free = planner.room(running, gpus, cpu_slots)
-    starts: Sequence[planner.Start] = ()
+    decided = Decided(starts=())
     for window in (SHORT_WINDOW, WINDOW) if free else ():
         waiting = ready(db, now=now, boot=boot, window=window, without_gpus=free.gpus == 0)
-        starts = planner.plan(waiting, running, gpus, cpu_slots, now, policy).starts
-        if len(waiting) < window or not planner.room(running, gpus, cpu_slots, starts):
+        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy)
+        left = planner.room(running, gpus, cpu_slots, plan.starts)
+        decided = Decided(
+            starts=plan.starts, demand=demand(waiting, plan.waits, left.gpus) if left.gpus else None
+        )
+        if len(waiting) < window or not left:
             break
-    return starts
+    return decided
 
 
 def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:

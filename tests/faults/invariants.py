@@ -16,7 +16,18 @@ from typing import Any
 
 from leptond.core.model import LEGAL, TERMINAL, State
 from leptond.core.retry import LIMITS
+from leptond.store import ledger
 from tests.daemon import alive_with_cookie
+
+
+class Ledger:
+    """The ledger of a copy of the database, over all of its time, wherever clocks have jumped to."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        moments = "SELECT at FROM events UNION ALL SELECT claimed_at FROM attempts UNION ALL SELECT ended_at"
+        newest = db.execute(f"SELECT max(at) FROM ({moments} FROM attempts)").fetchone()[0] or 0.0
+        self.imbalance_ms = ledger.imbalance_ms(db, 0.0, newest + 1.0)
+        self.spans = {fact.span.id: fact.span for fact in ledger.history(db, 0.0, newest + 1.0).facts}
 
 
 class Evidence:
@@ -39,13 +50,14 @@ class Evidence:
             self.leases = [dict(row) for row in db.execute("SELECT * FROM leases")]
             self.events = [dict(row) for row in db.execute("SELECT * FROM events ORDER BY id")]
             self.counts = dict(db.execute("SELECT state, n FROM job_counts").fetchall())
+            self.ledger = Ledger(db)
             db.close()
         lines = witness.read_text().splitlines() if witness.exists() else []
         self.witness: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
 
 def check(seen: Evidence, accepted: Iterable[int], *, quiet: bool = True) -> None:
-    """Asserts invariants I1 to I11. `accepted`: ids of jobs whose submit was answered. `quiet`: nothing
+    """Asserts invariants I1 to I12. `accepted`: ids of jobs whose submit was answered. `quiet`: nothing
     should be going on any more."""
     _database(seen)
     _accepted_jobs_exist(seen, accepted)
@@ -56,6 +68,7 @@ def check(seen: Evidence, accepted: Iterable[int], *, quiet: bool = True) -> Non
     _attempts_are_numbered(seen)
     _nothing_begins_early(seen)
     _order_is_kept(seen)
+    check_ledger(seen)
     if quiet:
         _nothing_is_left(seen)
 
@@ -199,6 +212,19 @@ def _order_is_kept(seen: Evidence) -> None:
                 ahead = (-one["priority"], one["id"]) < (-two["priority"], two["id"])
                 if ahead and there[one["id"]] < first_start[two["id"]] < first_start[one["id"]]:
                     raise AssertionError(f"job {two['id']} overtook job {one['id']}")
+
+
+def check_ledger(seen: Evidence) -> None:
+    """I12: every GPU-millisecond is in one box, and every attempt with GPUs is in the ledger with the time
+    that its own row tells."""
+    assert seen.ledger.imbalance_ms == 0
+    for attempt in seen.attempts:
+        if not attempt["n_gpus"]:
+            continue
+        span = seen.ledger.spans[attempt["id"]]
+        assert len(span.gpus) == attempt["n_gpus"]
+        assert span.startable is None or span.startable <= span.claimed
+        assert (span.end is None) == (attempt["state"] != "ended")
 
 
 def _nothing_is_left(seen: Evidence) -> None:

@@ -15,8 +15,22 @@ async def test_they_are_plainly_simulated_and_keep_their_names() -> None:
     assert {(device.name, device.simulated) for device in devices} == {("Simulated GPU", True)}
 
 
-async def test_without_a_state_nothing_is_invented() -> None:
-    backend = SimulatedBackend(1)
+async def test_without_a_state_load_power_and_energy_are_made_up_and_nothing_else() -> None:
+    backend = SimulatedBackend(2)
+    backend.held = lambda: {uuid_of(1)}
+    await backend.open()
+    idle, busy = await backend.sample()
+    known = {field for field in idle.__struct_fields__ if getattr(idle, field) not in (None, [])}
+    assert known == {"uuid", "sampled_at", "utilization", "power_w", "energy_j"}
+    assert idle.utilization == 0.0
+    assert busy.utilization > 0.5
+    assert busy.power_w > idle.power_w > 0
+    later = await backend.sample()
+    assert all(one.energy_j > before.energy_j for one, before in zip(later, (idle, busy), strict=True))
+
+
+async def test_beside_a_state_file_nothing_is_made_up(tmp_path: Path) -> None:
+    backend = SimulatedBackend(1, tmp_path / "state.json")
     await backend.open()
     (sample,) = await backend.sample()
     known = {field for field in sample.__struct_fields__ if getattr(sample, field) not in (None, [])}

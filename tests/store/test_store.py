@@ -234,7 +234,7 @@ def test_a_short_look_decides_as_a_long_one(wants, slots, taken):
     admitted = [admit(spec, gpus=4, home="/", defaults=Defaults()) for spec in specs]
     jobs.submit(db, admitted, user="ana", now=1.0, max_pending=1000)
     policy = Policy()
-    short = planning.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy)
+    short = planning.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy).starts
     view = planning.view(db, now=2.0, boot=2.0, sick={})
     long = plan(view.waiting, view.running, view.gpus, slots, 2.0, policy).starts
     db.close()

@@ -1,0 +1,29 @@
+"""What the queue is like for GPUs that a plan leaves free: the reason why they are free, for the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from leptond.core.cost import Demand
+from leptond.core.model import Reason
+from leptond.core.planner import Wait, Waiting
+
+_BLOCKED = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.GPU_UNHEALTHY, Reason.DRAINING})
+"""Reasons of jobs that would start if more or other GPUs were free. A job that its own owner's limits,
+a dependency or a hold keep back is not eligible."""
+
+
+def demand(waiting: Sequence[Waiting], waits: Mapping[int, Wait], free: int) -> tuple[Demand, str]:
+    """Of the jobs that do not start while `free` GPUs stay free: does one fit (then the cause names what the
+    GPUs are kept for), does none, or does no eligible job need any?"""
+    blocked = False
+    for job in waiting:
+        wait = waits.get(job.id)
+        if not job.gpus or wait is None:
+            continue
+        if wait.reason is Reason.PAUSED and job.gpus <= free:
+            return Demand.FITS, "the scheduler is paused"
+        if wait.reason is Reason.PRIORITY and job.gpus <= free:
+            return Demand.FITS, f"kept for job {wait.blockers[0]}" if wait.blockers else wait.sentence
+        blocked = blocked or wait.reason in _BLOCKED
+    return (Demand.BLOCKED if blocked else Demand.NONE), ""
