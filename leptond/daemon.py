@@ -28,7 +28,7 @@ from leptond.scheduler import Scheduler
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
-from leptond.token import load_or_create
+from leptond.token import load_tokens
 
 log = structlog.get_logger("leptond.daemon")
 
@@ -117,7 +117,7 @@ def _context(
         warnings=lambda: warnings,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
-        token=load_or_create(places.token_file) if settings.http.listen else None,
+        tokens=load_tokens(places.token_file) if settings.http.listen else None,
     )
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from leptond.clock import Clock
 from leptond.core.prices import Rates, price_of
+from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import GpuBackend, GpuBackendError, Sample
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.store import Store, gpus, ledger
@@ -45,6 +46,7 @@ class GpuWatch:
         self.usage = Usage(sample_s)
         if isinstance(backend, SimulatedBackend):
             backend.held = self.usage.held  # a simulated device is busy when somebody has it
+        self.history = GpuHistory()
 
     @property
     def backend(self) -> str:
@@ -126,6 +128,7 @@ class GpuWatch:
         self.usage.take(samples)
         for sample in samples:
             self._samples[sample.uuid] = sample
+            self.history.observe(sample)
             if sample.error is None:
                 self._failures.pop(sample.uuid, None)
                 continue

@@ -1,14 +1,30 @@
-"""The bearer token of the TCP listener: made once, kept in a file that only its owner can read."""
+"""The bearer tokens of the TCP listener: made once, kept in files that only their owner can read. One may
+do everything that the daemon's own user may, the other (``token.read-only``) only look."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
 from leptond.errors import StartRefused
 
 PREFIX = "lept_"
+READ_ONLY = ".read-only"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """`full` may do everything, `read_only` only look."""
+
+    full: str
+    read_only: str
+
+
+def load_tokens(file: Path) -> Tokens:
+    """Both tokens; see :func:`load_or_create`."""
+    return Tokens(full=load_or_create(file), read_only=load_or_create(file.with_name(file.name + READ_ONLY)))
 
 
 def load_or_create(file: Path) -> str:

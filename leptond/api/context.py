@@ -11,9 +11,11 @@ from aiohttp import web
 
 from leptond.clock import Clock
 from leptond.config import Settings
+from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import Sample
 from leptond.paths import Places
 from leptond.store import Store
+from leptond.token import Tokens
 
 
 class GpuView(Protocol):
@@ -32,6 +34,10 @@ class GpuView(Protocol):
 
     def sick(self) -> Mapping[str, str]:
         """Why a device must not be given away, by UUID."""
+
+    @property
+    def history(self) -> GpuHistory:
+        """The last day by minutes."""
 
 
 class Commits:
@@ -65,7 +71,7 @@ class Commits:
 
 class Context:
     """Everything that handlers use. `phase` is starting, ready or stopping; `warnings` are sentences for
-    the user; `token` is what TCP callers must show (None: no TCP)."""
+    the user; `tokens` are what TCP callers must show (None: no TCP)."""
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class Context:
         warnings: Callable[[], list[str]],
         jobs_dir: Path,
         checkpoints_dir: Path,
-        token: str | None,
+        tokens: Tokens | None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -92,9 +98,11 @@ class Context:
         self.warnings = warnings
         self.jobs_dir = jobs_dir
         self.checkpoints_dir = checkpoints_dir
-        self.token = token
+        self.tokens = tokens
         self.commits = Commits(store)
         self.closing = asyncio.Event()
+        self.page_address: str | None = None
+        """HOST:PORT of the TCP listener, once there is one."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

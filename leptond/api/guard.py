@@ -33,7 +33,7 @@ from leptond.errors import (
 
 log = structlog.get_logger("leptond.http")
 
-OPEN_PATHS = frozenset({"/healthz"})
+READING = frozenset({"GET", "HEAD"})
 EARLY_PATHS = frozenset({"/healthz", "/readyz"})
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_BAD_TOKENS = 10
@@ -119,6 +119,10 @@ class Guard:
         )
         return problem(request, refusal, status=500, slug="internal-error")
 
+    def _open(self, request: web.Request) -> bool:
+        route = getattr(request.match_info.handler, "leptond_route", None)
+        return route is not None and route.open
+
     def _streams(self, request: web.Request) -> bool:
         route = getattr(request.match_info.handler, "leptond_route", None)
         return route is not None and route.streams
@@ -160,14 +164,18 @@ class Guard:
 
     def _bearer(self, request: web.Request) -> Who:
         me = Who(user=identity.own_user(), uid=None, admin=True)
-        if request.path in OPEN_PATHS:
+        if self._open(request):
             return me
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        token, expected = token.strip(), self._context.token
-        same = hmac.compare_digest(token.encode("utf-8", "replace"), (expected or "").encode())
-        if same and expected is not None and scheme.lower() == "bearer":
+        token, tokens = token.strip(), self._context.tokens
+        if tokens is not None and scheme.lower() == "bearer":
             # a good token opens whatever others tried from the same address: they must not lock anyone out
-            return me
+            if _same(token, tokens.full):
+                return me
+            if _same(token, tokens.read_only):
+                if request.method not in READING:
+                    raise Forbidden("this token only looks", hint="use the one that may change things")
+                return Who(user=me.user, uid=None, admin=False, read_only=True)
         if token:
             self._count_failure(request.remote or "unknown")
         raise Unauthorized(
@@ -194,6 +202,10 @@ def _wrong_method(request: web.Request, error: web.HTTPMethodNotAllowed) -> web.
     response = problem(request, refusal, status=405, slug="method-not-allowed")
     response.headers["Allow"] = allowed
     return response
+
+
+def _same(token: str, expected: str) -> bool:
+    return hmac.compare_digest(token.encode("utf-8", "replace"), expected.encode())
 
 
 def without_port(host: str) -> str:

@@ -7,6 +7,7 @@ import pwd
 import socket
 import struct
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -16,11 +17,13 @@ from leptond.errors import Forbidden
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller. `uid` is None over TCP, where the token stands for the daemon's own user."""
+    """A caller. `uid` is None over TCP, where the token stands for the daemon's own user; `read_only`: it
+    is the token that only looks."""
 
     user: str
     uid: int | None
     admin: bool
+    read_only: bool = False
 
     def must_own(self, job: Job) -> None:
         """Raises Forbidden unless the job is the caller's, or the caller an admin."""
@@ -43,7 +46,8 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
             )
 
 
-WHO = "leptond.who"
+_RequestKey = getattr(web, "RequestKey", None)  # aiohttp 3.14; before, keys are plain texts
+WHO: Any = _RequestKey("leptond.who", Who) if _RequestKey is not None else "leptond.who"
 """Where a request keeps its caller."""
 
 

@@ -14,7 +14,18 @@ from typing import Any
 
 from aiohttp import web
 
-from leptond.api import events, gpus, jobs, logs, meta, openapi, progress, status
+from leptond.api import (
+    events,
+    gpus,
+    jobs,
+    logs,
+    meta,
+    openapi,
+    pages,
+    progress,
+    status,
+    timeline,
+)
 from leptond.api.context import CONTEXT, Context
 from leptond.api.guard import Guard
 from leptond.api.metrics import Metrics
@@ -85,6 +96,20 @@ class Connection(web.RequestHandler):
             self._line.abort()
 
 
+MODULES = (
+    status,
+    jobs,
+    progress,
+    logs,
+    gpus,
+    events,
+    timeline,
+    meta,
+    pages,
+)
+"""Each has a table of routes."""
+
+
 def all_routes(metrics: Metrics) -> Sequence[Route]:
     """Every route of the server."""
     own = Table("meta")
@@ -97,7 +122,7 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
-    tables = (status.table, jobs.table, progress.table, logs.table, gpus.table, events.table, meta.table, own)
+    tables = [*(module.table for module in MODULES), own]
     routes = [route for table in tables for route in table.routes]
     description = meta.description(openapi.document(routes))
     return [*routes, *description.routes]
@@ -187,6 +212,8 @@ class Api:
         except OSError as error:
             raise StartRefused(f"cannot listen on {listen}: {error}", 75) from None
         self.port = server.sockets[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self._context.page_address = f"{shown}:{self.port}"
         self._servers.append(server)
 
     async def stop(self) -> None:

@@ -208,6 +208,66 @@ class MetricCurve(msgspec.Struct, kw_only=True):
     marks: list[MetricMark] = []
 
 
+class Me(msgspec.Struct, kw_only=True):
+    """Who the caller is. `read_only`: came with the token that only looks. `page_url` and
+    `page_url_read_only` open the page with a token; null when TCP is off, and for who is not an admin on
+    the Unix socket."""
+
+    user: str
+    admin: bool
+    read_only: bool
+    page_url: str | None = None
+    page_url_read_only: str | None = None
+
+
+class Bar(msgspec.Struct, kw_only=True):
+    """An attempt in the picture of who had which GPU. `ended_at` is null while it lives."""
+
+    job_id: int
+    ref: str
+    name: str
+    user: str
+    attempt: int
+    state: str
+    class_: FailureClass | None = msgspec.field(name="class", default=None)
+    exit_code: int | None = None
+    gpu_indices: list[int]
+    claimed_at: datetime
+    ended_at: datetime | None = None
+
+
+class Timeline(msgspec.Struct, kw_only=True):
+    """Attempts that held GPUs between `since` and `until`, newest first. `more`: older ones were left
+    out."""
+
+    since: datetime
+    until: datetime
+    items: list[Bar]
+    more: bool
+
+
+class GpuMinute(msgspec.Struct, kw_only=True):
+    """A minute of a device: means of utilisation and power, peaks of memory and temperature."""
+
+    at: datetime
+    utilization: float | None = None
+    memory_used_bytes: int | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+
+
+class GpuSeries(msgspec.Struct, kw_only=True):
+    index: int
+    uuid: str
+    minutes: list[GpuMinute]
+
+
+class GpuHistoryList(msgspec.Struct, kw_only=True):
+    """What the devices did lately, as far back as the daemon runs (a day at most)."""
+
+    items: list[GpuSeries]
+
+
 class GpuProcess(msgspec.Struct, kw_only=True):
     pid: int
     name: str | None = None

@@ -15,11 +15,13 @@ from leptond.core.model import LIVE, State
 from leptond.core.outcome import signal_name
 from leptond.core.planner import Wait
 from leptond.core.progress import pace
+from leptond.gpuhistory import Bucket
 from leptond.gpus.base import Sample
 from leptond.store import events
 from leptond.store.dependencies import Dependency
 from leptond.store.gpus import KnownGpu
 from leptond.store.progress import Curve
+from leptond.store.timeline import Lane
 
 SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
 HIDDEN = "***"
@@ -231,6 +233,34 @@ def gpu(known: KnownGpu, sample: Sample | None, sick: Mapping[str, str], main_pi
             for process in (sample.processes if sample is not None else [])
         ],
         sampled_at=instant(sample.sampled_at) if sample is not None else None,
+    )
+
+
+def bar(one: Lane) -> types.Bar:
+    """An attempt in the picture of who had which GPU."""
+    return types.Bar(
+        job_id=one.job_id,
+        ref=one.ref,
+        name=one.name,
+        user=one.user,
+        attempt=one.number,
+        state=one.state,
+        class_=model.FailureClass(one.cause) if one.cause is not None else None,
+        exit_code=one.exit_code,
+        gpu_indices=[gpu.index for gpu in one.gpus],
+        claimed_at=instant(one.claimed_at),
+        ended_at=maybe_instant(one.ended_at),
+    )
+
+
+def minute(one: Bucket) -> types.GpuMinute:
+    """A minute of a device."""
+    return types.GpuMinute(
+        at=instant(one.at),
+        utilization=round(one.utilization, 3) if one.utilization is not None else None,
+        memory_used_bytes=one.memory_used_bytes,
+        power_w=round(one.power_w, 1) if one.power_w is not None else None,
+        temperature_c=one.temperature_c,
     )
 
 

@@ -27,10 +27,15 @@ def job(row: sqlite3.Row) -> Job:
     return msgspec.convert(values, Job)
 
 
+def leased(text: str) -> list[LeasedGpu]:
+    """The column ``attempts.gpus``."""
+    return _gpus.decode(text)
+
+
 def attempt(row: sqlite3.Row) -> Attempt:
     """A row of ``attempts``."""
     values = dict(row)
-    values["gpus"] = _gpus.decode(values["gpus"])
+    values["gpus"] = leased(values["gpus"])
     values["evidence"] = _lines.decode(values["evidence"])
     values["metrics"] = _metrics.decode(values["metrics"])
     values["knobs"] = _knobs.decode(values["knobs"])

@@ -21,9 +21,11 @@ from leptond.config import HttpSettings, QueueSettings, Settings
 from leptond.core.model import ExitRecord, Identity
 from leptond.core.outcome import Evidence, classify
 from leptond.core.planner import Start
+from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import Process, Sample
 from leptond.paths import Places
 from leptond.store import DATABASE, Store, attempts, gpus, open_store
+from leptond.token import Tokens
 
 PATIENCE_S = 60.0
 TABLES = ("jobs", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
@@ -54,6 +56,10 @@ class Devices:
 
     def sick(self) -> Mapping[str, str]:
         return self.ill
+
+    @property
+    def history(self) -> GpuHistory:
+        return GpuHistory()
 
 
 class Answer:
@@ -255,7 +261,7 @@ async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
             warnings=lambda: ["a warning"],
             jobs_dir=tmp_path / "jobs",
             checkpoints_dir=tmp_path / "checkpoints",
-            token="lept_good",
+            tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
         one = World(context, devices)
         await one.api.start()

@@ -1,0 +1,77 @@
+"""Pictures of the past: who had which GPU when, and what the devices did."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond.api import types, views
+from leptond.api.routing import Call, Table
+from leptond.errors import Invalid
+from leptond.gpuhistory import BUCKET_S, KEPT_BUCKETS
+from leptond.store import gpus, timeline
+
+table = Table("timeline")
+
+DEFAULT_S = 6 * 3600.0
+LONGEST_S = 90 * 86400.0
+
+
+class TimelineQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Six hours up to now, if not given."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=5000)] = 2000
+
+
+@table.route("GET", "/v1/timeline", query=TimelineQuery, answer=types.Timeline)
+async def show(call: Call) -> types.Timeline:
+    """Who had which GPU between two instants."""
+    query: TimelineQuery = call.query
+    now = call.context.clock.wall()
+    until = query.until.timestamp() if query.until is not None else now
+    since = query.since.timestamp() if query.since is not None else until - DEFAULT_S
+    if not 0 < until - since <= LONGEST_S:
+        raise Invalid("the span must be between 0 s and 90 days", pointer="/since")
+    lanes, more = await call.context.store.read(timeline.between, since, until, query.limit)
+    return types.Timeline(
+        since=views.instant(since),
+        until=views.instant(until),
+        items=[views.bar(one) for one in lanes],
+        more=more,
+    )
+
+
+class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The last hour, if not given."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+@table.route("GET", "/v1/gpus/history", query=HistoryQuery, answer=types.GpuHistoryList)
+async def history(call: Call) -> types.GpuHistoryList:
+    """What the devices did lately, by minute."""
+    query: HistoryQuery = call.query
+    now = call.context.clock.wall()
+    since = query.since.timestamp() if query.since is not None else now - 3600.0
+    since = max(since, now - KEPT_BUCKETS * BUCKET_S)
+    kept = call.context.gpu_view.history
+
+    def look(db: sqlite3.Connection) -> types.GpuHistoryList:
+        return types.GpuHistoryList(
+            items=[
+                types.GpuSeries(
+                    index=gpu.index,
+                    uuid=gpu.uuid,
+                    minutes=[views.minute(bucket) for bucket in kept.since(gpu.uuid, since)],
+                )
+                for gpu in gpus.known(db, present_only=True)
+            ]
+        )
+
+    return await call.context.store.read(look)

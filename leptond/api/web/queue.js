@@ -1,0 +1,133 @@
+// The queue in planner order. Only the rows in view are in the document, so ten thousand jobs cost
+// what fifty do; pages come as they are scrolled to.
+
+import { html, useCallback, useEffect, useRef, useState } from "/web/vendor/htm-preact.js";
+import { get, patch, post } from "/web/api.js";
+import { LIVE, clock, duration, relative } from "/web/format.js";
+import { State, Sure } from "/web/ui.js";
+
+const ROW = 46, PAGE = 100, SPARE = 8;
+
+/** Pages of a list by key. `reload` fetches again what is loaded, up to `depth` rows. */
+function usePages(path) {
+  const [rows, setRows] = useState([]);
+  const [cursor, setCursor] = useState(undefined);  // undefined: nothing loaded yet; null: the end
+  const busy = useRef(false);
+  const fetchFrom = async (from) => {
+    const answer = await get(`${path}&limit=${PAGE}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
+    return [answer.items, answer.next_cursor ?? null];
+  };
+  const more = useCallback(async () => {
+    if (busy.current || cursor === null) return;
+    busy.current = true;
+    try {
+      const [items, next] = await fetchFrom(cursor);
+      setRows((before) => [...before, ...items]);
+      setCursor(next);
+    } catch { /* the next event tries again */ } finally { busy.current = false; }
+  }, [path, cursor]);
+  const reload = useCallback(async (depth) => {
+    if (busy.current) return;
+    busy.current = true;
+    try {
+      let found = [], next = null;
+      do {
+        const [items, after] = await fetchFrom(next);
+        found = found.concat(items);
+        next = after;
+      } while (next && found.length < depth);
+      setRows(found);
+      setCursor(next);
+    } catch { /* as above */ } finally { busy.current = false; }
+  }, [path]);
+  return [rows, cursor, more, reload];
+}
+
+function Actions({ job, run }) {
+  const at = `/v1/jobs/${job.id}`;
+  return html`<span class="actions">
+    ${job.state === "pending" ? html`
+      ${job.held
+        ? html`<button type="button" onClick=${() => run(() => post(`${at}/release`), `job ${job.ref} may start`)}>release</button>`
+        : html`<button type="button" onClick=${() => run(() => post(`${at}/hold`), `job ${job.ref} is held`)}>hold</button>`}
+      <button type="button" onClick=${() => run(async () => {
+        const first = (await get("/v1/jobs?order=queue&state=pending&limit=1")).items[0];
+        return patch(at, { priority: Math.min(1000, Math.max(job.priority, (first?.priority ?? 0) + 1)) });
+      }, `job ${job.ref} is first`)}>top</button>` : null}
+    ${job.state !== "stopping" ? html`<${Sure} label="cancel" kind="danger" ask="really cancel?" act=${() => run(() => post(`${at}/cancel`, {}), `job ${job.ref} is being cancelled`)} />` : null}
+  </span>`;
+}
+
+function reasonOf(job) {
+  if (job.state === "pending") return job.reason_detail ? `${job.reason}: ${job.reason_detail}` : job.reason ?? "";
+  const progress = job.progress;
+  if (progress && progress.step !== null && progress.step !== undefined) {
+    const of = progress.total ? `/${progress.total}` : "";
+    const loss = typeof progress.metrics.loss === "number" ? `, loss ${progress.metrics.loss.toPrecision(3)}` : "";
+    const left = progress.left_s ? `, about ${duration(progress.left_s)} left` : "";
+    return `step ${progress.step}${of}${loss}${left}`;
+  }
+  return job.deadline_at ? `limit ${relative(job.deadline_at)}` : "";
+}
+
+function startsOf(job) {
+  if (!job.starts_at) return "";
+  return `starts ~${clock(job.starts_at)}`;
+}
+
+function Row({ job, canAct, run }) {
+  const gpus = LIVE.has(job.state) ? job.gpu_indices.join(",") || "–" : job.gpus || "–";
+  return html`<div class="row" role="row">
+    <span class="id" role="cell"><a href=${`#/jobs/${job.id}`}>${job.ref}</a></span>
+    <span class="name" role="cell"><a href=${`#/jobs/${job.id}`}>${job.name}</a><small class="quiet">${job.user}${job.project ? ` · ${job.project}` : ""}${job.priority ? ` · priority ${job.priority}` : ""}</small></span>
+    <span class="st" role="cell"><${State} state=${job.state} />${job.held ? html` <span class="pill">held</span>` : null}</span>
+    <span class="num" role="cell" title="GPUs">${gpus}</span>
+    <span class="num time" role="cell">${LIVE.has(job.state) ? duration(job.run_s) : relative(job.submitted_at)}<small class="quiet">${startsOf(job)}</small></span>
+    <span class="reason" role="cell" title=${reasonOf(job)}>${reasonOf(job)}</span>
+    <span class="do" role="cell">${canAct ? html`<${Actions} job=${job} run=${run} />` : null}</span>
+  </div>`;
+}
+
+export function Queue({ tick, canAct, run, counts }) {
+  const [rows, cursor, more, reload] = usePages("/v1/jobs?order=queue&state=pending,starting,running,stopping");
+  const [top, setTop] = useState(0);
+  const box = useRef(null);
+  const view = 560;
+  const first = Math.max(0, Math.floor(top / ROW) - SPARE);
+  const last = Math.min(rows.length, Math.ceil((top + view) / ROW) + SPARE);
+
+  // what is in view is fetched afresh; far down, only when the reader is there
+  useEffect(() => { if (first < 2 * PAGE) reload(Math.min(last, 2 * PAGE)); }, [tick]);
+  useEffect(() => { if (cursor && last > rows.length - PAGE / 2 && rows.length) more(); }, [last, rows.length, cursor]);
+
+  const total = (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
+  if (cursor === undefined) return html`<p class="empty">Loading the queue…</p>`;
+  if (!rows.length) {
+    return html`<div class="empty"><p>Nothing is queued. Try:</p><pre>leptonctl submit --gpus 1 --time 2h -- python train.py</pre>
+      <p>or <a href="#/submit">submit from here</a>.</p></div>`;
+  }
+  return html`<div class="table" role="table" aria-label="The queue" aria-rowcount=${total}>
+    <div class="row head" role="row"><span role="columnheader">Job</span><span role="columnheader">Name</span><span role="columnheader">State</span><span role="columnheader" class="num">GPUs</span><span role="columnheader" class="num">Time</span><span role="columnheader" class="reason">Why, or how far</span><span role="columnheader" class="do">${canAct ? "Actions" : ""}</span></div>
+    <div class="rows" ref=${box} tabindex="0" role="rowgroup" aria-label="Queue rows" onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
+      <div class="strut"><svg width="1" height=${first * ROW} aria-hidden="true"></svg></div>
+      ${rows.slice(first, last).map((job) => html`<${Row} key=${job.id} job=${job} canAct=${canAct} run=${run} />`)}
+      <div class="strut"><svg width="1" height=${Math.max(0, (rows.length - last) * ROW)} aria-hidden="true"></svg></div>
+    </div>
+    <p class="quiet foot">${rows.length < total ? `${rows.length} of ${total} loaded; scroll for more` : `${total} ${total === 1 ? "job" : "jobs"}`}</p>
+  </div>`;
+}
+
+/** Jobs that are over, newest first. */
+export function History({ tick }) {
+  const [filter, setFilter] = useState("");
+  const [rows, cursor, more, reload] = usePages(`/v1/jobs?state=${filter || "succeeded,failed,timed_out,cancelled,lost"}`);
+  useEffect(() => { reload(PAGE); }, [filter, Math.floor(tick / 5)]);
+  return html`<section aria-labelledby="h-history"><h2 id="h-history">History</h2>
+    <p class="tools"><label>Show <select value=${filter} onChange=${(event) => setFilter(event.currentTarget.value)}>
+      <option value="">all that ended</option><option value="succeeded">succeeded</option><option value="failed,timed_out,lost">failed</option><option value="cancelled">cancelled</option></select></label></p>
+    ${rows.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs that ended"><table><thead><tr><th>Job</th><th>Name</th><th>User</th><th>State</th><th class="num">Tries</th><th class="num">Time</th><th class="num">GPU-h</th><th>Ended</th><th>How</th></tr></thead><tbody>
+      ${rows.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${job.ref}</a></td><td>${job.name}</td><td>${job.user}</td><td><${State} state=${job.state} /></td><td class="num">${job.attempt}</td><td class="num">${duration(job.run_s)}</td><td class="num">${(job.gpu_seconds / 3600).toFixed(2)}</td><td>${clock(job.ended_at)}</td><td class="words">${job.explanation ?? ""}</td></tr>`)}
+    </tbody></table></div>` : html`<p class="empty">Nothing has ended yet.</p>`}
+    ${cursor ? html`<button type="button" onClick=${more}>older</button>` : null}
+  </section>`;
+}

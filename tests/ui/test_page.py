@@ -1,0 +1,295 @@
+"""What a person sees on the page, and what their clicks do in the daemon."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tests.daemon import until
+from tests.ui.conftest import Watched, axe_source, url_of
+
+PYTHON = sys.executable
+HOLDING = (
+    "import os, sys, time\nprint('holding', flush=True)\n"
+    "while not os.path.exists(sys.argv[1]): time.sleep(0.02)"
+)
+
+
+@pytest.fixture
+def queue(served, tmp_path):
+    """A failed job, one that runs on two GPUs, one that cannot fit, one that is held."""
+    go = tmp_path / "go"
+    failed = served.submit("sh", "-c", "echo '\033[31mred words\033[0m'; exit 3", name="broken")
+    served.finished(failed)
+    running = served.submit(PYTHON, "-c", HOLDING, str(go), gpus=2, name="holder", time_limit_s=3600)
+    served.printed(running, "holding")
+    waiting = served.submit("true", gpus=8, name="wide", project="vision")
+    held = served.submit("true", gpus=1, name="kept", hold=True)
+    yield {"failed": failed, "running": running, "waiting": waiting, "held": held}
+    go.touch()
+    for job in (waiting, held):
+        served.post(f"/v1/jobs/{job}/cancel", {})
+        served.finished(job)
+    served.finished(running)
+
+
+def test_the_overview_says_what_is(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+    assert "token" not in page.url, "the token does not stay in the address"
+    page.get_by_role("link", name="holder").first.wait_for()
+    text = page.inner_text("body")
+    for words in (
+        "1 running",
+        "2 waiting",
+        "2/8 GPUs busy",
+        "GPUs",
+        "Timeline",
+        "Queue",
+        "wide",
+        "kept",
+        "held",
+    ):
+        assert re.search(words.replace(" ", r"\s+"), text), words
+    assert "needs 8 GPUs" in text, "why it waits, in words"
+    assert page.locator(".gpu").count() == 8
+    assert page.locator(".gpu.busy").count() == 2
+    page.locator(".timeline a").first.wait_for(state="attached")
+    assert page.locator(".dot").inner_text() == "live"
+
+
+def test_a_job_has_its_log_in_colour_and_its_story(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".row .id a").first.wait_for()
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{queue['failed']}")
+    page.get_by_role("heading", name="broken").wait_for()
+    page.locator(".line .a-fg1", has_text="red words").wait_for()
+    page.get_by_text("complete", exact=True).wait_for()
+    text = page.inner_text("main")
+    assert "failed with exit code 3" in text
+    assert "\033" not in text
+    assert page.get_by_role("button", name="copy as leptonctl submit").count() == 1
+    page.get_by_label("Search").fill("WORDS")
+    page.locator("mark", has_text="words").wait_for()
+
+
+def test_the_actions_act(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+
+    def row(name):
+        return page.locator(".row", has=page.get_by_role("link", name=name, exact=True))
+
+    row("kept").get_by_role("button", name="release").click()
+    until(lambda: not served.job(queue["held"])["held"], "released")
+    done = served.finished(queue["held"])
+    assert done["state"] == "succeeded"
+    row("wide").get_by_role("button", name="hold").click()
+    until(lambda: served.job(queue["waiting"])["held"], "held")
+    row("wide").get_by_role("button", name="top").click()
+    until(lambda: served.job(queue["waiting"])["priority"] == 1, "its priority")
+    row("wide").get_by_role("button", name="cancel").click()
+    assert served.job(queue["waiting"])["state"] == "pending", "once is not enough"
+    row("wide").get_by_role("button", name="really cancel?").click()
+    assert served.finished(queue["waiting"])["state"] == "cancelled"
+
+    card = page.locator(".gpu", has=page.get_by_text("7", exact=True))
+    card.get_by_role("button", name="drain").click()
+    card.get_by_role("button", name="really drain?").click()
+    until(lambda: served.get("/v1/gpus").json["items"][7]["drained"], "drained")
+    card.get_by_role("button", name="undrain").click()
+    until(lambda: not served.get("/v1/gpus").json["items"][7]["drained"], "back")
+
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{queue['failed']}")
+    page.get_by_role("button", name="run again").click()
+    page.wait_for_url(re.compile(rf"#/jobs/(?!{queue['failed']}$)\d+$"))
+    again = int(page.url.rpartition("/")[2])
+    assert served.job(again)["retry_of"] == queue["failed"]
+    served.finished(again)
+
+
+def test_a_job_is_submitted_from_the_form(watched, served, tmp_path):
+    page = watched.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="Submit", exact=True).click()
+    page.get_by_label("Command").fill("echo from the page $WHAT; pwd")
+    page.get_by_label("Directory").fill(str(tmp_path))
+    page.get_by_label("Environment").fill("WHAT=really")
+    page.get_by_label("Time limit").fill("1h30m")
+    page.get_by_label("GPUs").fill("1")
+    page.get_by_role("button", name="submit", exact=True).click()
+    page.wait_for_url(re.compile(r"#/jobs/\d+$"))
+    job = served.finished(int(page.url.rpartition("/")[2]))
+    assert (job["state"], job["time_limit_s"], job["gpus"]) == ("succeeded", 5400, 1)
+    page.locator(".line", has_text="from the page really").wait_for()
+    page.locator(".line", has_text=str(tmp_path)).wait_for()
+    page.goto(page.url.partition("#")[0] + "#/history")
+    page.locator("td", has_text="succeeded").first.wait_for()
+
+
+def test_what_is_refused_is_said(watched, served):
+    page = watched.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="Submit", exact=True).click()
+    page.get_by_label("Command").fill("true")
+    page.get_by_label("Directory").fill("/")
+    page.get_by_label("GPUs").fill("64")
+    page.get_by_role("button", name="submit", exact=True).click()
+    page.get_by_text("the job asks for 64 GPUs, this machine has 8").wait_for()
+    watched.complaints[:] = [one for one in watched.complaints if "422" not in one]
+
+
+def test_the_log_goes_on_after_a_restart_without_losing_a_line(watched, served, tmp_path):
+    page = watched.page
+    go = tmp_path / "go"
+    counting = (
+        "import os, sys, time\ni = 0\nwhile not os.path.exists(sys.argv[1]):\n"
+        "    print('line', i, flush=True)\n    i += 1\n    time.sleep(0.01)\nprint('last', i, flush=True)"
+    )
+    # the port must be the same after the restart, as it is for who sets one
+    port = url_of(served).partition("/#")[0].rpartition(":")[2]
+    served.options = (*served.options[:-1], f"127.0.0.1:{port}")
+    job = served.submit(PYTHON, "-c", counting, str(go), name="counter")
+    page.goto(url_of(served))
+    page.locator(".rows").first.wait_for()
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{job}")
+    page.locator(".line", has_text=re.compile(r"line \d+")).first.wait_for()
+    served.restart()
+    page.get_by_text("following", exact=True).wait_for()
+    page.locator(".dot.live").wait_for()
+    go.touch()
+    served.finished(job)
+    page.get_by_text("complete", exact=True).wait_for()
+    written = served.output(job).splitlines()
+    page.get_by_label("Search").fill("line ")
+    page.get_by_text(f"of {len(written) - 1}").wait_for()
+    page.get_by_label("follow").check()
+    page.locator(".line", has_text=written[-1]).wait_for()
+    # while the daemon was away the browser could not reach it: that alone may be complained of
+    watched.complaints[:] = [
+        one
+        for one in watched.complaints
+        if "ERR_CONNECTION" not in one
+        and "ERR_INCOMPLETE" not in one
+        and "503" not in one
+        and "ERR_EMPTY" not in one
+    ]
+
+
+def test_a_stale_page_says_so(watched, served):
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".dot.live").wait_for()
+    watched.context.set_offline(True)
+    page.evaluate("window.dispatchEvent(new Event('offline'))")
+    port = url_of(served).partition("/#")[0].rpartition(":")[2]
+    served.options = (*served.options[:-1], f"127.0.0.1:{port}")
+    served.restart()
+    page.locator(".dot.stale").wait_for()
+    watched.context.set_offline(False)
+    page.locator(".dot.live").wait_for()
+    watched.complaints.clear()
+
+
+def test_with_the_keyboard_alone(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="holder").first.wait_for()
+    page.keyboard.press("h")
+    page.get_by_role("heading", name="History").wait_for()
+    page.keyboard.press("q")
+    button = page.locator(".row", has=page.get_by_role("link", name="wide", exact=True)).get_by_role(
+        "button", name="hold"
+    )
+    button.wait_for()
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if button.evaluate("element => element === document.activeElement"):
+            break
+    else:
+        raise AssertionError("the button cannot be reached by Tab")
+    page.keyboard.press("Enter")
+    until(lambda: served.job(queue["waiting"])["held"], "held by the keyboard")
+    page.locator(".timeline svg").focus()
+    before = page.locator(".timeline .tools .quiet").inner_text()
+    page.keyboard.press("+")
+    page.wait_for_function(
+        "text => document.querySelector('.timeline .tools .quiet').innerText !== text", arg=before
+    )
+
+
+def test_a_token_is_asked_for(browser, served):
+    one = Watched(browser)
+    page = one.page
+    address = url_of(served).partition("#")[0]
+    page.goto(address)
+    page.get_by_label("Token").fill("lept_wrong")
+    page.get_by_role("button", name="open").click()
+    page.get_by_text("TCP needs the token").wait_for()
+    page.get_by_label("Token").fill(url_of(served).partition("token=")[2])
+    page.get_by_role("button", name="open").click()
+    page.get_by_role("heading", name="Queue").wait_for()
+    one.close()
+
+
+def test_the_read_only_token_only_looks(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served, read_only=True))
+    page.get_by_role("link", name="holder").first.wait_for()
+    assert page.get_by_text("read-only").count() == 1
+    assert page.get_by_role("button", name="cancel").count() == 0
+    assert page.get_by_role("button", name="drain").count() == 0
+    assert page.get_by_role("link", name="Submit", exact=True).count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1600])
+def test_every_width_and_colour_is_usable(browser, served, queue, width, scheme):
+    axe = axe_source()
+    one = Watched(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = one.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="holder").first.wait_for()
+    page.evaluate(axe)
+    base = page.url.partition("#")[0]
+    for view, mark in (
+        ("#/", "Queue"),
+        ("#/history", "History"),
+        ("#/submit", "Submit a job"),
+        (f"#/jobs/{queue['failed']}", "broken"),
+        (f"#/jobs/{queue['waiting']}", "wide"),
+    ):
+        page.goto(base + view)
+        page.get_by_role("heading", name=mark).first.wait_for()
+        room = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert room <= 0, f"{view} is {room} px wider than {width} px"
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        faults = [
+            f"{fault['id']}: {[node['target'] for node in fault['nodes']][:3]}"
+            for fault in found["violations"]
+        ]
+        assert faults == [], f"{view} at {width} px, {scheme}"
+    one.close()
+    assert one.complaints == []
+
+
+def test_ten_thousand_jobs_are_as_light_as_fifty(watched, served):
+    specs = [{"argv": ["true"], "gpus": 1, "hold": True, "name": f"deep-{i}"} for i in range(10_000)]
+    answer = served.post("/v1/jobs:batch", {"jobs": specs})
+    assert answer.status == 201, answer.data
+    ids = [job["id"] for job in answer.json["jobs"]]
+    page = watched.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="deep-0", exact=True).first.wait_for()
+    for _ in range(6):
+        page.evaluate(
+            "document.querySelector('.rows').scrollTop = document.querySelector('.rows').scrollHeight"
+        )
+        before = page.locator(".foot").inner_text()
+        page.wait_for_function("text => document.querySelector('.foot').innerText !== text", arg=before)
+    assert page.locator(".row").count() < 60, "only what is in view is in the document"
+    for job in ids:
+        served.post(f"/v1/jobs/{job}/cancel", {})
