@@ -9,6 +9,7 @@ from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.model import ExitRecord
 from leptond.engines.base import End, Engine
+from leptond.engines.processes import TAG_DIGITS
 from leptond.store import Store, attempts, planning
 from leptond.supervisor import Supervisor
 
@@ -51,10 +52,10 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
 async def _strays(store: Store, engine: Engine, live: set[str]) -> None:
     """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
     belong to another leptond on the machine."""
-    for attempt_id in sorted(engine.strays() - live):
-        try:
-            attempt = await store.read(attempts.get, attempt_id)
-        except LookupError:
-            continue
+    found: set[str] = set()
+    for beginning in (one for one in engine.strays() if len(one) >= TAG_DIGITS):
+        found |= set(await store.read(attempts.ids_like, beginning))
+    for attempt_id in sorted(found - live):
+        attempt = await store.read(attempts.get, attempt_id)
         log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
         await engine.end_stray(attempt_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import sqlite3
 import time
@@ -26,6 +27,9 @@ log = structlog.get_logger("leptond.supervisor")
 
 RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+OVERRUN_SLACK_S = 1.0
 
 
 class Supervisor:
@@ -144,11 +148,11 @@ class Supervisor:
         if job.time_limit_s is None:
             return
         attempt = await self._store.read(attempts.get, attempt.id)
-        if attempt.deadline_at is None:
+        if attempt.shim is None:
             return
-        # the wait is by boot time; a limit of days is looked at now and then, for suspends
-        left = attempt.deadline_at - self._clock.wall()
-        until = self._clock.boot() + left
+        # by boot time, which no setting of the wall clock moves; a limit of days is looked at now and then,
+        # for suspends. The command was started a little later than its shim: better late than false
+        until = attempt.shim.start_ticks / CLOCK_TICKS + job.time_limit_s + OVERRUN_SLACK_S
         while (left := until - self._clock.boot()) > 0:
             await asyncio.sleep(min(left, 3600.0))
         await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
@@ -217,6 +221,8 @@ def judge(attempt: Attempt, end: End) -> Verdict:
     )
     if attempt.stop_reason == StopReason.CANCEL and never_ran:
         stop_reason = StopReason.CANCEL  # asked for before there was anything to signal
+    if attempt.stop_reason == StopReason.TIMEOUT and record is None and not end.boot_changed:
+        stop_reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
     return classify(
         Evidence(
             stop_reason=stop_reason,
@@ -229,6 +235,7 @@ def judge(attempt: Attempt, end: End) -> Verdict:
             signal=record.signal if record is not None else None,
             run_s=record.run_s if record is not None else 0.0,
             oom_kills=record.oom_kills if record is not None else 0,
+            unkillable=record.unkillable if record is not None else 0,
             error_file=end.error_file,
             word=end.word,
             log_tail=end.log_tail,

@@ -66,9 +66,18 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Starts it and waits until it schedules."""
+        self.launch()
+        return self.ready()
+
+    def launch(self) -> None:
+        """Starts it, and does not wait."""
         self.state_dir.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = self._launch(log)
+
+    def ready(self) -> Daemon:
+        """Waits until it schedules."""
+        assert self.process is not None
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -47,6 +47,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     run_s: float = 0.0
     oom_kills: int = 0
+    unkillable: int = 0
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
@@ -110,12 +111,19 @@ def signal_name(number: int) -> str:
 
 def classify(seen: Evidence) -> Verdict:
     """The class of an ended attempt."""
-    for rule in RULES:
-        verdict = rule(seen)
-        if verdict is not None:
-            return verdict
+    verdict = next((verdict for rule in RULES if (verdict := rule(seen)) is not None), None)
+    if verdict is None:
+        verdict = _verdict(
+            FailureClass.INFRA_NODE, "no-record", [], "the end of the attempt was not recorded by anyone"
+        )
+    if not seen.unkillable:
+        return verdict
+    left = f"{seen.unkillable} unkillable {'process' if seen.unkillable == 1 else 'processes'}"
     return _verdict(
-        FailureClass.INFRA_NODE, "no-record", [], "the end of the attempt was not recorded by anyone"
+        verdict.cause,
+        verdict.rule,
+        [*verdict.evidence, f"{left} left after SIGKILL"],
+        f"{verdict.explanation}; {left} left, so its GPUs are drained",
     )
 
 

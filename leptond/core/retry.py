@@ -165,6 +165,15 @@ def decide(
     return _draw(budget, limit, wish, spent, roll)
 
 
+def unless_unkillable(decision: Decision, unkillable: int) -> Decision:
+    """The decision, held until somebody has looked when processes of the attempt could not be killed: the
+    next attempt would be a second live copy."""
+    if not unkillable or not decision.again:
+        return decision
+    why = "what is left of the attempt cannot be killed: held, lest two copies run"
+    return msgspec.structs.replace(decision, hold=True, why=why)
+
+
 def _draw(budget: Budget, limit: int, wish: Wish, spent: Spent, roll: float) -> Decision:
     used = spent.of(budget)
     if used >= limit:

@@ -47,7 +47,8 @@ class Engine(Protocol):
         """Asks a started attempt to stop: the signal, the grace, the kill. Durable."""
 
     def strays(self) -> set[str]:
-        """Ids of the attempts that have processes on this machine, known to the database or not."""
+        """Ids of the attempts that have processes on this machine, or their beginnings (15 digits or more),
+        known to the database or not."""
 
     async def end_stray(self, attempt_id: str) -> None:
         """Ends what is left of an attempt that nobody follows."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.model import Attempt, Job
-from leptond.engines.processes import COOKIE
+from leptond.engines.processes import COOKIE, tag_of
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +99,7 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
         "umask": around.umask,
         "cgroup": around.cgroup,
         "cpus": near_cpus(attempt) if around.cpu_affinity else [],
+        "tag": tag_of(attempt.id),
         "time_limit_s": job.time_limit_s,
         "grace_s": job.spec.grace_s or 0.0,
         "warn_signal": signal_number(warn.signal) if warn is not None else None,

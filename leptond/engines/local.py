@@ -12,9 +12,11 @@ import random
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from leptond import failpoints
 from leptond.clock import kernel_boot_id
@@ -28,10 +30,21 @@ from leptond.engines.shim import GATE_FD, LAUNCH_FD, write_durably
 from leptond.joblog import JobLog
 from leptond.paths import Places
 
+log = structlog.get_logger("leptond.engine")
+
 SHIM = Path(__file__).with_name("shim.py")
 PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
 takes the port between our look and the job's start."""
+
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+OVERDUE_S = 15.0
+"""How much longer than its limit, its grace and the kill allow a shim may take before it is taken for stuck
+(stopped by a signal, say) and is itself killed."""
+
+NUDGE_S = 1.0
+"""How long after its time a shim is told once more, and then has to show that it is not stopped."""
 
 _record = msgspec.json.Decoder(ExitRecord)
 _word = msgspec.json.Decoder(Word)
@@ -40,12 +53,31 @@ _word = msgspec.json.Decoder(Word)
 class _Watched:
     """A shim that this daemon looks after."""
 
-    def __init__(self, pid: int, pidfd: int, gate: socket.socket | None, port: int | None) -> None:
+    def __init__(
+        self, pid: int, start_ticks: int, pidfd: int, gate: socket.socket | None, port: int | None
+    ) -> None:
         self.pid = pid
+        self.start_ticks = start_ticks
         self.pidfd = pidfd
         self.gate = gate
         self.port = port
         self.command: Identity | None = None
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def nudge(self) -> None:
+        """Makes the shim look at its clock and at ``stop.json``, even if somebody has stopped it."""
+        processes.send(self.pidfd, signal.SIGCONT)
+        processes.send(self.pidfd, signal.SIGUSR1)
+
+    def unless_stopped(self) -> None:
+        """Ends a shim that is stopped or traced although it was just told to go on: by its own job, then."""
+        if processes.is_stopped(self.pid):
+            self.overdue()
+
+    def overdue(self) -> None:
+        """Ends a shim that does not do its work; what is left of its attempt is then ended by the daemon."""
+        log.warning("a supervising process does not end its attempt in time; killing it", pid=self.pid)
+        processes.send(self.pidfd, signal.SIGKILL)
 
 
 class LocalEngine:
@@ -158,7 +190,8 @@ class LocalEngine:
         failpoints.fp("after_spawn")
         ours.setblocking(False)
         # our own child: its pid cannot be anybody else's before we have collected it
-        return _Watched(pid, os.pidfd_open(pid), ours, port)
+        pidfd = os.pidfd_open(pid)
+        return _Watched(pid, processes.start_ticks(pid) or 0, pidfd, ours, port)
 
     def _surroundings(self, directory: Path, checkpoints: Path, group: str, port: int) -> Surroundings:
         account = pwd.getpwuid(os.getuid())
@@ -232,7 +265,7 @@ class LocalEngine:
         pidfd = processes.pin(attempt.shim)
         if pidfd is None:
             return False
-        watched = _Watched(attempt.shim.pid, pidfd, None, None)
+        watched = _Watched(attempt.shim.pid, attempt.shim.start_ticks, pidfd, None, None)
         watched.command = processes.command_of(attempt.shim, attempt.pid)
         self._watched[attempt.id] = watched
         return True
@@ -247,14 +280,28 @@ class LocalEngine:
         with contextlib.suppress(OSError):
             write_durably(str(self.directory(attempt)), "stop.json", json.dumps(wanted))
         failpoints.fp("after_stop_file")
-        processes.send(watched.pidfd, signal.SIGUSR1)
+        watched.nudge()
         failpoints.fp("after_stop_signal")
+        self._expect_end(watched, grace_s)
+
+    def _expect_end(self, watched: _Watched, within_s: float) -> None:
+        """The shim keeps limits, graces and kills by itself. Should it not have ended by then, we do it."""
+        loop = asyncio.get_running_loop()
+        kill_s = self._settings.engine.kill_timeout_s
+        watched.timers.append(loop.call_later(within_s + NUDGE_S, watched.nudge))
+        watched.timers.append(loop.call_later(within_s + 2 * NUDGE_S, watched.unless_stopped))
+        watched.timers.append(loop.call_later(within_s + kill_s + OVERDUE_S, watched.overdue))
 
     async def ended(self, job: Job, attempt: Attempt) -> End:
         """Waits for the end of the attempt's shim, then reads what it left. Where there is no record, what
         may be left of the attempt is ended first: its GPUs are not free before."""
         watched = self._watched.get(attempt.id)
         if watched is not None:
+            if job.time_limit_s is not None:
+                begin = watched.start_ticks / CLOCK_TICKS
+                left = begin + job.time_limit_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+                watched.timers.append(asyncio.get_running_loop().call_later(left + NUDGE_S, watched.nudge))
+                self._expect_end(watched, left + (job.spec.grace_s or 0.0))
             await processes.ended(watched.pidfd)
             self._forget(attempt.id)
         record = self._read_record(attempt)
@@ -290,8 +337,9 @@ class LocalEngine:
         return left
 
     def strays(self) -> set[str]:
-        """Ids of the attempts that have processes on this machine: by their cookies and their cgroups."""
-        found = set(processes.cookies().values())
+        """Of the attempts that have processes on this machine, the ids (by cookies and cgroups) or their
+        beginnings (by tags)."""
+        found = set(processes.cookies().values()) | set(processes.tags().values())
         if self._cgroup_root is not None:
             prefix = cgroup.PREFIX
             found |= {path.name.removeprefix(prefix) for path in self._cgroup_root.glob(f"{prefix}*")}
@@ -306,14 +354,18 @@ class LocalEngine:
 
     def _forget(self, attempt_id: str) -> None:
         watched = self._watched.pop(attempt_id)
+        self._let_go(watched)
+
+    def _let_go(self, watched: _Watched) -> None:
+        for timer in watched.timers:
+            timer.cancel()
         self._close_gate(watched)
         os.close(watched.pidfd)
 
     def close(self) -> None:
         """Stops watching; the shims and their jobs go on."""
         for watched in self._watched.values():
-            self._close_gate(watched)
-            os.close(watched.pidfd)
+            self._let_go(watched)
         self._watched.clear()
 
     # -- what it left ------------------------------------------------------------------------------

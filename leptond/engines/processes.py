@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from leptond.clock import kernel_boot_id
@@ -15,6 +16,12 @@ from leptond.core.model import Identity
 
 COOKIE = "LEPTOND_ATTEMPT_ID"
 """The environment variable that marks every process of an attempt that did not clear its environment."""
+
+TAG_DIGITS = 15
+"""How many digits of an attempt's id (hexadecimal) are in its tag."""
+
+_TAG = 1 << 61
+_LIMIT = b"\nMax file locks "
 
 
 def start_ticks(pid: int) -> int | None:
@@ -35,7 +42,53 @@ def _stat(pid: int) -> list[str] | None:
 def is_alive(pid: int) -> bool:
     """Whether a process exists and is more than a zombie."""
     fields = _stat(pid)
-    return fields is not None and fields[0] not in ("Z", "X")
+    return fields is not None and not _ended(fields)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or by a tracer."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in ("T", "t")
+
+
+def _ended(fields: list[str]) -> bool:
+    """Whether a stat shows a process that only waits to be collected. One whose main thread has ended
+    looks like a zombie too, but its other threads go on (field 20 counts them)."""
+    return fields[0] in ("Z", "X") and int(fields[17]) <= 1
+
+
+def tag_of(attempt_id: str) -> int:
+    """The number by which the processes of an attempt are known that have cleared their environment, left
+    their session and lost their parents: their RLIMIT_LOCKS. The kernel has not used that limit since
+    2.4.25, but a process inherits it, only root can raise it, and /proc/PID/limits shows it to everybody.
+
+    >>> attempt_of_tag(tag_of("0123456789abcdef" * 2))
+    '0123456789abcde'
+    """
+    return _TAG | int(attempt_id[:TAG_DIGITS], 16)
+
+
+def attempt_of_tag(tag: int) -> str | None:
+    """The beginning of the attempt's id; None when it is nobody's tag."""
+    if not _TAG <= tag < 2 * _TAG:
+        return None
+    return f"{tag - _TAG:0{TAG_DIGITS}x}"
+
+
+def tags() -> dict[int, str]:
+    """Pid and beginning of the attempt's id of every living process that is tagged."""
+    found = {pid: attempt for pid in all_pids() if (attempt := _tag_on(pid)) is not None}
+    return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
+
+
+def _tag_on(pid: int) -> str | None:
+    try:
+        limits = Path(f"/proc/{pid}/limits").read_bytes()
+    except OSError:
+        return None
+    _, _, rest = limits.partition(_LIMIT)
+    value = rest.split(maxsplit=1)[:1]
+    return attempt_of_tag(int(value[0])) if value and value[0].isdigit() else None
 
 
 def pin(identity: Identity) -> int | None:
@@ -108,15 +161,18 @@ def cookies() -> dict[int, str]:
     return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
 
 
-def remains(attempt_id: str, main: Identity | None) -> set[int]:
-    """What is left of an attempt whose shim is gone: processes with its cookie, those in the session of
-    its command `main`, and all descendants of these.
+def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
+    """What is left of an attempt whose shim is gone, as pid and start time: processes with its cookie or its
+    tag, those in the session of its command `main`, and all descendants of these.
 
     The number of a session is not given to a new process while the session has members, so members without
-    a leader are ours; a leader that started at another time is somebody else, and so is its session.
+    a leader are ours; a leader that started at another time is somebody else, and so is its session. The
+    start times are read before anything else is, so whoever still has his when he is signalled is the one
+    that was looked at.
     """
-    members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
     stats = {pid: fields for pid in all_pids() if (fields := _stat(pid)) is not None}
+    members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
+    members |= {pid for pid, attempt in tags().items() if attempt_id.startswith(attempt)}
     if main is not None and main.boot_id == kernel_boot_id():
         leader = stats.get(main.pid)
         if leader is None or int(leader[19]) == main.start_ticks:
@@ -125,7 +181,7 @@ def remains(attempt_id: str, main: Identity | None) -> set[int]:
     while fresh:
         fresh = {pid for pid, fields in stats.items() if int(fields[1]) in fresh} - members
         members |= fresh
-    return {pid for pid in members if pid in stats and stats[pid][0] not in ("Z", "X")}
+    return {pid: int(stats[pid][19]) for pid in members if pid in stats and not _ended(stats[pid])}
 
 
 def command_of(shim: Identity, pid: int | None) -> Identity | None:
@@ -141,22 +197,79 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
     `limit_s` has passed. How many processes are left."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    left = remains(attempt_id, main)
-    _signal_all(left, signal.SIGTERM)
+    left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
+    seen = set(left)
     while left and loop.time() - begin < limit_s:
         # these are nobody's children that we could wait for, and there may be new ones: look again
         await asyncio.sleep(0.05)
-        left = remains(attempt_id, main)
         if loop.time() - begin >= grace_s:
-            _signal_all(left, signal.SIGKILL)
+            left = await asyncio.to_thread(_kill_remains, attempt_id, main)
+        else:
+            left = set(await asyncio.to_thread(remains, attempt_id, main))
+        seen |= left
+    _collect(seen)
     return len(left)
 
 
-def _signal_all(pids: set[int], number: int) -> None:
+def _signal_remains(attempt_id: str, main: Identity | None, number: int) -> set[int]:
+    left = remains(attempt_id, main)
+    _signal_all(left, number)
+    return set(left)
+
+
+def _kill_remains(attempt_id: str, main: Identity | None) -> set[int]:
+    """One round of killing: all are stopped first, so that nothing forks away meanwhile. Who was there."""
+    left: dict[int, int] = {}
+    for _ in range(20):
+        now = remains(attempt_id, main)
+        fresh = {pid: ticks for pid, ticks in now.items() if left.get(pid) != ticks}
+        if not fresh:
+            break
+        _signal_all(fresh, signal.SIGSTOP)
+        left |= fresh
+    _signal_all(left, signal.SIGKILL)
+    return set(left) | _chase(attempt_id)
+
+
+CHASE_S = 0.02
+
+
+def _chase(attempt_id: str) -> set[int]:
+    """Catches what forks and exits faster than /proc can be listed: the newest pid of the machine is in
+    /proc/loadavg, and one look at it costs microseconds."""
+    found: set[int] = set()
+    until = time.monotonic() + CHASE_S
+    while time.monotonic() < until:
+        newest = int(Path("/proc/loadavg").read_bytes().split()[-1])
+        for pid in range(newest, max(1, newest - 4), -1):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            try:
+                # the tag is read while the pidfd is open: if the signal arrives, it was this process's
+                if attempt_id.startswith(_tag_on(pid) or "-") and is_alive(pid):
+                    found.add(pid)
+                    send(pidfd, signal.SIGKILL)
+            except PermissionError:
+                pass
+            finally:
+                os.close(pidfd)
+    return found
+
+
+def _collect(pids: set[int]) -> None:
+    """Collects those that became our own children when their parents died, as they do where we are the
+    first process of a container."""
     for pid in pids:
-        ticks = start_ticks(pid)
-        if ticks is None:
-            continue
+        fields = _stat(pid)
+        if fields is not None and int(fields[1]) == os.getpid():
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def _signal_all(processes: Mapping[int, int], number: int) -> None:
+    for pid, ticks in processes.items():
         pidfd = pin(Identity(boot_id=kernel_boot_id(), pid=pid, start_ticks=ticks))
         if pidfd is None:
             continue

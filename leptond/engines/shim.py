@@ -24,6 +24,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import select
 import signal
 import sys
@@ -33,11 +34,15 @@ GATE_FD = 3
 LAUNCH_FD = 4
 CHUNK = 256 * 1024
 POLL_CAP_S = 15.0  # poll() sleeps by a clock that stands still in suspend; look again now and then
+CHASE_S = 0.02  # how long one round looks for what forks and exits faster than /proc is listed
+LAST_OUTPUT_BYTES = 64 * 1024 * 1024  # more than a pipe holds; for writers that cannot be killed
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 MARK = b"::leptond "
 MARK_LINE = re.compile(rb"^::leptond ([^\n]*)\n", re.MULTILINE)
 MARK_S = 0.2  # shortest time between two messages about marker lines
 MARK_BYTES = 2048
+RLIMIT_LOCKS = 10  # has had no effect since Linux 2.4.25, but is inherited and shown in /proc/PID/limits
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
 
@@ -88,20 +93,31 @@ def stat_fields(pid: int | str) -> list[str] | None:
     return text[text.rfind(")") + 2 :].split()
 
 
-def descendants(root: int) -> dict[int, str]:
-    """Pid and state letter of every process below `root`, zombies left out."""
-    parents: dict[int, tuple[int, str]] = {}
+def ended(fields: list[str]) -> bool:
+    """Whether these fields of a stat show a process that only waits to be collected. One whose main thread
+    has ended looks like a zombie too, but its other threads go on (field 20 counts them)."""
+    return fields[0] in "ZX" and int(fields[17]) <= 1
+
+
+def descendants(root: int) -> dict[int, int]:
+    """Pid and process group of every process below `root`, zombies left out."""
+    found: dict[int, list[str]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             fields = stat_fields(entry)
             if fields is not None:
-                parents[int(entry)] = (int(fields[1]), fields[0])
-    below: dict[int, str] = {}
-    fresh = {root}
+                found[int(entry)] = fields
+    children: dict[int, list[int]] = {}
+    for pid, fields in found.items():
+        children.setdefault(int(fields[1]), []).append(pid)
+    below: dict[int, int] = {}
+    fresh = [root]
     while fresh:
-        fresh = {pid for pid, (parent, _) in parents.items() if parent in fresh}
-        below.update({pid: parents[pid][1] for pid in fresh})
-    return {pid: state for pid, state in below.items() if state not in "ZX"}
+        for pid in children.get(fresh.pop(), ()):
+            fresh.append(pid)
+            if not ended(found[pid]):
+                below[pid] = int(found[pid][2])
+    return below
 
 
 class Log:
@@ -222,6 +238,7 @@ class Attempt:
         self.stop_sent: float | None = None
         self.kill_at: float | None = None
         self.give_up_at: float | None = None
+        self.signalled: set[int] = set()  # has been sent a SIGKILL
         self.record: dict = {  # type: ignore[type-arg]
             "attempt_id": launch["attempt_id"],
             "boot_id": launch["boot_id"],
@@ -262,7 +279,13 @@ class Attempt:
         while True:
             try:
                 write_durably(self.directory, "exit.json", json.dumps(self.record))
-            except OSError:
+            except OSError as failure:
+                if failure.errno == errno.ENOENT:  # the job has removed its own directory
+                    try:
+                        os.makedirs(self.directory, 0o750)
+                        continue
+                    except OSError:
+                        pass
                 time.sleep(1.0)
             else:
                 fp("shim_after_exit_record")
@@ -315,6 +338,11 @@ class Attempt:
                 with open(os.path.join(self.launch["cgroup"], "cgroup.procs"), "w") as file:
                     file.write("0")
             stay_near(self.launch.get("cpus") or [])
+            try:
+                # a tag that a cleared environment and a new session do not take off
+                resource.setrlimit(RLIMIT_LOCKS, (self.launch["tag"], self.launch["tag"]))
+            except (OSError, ValueError):
+                pass  # somebody has set a lower one: the cookie and the session have to do
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(output, 1)
@@ -360,12 +388,12 @@ class Attempt:
                 elif output_open and not self._copy(8):
                     poll.unregister(self.output)
                     output_open = False
-        self._copy(None)
+        self._copy(LAST_OUTPUT_BYTES // CHUNK)  # what is left in the pipe, or what an unkillable one writes
         self.marks.send()
 
-    def _copy(self, chunks: int | None) -> bool:
-        """Moves up to `chunks` chunks (None: all there is) into the log; False at the end of the output."""
-        while chunks is None or chunks > 0:
+    def _copy(self, chunks: int) -> bool:
+        """Moves up to `chunks` chunks into the log; False at the end of the output."""
+        for _ in range(chunks):
             try:
                 data = os.read(self.output, CHUNK)
             except BlockingIOError:
@@ -374,8 +402,6 @@ class Attempt:
                 return False
             self.log.write(data)
             self.marks.look(data)
-            if chunks is not None:
-                chunks -= 1
         return True
 
     def _reap(self) -> bool:
@@ -487,14 +513,45 @@ class Attempt:
         # stopped first, so that nothing forks away while the rest is being killed
         seen: set[int] = set()
         for _ in range(20):
-            fresh = set(descendants(os.getpid())) - seen
+            fresh = {pid: group for pid, group in descendants(os.getpid()).items() if pid not in seen}
             if not fresh:
                 break
             for pid in fresh:
                 send(pid, signal.SIGSTOP)
-            seen |= fresh
-        for pid in descendants(os.getpid()):
+            seen.update(fresh)
+        left = descendants(os.getpid())
+        for pid, group in left.items():
             send(pid, signal.SIGKILL)
+            self._kill_group(group)
+        if not left or not left.keys() <= self.signalled:
+            self._chase()
+        self.signalled.update(left)
+
+    def _kill_group(self, group: int) -> None:
+        """The kernel signals a group and lets nobody fork meanwhile. All members are of the command's
+        sessions: nobody joins a group of another session."""
+        if group > 1 and group != os.getpgrp():
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+    def _chase(self) -> None:
+        """Catches what forks and exits faster than /proc can be listed: the newest pid of the machine is
+        in /proc/loadavg, and one look at it costs microseconds."""
+        end = boot_now() + CHASE_S
+        us = os.getpid()
+        while self._reap() and boot_now() < end:
+            with open("/proc/loadavg", "rb") as file:
+                newest = int(file.read().split()[-1])
+            for pid in range(newest, max(1, newest - 4), -1):
+                fields = stat_fields(pid)
+                if fields is None or ended(fields):
+                    continue
+                above = int(fields[1])
+                if above == us or (above > 1 and parent(above) == us):
+                    send(pid, signal.SIGKILL)
+                    self._kill_group(int(fields[2]))
 
     def clean_cgroup(self) -> None:
         """Reads the evidence of an out-of-memory kill, then removes the cgroup."""
@@ -571,13 +628,15 @@ def main() -> None:
         os.set_inheritable(fd, False)
     launch = json.loads(read_all(LAUNCH_FD))
     os.close(LAUNCH_FD)
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot become subreaper")
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("0")  # the daemon may be protected; the job must not be
     except OSError:
         pass
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no job of the same user may trace us
     if "failpoints" in launch:
         arm_failpoints(*launch["failpoints"])
     fp("shim_begin")

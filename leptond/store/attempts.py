@@ -14,7 +14,7 @@ from leptond.core.cost import Demand, startable_at
 from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
 from leptond.core.outcome import Verdict
 from leptond.core.planner import Start
-from leptond.core.retry import Decision, Past, Spent, decide
+from leptond.core.retry import Decision, Past, Spent, decide, unless_unkillable
 from leptond.core.states import end_state, move
 from leptond.store import events, jobs, ledger, rows
 from leptond.store import gpus as gpu_rows
@@ -150,6 +150,12 @@ def get(db: sqlite3.Connection, attempt_id: str) -> Attempt:
     return rows.attempt(row)
 
 
+def ids_like(db: sqlite3.Connection, beginning: str) -> list[str]:
+    """The ids that begin with `beginning` (lower-case hexadecimal)."""
+    found = db.execute("SELECT id FROM attempts WHERE id >= ? AND id < ?", (beginning, beginning + "g"))
+    return [row["id"] for row in found]
+
+
 def live(db: sqlite3.Connection) -> list[Claim]:
     """Every attempt that has not ended (index jobs_live)."""
     found = []
@@ -217,6 +223,7 @@ def finish(
         stop_reason=attempt.stop_reason,
         roll=roll,
     )
+    decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
     held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
     gpu_ms = round(max(0.0, held_s) * 1000) * attempt.n_gpus
@@ -228,7 +235,7 @@ def finish(
     db.execute(
         "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
         " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
-        " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, stop_reason),"
+        " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
         " pid = coalesce(?, pid), started_at = coalesce(?, started_at), stop_at = coalesce(?, stop_at)"
         " WHERE id = ?",
         (
@@ -247,6 +254,8 @@ def finish(
             record.log_bytes if record is not None else 0,
             record.log_dropped_bytes if record is not None else 0,
             record.stop_reason if record is not None else None,
+            # a limit that only the daemon saw pass, while the shim saw the command end in time
+            StopReason.TIMEOUT if record is not None and record.run_s else None,
             record.main_pid if record is not None else None,
             record.started_at if record is not None else None,
             _stopped_at(record),

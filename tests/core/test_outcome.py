@@ -6,6 +6,7 @@ import pytest
 
 from leptond.core.model import FailureClass
 from leptond.core.outcome import Evidence, classify
+from leptond.core.retry import Budget, Decision, unless_unkillable
 
 CASES = [
     ("success", Evidence(exit_code=0), "ok", "exit-0"),
@@ -93,3 +94,16 @@ def test_class_and_rule(seen, cause, rule):
 def test_the_evidence_holds_the_line_that_was_seen():
     verdict = classify(Evidence(exit_code=1, log_tail="a\nthe line: CUDA out of memory here\nb"))
     assert verdict.evidence[0] == "the line: CUDA out of memory here"
+
+
+def test_what_cannot_be_killed_is_said_and_never_doubled():
+    verdict = classify(Evidence(stop_reason="timeout", signal=9, unkillable=2))
+    assert verdict.cause is FailureClass.TIMEOUT
+    assert verdict.evidence[-1] == "2 unkillable processes left after SIGKILL"
+    assert "its GPUs are drained" in verdict.explanation
+    again = Decision(again=True, why="user retry 1 of 3", budget=Budget.USER)
+    assert unless_unkillable(again, 0) == again
+    held = unless_unkillable(again, 1)
+    assert (held.again, held.hold) == (True, True)
+    never = Decision(again=False, why="it was cancelled")
+    assert unless_unkillable(never, 1) == never

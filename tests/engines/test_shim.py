@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leptond.clock import kernel_boot_id
+from leptond.engines.processes import tag_of
 from leptond.engines.shim import Log
 from leptond.joblog import JobLog
 
@@ -33,6 +34,7 @@ class Shim:
             "cwd": "/",
             "umask": 0o22,
             "cgroup": "",
+            "tag": tag_of("a1" * 16),
             "time_limit_s": None,
             "grace_s": 1.0,
             "warn_signal": None,

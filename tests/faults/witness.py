@@ -1,5 +1,6 @@
 """A job that testifies: it appends what it does to a file, synced, so that the truth does not come from
-leptond. Run as ``python witness.py FILE HOLD_S EXIT_CODE [trap]``.
+leptond. Run as ``python witness.py FILE HOLD_S EXIT_CODE [trap] [later]``: `trap` takes no SIGTERM for an
+answer, `later` leaves with 75 (try again later) the first time.
 
 Lines are JSON: ``{"what": "start" | "end", "attempt_id", "job_id", "attempt", "pid", "gpus", "at", "code"}``,
 `at` in seconds of CLOCK_BOOTTIME.
@@ -34,6 +35,8 @@ def testify(path: str, what: str, **more: object) -> None:
 
 def main() -> None:
     path, hold_s, code = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    if "later" in sys.argv and os.environ["LEPTOND_ATTEMPT"] == "1":
+        code = 75
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
     testify(path, "start")

@@ -1,0 +1,130 @@
+"""What is left of an attempt is found whatever it did to hide, and nobody else is touched."""
+
+import os
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from leptond.clock import kernel_boot_id
+from leptond.core.model import Identity
+from leptond.engines import processes
+from leptond.engines.shim import RLIMIT_LOCKS
+
+SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"
+
+
+def start(attempt_id: str, *, tagged: bool = True, env: dict[str, str] | None = None, code: str = SLEEP):
+    """A process as it looks when its shim has died."""
+
+    def tag() -> None:
+        if tagged:
+            number = processes.tag_of(attempt_id)
+            resource.setrlimit(RLIMIT_LOCKS, (number, number))
+
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", code],
+        stdout=subprocess.PIPE,
+        env=env or {},
+        preexec_fn=tag,
+        start_new_session=True,
+    )
+    process.stdout.readline()
+    return process
+
+
+@pytest.fixture
+def attempt_id():
+    return secrets.token_hex(16)
+
+
+@pytest.fixture
+def one(attempt_id):
+    process = start(attempt_id)
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_tag_says_the_attempt(attempt_id):
+    assert attempt_id.startswith(processes.attempt_of_tag(processes.tag_of(attempt_id)))
+    for nobody in (0, 1, 10_000, 2**63 - 1, 2**64 - 1):
+        assert processes.attempt_of_tag(nobody) is None
+
+
+async def test_a_process_without_cookie_session_or_parent_is_found_and_ended(attempt_id, one):
+    other = start(secrets.token_hex(16))
+    try:
+        assert processes.tags()[one.pid] == attempt_id[: processes.TAG_DIGITS]
+        assert set(processes.remains(attempt_id, None)) == {one.pid}
+        # the test is its parent, so its end is seen by a poll and not collected by anyone else
+        assert await processes.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
+        assert processes.start_ticks(one.pid) is None, "collected, because it is a child of ours"
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    one.returncode = -9
+
+
+async def test_a_cookie_alone_is_enough(attempt_id):
+    process = start(attempt_id, tagged=False, env={processes.COOKIE: attempt_id})
+    assert set(processes.remains(attempt_id, None)) == {process.pid}
+    assert await processes.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
+    process.stdout.close()
+    process.returncode = -9
+
+
+def test_a_process_whose_main_thread_has_ended_is_alive(attempt_id):
+    code = """
+import ctypes, threading, time
+def go_on():
+    time.sleep(0.05)  # lets the main thread go
+    while open(f"/proc/self/stat").read().rpartition(") ")[2][0] != "Z":
+        time.sleep(0.01)
+    print("up", flush=True)
+    time.sleep(600)
+threading.Thread(target=go_on).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    process = start(attempt_id, code=code)
+    try:
+        assert processes.is_alive(process.pid)
+        assert set(processes.remains(attempt_id, None)) == {process.pid}
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert not processes.is_alive(process.pid)
+
+
+def test_another_process_with_the_pid_is_not_pinned(one):
+    ticks = processes.start_ticks(one.pid)
+    right = Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks)
+    pidfd = processes.pin(right)
+    assert processes.send(pidfd, 0)
+    os.close(pidfd)
+    assert processes.pin(Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks + 1)) is None
+    assert processes.pin(Identity(boot_id="another", pid=one.pid, start_ticks=ticks)) is None
+
+
+def test_the_session_of_somebody_else_is_not_ours(attempt_id, one):
+    ticks = processes.start_ticks(one.pid)
+    boot_id = kernel_boot_id()
+    nobody = secrets.token_hex(16)
+    mine = processes.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks))
+    assert set(mine) == {one.pid}
+    reused = processes.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks - 1))
+    assert reused == {}
+
+
+def test_a_stopped_process_is_seen(one):
+    assert not processes.is_stopped(one.pid)
+    one.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, one.pid, os.WSTOPPED)
+    assert processes.is_stopped(one.pid)
