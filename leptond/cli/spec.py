@@ -108,10 +108,12 @@ def name_of(path: str) -> str | None:
     return name or None
 
 
-def directives(script: Path) -> list[str]:
-    """The options in the ``#LEPTON`` lines at the head of a script (its comments before the first
-    command). Raises click.UsageError when one cannot be read."""
+def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """The options in the ``#LEPTON`` and ``#SBATCH`` lines at the head of a script (its comments before the
+    first command); #LEPTON wins, wherever it stands. `ignore` names options of sbatch to leave out. Raises
+    click.UsageError when one cannot be read or honoured."""
     words: list[str] = []
+    slurm: list[str] = []
     try:
         with script.open("rb") as file:
             for raw in file:
@@ -120,10 +122,16 @@ def directives(script: Path) -> list[str]:
                     break
                 if line.startswith(("#LEPTON ", "#LEPTON\t")):
                     words += shlex.split(line[7:], comments=True)
+                if line.startswith(("#SBATCH ", "#SBATCH\t")):
+                    slurm += shlex.split(line[7:], comments=True)
     except ValueError as error:
-        raise click.UsageError(f"{script}: a #LEPTON line cannot be read: {error}") from None
+        raise click.UsageError(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
     except OSError:
         return []
+    if slurm:
+        from leptond.cli.sbatch import translate
+
+        return [*translate(slurm, skip=ignore), *words]
     return words
 
 

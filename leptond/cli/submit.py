@@ -16,8 +16,8 @@ from leptond.cli.session import F, Session, command, leave
 
 
 class WithDirectives(click.Command):
-    """A command whose first word may be a script with ``#LEPTON`` lines: its options come before those of
-    the command line, which therefore win."""
+    """A command whose first word may be a script with ``#LEPTON`` or ``#SBATCH`` lines: its options come
+    before those of the command line, which therefore win."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
@@ -27,7 +27,9 @@ class WithDirectives(click.Command):
             if isinstance(words, tuple | list) and words and options.get("shell") is not True:
                 script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
                 if script.is_file():
-                    args = [*spec.directives(script), *args]
+                    ignored = options.get("ignore_sbatch")
+                    names = commas(tuple(ignored)) if isinstance(ignored, list | tuple) else []
+                    args = [*spec.directives(script, ignore=frozenset(names)), *args]
         return super().parse_args(ctx, args)
 
 
@@ -79,6 +81,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
     click.option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
     click.option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
+    click.option(
+        "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
+    ),
 )
 
 
@@ -196,7 +201,8 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
 
     Everything from COMMAND on belongs to the job: leptonctl submit -g 1 -t 2h -- python train.py --lr 3.
     A script may hold options in lines such as #LEPTON --gpus 2 --time 4h before its first command; the
-    command line wins. The script itself is read when the job starts.
+    command line wins. Of #SBATCH lines what one machine can honour is taken over, and anything else is
+    refused by name. The script itself is read when the job starts.
 {MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
 @job_options
 @click.option("-q", "--parsable", is_flag=True, help="Print the id alone.")
