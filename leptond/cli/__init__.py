@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "gpus": ("gpus", "The GPUs and who has them."),
         "drain": ("gpus", "Take GPUs out of service."),
         "undrain": ("gpus", "Put GPUs back into service."),
+        "init": ("init", "Write the configuration and the systemd unit."),
         "doctor": ("doctor", "Check the installation, and say how to mend it."),
         "completion": ("completion", "Print the completion script of a shell."),
     },
