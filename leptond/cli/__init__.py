@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("logs", "The output of a job."),
         "history": ("queue", "The jobs that have ended, newest first."),
         "events": ("events", "What happened, as it was recorded."),
+        "export": ("export", "Jobs as CSV, JSON lines or Parquet."),
         "top": ("top", "GPUs, queue and output, live."),
         "dashboard": ("dashboard", "The address of the page."),
     },
