@@ -15,6 +15,7 @@ from msgspec import Meta
 from leptond.core.admission import Defaults
 from leptond.core.planner import Policy
 from leptond.core.prices import Owned, Rates
+from leptond.core.shares import Caps, Fairness, Limits
 from leptond.core.topology import Topology
 from leptond.errors import StartRefused
 
@@ -85,8 +86,9 @@ class GpuSettings(Section, frozen=True, kw_only=True):
     often the devices are looked at. `driver_timeout_s`: a driver call that takes longer makes
     the devices unschedulable until the driver answers again. `simulate_topology`: how simulated devices are
     connected (`none`, `pcie`, `pairs`, `cube-mesh`, `nvswitch`); `simulate_model` and
-    `simulate_memory_bytes`: what each of them is. `cpu_affinity`: jobs run on the CPUs that are nearest to
-    their GPUs, where those are known."""
+    `simulate_memory_bytes`: what each of them is. `sharing`: jobs that say how much memory they use
+    (`--gpu-mem`) may be packed on one GPU; nothing but their own word keeps them within it. `cpu_affinity`:
+    jobs run on the CPUs that are nearest to their GPUs, where those are known."""
 
     backend: Literal["auto", "nvml", "simulated", "none"] = "auto"
     simulate: Annotated[int, Meta(ge=0, le=64)] = 0
@@ -96,7 +98,35 @@ class GpuSettings(Section, frozen=True, kw_only=True):
     simulate_topology: Topology = "none"
     simulate_model: Annotated[str, Meta(min_length=1, max_length=96)] = "Simulated GPU"
     simulate_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] = 24 * 1024**3
+    sharing: bool = False
     cpu_affinity: bool = True
+
+
+class ShareSettings(Section, frozen=True, kw_only=True):
+    """Fair share: use counts half after `half_life_s`, and costs who has had more than a share at most
+    `max_handicap_s` of waiting (0: fair share is off). What one user or project may have at a time, 0 for no
+    cap: `user_max_gpus` and `project_max_gpus` run (a share of a GPU counts as its part), `user_max_pending`
+    and `project_max_pending` jobs wait. `leptonctl limits` sets others for single users and projects."""
+
+    half_life_s: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 7 * 86400.0
+    max_handicap_s: Annotated[float, Meta(ge=0, le=365 * 86400)] = 4 * 3600.0
+    user_max_gpus: Annotated[int, Meta(ge=0)] = 0
+    user_max_pending: Annotated[int, Meta(ge=0)] = 0
+    project_max_gpus: Annotated[int, Meta(ge=0)] = 0
+    project_max_pending: Annotated[int, Meta(ge=0)] = 0
+
+    def limits(self) -> Limits:
+        """The caps of everybody for whom no others are set."""
+        return Limits(
+            users=Caps(max_gpus=self.user_max_gpus or None, max_pending=self.user_max_pending or None),
+            projects=Caps(
+                max_gpus=self.project_max_gpus or None, max_pending=self.project_max_pending or None
+            ),
+        )
+
+    def fairness(self) -> Fairness:
+        """As the planner's fair share takes it."""
+        return Fairness(half_life_s=self.half_life_s, max_handicap_s=self.max_handicap_s)
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):
@@ -171,6 +201,7 @@ class Settings(Section, frozen=True, kw_only=True):
     http: HttpSettings = HttpSettings()
     queue: QueueSettings = QueueSettings()
     jobs: JobSettings = JobSettings()
+    shares: ShareSettings = ShareSettings()
     gpus: GpuSettings = GpuSettings()
     engine: EngineSettings = EngineSettings()
     cost: CostSettings = CostSettings()

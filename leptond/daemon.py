@@ -25,7 +25,7 @@ from leptond.paths import Places
 from leptond.reconcile import reconcile
 from leptond.reports import Reports
 from leptond.scheduler import Scheduler
-from leptond.store import DATABASE, Store, open_store
+from leptond.store import DATABASE, Store, open_store, shares
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
 from leptond.token import load_tokens
@@ -59,6 +59,8 @@ async def serve(settings: Settings, places: Places) -> None:
             api = Api(_context(settings, places, store, clock, watch, engine, phase))
             await api.start()
             reports.open()
+            half_life_s = settings.shares.half_life_s
+            await store.write(shares.configure, half_life_s, now=clock.wall())
             adopted = await reconcile(store, engine, supervisor, clock)
             # nothing is scheduled before this line
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick)

@@ -53,6 +53,12 @@ class NotFound(Refused):
     status, slug, title = 404, "not-found", "Not found"
 
 
+class QueueClosed(Refused):
+    """The queue takes no new jobs."""
+
+    status, slug, title = 409, "queue-closed", "The queue is closed"
+
+
 class WrongState(Refused):
     """The job is in a state in which this cannot be done."""
 

@@ -23,8 +23,9 @@ def show_all(
     for known in gpus.known(db):
         if not known.present and known.job_id is None:
             continue
-        pid = attempts.get(db, known.attempt_id).pid if known.attempt_id is not None else None
-        shown.append(views.gpu(known, samples.get(known.uuid), sick, pid))
+        pids = {attempts.get(db, lease.attempt_id).pid: lease.job_id for lease in known.leases}
+        known_pids = {pid: job for pid, job in pids.items() if pid is not None}
+        shown.append(views.gpu(known, samples.get(known.uuid), sick, known_pids))
     return shown
 
 
@@ -46,7 +47,7 @@ async def _set(call: Call, reason: str | None) -> types.Gpu:
         gpus.set_drained, int(text), reason, call.who.user, context.clock.wall()
     )
     view = context.gpu_view
-    return views.gpu(known, view.samples().get(known.uuid), view.sick(), None)
+    return views.gpu(known, view.samples().get(known.uuid), view.sick(), {})
 
 
 @table.route(

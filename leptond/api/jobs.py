@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,10 +23,12 @@ from leptond.api.context import Context
 from leptond.api.explain import Explain
 from leptond.api.identity import Who
 from leptond.api.routing import Call, Reply, Table
-from leptond.core.admission import Admitted, admit
+from leptond.core.admission import Admitted, admit, check_gpus, need_of
 from leptond.core.model import TERMINAL, Job, JobSpec, State
+from leptond.core.queues import Queue
 from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
-from leptond.store import dependencies, gpus, jobs, queries
+from leptond.store import dependencies, gpus, jobs, planning, queries, queues
+from leptond.store.gpus import KnownGpu
 from leptond.store.jobs import Key, Stored
 
 table = Table("jobs")
@@ -185,26 +188,42 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
     if key is not None and not KEY.match(key):
         raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
     known = await call.context.store.read(gpus.known, present_only=True)
-    home = pwd.getpwuid(os.geteuid()).pw_dir
-    defaults = call.context.settings.jobs.defaults()
+    doors = await call.context.store.read(queues.every)
     admitted: list[Admitted] = []
     for position, spec in enumerate(specs):
         try:
-            admitted.append(admit(spec, gpus=len(known), home=home, defaults=defaults))
+            admitted.append(_admit(call, spec, known, {queue.name: queue for queue in doors}))
         except Invalid as refusal:
             if len(specs) > 1 or call.request.path.endswith(":batch"):
                 refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
             raise
+    settings = call.context.settings
     stored, new = await call.context.store.write(
         jobs.submit,
         admitted,
         user=call.who.user,
         now=call.context.clock.wall(),
-        max_pending=call.context.settings.queue.max_pending,
+        max_pending=settings.queue.max_pending,
+        caps=settings.shares.limits(),
         key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
     )
     usable = sum(1 for gpu in known if not gpu.drained)
     return stored, new, [_warnings(one.spec, usable) for one in admitted]
+
+
+def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
+    """A spec through the door of its queue. Raises Invalid, Forbidden."""
+    settings = call.context.settings
+    queue = queues.named(doors, spec.queue)
+    admitted = admit(
+        queue.admit(spec, user=call.who.user, admin=call.who.admin),
+        gpus=len(known),
+        home=pwd.getpwuid(os.geteuid()).pw_dir,
+        defaults=queue.defaults(settings.jobs.defaults()),
+    )
+    need = need_of(spec, queue=queue.name, borrow=queue.borrow)
+    check_gpus(need, [planning.device(gpu, {}) for gpu in known], sharing=settings.gpus.sharing)
+    return admitted
 
 
 def _warnings(spec: JobSpec, usable: int) -> list[str]:
@@ -288,7 +307,7 @@ async def edit(call: Call) -> Reply:
 
     def change(db: sqlite3.Connection) -> None:
         who.must_own(jobs.find(db, ref))
-        jobs.edit(db, ref, changes, by=who.user, if_version=version, now=now)
+        jobs.edit(db, ref, changes, by=who.user, if_version=version, now=now, by_admin=who.admin)
 
     await call.context.store.write(change)
     return tagged(await one_job(call.context, ref))
@@ -344,11 +363,12 @@ async def retry(call: Call) -> Reply:
     """Run a job again: a finished one as a copy, one in back-off without waiting longer."""
     ref, who, now = ref_of(call), call.who, call.context.clock.wall()
     who.must_submit()
-    max_pending = call.context.settings.queue.max_pending
+    settings = call.context.settings
+    max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 
     def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
         who.must_own(jobs.find(db, ref))
-        return jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending)
+        return jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending, caps=caps)
 
     stored, copied = await call.context.store.write(change)
     answer = types.Submitted(

@@ -23,6 +23,7 @@ from leptond.api import (
     openapi,
     pages,
     progress,
+    queues,
     status,
     timeline,
 )
@@ -102,6 +103,7 @@ MODULES = (
     progress,
     logs,
     gpus,
+    queues,
     events,
     timeline,
     meta,

@@ -10,7 +10,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from leptond.core.model import (
+    END,
     MAX_BATCH,
+    MAX_GPUS,
     DependencyKind,
     FailureClass,
     JobRef,
@@ -20,11 +22,16 @@ from leptond.core.model import (
     Reason,
     State,
 )
+from leptond.core.queues import Lend, QueueState
+from leptond.core.shares import Kind
 
 
 class AttemptGpu(msgspec.Struct, kw_only=True):
+    """`memory_bytes`: its share of the GPU's memory; null when it has the whole GPU."""
+
     uuid: str
     index: int
+    memory_bytes: int | None = None
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -90,6 +97,7 @@ class Job(msgspec.Struct, kw_only=True):
     reason_detail: str | None = None
     held: bool = False
     priority: int
+    queue: str = "default"
     gpus: int
     array_id: int | None = None
     array_index: int | None = None
@@ -148,7 +156,8 @@ class BatchSubmitted(msgspec.Struct, kw_only=True):
 
 
 class JobPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What may be changed. `time_limit_s`, `gpus`, `begin_at`, `retries` only while the job is pending."""
+    """What may be changed. `time_limit_s`, `gpus`, `begin_at`, `retries`, `queue` only while the job is
+    pending."""
 
     priority: Annotated[int, Meta(ge=-1000, le=1000)] | UnsetType = UNSET
     name: Name | UnsetType = UNSET
@@ -160,6 +169,7 @@ class JobPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     gpus: Annotated[int, Meta(ge=0, le=1024)] | UnsetType = UNSET
     retries: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
     begin_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+    queue: Name | UnsetType = UNSET
 
 
 class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -275,9 +285,19 @@ class GpuProcess(msgspec.Struct, kw_only=True):
     job_id: int | None = None
 
 
+class GpuJob(msgspec.Struct, kw_only=True):
+    """A job that has a GPU, or `memory_bytes` of it (null: the whole)."""
+
+    id: int
+    attempt: int
+    memory_bytes: int | None = None
+
+
 class Gpu(msgspec.Struct, kw_only=True):
     """A device. `cpus`: those near it, as the kernel lists them; `links`: the way to other devices by their
-    UUIDs, in the words of ``nvidia-smi topo -m``; `mig`: it is a slice of a GPU."""
+    UUIDs, in the words of ``nvidia-smi topo -m``; `mig`: it is a slice of a GPU; `queue`: which owns it.
+    `jobs` has everybody who holds it or a share of it, `job_id` the first of them; `memory_leased_bytes` is
+    what they were promised."""
 
     index: int
     uuid: str
@@ -297,8 +317,11 @@ class Gpu(msgspec.Struct, kw_only=True):
     drain_reason: str | None = None
     schedulable: bool
     why_not: str | None = None
+    queue: str | None = None
     job_id: int | None = None
     attempt: int | None = None
+    jobs: list[GpuJob] = []
+    memory_leased_bytes: int = 0
     processes: list[GpuProcess] = []
     sampled_at: datetime | None = None
 
@@ -311,6 +334,107 @@ class GpuList(msgspec.Struct, kw_only=True):
 
 class Drain(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=256)] = "drained by hand"
+
+
+class QueueGpu(msgspec.Struct, kw_only=True):
+    uuid: str
+    index: int | None = None
+
+
+class Queue(msgspec.Struct, kw_only=True):
+    """A queue. `users`: who may submit (empty: everybody); `gpus`: those that it owns; `lend`: to whom, while
+    they are idle; `borrow`: whether its jobs may use what other queues lend."""
+
+    name: str
+    state: QueueState
+    weight: float
+    default_priority: int
+    default_time_limit_s: float | None
+    max_time_limit_s: float | None
+    max_gpus: int | None
+    users: list[str]
+    borrow: bool
+    lend: Lend
+    gpus: list[QueueGpu]
+    pending: int
+    running: int
+    running_gpus: float
+    used_gpu_s: float
+    version: int
+
+
+class QueueList(msgspec.Struct, kw_only=True):
+    items: list[Queue]
+
+
+GpuName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9:/.-]{0,95}" + END)]
+"""A GPU's index or UUID."""
+
+Weight = Annotated[float, Meta(gt=0, le=1e6)]
+Priority = Annotated[int, Meta(ge=-1000, le=1000)]
+TimeLimit = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+Users = Annotated[list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=1000)]
+
+
+class NewQueue(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A queue to be made. `gpus`: by index or UUID."""
+
+    name: Name
+    state: QueueState = "open"
+    weight: Weight = 1.0
+    default_priority: Priority = 0
+    default_time_limit_s: TimeLimit | None = None
+    max_time_limit_s: TimeLimit | None = None
+    max_gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] | None = None
+    users: Users = []
+    borrow: bool = False
+    lend: Lend = "all"
+    gpus: Annotated[list[GpuName], Meta(max_length=MAX_GPUS)] = []
+
+
+class QueuePatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to change of a queue; what is not named stays."""
+
+    state: QueueState | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
+    default_priority: Priority | UnsetType = UNSET
+    default_time_limit_s: TimeLimit | UnsetType | None = UNSET
+    max_time_limit_s: TimeLimit | UnsetType | None = UNSET
+    max_gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] | UnsetType | None = UNSET
+    users: Users | UnsetType = UNSET
+    borrow: bool | UnsetType = UNSET
+    lend: Lend | UnsetType = UNSET
+    gpus: Annotated[list[GpuName], Meta(max_length=MAX_GPUS)] | UnsetType = UNSET
+
+
+class LimitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What one user or project may have; null: as the configuration says. `weight`: its part beside others
+    in fair share."""
+
+    max_gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] | None = None
+    max_pending: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
+    weight: Weight | None = None
+
+
+class Share(msgspec.Struct, kw_only=True):
+    """A user or project: the caps that count for it, what it has now, and what it has had (`used_gpu_s`,
+    faded by the half-life). `own`: whether something is set for it alone."""
+
+    kind: Kind
+    name: str
+    own: bool
+    max_gpus: float | None
+    max_pending: int | None
+    weight: float
+    running_gpus: float
+    pending: int
+    used_gpu_s: float
+
+
+class ShareList(msgspec.Struct, kw_only=True):
+    items: list[Share]
+    half_life_s: float
+    max_handicap_s: float
 
 
 class Slots(msgspec.Struct, kw_only=True):

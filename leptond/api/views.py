@@ -65,6 +65,7 @@ def job(
         gpus=one.gpus,
         time_limit_s=one.time_limit_s,
         retries=one.retries,
+        queue=one.queue,
         array=None,
     )
     return types.Job(
@@ -79,6 +80,7 @@ def job(
         reason_detail=wait.sentence if wait is not None else None,
         held=one.held,
         priority=one.priority,
+        queue=one.queue,
         gpus=one.gpus,
         array_id=one.array_id,
         array_index=one.array_index,
@@ -160,7 +162,7 @@ def gpu_seconds(one: model.Attempt, boot: float) -> float:
     """GPU time of an attempt, up to now if it is alive."""
     if one.state == "ended":
         return one.gpu_ms / 1000
-    return round(max(0.0, boot - one.claimed_boot) * one.n_gpus, 3)
+    return round(max(0.0, boot - one.claimed_boot) * one.gpu_parts, 3)
 
 
 def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
@@ -181,7 +183,10 @@ def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
         explanation=one.explanation,
         stop_reason=one.stop_reason,
         pid=one.pid,
-        gpus=[types.AttemptGpu(uuid=gpu.uuid, index=gpu.index) for gpu in one.gpus],
+        gpus=[
+            types.AttemptGpu(uuid=gpu.uuid, index=gpu.index, memory_bytes=gpu.memory_bytes)
+            for gpu in one.gpus
+        ],
         gpu_seconds=gpu_seconds(one, boot),
         retry=one.retry,
         log_bytes=one.log_bytes,
@@ -194,8 +199,10 @@ def dependency(one: Dependency) -> types.Dependency:
     return types.Dependency(on_job_id=one.on_job_id, kind=one.kind, state=one.state)
 
 
-def gpu(known: KnownGpu, sample: Sample | None, sick: Mapping[str, str], main_pid: int | None) -> types.Gpu:
-    """A device with its newest sample. `main_pid`: of the job that holds it."""
+def gpu(
+    known: KnownGpu, sample: Sample | None, sick: Mapping[str, str], pids: Mapping[int, int]
+) -> types.Gpu:
+    """A device with its newest sample. `pids`: the jobs that hold it, by the pids of their commands."""
     if not known.present:
         why_not: str | None = "not present"
     elif known.drained:
@@ -221,14 +228,22 @@ def gpu(known: KnownGpu, sample: Sample | None, sick: Mapping[str, str], main_pi
         drain_reason=known.drain_reason,
         schedulable=why_not is None,
         why_not=why_not,
+        queue=known.owner,
         job_id=known.job_id,
         attempt=known.attempt,
+        jobs=[
+            types.GpuJob(id=lease.job_id, attempt=lease.attempt, memory_bytes=lease.memory_bytes)
+            for lease in known.leases
+        ],
+        memory_leased_bytes=sum(
+            known.memory_bytes if lease.memory_bytes is None else lease.memory_bytes for lease in known.leases
+        ),
         processes=[
             types.GpuProcess(
                 pid=process.pid,
                 name=process.name,
                 memory_bytes=process.memory_bytes,
-                job_id=known.job_id if process.pid == main_pid else None,
+                job_id=pids.get(process.pid),
             )
             for process in (sample.processes if sample is not None else [])
         ],

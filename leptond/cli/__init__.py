@@ -39,6 +39,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Machine": {
         "gpus": ("gpus", "The GPUs and who has them."),
+        "queues": ("queues", "The queues: list, add, set, remove."),
+        "limits": ("limits", "What users and projects may have, have and have had; caps."),
         "drain": ("gpus", "Take GPUs out of service."),
         "undrain": ("gpus", "Put GPUs back into service."),
         "init": ("init", "Write the configuration and the systemd unit."),

@@ -157,6 +157,7 @@ def release_command(session: Session, jobs: tuple[str, ...]) -> None:
 @click.option("--label", multiple=True, metavar="K=V", help="Add or change a label; K= removes it.")
 @click.option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit (while it waits).")
 @click.option("-g", "--gpus", type=int, metavar="N", help="How many GPUs (while it waits).")
+@click.option("-Q", "--queue", metavar="NAME", help="The queue that it waits in (while it waits).")
 @click.option("--retries", type=int, metavar="N", help="How many retries (while it waits).")
 @click.option("--begin", "begin_at", type=BEGIN, help="Not before (while it waits).")
 def edit_command(

@@ -21,7 +21,7 @@ GPU_COLUMNS = (
     Column("JOB", right=True),
     Column("STATE", fold=True),
 )
-_PLACE_COLUMNS = (Column("NUMA", right=True), Column("LINKS", fold=True))
+_PLACE_COLUMNS = (Column("NUMA", right=True), Column("LINKS", fold=True), Column("QUEUE"))
 _PIPE_COLUMNS = (*GPU_COLUMNS, Column("UUID"), Column("FOREIGN"), *_PLACE_COLUMNS)
 
 
@@ -38,7 +38,7 @@ def gpu_row(gpu: words.Body, *, table: bool) -> list[Cell]:
         None if utilization is None else f"{utilization:.0%}",
         None if temperature is None else f"{temperature:.0f}°C" if table else f"{temperature:g}",
         None if power is None else f"{power:.0f} W" if table else f"{power:g}",
-        gpu.get("job_id"),
+        ",".join(str(job["id"]) for job in gpu.get("jobs") or []) or gpu.get("job_id"),
         words.state_of_gpu(gpu),
     ]
 
@@ -49,7 +49,7 @@ def _foreign(gpu: words.Body) -> str:
 
 
 def place_cells(gpu: words.Body, gpus: Sequence[words.Body]) -> list[Cell]:
-    """A GPU's memory node, and its links as ``NV4:1 NODE:2,3``: the best first, with indices."""
+    """A GPU's memory node, its links as ``NV4:1 NODE:2,3`` (the best first, with indices), its queue."""
     from leptond.core.links import rank
 
     index_of = {one["uuid"]: one["index"] for one in gpus}
@@ -59,7 +59,7 @@ def place_cells(gpu: words.Body, gpus: Sequence[words.Body]) -> list[Cell]:
             ends.setdefault(link, []).append(index_of[uuid])
     order = sorted(ends, key=rank, reverse=True)
     links = " ".join(f"{link}:{','.join(map(str, sorted(ends[link])))}" for link in order)
-    return [gpu.get("numa_node"), links or None]
+    return [gpu.get("numa_node"), links or None, gpu.get("queue")]
 
 
 @command("gpus", short_help="The GPUs and who has them.")
@@ -77,7 +77,7 @@ def gpus_command(session: Session, no_header: bool) -> None:
         if session.table:
             return
     if session.table:
-        placed = any(gpu.get("links") or gpu.get("numa_node") is not None for gpu in gpus)
+        placed = any(gpu.get("links") or gpu.get("queue") or gpu.get("numa_node") is not None for gpu in gpus)
         print_table(
             session,
             (*GPU_COLUMNS, *_PLACE_COLUMNS) if placed else GPU_COLUMNS,

@@ -130,6 +130,14 @@ def command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], click.Co
     return wrap
 
 
+class Verbs(click.Group):
+    """Commands of one noun; the noun alone lists."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Session)
+        return super().invoke(ctx)
+
+
 def leave(code: int) -> None:
     """Ends the command with an exit code."""
     if code:

@@ -166,6 +166,12 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
 
     add("--name", spec.get("name") or job["name"])
     add("--gpus", spec.get("gpus") or None)
+    add("--gpu-type", spec.get("gpu_type"))
+    add("--gpu-mem", spec.get("gpu_memory_bytes"))
+    if spec.get("exclusive"):
+        words.append("--exclusive")
+    queue = spec.get("queue")
+    add("--queue", None if queue == "default" else queue)
     add("--priority", spec.get("priority") or None)
     add_time("--time", spec.get("time_limit_s"))
     add_time("--grace", spec.get("grace_s"))

@@ -37,6 +37,12 @@ COMMAND_SETTINGS = {"ignore_unknown_options": False, "allow_interspersed_args": 
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
+    click.option("--gpu-type", metavar="NAME", help="Of this type: h100, a100-80gb; commas for any of."),
+    click.option(
+        "--gpu-mem", "gpu_memory_bytes", type=SIZE, help="A share of a GPU: so much memory of each, as 20G."
+    ),
+    click.option("--exclusive", is_flag=True, help="No other job on its GPUs, whatever --gpu-mem says."),
+    click.option("-Q", "--queue", metavar="NAME", help="The queue that it waits in [default]."),
     click.option(
         "-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."
     ),
@@ -127,6 +133,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         if not spec.is_text(word):
             raise click.UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
     after, after_any, after_fail = _dependencies(session, given)
+    wants_gpu = given["gpu_type"] or given["gpu_memory_bytes"] or given["exclusive"]
     body = {
         "argv": words,
         "shell": given["shell"] or None,
@@ -135,7 +142,12 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "project": given["project"],
         "labels": _labels(given["label"]) or None,
-        "gpus": given["gpus"],
+        # who names a kind of GPU wants one
+        "gpus": given["gpus"] or int(bool(wants_gpu)),
+        "gpu_type": given["gpu_type"],
+        "gpu_memory_bytes": given["gpu_memory_bytes"],
+        "exclusive": given["exclusive"] or None,
+        "queue": given["queue"],
         "priority": given["priority"] or None,
         "time_limit_s": given["time_limit_s"],
         "grace_s": given["grace_s"],

@@ -164,4 +164,8 @@ def state_of_gpu(gpu: Body) -> str:
         return f"drained: {gpu.get('drain_reason') or 'by hand'}"
     if not gpu["schedulable"]:
         return f"out of service: {gpu.get('why_not') or 'unhealthy'}"
+    shares = [job["memory_bytes"] for job in gpu.get("jobs") or [] if job.get("memory_bytes") is not None]
+    if shares:
+        total = format_size(gpu["memory_total_bytes"])
+        return f"shared by {len(shares)}: {format_size(sum(shares))} of {total}"
     return "busy" if gpu.get("job_id") is not None else "free"

@@ -11,7 +11,8 @@ from itertools import pairwise
 import msgspec
 
 from leptond.core.arrays import parse_array
-from leptond.core.model import MAX_ARRAY, JobSpec
+from leptond.core.model import MAX_ARRAY, Gpu, JobSpec
+from leptond.core.placement import Need, eligible, suits
 from leptond.core.retry import Wish
 from leptond.errors import Invalid, TooManyGpus
 
@@ -56,6 +57,10 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     """The jobs that `spec` asks for on a machine of `gpus` GPUs. Raises Invalid; changes nothing."""
     if spec.gpus > gpus:
         raise TooManyGpus(spec.gpus, gpus)
+    if spec.gpus == 0 and (spec.gpu_memory_bytes or spec.gpu_type or spec.exclusive):
+        raise Invalid(
+            "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
+        )
     _check_argv(spec)
     _check_env(spec)
     limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s
@@ -92,6 +97,55 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         array_limit=array_limit,
         members=[Member(name=name, array_index=index) for index in indices] or [Member(name=name)],
     )
+
+
+def need_of(spec: JobSpec, *, queue: str, borrow: bool = False) -> Need:
+    """What a spec asks of its GPUs."""
+    return Need(
+        gpus=spec.gpus,
+        gpu_type=spec.gpu_type,
+        memory_bytes=spec.gpu_memory_bytes,
+        exclusive=spec.exclusive,
+        queue=queue,
+        borrow=borrow,
+    )
+
+
+def check_gpus(need: Need, gpus: Sequence[Gpu], *, sharing: bool) -> None:
+    """Raises Invalid for a job that no choice of these GPUs, all free and in service, could ever satisfy, or
+    that wants a share where sharing is off."""
+    if need.gpus == 0:
+        return
+    if need.share_bytes is not None and not sharing:
+        raise Invalid(
+            "GPUs are not shared on this machine",
+            pointer="/gpu_memory_bytes",
+            hint="add --exclusive for a GPU of at least that memory alone, or set gpus.sharing = true",
+        )
+    of_type = [gpu for gpu in gpus if suits(msgspec.structs.replace(need, memory_bytes=None), gpu)]
+    if need.gpu_type is not None and len(of_type) < need.gpus:
+        names = ", ".join(sorted({gpu.name for gpu in gpus})) or "none"
+        raise Invalid(
+            f"the job asks for {need.gpus} of {need.gpu_type}, this machine has {len(of_type)}",
+            pointer="/gpu_type",
+            hint=f"its GPUs are: {names}",
+        )
+    if need.memory_bytes is not None and sum(suits(need, gpu) for gpu in gpus) < need.gpus:
+        largest = max((gpu.memory_bytes for gpu in of_type), default=0)
+        raise Invalid(
+            f"the job asks for {need.memory_bytes} bytes on each of {need.gpus} GPUs;"
+            f" the largest here has {largest}",
+            pointer="/gpu_memory_bytes",
+            hint="lower --gpu-mem; `leptonctl gpus` shows the sizes",
+        )
+    whole = [msgspec.structs.replace(gpu, schedulable=True) for gpu in gpus]
+    possible = len(eligible(need, whole))
+    if possible < need.gpus:
+        raise Invalid(
+            f"the job asks for {need.gpus} GPUs, of which the queue {need.queue} may use {possible} together",
+            pointer="/gpus",
+            hint="the others belong to other queues, or are slices, which make no gang with whole GPUs",
+        )
 
 
 def wish_of(spec: JobSpec, retries: int) -> Wish:

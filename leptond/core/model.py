@@ -63,6 +63,7 @@ class Reason(StrEnum):
     BEGIN_TIME = "BeginTime"
     BACKOFF = "Backoff"
     ARRAY_LIMIT = "ArrayTaskLimit"
+    USER_LIMIT = "UserLimit"
     GPU_UNHEALTHY = "GpuUnhealthy"
     DRAINING = "Draining"
     IMPOSSIBLE = "Impossible"
@@ -131,6 +132,10 @@ RetryCause = Annotated[
 """An exit code (``75``), a signal (``SIGSEGV``) or a failure class (``timeout``)."""
 
 
+GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + END)]
+"""Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
+
+
 class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A warning signal that the job gets before its wall-clock limit."""
 
@@ -149,6 +154,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     project: Name | None = None
     labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] = {}
     gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
+    gpu_type: GpuType | None = None
+    gpu_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
+    exclusive: bool = False
+    queue: Name | None = None
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     time_limit_s: Duration | None = None
     grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
@@ -240,7 +249,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     held: bool
     hold_reason: str | None
     priority: int
+    queue: str
     gpus: int
+    gpu_type: str | None
+    gpu_memory_bytes: int | None
+    exclusive: bool
     time_limit_s: float | None
     retries: int
     begin_at: float | None
@@ -291,11 +304,21 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeasedGpu(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU as an attempt was given it. `cpus`: those near it (``0-15,32-47``), where that is known."""
+    """A GPU as an attempt was given it: all of it, or `memory_bytes` of its `total_bytes`. `cpus`: those near
+    it (``0-15,32-47``), where that is known."""
 
     uuid: str
     index: int
     cpus: str | None = None
+    memory_bytes: int | None = None
+    total_bytes: int | None = None
+
+    @property
+    def part(self) -> float:
+        """How much of the GPU it is, by memory."""
+        if self.memory_bytes is None or not self.total_bytes:
+            return 1.0
+        return self.memory_bytes / self.total_bytes
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -346,6 +369,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     price_micros: int | None = None
     signature: str | None = None
     retries_saved: int = 0
+
+    @property
+    def gpu_parts(self) -> float:
+        """How many GPUs it has; a share counts as its part of the memory."""
+        return sum(gpu.part for gpu in self.gpus)
 
     @property
     def shim(self) -> Identity | None:

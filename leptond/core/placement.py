@@ -53,7 +53,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     exclusive: bool = False
 
 
-class Room:
+class Occupancy:
     """Who holds what, and what is left; takes note of starts as they are planned."""
 
     def __init__(self, gpus: Sequence[Gpu], holdings: Iterable[Holding] = ()) -> None:
@@ -144,7 +144,7 @@ def eligible(need: Need, gpus: Iterable[Gpu]) -> list[Gpu]:
     )
 
 
-def candidates(need: Need, room: Room) -> list[Gpu]:
+def candidates(need: Need, room: Occupancy) -> list[Gpu]:
     """The GPUs that the job could have now; it fits when they are as many as it asks for."""
     return _uniform(
         need,
@@ -164,7 +164,7 @@ def _uniform(need: Need, gpus: list[Gpu]) -> list[Gpu]:
     return whole if len(whole) >= need.gpus else max(whole, [gpu for gpu in gpus if gpu.mig], key=len)
 
 
-def choose(need: Need, room: Room) -> list[str] | None:
+def choose(need: Need, room: Occupancy) -> list[str] | None:
     """The GPUs that a start gets, by index; None when too few are free for it. In this order: not those that
     the job failed on; all of one type; not borrowed ones; a share where the least is left beside it; the
     best slowest link; the best links in sum; the queue's own; what leaves the others best connected; the
@@ -194,7 +194,7 @@ Score = tuple[int, int, int, int, int, int, int, int, tuple[int, ...]]
 class _Choice:
     """The comparison of sets of the GPUs in `free`."""
 
-    def __init__(self, need: Need, room: Room, free: Sequence[Gpu]) -> None:
+    def __init__(self, need: Need, room: Occupancy, free: Sequence[Gpu]) -> None:
         self._free = free = sorted(free, key=lambda gpu: (gpu.index, gpu.uuid))
         self._count = need.gpus
         self._avoid = [int(gpu.uuid in need.avoid) for gpu in free]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leptond.core.model import Gpu, Reason
-from leptond.core.placement import Need, Room, choose
+from leptond.core.placement import Need, Occupancy, choose
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +129,7 @@ def plan(
                 if kept_for is None and job.gpus <= usable and now - job.since >= policy.max_bypass_s:
                     kept_for = job
             continue
-        chosen = choose(Need(gpus=job.gpus, avoid=job.avoid), Room(free)) or []
+        chosen = choose(Need(gpus=job.gpus, avoid=job.avoid), Occupancy(free)) or []
         free = [gpu for gpu in free if gpu.uuid not in chosen]
         starts.append(Start(id=job.id, gpus=chosen))
         if job.gpus == 0:

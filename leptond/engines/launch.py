@@ -80,6 +80,12 @@ def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, s
             "LEPTOND_ATTEMPT_DIR": around.directory,
         }
     )
+    shares = [gpu.memory_bytes for gpu in attempt.gpus if gpu.memory_bytes is not None]
+    if shares:
+        # what torch.cuda.set_per_process_memory_fraction takes; nobody else keeps the job within its share
+        part = min(gpu.part for gpu in attempt.gpus)
+        env["LEPTOND_GPU_MEMORY_BYTES"] = str(min(shares))
+        env["LEPTOND_GPU_MEMORY_FRACTION"] = f"{part:.6f}"
     if job.array_index is not None:
         env["LEPTOND_ARRAY_ID"] = str(job.array_id)
         env["LEPTOND_ARRAY_INDEX"] = str(job.array_index)

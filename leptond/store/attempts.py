@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from leptond.core.admission import wish_of
 from leptond.core.cost import Demand, startable_at
@@ -15,8 +16,9 @@ from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job,
 from leptond.core.outcome import Verdict
 from leptond.core.planner import Start
 from leptond.core.retry import Decision, Past, Spent, decide, unless_unkillable
+from leptond.core.shares import Owner
 from leptond.core.states import end_state, move
-from leptond.store import events, jobs, ledger, rows
+from leptond.store import events, jobs, ledger, rows, shares
 from leptond.store import gpus as gpu_rows
 
 
@@ -60,16 +62,24 @@ def claim(
     ).fetchone()
     if row is None or row["gpus"] != len(start.gpus):
         return None
+    share = None if row["exclusive"] else row["gpu_memory_bytes"]
     gpus, released = [], None
     for uuid in start.gpus:
         found = db.execute(
-            "SELECT uuid, idx, cpus, released_at FROM gpus WHERE uuid = ? AND present = 1 AND drained = 0"
-            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid)",
-            (uuid,),
+            "SELECT uuid, idx, cpus, memory_bytes, released_at FROM gpus"
+            " WHERE uuid = ? AND present = 1 AND drained = 0"
+            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid"
+            "  AND (leases.memory_bytes IS NULL OR ? IS NULL))"
+            " AND coalesce(?, 0) + (SELECT coalesce(sum(leases.memory_bytes), 0) FROM leases"
+            "  WHERE gpu_uuid = uuid) <= memory_bytes",
+            (uuid, share, share),
         ).fetchone()
         if found is None:
             return None
-        gpus.append(LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"]))
+        one = LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"])
+        if share is not None:
+            one = replace(one, memory_bytes=share, total_bytes=found["memory_bytes"])
+        gpus.append(one)
         released = max(released or 0.0, found["released_at"] or 0.0) or None
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
@@ -92,7 +102,8 @@ def claim(
     )
     for uuid in start.gpus:
         db.execute(
-            "INSERT INTO leases (gpu_uuid, attempt_id, since) VALUES (?, ?, ?)", (uuid, attempt_id, now)
+            "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
+            (uuid, attempt_id, now, share),
         )
     move(State.PENDING, State.STARTING)
     changes = {"state": State.STARTING, "attempt": number, "backoff_at": None, "backoff_boot": None}
@@ -226,7 +237,9 @@ def finish(
     decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
     held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
-    gpu_ms = round(max(0.0, held_s) * 1000) * attempt.n_gpus
+    gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
+    owner = Owner(job.user, job.project, job.queue)
+    shares.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
 
     ended_at = record.ended_at if record is not None and record.ended_at else now
     for gpu in attempt.gpus:

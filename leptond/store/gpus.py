@@ -11,8 +11,18 @@ from leptond.errors import NotFound
 from leptond.store import events, ledger
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Which attempt has a GPU: all of it, or `memory_bytes`."""
+
+    job_id: int
+    attempt: int
+    attempt_id: str
+    memory_bytes: int | None = None
+    exclusive: bool = False
+
+
 class KnownGpu(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of ``gpus`` with the attempt that holds it, if any."""
+    """A row of ``gpus`` with the attempts that hold it, and the queue that owns it, if any."""
 
     uuid: str
     index: int
@@ -27,9 +37,24 @@ class KnownGpu(msgspec.Struct, frozen=True, kw_only=True):
     links: dict[str, str] = {}
     mig: bool = False
     board: str | None = None
-    job_id: int | None = None
-    attempt: int | None = None
-    attempt_id: str | None = None
+    owner: str | None = None
+    lend: str = "all"
+    leases: list[Lease] = []
+
+    @property
+    def job_id(self) -> int | None:
+        """The job that holds it; of several that share it, the one that has the lowest number."""
+        return self.leases[0].job_id if self.leases else None
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt of that job."""
+        return self.leases[0].attempt if self.leases else None
+
+    @property
+    def attempt_id(self) -> str | None:
+        """The id of that attempt."""
+        return self.leases[0].attempt_id if self.leases else None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,10 +110,24 @@ def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
 
 def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGpu]:
     """All devices by index, with who holds them."""
+    leases: dict[str, list[Lease]] = {}
+    for row in db.execute(
+        "SELECT leases.gpu_uuid, leases.memory_bytes, attempts.job_id, attempts.number, attempts.id,"
+        " jobs.exclusive FROM leases JOIN attempts ON attempts.id = leases.attempt_id"
+        " JOIN jobs ON jobs.id = attempts.job_id ORDER BY attempts.job_id"
+    ):
+        one = Lease(
+            job_id=row["job_id"],
+            attempt=row["number"],
+            attempt_id=row["id"],
+            memory_bytes=row["memory_bytes"],
+            exclusive=bool(row["exclusive"]),
+        )
+        leases.setdefault(row["gpu_uuid"], []).append(one)
     rows = db.execute(
-        "SELECT gpus.*, attempts.job_id, attempts.number, attempts.id AS attempt_id FROM gpus"
-        " LEFT JOIN leases ON leases.gpu_uuid = gpus.uuid"
-        " LEFT JOIN attempts ON attempts.id = leases.attempt_id"
+        "SELECT gpus.*, queues.name AS owner, coalesce(queues.lend, 'all') AS lend FROM gpus"
+        " LEFT JOIN queue_gpus ON queue_gpus.gpu_uuid = gpus.uuid"
+        " LEFT JOIN queues ON queues.name = queue_gpus.queue"
         + (" WHERE gpus.present = 1" if present_only else "")
         + " ORDER BY gpus.present DESC, gpus.idx, gpus.uuid"
     )
@@ -107,9 +146,9 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
             links=msgspec.json.decode(row["links"]),
             mig=bool(row["mig"]),
             board=row["board"],
-            job_id=row["job_id"],
-            attempt=row["number"],
-            attempt_id=row["attempt_id"],
+            owner=row["owner"],
+            lend=row["lend"],
+            leases=leases.get(row["uuid"], []),
         )
         for row in rows
     ]

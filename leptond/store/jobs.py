@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,13 @@ import msgspec
 
 from leptond.core.admission import Admitted, Member
 from leptond.core.model import LIVE, TERMINAL, DependencyKind, Job, State, StopReason
+from leptond.core.queues import DEFAULT
+from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.store import dependencies, events, idempotency, rows
+from leptond.store import dependencies, events, idempotency, queues, rows, shares
+
+_NO_CAPS = Limits()
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +43,7 @@ def submit(
     now: float,
     max_pending: int,
     key: Key | None = None,
+    caps: Limits = _NO_CAPS,
 ) -> tuple[list[Stored], bool]:
     """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
     Idempotency-Key brought them before). Raises Conflict, Invalid, TooMany."""
@@ -53,6 +59,13 @@ def submit(
             hint="wait until some have run, or raise queue.max_pending",
             headers={"Retry-After": "60"},
         )
+    projects = Counter[str]()
+    for name in {one.spec.queue or DEFAULT for one in admitted}:
+        queues.find(db, name).must_be_open()
+    for one in admitted:
+        if one.spec.project is not None:
+            projects[one.spec.project] += len(one.members)
+    shares.check_pending(db, caps, user=user, asked=asked, projects=projects)
     stored = [_insert(db, one, user=user, now=now) for one in admitted]
     if key is not None:
         idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
@@ -82,7 +95,8 @@ def _insert(
         cursor = db.execute(
             "INSERT INTO jobs (spec, name, user, project, labels, held, hold_reason, priority, gpus,"
             " time_limit_s, retries, begin_at, array_id, array_index, array_limit, retry_of, root_id,"
-            " submitted_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " submitted_at, queue, gpu_type, gpu_memory_bytes, exclusive)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 text,
                 member.name,
@@ -102,6 +116,10 @@ def _insert(
                 retry_of,
                 root,
                 now,
+                spec.queue or DEFAULT,
+                spec.gpu_type,
+                spec.gpu_memory_bytes,
+                int(spec.exclusive),
             ),
         )
         job_id = cursor.lastrowid
@@ -119,6 +137,7 @@ def _insert(
             "user": user,
             "gpus": spec.gpus,
             "priority": spec.priority,
+            "queue": spec.queue or DEFAULT,
         }
         if array_id is not None:
             data |= {"array_id": array_id, "array_index": member.array_index}
@@ -238,11 +257,11 @@ def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
 
 
 def retry(
-    db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int
+    db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int, caps: Limits = _NO_CAPS
 ) -> tuple[Stored, bool]:
     """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
     runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
-    NotFound, WrongState, TooMany."""
+    NotFound, WrongState, TooMany, QueueClosed."""
     job = find(db, ref)
     if job.state is State.PENDING and job.backoff_boot is not None:
         touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
@@ -273,18 +292,30 @@ def retry(
         gpus=job.gpus,
         time_limit_s=job.time_limit_s,
         retries=job.retries,
+        queue=job.queue,
     )
     if counts(db)[State.PENDING] >= max_pending:
         raise TooMany("the queue is full", headers={"Retry-After": "60"})
+    queues.find(db, job.queue).must_be_open()
+    projects = {job.project: 1} if job.project is not None else {}
+    shares.check_pending(db, caps, user=job.user, asked=1, projects=projects)
     one = Admitted(spec=spec, begin_at=None, array_limit=None, members=[Member(name=job.name)])
     return _insert(db, one, user=job.user, now=now, retry_of=job.id, root=root), True
 
 
 def edit(
-    db: sqlite3.Connection, ref: str, changes: dict[str, Any], *, by: str, if_version: int | None, now: float
+    db: sqlite3.Connection,
+    ref: str,
+    changes: dict[str, Any],
+    *,
+    by: str,
+    if_version: int | None,
+    now: float,
+    by_admin: bool = False,
 ) -> Job:
     """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
-    `time_limit_s`, `retries`, `begin_at` while it is pending). Raises NotFound, WrongState, Conflict."""
+    `time_limit_s`, `retries`, `begin_at`, `queue` while it is pending). Raises NotFound, WrongState,
+    Conflict, and what the queue says to the job."""
     job = find(db, ref)
     if if_version is not None and if_version != job.version:
         raise Conflict(
@@ -292,7 +323,7 @@ def edit(
         )
     if job.state in TERMINAL:
         raise WrongState(f"job {job.ref} has already ended: {job.state}")
-    only_pending = {"gpus", "time_limit_s", "retries", "begin_at"} & changes.keys()
+    only_pending = {"gpus", "time_limit_s", "retries", "begin_at", "queue"} & changes.keys()
     if only_pending and job.state is not State.PENDING:
         raise WrongState(
             f"{min(only_pending)} can be changed only while the job is pending; it is {job.state}"
@@ -301,6 +332,13 @@ def edit(
         return job
     if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
         raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
+    if "queue" in changes or "gpus" in changes:
+        known = {queue.name: queue for queue in queues.every(db)}
+        queue = queues.named(known, changes.get("queue", job.queue))
+        if "queue" in changes:
+            queue.must_be_open()
+            queue.admit(job.spec, user=job.user, admin=by_admin)
+        queue.check_gpus(changes.get("gpus", job.gpus))
     columns = dict(changes)
     if "labels" in columns:
         columns["labels"] = msgspec.json.encode(columns["labels"]).decode()

@@ -43,8 +43,8 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
     held: dict[int, list[str]] = {}
     devices = gpu_rows.known(db)
     for gpu in devices:
-        if gpu.job_id is not None:
-            held.setdefault(gpu.job_id, []).append(gpu.uuid)
+        for lease in gpu.leases:
+            held.setdefault(lease.job_id, []).append(gpu.uuid)
     running = [
         planner.Running(id=row["id"], gpus=held.get(row["id"], []), array_id=row["array_id"])
         for row in db.execute(
@@ -52,7 +52,7 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
             " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
         )
     ]
-    return running, [_device(gpu, sick) for gpu in devices if gpu.present]
+    return running, [device(gpu, sick) for gpu in devices if gpu.present]
 
 
 def ready(
@@ -116,7 +116,8 @@ def decide(
     return decided
 
 
-def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
+def device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
+    """A device as the planner sees it."""
     why_not = f"drained: {gpu.drain_reason}" if gpu.drained else sick.get(gpu.uuid, "")
     return Gpu(
         uuid=gpu.uuid,
@@ -129,6 +130,8 @@ def _device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
         links=gpu.links,
         mig=gpu.mig,
         board=gpu.board,
+        owner=gpu.owner,
+        lend=gpu.lend,
     )
 
 

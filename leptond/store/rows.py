@@ -24,6 +24,7 @@ def job(row: sqlite3.Row) -> Job:
     values["labels"] = _labels.decode(values["labels"])
     values["held"] = bool(values["held"])
     values["tuned"] = _numbers.decode(values["tuned"])
+    values["exclusive"] = bool(values["exclusive"])
     return msgspec.convert(values, Job)
 
 

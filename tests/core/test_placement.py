@@ -10,7 +10,7 @@ from leptond.core.model import Gpu
 from leptond.core.placement import (
     Holding,
     Need,
-    Room,
+    Occupancy,
     candidates,
     choose,
     eligible,
@@ -46,7 +46,7 @@ def changed(gpus, index, **facts):
 
 
 def chosen(devices, taken=(), holdings=(), **need):
-    room = Room(devices, [*(Holding(job=1, uuid=f"GPU-{i}") for i in taken), *holdings])
+    room = Occupancy(devices, [*(Holding(job=1, uuid=f"GPU-{i}") for i in taken), *holdings])
     found = choose(Need(**{"gpus": 1, **need}), room)
     return None if found is None else [int(uuid.removeprefix("GPU-")) for uuid in found]
 
@@ -193,7 +193,7 @@ def build(world):
     gpus = machine(kind, count)
     for index, owner in owners.items():
         gpus = changed(gpus, index, owner=owner)
-    room = Room(gpus)
+    room = Occupancy(gpus)
     for job, (index, gib) in enumerate(wants):
         need = Need(gpus=1, memory_bytes=None if gib > 80 else gib * GIB)
         if index < count and room.takes(need, gpus[index]):
@@ -267,5 +267,5 @@ def test_a_machine_of_many_slices_is_decided_by_growing_sets():
         Gpu(uuid=f"MIG-{i:02}", index=i, name="x", memory_bytes=GIB, mig=True, board=str(i // 7), numa_node=0)
         for i in range(56)
     ]
-    room = Room(gpus, [Holding(job=1, uuid=gpus[i].uuid) for i in (0, 1, 8)])
+    room = Occupancy(gpus, [Holding(job=1, uuid=gpus[i].uuid) for i in (0, 1, 8)])
     assert choose(Need(gpus=5), room) == [f"MIG-{i:02}" for i in range(2, 7)]

@@ -111,7 +111,7 @@ async def test_a_gpu_is_never_leased_twice(store):
     second = await claim(store, two, "GPU-1")
     with pytest.raises(sqlite3.IntegrityError):  # and the schema forbids
         await store.write(
-            lambda db: db.execute("INSERT INTO leases VALUES ('GPU-0', ?, 1.0)", (second.attempt.id,))
+            lambda db: db.execute("INSERT INTO leases VALUES ('GPU-0', ?, 1.0, NULL)", (second.attempt.id,))
         )
     assert first is not None
 
@@ -142,7 +142,7 @@ async def test_a_job_never_has_two_live_attempts(store):
             " VALUES ('{}', 'a', 'b', 0, 1, 'running')",
             "begins",
         ),
-        ("INSERT INTO leases VALUES ('GPU-0', 'nobody', 1)", "live attempt|FOREIGN"),
+        ("INSERT INTO leases VALUES ('GPU-0', 'nobody', 1, NULL)", "live attempt|FOREIGN"),
         ("INSERT INTO dependencies VALUES (1, 1, 'ok', 'waiting')", "CHECK"),
         ("UPDATE events SET type = 'forged'", "append-only"),
     ],

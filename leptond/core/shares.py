@@ -1,0 +1,181 @@
+"""Fair share and caps: what was used and how it fades, what that costs in the queue, and how much one user or
+project may have at a time. Pure; GPU time is in GPU-seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import log
+from typing import Literal, NamedTuple
+
+import msgspec
+
+GRAIN_GPU_S = 3600.0
+"""An hour of one GPU: where less was used in all, nobody's part of it says much."""
+
+NOISE_GPU_S = 1.0
+"""Who has used less, and asks for nothing now, does not count as one who shares the machine."""
+
+_SLACK = 1e-9
+"""Parts of GPUs are fractions; this much too many is rounding."""
+
+Kind = Literal["user", "project"]
+
+
+class Owner(NamedTuple):
+    """Whose GPU time it is. Jobs without a project share none."""
+
+    user: str
+    project: str | None
+    queue: str
+
+
+class Fairness(msgspec.Struct, frozen=True, kw_only=True):
+    """`half_life_s`: after so long, use counts half. `max_handicap_s`: the most that fair share can cost a
+    job, in seconds of waiting; 0 turns it off."""
+
+    half_life_s: float = 7 * 86400.0
+    max_handicap_s: float = 4 * 3600.0
+
+
+def decayed(gpu_s: float, age_s: float, half_life_s: float) -> float:
+    """What is left of a use that ended `age_s` ago. A clock that was set back ages nothing."""
+    return float(gpu_s * 0.5 ** (max(0.0, age_s) / half_life_s))
+
+
+def accrued(gpus: float, held_s: float, half_life_s: float) -> float:
+    """What the even use of so many GPUs counts for at its end: its beginning has faded by then. It is the
+    same whether a use is booked whole or in parts that fade."""
+    rate = log(2) / half_life_s
+    faded: float = 0.5 ** (max(0.0, held_s) / half_life_s)
+    return gpus * (1.0 - faded) / rate
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is due more than others; 1 for who is not named."""
+
+    users: Mapping[str, float] = {}
+    projects: Mapping[str, float] = {}
+    queues: Mapping[str, float] = {}
+
+
+def handicaps(
+    used: Mapping[Owner, float], claimants: Iterable[Owner], weights: Weights, fairness: Fairness
+) -> dict[Owner, float]:
+    """For each claimant, how many seconds its jobs stand back in the queue, from 0 to `max_handicap_s`.
+
+    Everyone who uses the machine or waits for it is due a share by weight. Who has had that or less stands
+    back by nothing; who has had twice as much by half of the bound, three times by three quarters, and so on:
+    bound x (1 - 2^-(used/due - 1)). It is asked of users, of projects and of queues, and the worst counts.
+    """
+    claims = list(claimants)
+    if fairness.max_handicap_s <= 0:
+        return dict.fromkeys(claims, 0.0)
+    active = [*claims, *(owner for owner, gpu_s in used.items() if gpu_s >= NOISE_GPU_S)]
+    levels = (
+        _over(used, active, lambda owner: owner.user, weights.users),
+        _over(used, active, lambda owner: owner.project, weights.projects),
+        _over(used, active, lambda owner: owner.queue, weights.queues),
+    )
+    return {
+        owner: fairness.max_handicap_s
+        * (1.0 - 2.0 ** -max(level.get(name, 0.0) for level, name in zip(levels, owner, strict=True)))
+        for owner in claims
+    }
+
+
+def _over(
+    used: Mapping[Owner, float],
+    active: Sequence[Owner],
+    name_of: Callable[[Owner], str | None],
+    weights: Mapping[str, float],
+) -> dict[str | None, float]:
+    """By how many times its due each name has had too much; 0 for those that have not."""
+    had: dict[str | None, float] = {name_of(owner): 0.0 for owner in active}
+    for owner, gpu_s in used.items():
+        if name_of(owner) in had:
+            had[name_of(owner)] += gpu_s
+    had.pop(None, None)
+    total = max(GRAIN_GPU_S, sum(used.values()))
+    due = {name: weights.get(name or "", 1.0) for name in had}
+    whole = sum(due.values())
+    return {name: max(0.0, (gpu_s / total) / (due[name] / whole) - 1.0) for name, gpu_s in had.items()}
+
+
+# -- caps ------------------------------------------------------------------------------------------------
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user or project may have at a time: GPUs, and jobs that wait. None: as much as there is."""
+
+    max_gpus: float | None = None
+    max_pending: int | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """The caps of everyone: those of all, and those set for one, which replace them."""
+
+    users: Caps = Caps()
+    projects: Caps = Caps()
+    own: Mapping[tuple[Kind, str], Caps] = {}
+
+    def of(self, kind: Kind, name: str) -> Caps:
+        """The caps that count for a user or a project."""
+        usual = self.users if kind == "user" else self.projects
+        own = self.own.get((kind, name))
+        if own is None:
+            return usual
+        return Caps(
+            max_gpus=own.max_gpus if own.max_gpus is not None else usual.max_gpus,
+            max_pending=own.max_pending if own.max_pending is not None else usual.max_pending,
+        )
+
+
+class Holders:
+    """Who holds how many GPUs, against the caps; takes note of starts as they are planned."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held: dict[tuple[Kind, str], dict[int, float]] = {}
+
+    def hold(self, job: int, user: str, project: str | None, gpus: float) -> None:
+        """Takes note of what a job has."""
+        if gpus > 0:
+            for key in _names(user, project):
+                self._held.setdefault(key, {})[job] = gpus
+
+    def over(self, user: str, project: str | None, gpus: float) -> tuple[str, list[int]] | None:
+        """Why a job of so many GPUs may not start now: a sentence that names the cap, and the jobs that fill
+        it. None when it may."""
+        if gpus <= 0:
+            return None
+        for kind, name in _names(user, project):
+            cap = self._limits.of(kind, name).max_gpus
+            if cap is None:
+                continue
+            held = self._held.get((kind, name), {})
+            has = sum(held.values())
+            if has + gpus <= cap + _SLACK:
+                continue
+            may = f"{kind} {name} may hold {_gpus(cap)} at a time"
+            if gpus > cap + _SLACK:
+                return f"{may}, and the job needs {_gpus(gpus)}", []
+            jobs = sorted(held)
+            names = ", ".join(map(str, jobs[:5])) + (", ..." if len(jobs) > 5 else "")
+            return f"{may} and holds {_number(has)} (job{'' if len(jobs) == 1 else 's'} {names})", jobs
+        return None
+
+
+def _names(user: str, project: str | None) -> list[tuple[Kind, str]]:
+    names: list[tuple[Kind, str]] = [("user", user)]
+    if project is not None:
+        names.append(("project", project))
+    return names
+
+
+def _number(gpus: float) -> str:
+    return f"{gpus:.2f}".rstrip("0").rstrip(".")
+
+
+def _gpus(count: float) -> str:
+    return f"{_number(count)} GPU{'' if count == 1 else 's'}"
