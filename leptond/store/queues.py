@@ -46,13 +46,13 @@ def create(db: sqlite3.Connection, queue: Queue, gpus: Sequence[str] | None, *, 
         raise Conflict(
             f"there is a queue {queue.name} already", hint=f"leptonctl queues set {queue.name} changes it"
         )
+    uuids = _free_to_own(db, queue.name, gpus or ())
     values = {name: value for name, value in _columns(queue).items() if name != "version"}
     db.execute(
         f"INSERT INTO queues ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})",
         values,
     )
-    if gpus:
-        _own(db, queue.name, gpus)
+    _own(db, queue.name, uuids)
     made = find(db, queue.name)
     events.append(db, now, "queue.changed", data={"queue": made.name, "change": "made", "by": by})
     return made
@@ -70,14 +70,15 @@ def change(
     """Sets fields of a queue and, unless None, the GPUs that it owns (indices or UUIDs). Jobs that wait in
     it are planned by its new fields; their own limits stay. Raises NotFound, Invalid."""
     queue = msgspec.structs.replace(find(db, name), **changes)
+    uuids = _free_to_own(db, name, gpus) if gpus is not None else None
     values = _columns(queue)
     db.execute(
         f"UPDATE queues SET {', '.join(f'{column} = :{column}' for column in values if column != 'version')},"
         " version = version + 1 WHERE name = :name",
         values,
     )
-    if gpus is not None:
-        _own(db, name, gpus)
+    if uuids is not None:
+        _own(db, name, uuids)
     data = {"queue": name, "change": {**changes, **({"gpus": list(gpus)} if gpus is not None else {})}}
     events.append(db, now, "queue.changed", data={**data, "by": by})
     return find(db, name)
@@ -119,18 +120,23 @@ def named(known: Mapping[str, Queue], name: str | None) -> Queue:
     return queue
 
 
-def _own(db: sqlite3.Connection, name: str, gpus: Sequence[str]) -> None:
-    uuids = dict.fromkeys(_uuid(db, gpu) for gpu in gpus)
-    db.execute("DELETE FROM queue_gpus WHERE queue = ?", (name,))
+def _free_to_own(db: sqlite3.Connection, name: str, gpus: Sequence[str]) -> list[str]:
+    """The UUIDs of GPUs named by index or UUID. Raises Invalid for one that another queue owns."""
+    uuids = list(dict.fromkeys(_uuid(db, gpu) for gpu in gpus))
     for uuid in uuids:
-        other = db.execute("SELECT queue FROM queue_gpus WHERE gpu_uuid = ?", (uuid,)).fetchone()
-        if other is not None:
+        row = db.execute("SELECT queue FROM queue_gpus WHERE gpu_uuid = ?", (uuid,)).fetchone()
+        if row is not None and row["queue"] != name:
             raise Invalid(
-                f"GPU {uuid} belongs to the queue {other['queue']}",
+                f"GPU {uuid} belongs to the queue {row['queue']}",
                 pointer="/gpus",
                 hint="take it from there first",
             )
-        db.execute("INSERT INTO queue_gpus (gpu_uuid, queue) VALUES (?, ?)", (uuid, name))
+    return uuids
+
+
+def _own(db: sqlite3.Connection, name: str, uuids: Sequence[str]) -> None:
+    db.execute("DELETE FROM queue_gpus WHERE queue = ?", (name,))
+    db.executemany("INSERT INTO queue_gpus (gpu_uuid, queue) VALUES (?, ?)", [(uuid, name) for uuid in uuids])
 
 
 def _uuid(db: sqlite3.Connection, gpu: str) -> str:

@@ -141,7 +141,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             with contextlib.suppress(BrokenPipeError):
                 self.wfile.write(body)
 
-        do_GET = do_POST = do_PATCH = do_DELETE = _any
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _any
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
