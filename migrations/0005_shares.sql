@@ -33,6 +33,23 @@ ALTER TABLE jobs ADD COLUMN gpu_type TEXT;
 ALTER TABLE jobs ADD COLUMN gpu_memory_bytes INTEGER CHECK (gpu_memory_bytes > 0);
 ALTER TABLE jobs ADD COLUMN exclusive INTEGER NOT NULL DEFAULT 0 CHECK (exclusive IN (0, 1));
 
+-- what is left of forgotten jobs knows their queue too
+ALTER TABLE past_attempts ADD COLUMN queue TEXT;
+DROP TRIGGER jobs_leave_their_time;
+CREATE TRIGGER jobs_leave_their_time BEFORE DELETE ON jobs
+BEGIN
+    INSERT INTO past_attempts (id, job_id, number, name, user, project, queue, gpus, n_gpus, claimed_at, startable_at,
+                               started_at, first_progress_at, checkpoint_at, stop_at, ended_at, run_s, class, stop_reason, gap_cause,
+                               retries_saved, job_state, job_class)
+        SELECT id, job_id, number, OLD.name, OLD.user, OLD.project, OLD.queue, gpus, n_gpus, claimed_at, startable_at,
+               started_at, first_progress_at, checkpoint_at, stop_at, ended_at, run_s, class, stop_reason, gap_cause,
+               retries_saved, OLD.state, OLD.class
+        FROM attempts WHERE job_id = OLD.id AND n_gpus > 0 AND state = 'ended';
+    INSERT INTO past_use
+        SELECT attempt_use.* FROM attempt_use JOIN past_attempts ON past_attempts.id = attempt_use.attempt_id
+        WHERE past_attempts.job_id = OLD.id;
+END;
+
 CREATE TRIGGER jobs_need_queue BEFORE INSERT ON jobs
 WHEN NOT EXISTS (SELECT 1 FROM queues WHERE name = NEW.queue)
 BEGIN

@@ -232,18 +232,16 @@ def _queue(db: sqlite3.Connection, begin: float, end: float) -> list[Queue]:
 
 _OF_JOBS = (
     "SELECT attempts.*, jobs.name, jobs.user, jobs.project, jobs.state AS job_state,"
-    " jobs.class AS job_class{queue} FROM attempts INDEXED BY {index} JOIN jobs ON jobs.id = attempts.job_id"
-    " WHERE n_gpus > 0 AND {when}"
+    " jobs.class AS job_class, jobs.queue FROM attempts INDEXED BY {index}"
+    " JOIN jobs ON jobs.id = attempts.job_id WHERE n_gpus > 0 AND {when}"
 )
 
 
 def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[Fact]:
     """Attempts that held GPUs in the window, or waited for their hand-over in it (indexes attempts_gpu_end
     and attempts_gpu_live, migration of the ledger)."""
-    jobs = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
-    queue = ", jobs.queue" if "queue" in jobs else ""
-    ended = _OF_JOBS.format(queue=queue, index="attempts_gpu_end", when="attempts.ended_at > ?")
-    live = _OF_JOBS.format(queue=queue, index="attempts_gpu_live", when="attempts.state <> 'ended'")
+    ended = _OF_JOBS.format(index="attempts_gpu_end", when="attempts.ended_at > ?")
+    live = _OF_JOBS.format(index="attempts_gpu_live", when="attempts.state <> 'ended'")
     rows = [
         *db.execute(f"{ended} AND coalesce(startable_at, claimed_at) < ?", (begin, end)),
         *db.execute(f"{live} AND coalesce(startable_at, claimed_at) < ?", (end,)),
