@@ -18,12 +18,15 @@ from leptond.clock import Clock
 from leptond.core.model import Attempt, ExitRecord, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
 from leptond.engines.base import End, Engine, SpawnFailed
+from leptond.gpumemory import MemoryFacts
 from leptond.reports import Reports
 from leptond.store import Store, attempts, progress
 from leptond.store.attempts import Claim
 from leptond.usage import Usage
 
 log = structlog.get_logger("leptond.supervisor")
+
+NOTHING_KNOWN = MemoryFacts()
 
 RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
@@ -180,7 +183,7 @@ class Supervisor:
         while True:
             try:
                 current = await self._store.read(attempts.get, attempt.id)
-                verdict = judge(current, end)
+                verdict = judge(current, end, self._usage.memory.of(attempt.id))
                 decision = await self._store.write(
                     attempts.finish,
                     attempt.id,
@@ -212,8 +215,9 @@ class Supervisor:
             )
 
 
-def judge(attempt: Attempt, end: End) -> Verdict:
-    """The verdict on an attempt from what the engine saw and what was asked of it."""
+def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:
+    """The verdict on an attempt from what the engine saw, what was asked of it, and whose memory was on its
+    GPUs."""
     record = end.record
     stop_reason = record.stop_reason if record is not None else None
     never_ran = (
@@ -239,5 +243,8 @@ def judge(attempt: Attempt, end: End) -> Verdict:
             error_file=end.error_file,
             word=end.word,
             log_tail=end.log_tail,
+            own_overran=memory.own_overran,
+            foreign_gpu_memory=bool(memory.others),
+            memory_notes=memory.notes,
         )
     )

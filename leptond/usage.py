@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from leptond.core.model import Attempt
+from leptond.gpumemory import GpuMemory
 from leptond.gpus.base import Device, Sample
 from leptond.store.ledger import IdleEnergy, Use
 
@@ -29,6 +30,7 @@ class Usage:
 
     def __init__(self, sample_s: float) -> None:
         self._sample_s = sample_s
+        self.memory = GpuMemory()
         self._devices: dict[str, Device] = {}
         self._held: dict[str, _Held] = {}
         self._last: dict[str, Sample] = {}
@@ -40,6 +42,7 @@ class Usage:
 
     def begin(self, attempt: Attempt, now: float) -> None:
         """From now on `attempt` holds its devices."""
+        self.memory.begin(attempt)
         if attempt.gpus:
             uses = {gpu.uuid: Use(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
             self._held[attempt.id] = _Held(begun=now, uses=uses)
@@ -52,13 +55,15 @@ class Usage:
     def end(self, attempt_id: str) -> None:
         """The attempt has ended, and what was known of it is written."""
         self._held.pop(attempt_id, None)
+        self.memory.end(attempt_id)
 
     def held(self) -> set[str]:
         """The UUIDs of the devices that somebody holds."""
         return {uuid for held in self._held.values() for uuid in held.uses}
 
-    def take(self, samples: Iterable[Sample]) -> None:
+    def take(self, samples: Sequence[Sample]) -> None:
         """Adds one look at the devices."""
+        self.memory.take(samples)
         holders: dict[str, list[_Held]] = {}
         for held in self._held.values():
             for uuid in held.uses:

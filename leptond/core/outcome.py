@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import signal as signals
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -35,7 +35,9 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
-    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any."""
+    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
+    more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
+    not theirs to have; `memory_notes` are the sentences about both."""
 
     stop_reason: str | None = None
     boot_changed: bool = False
@@ -51,7 +53,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
+    own_overran: bool = False
     foreign_gpu_memory: bool = False
+    memory_notes: Sequence[str] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,10 +243,17 @@ def _match_text(text: str, source: str, seen: Evidence) -> Verdict | None:
             continue  # Python's exit code for an uncaught exception is 1
         if cause is FailureClass.HANG and seen.signal != signals.SIGABRT:
             continue
-        if cause is FailureClass.USER_OOM_GPU and seen.foreign_gpu_memory:
-            cause, explanation = FailureClass.INFRA_OOM_GPU, "somebody else's memory was on the GPU"
         line = _line_around(text, match)
-        return _verdict(cause, f"{source}:{rule}" if source else rule, [line, _end(seen)], explanation)
+        notes: Sequence[str] = ()
+        if cause is FailureClass.USER_OOM_GPU:
+            notes = seen.memory_notes
+            if seen.own_overran:
+                explanation = "the job used more GPU memory than the share that it asked for"
+            elif seen.foreign_gpu_memory:
+                cause = FailureClass.INFRA_OOM_GPU
+                explanation = "others had GPU memory there that they were not given"
+        evidence = [line, _end(seen), *notes]
+        return _verdict(cause, f"{source}:{rule}" if source else rule, evidence, explanation)
     return None
 
 

@@ -24,6 +24,9 @@ _TAG = 1 << 61
 _LIMIT = b"\nMax file locks "
 
 
+_MARKS = (COOKIE.encode(), b"LEPTOND_SHIM")
+
+
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (field 22 of its stat); None when it is gone."""
     fields = _stat(pid)
@@ -159,6 +162,30 @@ def cookies() -> dict[int, str]:
                 found[pid] = item[len(mark) :].decode("ascii", "replace")
                 break
     return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
+
+
+def attempt_of(pid: int) -> str | None:
+    """The attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
+    environment of what it starts), or by its shim. Empty for a process that is no attempt's, None for one
+    that /proc does not show (it has ended, or lives in another PID namespace)."""
+    seen = False
+    for _ in range(64):
+        fields = _stat(pid)
+        if fields is None:
+            break
+        seen = True
+        try:
+            environ = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            environ = b""  # somebody else's
+        for item in environ.split(b"\0"):
+            name, _, value = item.partition(b"=")
+            if name in _MARKS:
+                return value.decode("ascii", "replace")
+        pid = int(fields[1])
+        if pid <= 1:
+            break
+    return "" if seen else None
 
 
 def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
