@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from leptond.core.admission import Defaults
-from leptond.core.planner import Policy
 from leptond.core.prices import Owned, Rates
+from leptond.core.scene import Policy, PolicyName
 from leptond.core.shares import Caps, Fairness, Limits
 from leptond.core.topology import Topology
 from leptond.errors import StartRefused
@@ -43,13 +43,37 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 
 class QueueSettings(Section, frozen=True, kw_only=True):
-    """`max_pending`: submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
-    (0: as many as the machine has cores). `max_bypass_s`: how long a job may be passed over by later
-    ones before GPUs are kept for it."""
+    """`policy`: who goes first, one of auto, fifo, firstfit, shortest, easy, throughput (docs/concepts.md).
+    `max_pending`: submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
+    (0: as many as the machine has cores). `max_bypass_s`: under firstfit, how long a job may be passed over
+    by later ones before GPUs are kept for it (0: as long as it takes)."""
 
+    policy: PolicyName = "auto"
     max_pending: Annotated[int, Meta(ge=1)] = 100_000
     cpu_slots: Annotated[int, Meta(ge=0, le=4096)] = 0
-    max_bypass_s: NotNegative = 3600.0
+    max_bypass_s: NotNegative = 0.0
+
+
+class PlannerSettings(Section, frozen=True, kw_only=True):
+    """The figures of the policies; the defaults are measured on traces, and a change is for those who
+    measure. `priority_step_s`: the waiting time that one step of priority is worth. `class_gpu_s`: the
+    GPU-seconds under which a job counts as short. `min_run_s`: the least run before a preemption, raised to
+    `min_run_factor` times what the preemption costs in work and start-up; `eviction_cost_s` is taken for
+    that until it has been measured. `overdue_s`, `overdue_factor`: a job is overdue once it has waited for
+    longer than both the one and the other times its expected run. `overdue_share`: the share of GPU-time
+    that overdue jobs are owed; they get it in batches of `overdue_batch_gpu_s`. `unknown_run_s`: the
+    expected run of a job that has neither a history nor a limit."""
+
+    priority_step_s: NotNegative = 4 * 3600.0
+    class_gpu_s: NotNegative = 2 * 3600.0
+    min_run_s: NotNegative = 300.0
+    min_run_factor: NotNegative = 20.0
+    eviction_cost_s: NotNegative = 60.0
+    overdue_s: NotNegative = 3600.0
+    overdue_factor: NotNegative = 160.0
+    overdue_share: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    overdue_batch_gpu_s: NotNegative = 32 * 3600.0
+    unknown_run_s: Positive = 86400.0
 
 
 class JobSettings(Section, frozen=True, kw_only=True):
@@ -200,6 +224,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     http: HttpSettings = HttpSettings()
     queue: QueueSettings = QueueSettings()
+    planner: PlannerSettings = PlannerSettings()
     jobs: JobSettings = JobSettings()
     shares: ShareSettings = ShareSettings()
     gpus: GpuSettings = GpuSettings()
@@ -209,7 +234,8 @@ class Settings(Section, frozen=True, kw_only=True):
 
     def policy(self) -> Policy:
         """As the planner takes it."""
-        return Policy(max_bypass_s=self.queue.max_bypass_s)
+        figures = msgspec.structs.asdict(self.planner)
+        return Policy(name=self.queue.policy, max_bypass_s=self.queue.max_bypass_s, **figures)
 
     def cpu_slots(self) -> int:
         """The number of CPU slots of this machine."""

@@ -15,6 +15,7 @@ from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
 from leptond.core.cost import Demand
+from leptond.core.planner import Memory
 from leptond.store import Store, attempts, ledger, planning
 from leptond.supervisor import Supervisor
 
@@ -84,7 +85,9 @@ class Scheduler:
         for attempt_id, reason, grace_s in snapshot.stops:
             attempt = await self._store.read(attempts.get, attempt_id)
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
-        for start in snapshot.decided.starts:
+        if snapshot.decided.plan.memory != snapshot.memory:
+            await self._store.write(planning.remember, snapshot.decided.plan.memory)
+        for start in snapshot.decided.plan.starts:
             failpoints.fp("before_claim")
             claim = await self._store.write(
                 attempts.claim,
@@ -130,6 +133,7 @@ class Scheduler:
         now, boot = self._clock.wall(), self._clock.boot()
         return _Snapshot(
             at=now,
+            memory=planning.recall(db),
             decided=planning.decide(
                 db, now=now, boot=boot, sick=self._sick(), cpu_slots=self._cpu_slots, policy=self._policy
             ),
@@ -142,6 +146,7 @@ class Scheduler:
 
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: float
+    memory: Memory
     decided: planning.Decided
     noted: tuple[Demand, str]
     released: float | None

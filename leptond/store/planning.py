@@ -46,10 +46,21 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
         for lease in gpu.leases:
             held.setdefault(lease.job_id, []).append(gpu.uuid)
     running = [
-        planner.Running(id=row["id"], gpus=held.get(row["id"], []), array_id=row["array_id"])
+        planner.Running(
+            id=row["id"],
+            gpus=held.get(row["id"], []),
+            array_id=row["array_id"],
+            user=row["user"],
+            project=row["project"],
+            priority=row["priority"],
+            since=max(row["submitted_at"], row["begin_at"] or 0.0),
+            started_at=row["claimed_at"],
+            limit_s=row["time_limit_s"],
+        )
         for row in db.execute(
-            "SELECT id, array_id FROM jobs INDEXED BY jobs_live"
-            " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+            "SELECT jobs.*, attempts.claimed_at FROM jobs INDEXED BY jobs_live"
+            " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
+            " WHERE jobs.state IN ('starting', 'running', 'stopping') ORDER BY jobs.id"
         )
     ]
     return running, [device(gpu, sick) for gpu in devices if gpu.present]
@@ -68,13 +79,16 @@ def ready(
             priority=row["priority"],
             gpus=row["gpus"],
             since=max(row["submitted_at"], row["begin_at"] or 0.0),
+            user=row["user"],
+            project=row["project"],
+            limit_s=row["time_limit_s"],
             array_id=row["array_id"],
             array_limit=row["array_limit"],
             avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
         )
         for row in db.execute(
-            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt"
-            f" FROM jobs INDEXED BY {index}"
+            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt, user,"
+            f" project, time_limit_s FROM jobs INDEXED BY {index}"
             f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
             " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
             " ORDER BY priority DESC, id LIMIT ?",
@@ -84,10 +98,16 @@ def ready(
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """Who starts now, and what the queue is like for GPUs that stay free (None: none does)."""
+    """Who starts now and who makes room, and what the queue is like for GPUs that stay free (None: none
+    does)."""
 
-    starts: Sequence[planner.Start]
+    plan: planner.Plan
     demand: tuple[Demand, str] | None = None
+
+    @property
+    def starts(self) -> Sequence[planner.Start]:
+        """Who starts now."""
+        return self.plan.starts
 
 
 def decide(
@@ -99,21 +119,33 @@ def decide(
     cpu_slots: int,
     policy: planner.Policy,
 ) -> Decided:
-    """Who starts now. A job's turn does not depend on those after it, so a short look at the queue is
-    enough while it fills the machine; a longer one follows only where there is room left."""
+    """Who starts now and who makes room. A job's turn does not depend on those after it, so a short look at
+    the queue is enough while it fills the machine; a longer one follows only where there is room left.
+    Reads only; what the plan remembers is for :func:`remember`."""
     running, gpus = holders(db, sick)
     free = planner.room(running, gpus, cpu_slots)
-    decided = Decided(starts=())
+    memory = recall(db)
+    decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory))
     for window in (SHORT_WINDOW, WINDOW) if free else ():
         waiting = ready(db, now=now, boot=boot, window=window, without_gpus=free.gpus == 0)
-        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy)
+        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
-        decided = Decided(
-            starts=plan.starts, demand=demand(waiting, plan.waits, left.gpus) if left.gpus else None
-        )
+        decided = Decided(plan=plan, demand=demand(waiting, plan.waits, left.gpus) if left.gpus else None)
         if len(waiting) < window or not left:
             break
     return decided
+
+
+def recall(db: sqlite3.Connection) -> planner.Memory:
+    """What the last plan passed on."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'planner_memory'").fetchone()
+    return planner.Memory() if row is None else msgspec.json.decode(row["value"], type=planner.Memory)
+
+
+def remember(db: sqlite3.Connection, memory: planner.Memory) -> None:
+    """Keeps what this plan passes on to the next."""
+    text = msgspec.json.encode(memory).decode()
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('planner_memory', ?)", (text,))
 
 
 def device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
