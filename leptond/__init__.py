@@ -1,3 +1,20 @@
 """leptond: a GPU scheduler for one machine."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leptond.sdk import AsyncClient, Client
+
 __version__ = "0.1.0"
+__all__ = ["AsyncClient", "Client", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """The clients are imported when somebody asks for them: commands and daemon start without them."""
+    if name in ("AsyncClient", "Client"):
+        from leptond import sdk
+
+        return getattr(sdk, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
