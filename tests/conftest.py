@@ -1,11 +1,20 @@
 """Fixtures that several parts share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.daemon import Daemon
+
+# The same examples at every run, however busy the machine is; LEPTOND_TEST_PROFILE=search looks for new ones.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("LEPTOND_TEST_PROFILE", "repeatable"))
 
 
 @pytest.fixture

@@ -268,10 +268,11 @@ def test_every_millisecond_is_in_the_box_of_the_definitions(history):
 def test_the_hand_over_begins_before_the_claim_and_not_before_the_job_was_ready(
     ready, now, released, looked, woken
 ):
-    begun = startable_at(ready=min(ready, now), released=released, looked=looked, woken=woken, now=now)
+    ready = min(ready, now)
+    begun = startable_at(ready=ready, released=released, looked=looked, woken=woken, now=now)
     assert begun <= now
     if looked is None or ready >= looked:
-        assert begun >= min(ready, now)
+        assert begun >= ready
 
 
 # -- a month ---------------------------------------------------------------------------------------------
