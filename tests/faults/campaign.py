@@ -54,7 +54,7 @@ class Found:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """The sum of a campaign. `first_failure_seed` is what repeats its first failure; `coverage` is said
-    where a campaign is exhaustive ("412 of 412 crash points")."""
+    where a campaign is exhaustive ("412 of 412 crash points"): then a bound would say nothing."""
 
     trials: int
     failures: int
@@ -65,8 +65,8 @@ class Outcome:
 
     @property
     def bound95(self) -> float | None:
-        """The 95% upper bound of the true rate of failure."""
-        return bound95(self.failures, self.trials) if self.trials else None
+        """The 95% upper bound of the true rate of failure, of trials that are independent."""
+        return bound95(self.failures, self.trials) if self.trials and not self.coverage else None
 
 
 Run = Callable[[int, int, Path], Outcome]
@@ -169,26 +169,39 @@ def code() -> str:
     return digest.hexdigest()[:12]
 
 
-def run_trials(
-    one: Trial, trials: int, seed: int, workdir: Path, *, parallel: int = 1, indices: Sequence[int] = ()
+def run_trials(one: Trial, trials: int, seed: int, workdir: Path, *, parallel: int = 1) -> Outcome:
+    """Runs `one` for each index from 0 to `trials` - 1 that ``workdir/trials.jsonl`` does not hold yet, and
+    sums up all of them. A trial that fails leaves its files in ``workdir/failed-INDEX``."""
+
+    def by_index(index: int, place: Path) -> Found:
+        return one(random.Random(f"{seed}/{index}"), place)
+
+    return run_points(by_index, range(trials), seed, workdir, parallel=parallel)
+
+
+def run_points(
+    one: Callable[[int, Path], Found],
+    points: Sequence[int],
+    seed: int,
+    workdir: Path,
+    *,
+    parallel: int = 1,
 ) -> Outcome:
-    """Runs `one` for each index (0 to `trials` - 1, or `indices`) that ``workdir/trials.jsonl`` does not
-    hold yet, and sums up all of them. A trial that fails leaves its files in ``workdir/failed-INDEX``."""
+    """The same for a campaign that is exhaustive: a trial is ``one(point, place)``."""
     workdir.mkdir(parents=True, exist_ok=True)
     book = _Book(workdir / "trials.jsonl", seed)
-    wanted = list(indices) or list(range(trials))
-    todo = iter([index for index in wanted if index not in book.done])
+    todo = iter([index for index in points if index not in book.done])
     with contextlib.closing(_Pool(parallel)) as pool:
         running: set[Future[None]] = set()
         while True:
             while len(running) < parallel and (index := next(todo, None)) is not None:
-                running.add(pool.submit(_one_trial, one, index, seed, workdir, book))
+                running.add(pool.submit(_one_trial, one, index, workdir, book))
             if not running:
                 break
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 future.result()
-    return book.sum(wanted)
+    return book.sum(points)
 
 
 class _Pool:
@@ -202,12 +215,12 @@ class _Pool:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_trial(one: Trial, index: int, seed: int, workdir: Path, book: _Book) -> None:
+def _one_trial(one: Callable[[int, Path], Found], index: int, workdir: Path, book: _Book) -> None:
     begin = time.monotonic()
     # a Unix socket's path is short, so the place is not below workdir
     with tempfile.TemporaryDirectory(prefix="lept-", ignore_cleanup_errors=True) as place:
         try:
-            found = one(random.Random(f"{seed}/{index}"), Path(place))
+            found = one(index, Path(place))
         except Exception as error:
             words = "".join(traceback.format_exception(error))[-6000:]
             found = Found(failures=1, why=words)

@@ -3,9 +3,10 @@
     python -m tests.faults.report [--size short|full|N] [--only P1,P14] [--seed N] [--out FILE] [--resume]
 
 Writes one JSON line per campaign to FILE (promise, name, title, trials, failures, bound95,
-first_failure_seed, commit, seconds, figures, coverage) and prints them as a table. Finished trials are kept
-beside it, in ``FILE.trials/``: interrupted at any moment, even by kill -9, the command goes on from there
-with ``--resume`` and loses at most the trials in flight. The exit code is 1 when a promise was broken.
+first_failure_seed, coverage, figures, commit, a digest of the program, seconds) and prints them as a table.
+Finished trials are kept beside it, in ``FILE.trials/``: interrupted at any moment, even by kill -9, the
+command goes on from there with ``--resume`` and loses at most the trials in flight. The exit code is 1 when
+a promise was broken.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.campaign import Campaign, Outcome, commit, discover
+from tests.faults.campaign import Campaign, Outcome, code, commit, discover
 
 SEED = 1
 
@@ -97,6 +98,7 @@ def line_of(one: Campaign, outcome: Outcome, seconds: float) -> dict[str, Any]:
         "skipped": outcome.skipped,
         "figures": outcome.figures,
         "commit": commit(),
+        "code": code(),
         "seconds": round(seconds, 1),
     }
 

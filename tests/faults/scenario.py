@@ -179,7 +179,8 @@ def finish(scenario: Scenario, daemon: Daemon, witness: Path) -> Evidence:
     """Drives the rest on a sound daemon, ends it, and judges."""
     scenario.drive(daemon)
     drained(daemon)
-    daemon.terminate()
+    code = daemon.terminate()
+    assert code == 0, f"the daemon ended with {code}"
     seen = Evidence(daemon.state_dir, witness)
     scenario.judge(seen)
     return seen

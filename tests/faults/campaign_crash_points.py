@@ -1,0 +1,274 @@
+"""Promise 2: the daemon, and separately its shims, killed at every durable or process system call of a fixed
+scenario of thirty jobs, and at every one of a recovery.
+
+One trial is one crash point k: the library of preload/ counts the calls and ends the process at the k-th;
+then the daemon is started soundly, the scenario goes on, the queue drains, and the one checker looks. The
+first run only counts, which tells N; a trial whose run ends before its k counts for nothing.
+
+Of the writes to the database or its log between two syncs of it, the first two are crash points: a process
+killed at a later one leaves the same unfinished transaction, only longer. (The kill before the sync, with
+all of it written, is a point of its own.) The campaign "crash-points-every-write" counts each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.client import HTTPException
+from pathlib import Path
+
+from tests.daemon import gone, until
+from tests.faults.campaign import Found, Outcome, campaign, run_points, run_trials
+from tests.faults.invariants import Evidence
+from tests.faults.scenario import Crashed, Scenario, drained, finish
+from tests.faults.template import ForkedDaemon, Template, built, why_not
+
+PARALLEL = 2
+GPUS = ("--simulate-gpus", "4")
+ENV = {
+    "LEPTOND_QUEUE__CPU_SLOTS": "4",
+    "LEPTOND_ENGINE__LINGER_S": "0.3",
+    "LEPTOND_LOG__LEVEL": "warning",
+}
+
+
+class Rig:
+    """A place with a daemon from a template, the counter and the trace of the library, and the witness."""
+
+    def __init__(self, template: Template, place: Path) -> None:
+        self.place = place
+        self.state = place / "s"
+        self.witness = place / "witness"
+        self.counter = place / "counter"
+        self.trace = place / "trace"
+        self.counter.write_bytes(bytes(64))
+        self.daemon = ForkedDaemon(template, self.state, *GPUS, env=ENV)
+        self.scenario = Scenario([str(built("witness")), str(self.witness)])
+
+    def arm(self, who: str, k: int, **more: str) -> None:
+        """The next start of the daemon is with the library: `who` is "daemon" or "shim", k 0 only counts."""
+        faults = {
+            "COUNTER": str(self.counter),
+            "DIR": str(self.state),
+            "TRACE": str(self.trace),
+            "MODE": "kill" if k else "count",
+            "K": str(k),
+            "RUNS": "1",
+            **more,
+        }
+        self.daemon.faults = {f"LEPTOND_FAULTS_{name}": value for name, value in faults.items()}
+        if who == "shim":
+            self.daemon.faults |= {"LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": str(built("faults"))}
+        self.daemon.arm = who == "daemon"
+
+    @property
+    def counted(self) -> int:
+        """Calls so far."""
+        return int.from_bytes(self.counter.read_bytes()[:8], "little")
+
+    @property
+    def fired(self) -> int:
+        """Faults so far."""
+        return int.from_bytes(self.counter.read_bytes()[8:16], "little")
+
+    def site(self, k: int) -> str:
+        """What the k-th call was: its name and kind of file."""
+        for line in self.trace.read_text().splitlines():
+            number, _, call, path = line.split(" ", 3)
+            if int(number) == k:
+                return site_of(call, path, self.state)
+        return "?"
+
+    def sites(self) -> set[str]:
+        """Every kind of call that was counted."""
+        lines = (line.split(" ", 3) for line in self.trace.read_text().splitlines())
+        return {site_of(call, path, self.state) for _, _, call, path in lines}
+
+    def start_faulty(self) -> bool:
+        """Whether the daemon got ready before its fault."""
+        try:
+            self.daemon.start()
+        except (AssertionError, OSError, HTTPException):
+            if not self.fired:
+                raise
+            return False
+        return True
+
+    def go_on(self) -> None:
+        """Drives until the scenario has drained, or the daemon is killed by its fault."""
+        with contextlib.suppress(Crashed):
+            self.scenario.drive(self.daemon)
+            drained(self.daemon)
+            self.daemon.process.terminate()  # type: ignore[union-attr]
+        process = self.daemon.process
+        assert process is not None
+        assert gone(process.pid, 60), "the daemon neither answers nor ends"
+        code = process.poll()
+        assert code in (0, -signal.SIGKILL), f"the daemon ended with {code}:\n{self.daemon.tail()}"
+        assert code == 0 or self.fired, f"the daemon was killed, but not by us:\n{self.daemon.tail()}"
+
+    def recover(self) -> Evidence:
+        """A sound start, the rest of the scenario, and the judgement."""
+        self.daemon.start()
+        return finish(self.scenario, self.daemon, self.witness)
+
+    def close(self) -> None:
+        """Ends the daemon and its jobs, if a trial broke off."""
+        process = self.daemon.process
+        if process is not None and process.poll() is None:
+            self.daemon.close()
+
+
+def site_of(call: str, path: str, state: Path) -> str:
+    """A kind of call: numbers and the place left out."""
+    short = path.removeprefix(str(state)).lstrip("/") or "state directory"
+    if call in ("posix_spawn", "fork"):
+        short = ""
+    return f"{call} {re.sub('[0-9]+', 'N', short)}".strip()
+
+
+class Templates:
+    """As many templates as threads, lent out."""
+
+    def __init__(self) -> None:
+        self._free: queue.SimpleQueue[Template] = queue.SimpleQueue()
+        self._all: list[Template] = []
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def rig(self, place: Path) -> Iterator[Rig]:
+        """A rig on a template of its own."""
+        try:
+            template = self._free.get_nowait()
+        except queue.Empty:
+            template = Template()
+            with self._lock:
+                self._all.append(template)
+        rig = Rig(template, place)
+        try:
+            yield rig
+        finally:
+            with contextlib.suppress(Exception):
+                rig.close()
+            self._free.put(template)
+
+    def close(self) -> None:
+        """Ends all."""
+        for template in self._all:
+            template.close()
+
+
+Crash = Callable[[Rig, int], None]
+"""Brings a rig to its crash at point k (0: only counts)."""
+
+
+def daemon_crash(rig: Rig, k: int, **more: str) -> None:
+    """The daemon dies at its k-th call."""
+    rig.arm("daemon", k, **more)
+    if rig.start_faulty():
+        rig.go_on()
+
+
+def shim_crash(rig: Rig, k: int, **more: str) -> None:
+    """The shim that makes the k-th call of all shims dies."""
+    rig.arm("shim", k, **more)
+    if rig.start_faulty():
+        rig.go_on()
+
+
+def both_crash(rig: Rig, k: int) -> None:
+    """A shim and the daemon die together at the shims' k-th call."""
+    shim_crash(rig, k, PARENT="1")
+
+
+def recovery_crash(rig: Rig, k: int) -> None:
+    """A daemon with work of all kinds dies; the one that recovers from that dies at its k-th call."""
+    daemon, scenario = rig.daemon, rig.scenario
+    steps = scenario.steps()
+    daemon.start()
+    while scenario.done < 12:
+        steps[scenario.done](daemon)
+        scenario.done += 1
+    (victim,) = scenario.jobs["victim"]
+    daemon.reached(victim, "running")
+    daemon.kill()
+    # what runs shortly ends while nobody looks
+    until(lambda: any(rig.state.glob("jobs/*/*/exit.json")), "an exit record")
+    daemon_crash(rig, k)
+
+
+def crash_points(crash: Crash, trials: int, seed: int, workdir: Path) -> Outcome:
+    """All k from 1 to N, or `trials` of them evenly spread."""
+    if why_not():
+        return Outcome(trials=0, failures=0, skipped=why_not())
+    templates = Templates()
+    try:
+
+        def count(dice: random.Random, place: Path) -> Found:
+            with templates.rig(place) as rig:
+                crash(rig, 0)
+                calls, kinds = rig.counted, rig.sites()
+                rig.recover()
+            return Found(figures={"calls": calls}, notes={f"kind {kind}": "seen" for kind in kinds})
+
+        def one(k: int, place: Path) -> Found:
+            with templates.rig(place) as rig:
+                crash(rig, k)
+                fired = rig.fired
+                rig.recover()
+                return Found(
+                    count=fired, figures={"fired": fired}, notes={"site": rig.site(k)} if fired else {}
+                )
+
+        counting = run_trials(count, 1, seed, workdir / "count")
+        assert not counting.failures, f"the scenario fails without a crash: {workdir / 'count'}"
+        total = counting.figures["calls"]
+        kinds = {name.removeprefix("kind ") for name in counting.figures if name.startswith("kind ")}
+        # runs differ a little: the last may have more calls than the first
+        last = total + max(5, total // 20)
+        points = list(range(1, last + 1))
+        if trials < total:
+            step = total / trials
+            points = sorted({1 + int(number * step) for number in range(trials)})
+
+        outcome = run_points(one, points, seed, workdir, parallel=PARALLEL)
+    finally:
+        templates.close()
+    hit = kinds & set(outcome.figures.get("site", {}))
+    fired = outcome.figures.get("fired", 0)
+    return replace(
+        outcome,
+        figures={"calls": total, "fired": fired, "kinds": len(kinds), "kinds_hit": len(hit)},
+        coverage=f"{fired} crash points of {total} counted, {len(hit)} of {len(kinds)} kinds of call",
+    )
+
+
+@campaign("P2", title="Daemon killed at every call", short=6, full=100_000)
+def crash_points_daemon(trials: int, seed: int, workdir: Path) -> Outcome:
+    return crash_points(daemon_crash, trials, seed, workdir)
+
+
+@campaign("P2", title="Shim killed at every call", short=6, full=100_000)
+def crash_points_shim(trials: int, seed: int, workdir: Path) -> Outcome:
+    return crash_points(shim_crash, trials, seed, workdir)
+
+
+@campaign("P2", title="Daemon killed at every call of its recovery", short=4, full=100_000)
+def crash_points_recovery(trials: int, seed: int, workdir: Path) -> Outcome:
+    return crash_points(recovery_crash, trials, seed, workdir)
+
+
+@campaign("P2", title="Shim and daemon killed together at every call of the shim", short=4, full=100_000)
+def crash_points_both(trials: int, seed: int, workdir: Path) -> Outcome:
+    return crash_points(both_crash, trials, seed, workdir)
+
+
+@campaign("P2", title="Daemon killed at every single write", short=0, full=100_000)
+def crash_points_every_write(trials: int, seed: int, workdir: Path) -> Outcome:
+    return crash_points(lambda rig, k: daemon_crash(rig, k, RUNS="0"), trials, seed, workdir)
