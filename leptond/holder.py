@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from leptond.errors import StartRefused
+from leptond.paths import make_directory
 
 LOCK = "leptond.lock"
 
@@ -60,7 +61,7 @@ def held(state_dir: Path) -> Iterator[None]:
 def prepare(state_dir: Path) -> None:
     """Makes the state directory, private, and checks that it is. Raises StartRefused (78)."""
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(state_dir, 0o700)
         seen = state_dir.stat()
     except OSError as error:
         raise StartRefused(f"the state directory {state_dir} cannot be used: {error}", 78) from None

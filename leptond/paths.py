@@ -63,6 +63,21 @@ def system_places() -> Places:
     )
 
 
+def make_directory(path: Path, mode: int) -> None:
+    """Makes `path` and what is missing above it; they are there after a power failure too. Does nothing
+    where it exists. Raises OSError."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_directory(path.parent, 0o755)
+    path.mkdir(mode=mode, exist_ok=True)
+    fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def data_dir(name: str) -> Path:
     """The directory `name` (migrations, systemd) that travels with the package: inside an installed
     wheel, or beside the package in a checkout. Raises StartRefused when it is in neither place."""

@@ -28,7 +28,7 @@ from leptond.engines.base import End, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, describe
 from leptond.engines.shim import GATE_FD, LAUNCH_FD, write_durably
 from leptond.joblog import JobLog
-from leptond.paths import Places
+from leptond.paths import Places, make_directory
 
 log = structlog.get_logger("leptond.engine")
 
@@ -89,8 +89,8 @@ class LocalEngine:
         self._places = places
         self.jobs_dir = jobs_dir = places.state_dir / "jobs"
         self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
-        jobs_dir.mkdir(mode=0o750, exist_ok=True)
-        checkpoints_dir.mkdir(mode=0o755, exist_ok=True)
+        make_directory(jobs_dir, 0o750)
+        make_directory(checkpoints_dir, 0o755)
         self._watched: dict[str, _Watched] = {}
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)

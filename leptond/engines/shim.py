@@ -76,11 +76,16 @@ def write_durably(directory: str, name: str, text: str) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, os.path.join(directory, name))
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_directory(directory)
+
+
+def sync_directory(directory: str) -> None:
+    """The names in `directory` are durable. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory_fd)
+        os.fsync(fd)
     finally:
-        os.close(directory_fd)
+        os.close(fd)
 
 
 def stat_fields(pid: int | str) -> list[str] | None:
@@ -230,6 +235,7 @@ class Attempt:
         self.directory: str = launch["directory"]
         self.main = 0
         self.main_done = False
+        self.settled = False
         self.started_at = 0.0
         self.started_boot = 0.0
         self.deadline: float | None = None
@@ -272,12 +278,22 @@ class Attempt:
         fp("shim_after_identity")
         return ticks
 
+    def settle(self) -> None:
+        """Makes the way to our directory durable: a record in a directory that a power failure takes away is
+        no record. Not before the command runs, because it would wait for the disk. Raises OSError."""
+        if not self.settled:
+            job = os.path.dirname(self.directory)
+            sync_directory(job)
+            sync_directory(os.path.dirname(job))
+            self.settled = True
+
     def finish(self, **values: object) -> None:
         """Leaves the exit record; tries for as long as the disk is full."""
         self.record.update(values, ended_at=time.time())
         fp("shim_before_exit_record")
         while True:
             try:
+                self.settle()
                 write_durably(self.directory, "exit.json", json.dumps(self.record))
             except OSError as failure:
                 if failure.errno == errno.ENOENT:  # the job has removed its own directory
@@ -672,6 +688,10 @@ def main() -> None:
     report(f"STARTED {attempt.main}")
     fp("shim_after_started")
     os.close(GATE_FD)
+    try:
+        attempt.settle()
+    except OSError:
+        pass  # tried again with the exit record
     attempt.watch(wake_read)
     fp("shim_all_gone")
     attempt.clean_cgroup()

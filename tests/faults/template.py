@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import importlib
 import json
 import os
 import select
@@ -24,6 +25,7 @@ from tests.daemon import PATIENCE_S, Daemon
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PR_SET_PDEATHSIG = 1
 
 
 @functools.cache
@@ -107,9 +109,12 @@ class Template:
         assert line, "the template has ended"
         return int(line)
 
-    def run(self, arguments: list[str], env: dict[str, str], log: Path, *, arm: bool) -> Child:
+    def run(
+        self, arguments: list[str], env: dict[str, str], log: Path, *, arm: bool, plant: str = ""
+    ) -> Child:
         """``leptond ARGUMENTS`` in a child with exactly this environment."""
-        return Child(self, self.ask({"argv": arguments, "env": env, "log": str(log), "arm": arm}))
+        what = {"argv": arguments, "env": env, "log": str(log), "arm": arm, "plant": plant}
+        return Child(self, self.ask(what))
 
     def close(self) -> None:
         """Ends the template; its children are ended before."""
@@ -122,20 +127,26 @@ class Template:
 
 class ForkedDaemon(Daemon):
     """A daemon from a template. `faults`: LEPTOND_FAULTS_* of the next start only; with LD_PRELOAD among
-    them, they go on to the shims."""
+    them, they go on to the shims. `plant`: a function of plants.py that runs before the next start."""
 
     def __init__(self, template: Template, state_dir: Path, *options: str, env: dict[str, str]) -> None:
         super().__init__(state_dir, *options, env=env)
         self._template = template
         self.faults: dict[str, str] = {}
         self.arm = False
+        self.plant = ""
 
     def _launch(self, log: IO[bytes]) -> Any:
         faults, arm = self.faults, self.arm
+        plant, self.plant = self.plant, ""
         self.faults, self.arm = {}, False
         options = [*self.options, "--unsafe-failpoints"] if faults else list(self.options)
         return self._template.run(
-            ["run", "--state-dir", str(self.state_dir), *options], {**self.env, **faults}, self.log, arm=arm
+            ["run", "--state-dir", str(self.state_dir), *options],
+            {**self.env, **faults},
+            self.log,
+            arm=arm,
+            plant=plant,
         )
 
 
@@ -162,6 +173,8 @@ def _become(question: dict[str, Any], main: Any) -> None:
     code: object = 70
     try:
         os.setpgid(0, 0)
+        # a campaign that is killed takes its daemons along
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         null = os.open(os.devnull, os.O_RDONLY)
         log = os.open(question["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(null, 0)
@@ -170,6 +183,9 @@ def _become(question: dict[str, Any], main: Any) -> None:
         os.closerange(3, 256)
         os.environ.clear()
         os.environ.update(question["env"])
+        if question["plant"]:
+            module, _, function = question["plant"].partition(":")
+            getattr(importlib.import_module(module), function)()
         if question["arm"]:
             ctypes.CDLL(None).leptond_faults_arm()
         main(question["argv"])
