@@ -160,7 +160,8 @@ static _Atomic int *run_of(const char *path) {
 static int fault(int kind, const char *call, const char *path) {
     if (!counter) return 0;
     if (mode_error && !(error_kinds & kind)) return 0;
-    if (runs && (kind == WRITE || kind == SYNC)) {
+    /* once a fault that stays has begun, every call meets it */
+    if (runs && (kind == WRITE || kind == SYNC) && !(sticky && counter[1])) {
         _Atomic int *run = run_of(path);
         if (run && kind == SYNC) atomic_store(run, 0);
         if (run && kind == WRITE && atomic_fetch_add(run, 1) >= 2) return 0;
