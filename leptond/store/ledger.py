@@ -208,7 +208,7 @@ def history(db: sqlite3.Connection, begin: float, end: float) -> History:
 def _service(db: sqlite3.Connection, end: float) -> list[Service]:
     found: list[Service] = []
     rows = db.execute("SELECT * FROM gpu_service WHERE at < ? ORDER BY gpu_uuid, at", (end,)).fetchall()
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
+    for row, following in zip(rows, [*rows[1:], None], strict=False):
         out = "" if row["present"] else "not present"
         if row["present"] and row["drained"] is not None:
             out = f"drained: {row['drained']}"

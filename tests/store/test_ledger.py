@@ -1,5 +1,6 @@
 """What the ledger notes while things happen, and what it reads back."""
 
+import contextlib
 import sqlite3
 from collections import Counter
 
@@ -246,3 +247,12 @@ def test_the_look_into_the_past_uses_its_indexes(db):
                 row["detail"] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}") if "SCAN" in row["detail"]
             )
     assert plans.keys() <= {"SCAN attempts USING INDEX attempts_gpu_live"}, "an index of the live ones alone"
+
+
+def test_a_queue_that_never_saw_its_devices_has_an_empty_ledger():
+    """So it stands when the power failed between the schema and the first look at the devices."""
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        fresh.row_factory = sqlite3.Row
+        migrate(fresh, data_dir("migrations"))
+        assert ledger.imbalance_ms(fresh, 0.0, 10.0) == 0
+        assert ledger.history(fresh, 0.0, 10.0).service == []
