@@ -235,7 +235,13 @@ class Settings(Section, frozen=True, kw_only=True):
     def policy(self) -> Policy:
         """As the planner takes it."""
         figures = msgspec.structs.asdict(self.planner)
-        return Policy(name=self.queue.policy, max_bypass_s=self.queue.max_bypass_s, **figures)
+        return Policy(
+            name=self.queue.policy,
+            max_bypass_s=self.queue.max_bypass_s,
+            limits=self.shares.limits(),
+            fairness=self.shares.fairness(),
+            **figures,
+        )
 
     def cpu_slots(self) -> int:
         """The number of CPU slots of this machine."""

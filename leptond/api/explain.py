@@ -27,11 +27,12 @@ class Explain:
     def plan(self) -> Plan:
         """What the planner would do now."""
         if self._plan is None:
-            settings = self._context.settings
-            view = planning.view(self._db, now=self.now, boot=self.boot, sick=self._sick)
-            self._plan = plan(
-                view.waiting, view.running, view.gpus, settings.cpu_slots(), self.now, settings.policy()
+            slots = self._context.settings.cpu_slots()
+            policy = planning.rules(self._db, self._context.settings.policy())
+            view = planning.view(
+                self._db, now=self.now, boot=self.boot, sick=self._sick, fairness=policy.fairness
             )
+            self._plan = plan(view.waiting, view.running, view.gpus, slots, self.now, policy)
         return self._plan
 
     def wait(self, job: Job) -> Wait | None:

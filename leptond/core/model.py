@@ -109,6 +109,9 @@ class DependencyKind(StrEnum):
     FAIL = "fail"
 
 
+DEFAULT_QUEUE = "default"
+"""The queue of jobs that name none. It is always there."""
+
 MAX_GPUS = 1024
 MAX_ARRAY = 10_000
 MAX_BATCH = 10_000

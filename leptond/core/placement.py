@@ -7,7 +7,7 @@ loss hurts the rest least, so that what stays free still has whole NVLink sets a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import combinations, pairwise
 from math import comb
@@ -15,7 +15,7 @@ from math import comb
 import msgspec
 
 from leptond.core.links import PCI, SAME_BOARD, rank
-from leptond.core.model import Gpu
+from leptond.core.model import DEFAULT_QUEUE, Gpu
 
 EXACT_SETS = 300
 """Up to so many sets of GPUs are all compared; beyond, sets are grown from every GPU and those compared."""
@@ -34,7 +34,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     exclusive: bool = False
     avoid: Sequence[str] = ()
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     borrow: bool = False
     preemptible: bool = False
 
@@ -58,6 +58,7 @@ class Occupancy:
 
     def __init__(self, gpus: Sequence[Gpu], holdings: Iterable[Holding] = ()) -> None:
         self.gpus = gpus
+        self.holdings: list[Holding] = []
         self._by_uuid = {gpu.uuid: gpu for gpu in gpus}
         self._shares: dict[str, dict[int, int]] = {}
         self._whole: dict[str, int] = {}
@@ -67,6 +68,7 @@ class Occupancy:
 
     def hold(self, holding: Holding) -> None:
         """Takes note of what a job has."""
+        self.holdings.append(holding)
         if holding.share_bytes is None:
             self._whole[holding.uuid] = holding.job
         else:
@@ -79,6 +81,11 @@ class Occupancy:
         """Takes note of a start."""
         for uuid in uuids:
             self.hold(Holding(job=job, uuid=uuid, share_bytes=need.share_bytes, exclusive=need.exclusive))
+
+    def without(self, jobs: Collection[int]) -> Occupancy:
+        """What there would be without these jobs."""
+        left = [holding for holding in self.holdings if holding.job not in jobs]
+        return Occupancy(self.gpus, left)
 
     def holders(self, uuid: str) -> list[int]:
         """The jobs that have the GPU or a part of it."""
@@ -144,13 +151,14 @@ def eligible(need: Need, gpus: Iterable[Gpu]) -> list[Gpu]:
     )
 
 
-def candidates(need: Need, room: Occupancy) -> list[Gpu]:
-    """The GPUs that the job could have now; it fits when they are as many as it asks for."""
+def candidates(need: Need, room: Occupancy, among: Iterable[Gpu] | None = None) -> list[Gpu]:
+    """The GPUs (of those in `among`) that the job could have now; it fits when they are as many as it asks
+    for."""
     return _uniform(
         need,
         [
             gpu
-            for gpu in room.gpus
+            for gpu in (room.gpus if among is None else among)
             if gpu.schedulable and room.takes(need, gpu) and suits(need, gpu) and may_use(need, gpu)
         ],
     )
@@ -164,12 +172,12 @@ def _uniform(need: Need, gpus: list[Gpu]) -> list[Gpu]:
     return whole if len(whole) >= need.gpus else max(whole, [gpu for gpu in gpus if gpu.mig], key=len)
 
 
-def choose(need: Need, room: Occupancy) -> list[str] | None:
-    """The GPUs that a start gets, by index; None when too few are free for it. In this order: not those that
-    the job failed on; all of one type; not borrowed ones; a share where the least is left beside it; the
-    best slowest link; the best links in sum; the queue's own; what leaves the others best connected; the
-    lowest indices."""
-    free = candidates(need, room)
+def choose(need: Need, room: Occupancy, among: Iterable[Gpu] | None = None) -> list[str] | None:
+    """The GPUs (of those in `among`) that a start gets, by index; None when too few are free for it. In this
+    order: not those that the job failed on; all of one type; not borrowed ones; a share where the least is
+    left beside it; the best slowest link; the best links in sum; the queue's own; what leaves the others best
+    connected; the lowest indices."""
+    free = candidates(need, room, among)
     if len(free) < need.gpus:
         return None
     chosen = _Choice(need, room, _narrowed(need, free)).best()

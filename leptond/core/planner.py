@@ -63,6 +63,8 @@ def plan(
     if not policy.paused:
         turn.start_cpu_jobs()
         POLICIES[policy.name](turn)
+        turn.start_shares()
+        turn.give_back()
     return Plan(
         starts=turn.starts,
         preempts=turn.preempts,

@@ -11,9 +11,6 @@ from leptond.core.admission import Defaults
 from leptond.core.model import JobSpec
 from leptond.errors import Forbidden, Invalid, QueueClosed
 
-DEFAULT = "default"
-"""The queue of jobs that name none. It is always there."""
-
 QueueState = Literal["open", "closed"]
 Lend = Literal["all", "preemptible", "none"]
 

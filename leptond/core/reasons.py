@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from leptond.core.model import Gpu, Reason
 from leptond.core.scene import Wait, Waiting
@@ -58,24 +58,67 @@ def _no_gpus(turn: Turn, job: Waiting, holders: Sequence[int], ahead: Sequence[i
             sentence=f"needs {_gpus(job.gpus)}, {turn.usable} in service"
             + (f"; out: {', '.join(out)}" if out else ""),
         )
-    free = len(turn.free)
+    if not turn.rights.fits_machine(job):
+        return _not_possible(turn, job)
+    plain = turn.rights.any_gpu(job)
+    free = len(turn.free if plain else turn.rights.candidates(job))
+    if not plain:
+        holders = _of(turn, turn.rights.possible(job))
     if job.gpus > free:
         kept = turn.kept
         mine = kept is not None and kept.job.id == job.id and free
         return Wait(
             reason=Reason.PRIORITY if ahead and not free else Reason.RESOURCES,
-            sentence=f"needs {_gpus(job.gpus)}, {free} free{', kept for it' if mine else ''}{_by(holders)}",
+            sentence=f"needs {_what(job)}, {free} free{', kept for it' if mine else ''}"
+            f"{_by(holders)}{_withheld(turn, job)}",
             blockers=[*holders, *ahead],
         )
     if turn.kept is not None:
         first = turn.kept.job
         return Wait(
             reason=Reason.PRIORITY,
-            sentence=f"free GPUs are kept for job {first.id}, which needs {_gpus(first.gpus)}"
+            sentence=f"free GPUs are kept for job {first.id}, which needs {_what(first)}"
             " and has waited too long",
             blockers=[first.id],
         )
     return Wait(reason=Reason.RESOURCES, sentence=f"none of the free GPUs suits it{_by(holders)}")
+
+
+def _not_possible(turn: Turn, job: Waiting) -> Wait:
+    """Of the kind that it asks for, its queue can have too few."""
+    count = len(turn.rights.possible(job))
+    return Wait(
+        reason=_out_of_service(turn.gpus),
+        sentence=f"needs {_what(job)}, of which the queue {job.queue} can have {count}{_withheld(turn, job)}",
+    )
+
+
+def _what(job: Waiting) -> str:
+    """What it asks of its GPUs."""
+    kind = f" of type {job.gpu_type}" if job.gpu_type is not None else ""
+    memory = job.gpu_memory_bytes
+    size = "" if memory is None else f" with {memory / 1024**3:g} GiB{'' if job.exclusive else ' free'}"
+    return f"{_gpus(job.gpus)}{kind}{size}"
+
+
+def _withheld(turn: Turn, job: Waiting) -> str:
+    """Whose GPUs are idle and not for it."""
+    found: dict[str, list[int]] = {}
+    for gpu in turn.rights.withheld(job):
+        found.setdefault(gpu.owner or "", []).append(gpu.index)
+    return "".join(
+        f"; {'GPU' if len(indices) == 1 else 'GPUs'} {', '.join(map(str, indices))} belong"
+        f"{'s' if len(indices) == 1 else ''} to the queue {owner}"
+        + (", which has jobs waiting" if job.borrow and turn.rights.waits(owner) else "")
+        for owner, indices in sorted(found.items())
+    )
+
+
+def _of(turn: Turn, uuids: Collection[str]) -> list[int]:
+    """The jobs that have any of these GPUs, and those that start on some now."""
+    found = {one.id for uuid in uuids for one in turn.holders.get(uuid, ())}
+    found |= {start.id for start in turn.starts if set(start.gpus).intersection(uuids)}
+    return sorted(found)
 
 
 def _out_of_service(gpus: Sequence[Gpu]) -> Reason:

@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from leptond.core.model import Gpu, Reason
+from leptond.core.model import DEFAULT_QUEUE, Gpu, Reason
+from leptond.core.shares import Fairness, Limits
 
 PolicyName = Literal["auto", "fifo", "firstfit", "shortest", "easy", "throughput"]
 
@@ -24,7 +25,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     owed `overdue_share` of the GPU-time that is given out, and get it in batches of `overdue_batch_gpu_s`,
     the oldest first. `max_bypass_s`: for `firstfit`, how long a job may be passed over before GPUs are kept
     for it (0: as long as it takes). `unknown_run_s`: the run time of a job that has neither
-    a history nor a limit."""
+    a history nor a limit. `limits`: what users and projects may have at a time; `fairness`: the figures
+    of fair share."""
 
     name: PolicyName = "auto"
     paused: bool = False
@@ -39,6 +41,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     overdue_batch_gpu_s: float = 32 * 3600.0
     max_bypass_s: float = 0.0
     unknown_run_s: float = 86400.0
+    limits: Limits = Limits()
+    fairness: Fairness = Fairness()
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +50,9 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
     `since` is when it became able to (wall time); `avoid` names a GPU that an earlier attempt failed on.
     `limit_s` is its wall-clock limit, `predicted_s` its run time as its history tells it, `attained_gpu_s`
-    the GPU-time of its earlier attempts, `eviction_cost_s` what a preemption of it is expected to lose,
+    the GPU-time of its earlier attempts. What it asks of its GPUs (`gpu_type`, `gpu_memory_bytes`,
+    `exclusive`) and whether its queue may `borrow`: see :class:`leptond.core.placement.Need`.
+    `eviction_cost_s` is what a preemption of it is expected to lose,
     with the start that follows (None: nobody has measured it). `handicap_s` is what fair share adds to its
     place in the queue, in seconds of waiting. `rank` is its place in the queue where that is stored already
     (:class:`leptond.core.ranks.Rank`); else the planner works it out.
@@ -58,10 +64,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     since: float
     user: str = ""
     project: str | None = None
-    queue: str | None = None
+    queue: str = DEFAULT_QUEUE
     array_id: int | None = None
     array_limit: int | None = None
     avoid: Sequence[str] = ()
+    gpu_type: str | None = None
+    gpu_memory_bytes: int | None = None
+    exclusive: bool = False
+    borrow: bool = False
     preemptible: bool = False
     urgent: bool = False
     limit_s: float | None = None
@@ -75,7 +85,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 class Running(msgspec.Struct, frozen=True, kw_only=True):
     """A job that holds GPUs (by UUID) or, with none, a CPU slot.
 
-    `started_at` is when this attempt was given them (wall time). `stopping`: it has been told to
+    `share_bytes`: it has so much memory of each of its GPUs, and others may have the rest; None: it has
+    them whole. `started_at` is when this attempt was given them (wall time). `stopping`: it has been told to
     stop, so its GPUs come free without more ado.
     """
 
@@ -84,7 +95,9 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     array_id: int | None = None
     user: str = ""
     project: str | None = None
-    queue: str | None = None
+    queue: str = DEFAULT_QUEUE
+    share_bytes: int | None = None
+    exclusive: bool = False
     priority: int = 0
     since: float = 0.0
     started_at: float = 0.0
@@ -153,13 +166,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Left(msgspec.Struct, frozen=True, kw_only=True):
-    """What is free: GPUs in service that nobody holds, and CPU slots."""
+    """What is free: GPUs in service that nobody holds, and CPU slots; `shared` are GPUs of which parts are
+    taken, so that others may be free."""
 
     gpus: int
     slots: int
+    shared: int = 0
 
     def __bool__(self) -> bool:
-        return self.gpus > 0 or self.slots > 0
+        return self.gpus > 0 or self.slots > 0 or self.shared > 0
 
 
 def room(
@@ -171,4 +186,5 @@ def room(
     return Left(
         gpus=sum(1 for gpu in gpus if gpu.schedulable and gpu.uuid not in taken),
         slots=max(0, cpu_slots - in_slots),
+        shared=len({uuid for job in running if job.share_bytes is not None for uuid in job.gpus}),
     )

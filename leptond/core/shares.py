@@ -119,6 +119,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     projects: Caps = Caps()
     own: Mapping[tuple[Kind, str], Caps] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether any cap on running GPUs is set."""
+        caps = (self.users, self.projects, *self.own.values())
+        return any(one.max_gpus is not None for one in caps)
+
     def of(self, kind: Kind, name: str) -> Caps:
         """The caps that count for a user or a project."""
         usual = self.users if kind == "user" else self.projects

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.admission import Admitted, Member
-from leptond.core.model import LIVE, TERMINAL, DependencyKind, Job, State, StopReason
-from leptond.core.queues import DEFAULT
+from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Job, State, StopReason
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
@@ -60,7 +59,7 @@ def submit(
             headers={"Retry-After": "60"},
         )
     projects = Counter[str]()
-    for name in {one.spec.queue or DEFAULT for one in admitted}:
+    for name in {one.spec.queue or DEFAULT_QUEUE for one in admitted}:
         queues.find(db, name).must_be_open()
     for one in admitted:
         if one.spec.project is not None:
@@ -116,7 +115,7 @@ def _insert(
                 retry_of,
                 root,
                 now,
-                spec.queue or DEFAULT,
+                spec.queue or DEFAULT_QUEUE,
                 spec.gpu_type,
                 spec.gpu_memory_bytes,
                 int(spec.exclusive),
@@ -137,7 +136,7 @@ def _insert(
             "user": user,
             "gpus": spec.gpus,
             "priority": spec.priority,
-            "queue": spec.queue or DEFAULT,
+            "queue": spec.queue or DEFAULT_QUEUE,
         }
         if array_id is not None:
             data |= {"array_id": array_id, "array_index": member.array_index}

@@ -11,13 +11,16 @@ from leptond.core import planner
 from leptond.core.cost import Demand
 from leptond.core.demand import demand
 from leptond.core.model import FailureClass, Gpu, Job, Reason
+from leptond.core.shares import Fairness, Owner, handicaps
 from leptond.store import gpus as gpu_rows
-from leptond.store import rows
+from leptond.store import rows, shares
 
 WINDOW = 1000
 """Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
 
 SHORT_WINDOW = 32
+
+NO_FAIRNESS = Fairness(max_handicap_s=0.0)
 
 _GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
 
@@ -31,11 +34,37 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def view(
-    db: sqlite3.Connection, *, now: float, boot: float, sick: Mapping[str, str], window: int = WINDOW
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    window: int = WINDOW,
+    fairness: Fairness = NO_FAIRNESS,
 ) -> View:
     """The first `window` jobs that may start, all running ones and the present GPUs."""
     running, devices = holders(db, sick)
-    return View(waiting=ready(db, now=now, boot=boot, window=window), running=running, gpus=devices)
+    waiting = ready(db, now=now, boot=boot, window=window)
+    return View(waiting=in_fairness(db, waiting, fairness, now=now, boot=boot), running=running, gpus=devices)
+
+
+def rules(db: sqlite3.Connection, policy: planner.Policy) -> planner.Policy:
+    """The policy with the caps of single users and projects that are set now."""
+    return msgspec.structs.replace(policy, limits=shares.limits(db, policy.limits))
+
+
+def in_fairness(
+    db: sqlite3.Connection, waiting: list[planner.Waiting], fairness: Fairness, *, now: float, boot: float
+) -> list[planner.Waiting]:
+    """The jobs with what fair share makes of their places."""
+    if fairness.max_handicap_s <= 0 or not waiting:
+        return waiting
+    owners = {job.id: Owner(job.user, job.project, job.queue) for job in waiting}
+    used = shares.used(db, now=now, boot=boot)
+    found = handicaps(used, set(owners.values()), shares.weights(db), fairness)
+    if not any(found.values()):
+        return waiting
+    return [msgspec.structs.replace(job, handicap_s=found[owners[job.id]]) for job in waiting]
 
 
 def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
@@ -52,6 +81,9 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
             array_id=row["array_id"],
             user=row["user"],
             project=row["project"],
+            queue=row["queue"],
+            share_bytes=None if row["exclusive"] else row["gpu_memory_bytes"],
+            exclusive=bool(row["exclusive"]),
             priority=row["priority"],
             since=max(row["submitted_at"], row["begin_at"] or 0.0),
             started_at=row["claimed_at"],
@@ -72,6 +104,7 @@ def ready(
     """The first `window` jobs that may start, in queue order (index jobs_ready, or jobs_ready_cpu for those
     that need no GPU; migration 0001). Named, because SQLite would rather take all pending jobs by state and
     sort them."""
+    borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
     index, only = ("jobs_ready_cpu", " AND gpus = 0") if without_gpus else ("jobs_ready", "")
     return [
         planner.Waiting(
@@ -81,6 +114,11 @@ def ready(
             since=max(row["submitted_at"], row["begin_at"] or 0.0),
             user=row["user"],
             project=row["project"],
+            queue=row["queue"],
+            gpu_type=row["gpu_type"],
+            gpu_memory_bytes=row["gpu_memory_bytes"],
+            exclusive=bool(row["exclusive"]),
+            borrow=row["queue"] in borrowers,
             limit_s=row["time_limit_s"],
             array_id=row["array_id"],
             array_limit=row["array_limit"],
@@ -88,7 +126,8 @@ def ready(
         )
         for row in db.execute(
             "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt, user,"
-            f" project, time_limit_s FROM jobs INDEXED BY {index}"
+            " project, queue, gpu_type, gpu_memory_bytes, exclusive, time_limit_s"
+            f" FROM jobs INDEXED BY {index}"
             f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
             " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
             " ORDER BY priority DESC, id LIMIT ?",
@@ -124,10 +163,14 @@ def decide(
     Reads only; what the plan remembers is for :func:`remember`."""
     running, gpus = holders(db, sick)
     free = planner.room(running, gpus, cpu_slots)
+    policy = rules(db, policy)
     memory = recall(db)
     decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory))
-    for window in (SHORT_WINDOW, WINDOW) if free else ():
-        waiting = ready(db, now=now, boot=boot, window=window, without_gpus=free.gpus == 0)
+    movable = any(job.preemptible and not job.stopping for job in running)
+    for window in (SHORT_WINDOW, WINDOW) if free or movable else ():
+        no_gpu = free.gpus == 0 and not free.shared and not movable
+        waiting = ready(db, now=now, boot=boot, window=window, without_gpus=no_gpu)
+        waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
         plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
         decided = Decided(plan=plan, demand=demand(waiting, plan.waits, left.gpus) if left.gpus else None)

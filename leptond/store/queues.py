@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from leptond.core.queues import DEFAULT, Queue
+from leptond.core.model import DEFAULT_QUEUE
+from leptond.core.queues import Queue
 from leptond.errors import Conflict, Invalid, NotFound, WrongState
 from leptond.store import events
 
@@ -88,7 +89,7 @@ def remove(db: sqlite3.Connection, name: str, *, by: str, now: float) -> None:
     """Removes a queue in which no job waits or runs; its GPUs are everybody's then. Raises NotFound,
     WrongState."""
     find(db, name)
-    if name == DEFAULT:
+    if name == DEFAULT_QUEUE:
         raise WrongState("the queue default stays: it is that of jobs that name none")
     waiting = pending(db, "queue", name)
     live = db.execute(
@@ -114,7 +115,7 @@ def pending(db: sqlite3.Connection, kind: str, name: str) -> int:
 
 def named(known: Mapping[str, Queue], name: str | None) -> Queue:
     """The queue that a job names, or the default one. Raises Invalid."""
-    queue = known.get(name or DEFAULT)
+    queue = known.get(name or DEFAULT_QUEUE)
     if queue is None:
         raise Invalid(f"there is no queue {name}; there are {', '.join(known)}", pointer="/queue", hint=_HINT)
     return queue

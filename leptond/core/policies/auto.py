@@ -110,8 +110,8 @@ def _soft(turn: Turn, running_order: RunningOrder) -> list[Soft]:
     """Who may be evicted, in the order of the queue: those that can resume and have run long enough."""
     found = []
     for job in turn.running:
-        if not job.preemptible or job.stopping or not job.gpus:
-            continue
+        if not job.preemptible or job.stopping or not job.gpus or job.share_bytes is not None:
+            continue  # of a GPU that others share, one of them frees nothing
         ran_s = turn.now - job.started_at
         if ran_s < least_run_s(job.eviction_cost_s, turn.policy):
             continue

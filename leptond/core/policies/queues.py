@@ -27,7 +27,8 @@ def firstfit(turn: Turn) -> None:
         if turn.now - job.since >= patience_s and turn.barred(job) is None:
             turn.reserve(job)
             turn.close()
-            return
+            if turn.nobody_beside:
+                return
 
 
 def shortest(turn: Turn) -> None:
