@@ -243,7 +243,9 @@ def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
     return [
         (row["id"], row["stop_reason"], row["stop_grace_s"] or 0.0)
         for row in db.execute(
-            "SELECT attempts.* FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
+            # CROSS: from the few live jobs to their attempts; SQLite would rather look through all attempts
+            "SELECT attempts.* FROM jobs INDEXED BY jobs_live CROSS JOIN attempts"
+            " ON attempts.job_id = jobs.id AND attempts.state <> 'ended'"
             " WHERE jobs.state IN ('starting', 'running', 'stopping') AND jobs.state = 'stopping'"
             " AND attempts.state = 'stopping'"
         )

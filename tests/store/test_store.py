@@ -309,3 +309,35 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
         assert not any("TEMP B-TREE" in step for step in steps), (sql, steps)
         newest = "ORDER BY id DESC" in sql  # along the primary key, which is its order
         assert newest or not any(step == "SCAN jobs" for step in steps), (sql, steps)
+
+
+def steps_of(look):
+    """How many thousands of steps SQLite's machine takes for a query."""
+
+    def counted(db):
+        steps = []
+        db.set_progress_handler(lambda: steps.append(1), 1000)
+        look(db)
+        db.set_progress_handler(None, 0)
+        return len(steps)
+
+    return counted
+
+
+async def test_what_has_to_stop_is_found_without_looking_through_the_past(store):
+    def a_long_past(db):
+        job = db.execute("SELECT * FROM jobs").fetchone()["id"]
+        for number in range(1, 5001):
+            db.execute(
+                "INSERT INTO attempts (id, job_id, number, state, n_gpus, claimed_at, claimed_boot, boot_id,"
+                " class) VALUES (?, ?, ?, 'ended', 0, 1, 1, 'boot', 'ok')",
+                (f"{number:032x}", job, number),
+            )
+
+    await submit(store)
+    await store.write(a_long_past)
+    other = await submit(store)
+    claimed = await claim(store, other)
+    await store.write(jobs.cancel, str(other), by="ana", grace_s=3.0, reason=None, now=1.0)
+    assert await store.read(planning.stops) == [(claimed.attempt.id, "cancel", 3.0)]
+    assert await store.read(steps_of(planning.stops)) < 2
