@@ -124,8 +124,10 @@ class Supervisor:
             failpoints.fp("after_go")
             bound.info("started", pid=pid, gpus=[gpu.index for gpu in attempt.gpus], name=job.name)
             if pid is not None:
+                now = self._clock.wall()
+                deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
                 with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
-                    await self._store.write(attempts.set_pid, attempt.id, pid)
+                    await self._store.write(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at)
             failpoints.fp("after_pid_stored")
         else:
             self._engine.abandon(attempt.id)
@@ -154,8 +156,13 @@ class Supervisor:
         if attempt.shim is None:
             return
         # by boot time, which no setting of the wall clock moves; a limit of days is looked at now and then,
-        # for suspends. The command was started a little later than its shim: better late than false
+        # for suspends. The command was started a little later than its shim, and much later where the disk
+        # was slow: better late than false
         until = attempt.shim.start_ticks / CLOCK_TICKS + job.time_limit_s + OVERRUN_SLACK_S
+        if attempt.pid is not None and attempt.deadline_at is not None:
+            until = max(until, attempt.claimed_boot + attempt.deadline_at - attempt.claimed_at)
+        else:
+            until = max(until, self._clock.boot() + job.time_limit_s)  # nobody noted when it began
         while (left := until - self._clock.boot()) > 0:
             await asyncio.sleep(min(left, 3600.0))
         await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())

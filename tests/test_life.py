@@ -220,3 +220,15 @@ def test_a_log_larger_than_its_budget_keeps_head_and_tail(daemon):
     assert sum(file.stat().st_size for file in files) <= 65536
     tail = daemon.get(f"/v1/jobs/{job}/log?tail=3").data.decode()
     assert tail == "line 059997\nline 059998\nline 059999\n"
+
+
+def test_a_cancel_during_the_grace_of_a_limit_is_carried_out(daemon):
+    stubborn = (
+        "import signal,time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
+    job = daemon.submit(PYTHON, "-c", stubborn, time_limit_s=1, grace_s=500, retries=3, retry_on=["timeout"])
+    daemon.reached(job, "stopping")
+    assert daemon.post(f"/v1/jobs/{job}/cancel", {"grace_s": 0}).status == 202
+    done = daemon.finished(job)
+    assert (done["state"], done["class"], done["attempt"]) == ("timed_out", "timeout", 1)
+    assert done["attempts"][0]["signal"] == "SIGKILL"

@@ -139,9 +139,15 @@ def started(
     return True
 
 
-def set_pid(db: sqlite3.Connection, attempt_id: str, pid: int) -> None:
-    """The pid of the user's command, for people to look at."""
-    db.execute("UPDATE attempts SET pid = ? WHERE id = ? AND state <> 'ended'", (pid, attempt_id))
+def set_pid(db: sqlite3.Connection, attempt_id: str, pid: int, *, deadline_at: float | None = None) -> None:
+    """The pid of the user's command, and its limit as counted from its real begin, for people to look at."""
+    changed = db.execute(
+        "UPDATE attempts SET pid = ?, deadline_at = coalesce(?, deadline_at)"
+        " WHERE id = ? AND state <> 'ended' RETURNING job_id",
+        (pid, deadline_at, attempt_id),
+    ).fetchone()
+    if changed is not None and deadline_at is not None:
+        db.execute("UPDATE jobs SET deadline_at = ? WHERE id = ?", (deadline_at, changed["job_id"]))
 
 
 def overran(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:

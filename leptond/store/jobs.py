@@ -221,10 +221,12 @@ def cancel(
 def stop(
     db: sqlite3.Connection, job: Job, reason: StopReason, *, by: str, grace_s: float, now: float
 ) -> None:
-    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. The first
-    reason stays: a cancel after the time limit does not turn a timeout into a cancellation."""
+    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel takes
+    the place of what leptond asked for by itself: it must be delivered, and the job not tried again. What
+    the attempt is found to have died of is the shim's to say, which knows what it sent first."""
+    first = "?" if reason is StopReason.CANCEL else "coalesce(stop_reason, ?)"
     db.execute(
-        "UPDATE attempts SET state = 'stopping', stop_reason = coalesce(stop_reason, ?),"
+        f"UPDATE attempts SET state = 'stopping', stop_reason = {first},"
         " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?),"
         " stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND state <> 'ended'",
         (reason, by, now, grace_s, grace_s, job.id),
