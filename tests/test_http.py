@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import json
+import os
 import re
 import socket
 import time
@@ -122,6 +123,21 @@ def test_the_log_in_parts(shared_daemon):
     assert shared_daemon.get(f"{path}?attempt=2").status == 404
 
 
+def test_the_log_follows_no_link(daemon, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("do not tell\n")
+    job = daemon.submit("sh", "-c", "echo output")
+    daemon.finished(job)
+    log = daemon.state_dir / "jobs" / str(job) / "1" / "output.log"
+    assert daemon.output(job) == "output\n"
+    log.unlink()
+    log.symlink_to(secret)
+    assert "tell" not in daemon.output(job)
+    log.unlink()
+    os.link(secret, log)
+    assert "tell" not in daemon.output(job)
+
+
 def test_secrets_in_the_environment_are_not_shown(shared_daemon):
     job = shared_daemon.submit(
         "sh", "-c", "echo $WANDB_API_KEY", env={"WANDB_API_KEY": "s3cr3t", "PLAIN": "shown"}
@@ -205,6 +221,12 @@ def test_no_route_answers_strangers(tcp, method, path, is_open):
     assert call(port, method, path, **good, Origin="https://evil.example").status == 403
     assert call(port, method, path, **good, Sec_Fetch_Site="cross-site").status == 403
     assert daemon.get("/v1/events?limit=1000").data == before
+
+
+def test_strangers_do_not_learn_which_paths_there_are(tcp):
+    _, port, _ = tcp
+    for method, path in (("GET", "/nothing/here"), ("PUT", "/v1/jobs"), ("DELETE", "/v1/jobs/47/log")):
+        assert call(port, method, path).status == 401
 
 
 def test_the_token_opens_and_wrong_ones_run_out(tcp):

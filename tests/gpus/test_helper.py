@@ -1,10 +1,12 @@
 """A helper that does anything but what it should."""
 
 import asyncio
+import os
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +168,20 @@ async def _end(process: Process) -> None:
     await process.wait()
     assert process.stdout is not None
     await process.stdout.read()
+
+
+async def test_the_loop_turns_while_the_driver_hangs(start: Start, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    helper = start(shell(f"""read line; cat {gate}; echo '{{"id": 1}}'"""))
+    question = asyncio.create_task(helper.ask("sample"))
+    writer = None
+    while writer is None and not question.done():
+        with suppress(OSError):  # nobody reads yet: the helper has not come so far
+            writer = os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
+        await asyncio.sleep(0.01)
+    # only this coroutine can let the driver go on, so we get here only if the question does not block it
+    assert not question.done()
+    assert writer is not None
+    os.close(writer)
+    assert (await question).id == 1
