@@ -104,14 +104,18 @@ def test_a_crash_inside_the_grace_neither_restarts_nor_forgets_it(daemon):
 
 
 def test_a_backoff_survives_a_crash(daemon):
-    begin = time.monotonic()
-    job = daemon.submit("sh", "-c", "[ $LEPTOND_ATTEMPT = 2 ]", retries=1, retry_delay_s=4)
+    job = daemon.submit("sh", "-c", "[ $LEPTOND_ATTEMPT = 2 ]", retries=1, retry_delay_s=3600)
     until(lambda: daemon.job(job)["reason"] == "Backoff")
+    before = daemon.get(f"/v1/jobs/{job}/why").json["sentence"]
     daemon.kill()
     daemon.start()
     assert daemon.job(job)["reason"] == "Backoff"
-    assert daemon.finished(job)["state"] == "succeeded"
-    assert time.monotonic() - begin >= 2.0
+    after = daemon.get(f"/v1/jobs/{job}/why").json["sentence"]
+    left = [int(sentence.split("retry in ")[1].split()[0]) for sentence in (before, after)]
+    assert 0 < left[1] <= left[0], "it runs on, and does not begin anew"
+    assert daemon.post(f"/v1/jobs/{job}/retry").status == 200
+    done = daemon.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
 
 
 def test_a_lost_shim_does_not_free_the_gpu_before_its_job_is_gone(daemon):
