@@ -1,0 +1,152 @@
+"""The engine and the device backend of a simulated machine, behind the daemon's own protocols. It follows
+leptond/engines/local.py step by step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from leptond.core.model import Attempt, ExitRecord, Identity, Job
+from leptond.engines.base import End, SpawnFailed
+from leptond.gpus.base import Device, GpuBackendError, Sample
+from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim
+
+START_TIMEOUT_S = 20.0
+
+
+class SimulatedEngine:
+    """Runs attempts on `machine`, for one life of the daemon."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._watched: dict[str, Shim] = {}
+        self.dead = False
+
+    async def _until(self, shim: Shim, true: Callable[[], bool], limit_s: float | None = None) -> bool:
+        """Whether `true()` came within the limit; looked at whenever the shim has something to tell."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit_s):
+                while not true():
+                    told = loop.create_future()
+                    shim.waiters.append(lambda told=told: told.done() or told.set_result(None))
+                    await told
+        except TimeoutError:
+            return False
+        return True
+
+    async def spawn(self, job: Job, attempt: Attempt) -> Identity:
+        if self.dead:
+            raise SpawnFailed("the daemon is dead")
+        try:
+            shim = self._machine.fork(job, attempt, self)
+        except OSError as error:
+            raise SpawnFailed(f"the supervising process could not be started: {error}") from error
+        self._watched[attempt.id] = shim
+        await self._until(shim, lambda: shim.state != "new", START_TIMEOUT_S)
+        if shim.state != "gate":
+            self.abandon(attempt.id)
+            if not self.dead:
+                self._machine.kill_shim(shim)
+            self._watched.pop(attempt.id, None)
+            raise SpawnFailed("the supervising process did not get ready")
+        return shim.id
+
+    async def go(self, attempt_id: str) -> int | None:
+        shim = self._watched[attempt_id]
+        if not self.dead:
+            self._machine.open_gate(shim)
+        await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
+        shim.gate_open = False
+        return shim.id.pid + 1_000_000 if shim.command is not None else None
+
+    def abandon(self, attempt_id: str) -> None:
+        shim = self._watched.get(attempt_id)
+        if shim is not None and not self.dead:
+            self._machine.shut(shim)
+
+    def adopt(self, attempt: Attempt) -> bool:
+        shim = self._machine.shims.get(attempt.id)
+        if self.dead or attempt.shim is None or shim is None or shim.id != attempt.shim:
+            return False
+        self._watched[attempt.id] = shim
+        return True
+
+    def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        shim = self._watched.get(attempt.id)
+        if shim is not None and not self.dead:
+            self._machine.stop(shim, reason, grace_s)
+
+    async def ended(self, job: Job, attempt: Attempt) -> End:
+        shim = self._watched.get(attempt.id)
+        if shim is not None:
+            await self._until(shim, lambda: shim.state == "gone")
+            self._watched.pop(attempt.id, None)
+        machine = self._machine
+        record = machine.records.get(attempt.id)
+        command = machine.commands.get(attempt.id)
+        words = command.words if command is not None else ""
+        if record is None:
+            if attempt.boot_id != machine.world.boot_id:
+                return End(record=None, boot_changed=True, log_tail=words)
+            left = await self._end_remains(attempt.id, LINGER_S, KILL_TIMEOUT_S)
+            lost = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, unkillable=left)
+            return End(record=lost if left else None, shim_lost=True, log_tail=words)
+        return End(record=record, log_tail="" if record.exit_code == 0 else words)
+
+    async def _end_remains(self, attempt_id: str, grace_s: float, limit_s: float) -> int:
+        machine = self._machine
+        command = machine.alive.get(attempt_id)
+        if command is None:
+            return 0
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        if not command.ignores_term and not command.main_done:
+            machine.world.after(command.reacts_s, machine._main_ends, command, 143, None)
+        while command.alive and loop.time() - begin < limit_s:
+            await asyncio.sleep(0.5)
+            if loop.time() - begin >= grace_s and command.alive and not command.killed and not self.dead:
+                machine.sigkill(command)
+        return int(command.alive)
+
+    def strays(self) -> set[str]:
+        return set(self._machine.alive)
+
+    async def end_stray(self, attempt_id: str) -> None:
+        await self._end_remains(attempt_id, 0.5, 5.0)
+
+
+class SimulatedDevices:
+    """The GPUs of `machine` (leptond.gpus.base.GpuBackend)."""
+
+    name = "simulated"
+    note: str | None = None
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._opened: list[str] = []
+
+    async def open(self) -> list[Device]:
+        if self._machine.driver_hangs:
+            await asyncio.sleep(10.0)
+            raise GpuBackendError("the driver does not answer")
+        self._opened = [uuid for uuid in self._machine.uuids if uuid not in self._machine.gone_gpus]
+        return [
+            Device(uuid=uuid, index=self._machine.uuids.index(uuid), name="GPU", memory_bytes=1 << 34)
+            for uuid in self._opened
+        ]
+
+    async def sample(self) -> list[Sample]:
+        hangs = self._machine.driver_hangs
+        if hangs:
+            await asyncio.sleep(10.0)
+        now = self._machine.world.wall()
+        return [Sample(uuid=uuid, sampled_at=now, error=self._error(uuid, hangs)) for uuid in self._opened]
+
+    def _error(self, uuid: str, hangs: bool) -> str | None:
+        if hangs:
+            return "no answer from the driver"
+        return "GPU is lost" if uuid in self._machine.gone_gpus else self._machine.sick_gpus.get(uuid)
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,329 @@
+"""The machine below the daemon: shims, the commands that they run, the exit records on its disk, its GPUs.
+A model of leptond/engines/shim.py and of the kernel. It goes on whatever becomes of the daemon."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from leptond.core.model import Attempt, ExitRecord, Identity, Job
+from leptond.supervisor import CLOCK_TICKS
+from tests.simulation.world import Timer, World
+
+LINGER_S, KILL_TIMEOUT_S = 2.0, 60.0
+
+WORDS = {
+    "gpu-lost": "RuntimeError: CUDA error: GPU is lost\n",
+    "cuda-oom": "torch.OutOfMemoryError: CUDA out of memory.\n",
+    "cuda-fault": "CUDA error: an illegal memory access was encountered\n",
+}
+
+
+class Command:
+    """The processes of one attempt: what they will do, and what became of them. The truth that the
+    database is held against."""
+
+    def __init__(self, job: Job, attempt: Attempt, dice: random.Random) -> None:
+        _, kind, seconds = job.spec.argv
+        self.job_id, self.attempt_id, self.number = job.id, attempt.id, attempt.number
+        self.gpus = tuple(gpu.uuid for gpu in attempt.gpus)
+        self.kind = kind
+        self.alive = True
+        self.began = 0.0
+        self.main_done = False
+        self.killed = False
+        self.exit_code: int | None = None
+        self.signal: int | None = None
+        self.words = ""
+        self.end: Timer | None = None
+        self.lasts_s: float | None = float(seconds) * dice.uniform(0.8, 1.2)
+        self.will: tuple[int | None, int | None] = (0, None)
+        match kind:
+            case "fail":
+                self.will = (1 + dice.randrange(100), None)
+            case "flaky":
+                self.will = (0 if attempt.number > 2 else 3, None)
+            case "usage":
+                self.will, self.lasts_s = (2, None), dice.uniform(0.1, 3.0)
+            case "segfault":
+                self.will = (None, 11)
+            case "killed":
+                self.will = (None, 9) if dice.random() < 0.5 else (0, None)
+            case "later":
+                self.will = (75, None) if dice.random() < 0.6 else (0, None)
+            case "gpu-lost" | "cuda-oom" | "cuda-fault":
+                if dice.random() < 0.6:
+                    self.will, self.words = (1, None), WORDS[kind]
+            case "hang" | "stubborn" | "unkillable":
+                self.lasts_s = None
+        self.ignores_term = kind in ("stubborn", "unkillable")
+        self.leaves_s = dice.uniform(0.5, 20.0) if kind == "leftover" else 0.0
+        self.reacts_s = dice.uniform(0.01, 5.0)
+
+
+class Shim:
+    """One supervising process."""
+
+    def __init__(self, job: Job, attempt: Attempt, identity: Identity, owner: object) -> None:
+        self.job, self.attempt = job, attempt
+        self.id = identity
+        self.owner = owner
+        self.state = "new"  # new, gate, running, gone
+        self.gate_open = True
+        self.go = False
+        self.command: Command | None = None
+        self.started_at = 0.0
+        self.started_boot = 0.0
+        self.started_now = 0.0
+        self.run_s = 0.0
+        self.stop_reason: str | None = None
+        self.stop_sent: float | None = None
+        self.kill_at: float | None = None
+        self.timers: dict[str, Timer] = {}
+        self.waiters: list[Callable[[], None]] = []
+        self.unkillable = 0
+
+
+class Machine:
+    """`started` is told of every command that begins, before anything else happens."""
+
+    def __init__(self, world: World, gpus: int, started: Callable[[Shim, Command], None]) -> None:
+        self.world = world
+        self.dice = world.dice("machine")
+        self.started = started
+        self.uuids = [f"GPU-{index}" for index in range(gpus)]
+        self.gone_gpus: set[str] = set()
+        self.sick_gpus: dict[str, str] = {}
+        self.driver_hangs = False
+        self.disk_full = False
+        self.spawn_errors = 0.0
+        self.stuck_shims = 0.0
+        self.shims: dict[str, Shim] = {}
+        self.commands: dict[str, Command] = {}  # all that ever ran, by attempt
+        self.alive: dict[str, Command] = {}
+        self.directories: set[str] = set()
+        self.records: dict[str, ExitRecord] = {}
+        self._pid = 100
+
+    def _soon(self, low: float, high: float, call: Callable[..., None], *args: Any) -> Timer:
+        return self.world.after(self.dice.uniform(low, high), call, *args)
+
+    # -- the start -----------------------------------------------------------------------------------
+
+    def fork(self, job: Job, attempt: Attempt, owner: object) -> Shim:
+        """A shim on its way to its gate. Raises OSError."""
+        if self.disk_full:
+            raise OSError(28, "no space left on device")
+        if attempt.id in self.directories:
+            raise OSError(17, "the attempt's directory exists")
+        self.directories.add(attempt.id)
+        if self.dice.random() < self.spawn_errors:
+            raise OSError(11, "resource temporarily unavailable")
+        self._pid += 1
+        ticks = int(self.world.boot() * CLOCK_TICKS)
+        identity = Identity(boot_id=self.world.boot_id, pid=self._pid, start_ticks=ticks)
+        shim = Shim(job, attempt, identity, owner)
+        self.shims[attempt.id] = shim
+        if self.dice.random() >= self.stuck_shims:
+            self._soon(0.004, 0.04, self._ready, shim)
+        return shim
+
+    def _ready(self, shim: Shim) -> None:
+        if shim.state != "new":
+            return
+        shim.state = "gate"
+        self.world.note(f"shim {shim.attempt.id} ready")
+        if not shim.gate_open:
+            self._never(shim)
+        self._tell(shim)
+
+    def shut(self, shim: Shim) -> None:
+        """End of file at the gate. What was written into it before is read first."""
+        shim.gate_open = False
+        if shim.state == "gate" and not shim.go:
+            self._soon(0.0005, 0.01, self._never, shim)
+
+    def _never(self, shim: Shim) -> None:
+        if shim.state == "gate" and not shim.go:
+            self._leave(shim, never_started=True)
+
+    def open_gate(self, shim: Shim) -> None:
+        """GO."""
+        if shim.state == "gate" and shim.gate_open:
+            shim.go = True
+            self._soon(0.001, 0.02, self._execute, shim)
+
+    def _execute(self, shim: Shim) -> None:
+        if shim.state != "gate":
+            return
+        shim.started_at, shim.started_boot = self.world.wall(), self.world.boot()
+        shim.started_now = self.world.now
+        if self.disk_full:
+            self._leave(shim, exec_error="cannot start: no space left on device", exec_errno=28)
+            return
+        if shim.job.spec.argv[1] == "noexec":
+            self._leave(shim, exec_error="cannot execute no-such: command not found", exec_errno=2)
+            return
+        dice = self.world.dice(f"attempt/{shim.job.id}/{shim.attempt.number}")
+        command = shim.command = Command(shim.job, shim.attempt, dice)
+        command.began = self.world.now
+        shim.state = "running"
+        self.world.note(f"command {shim.attempt.id} begins")
+        self.started(shim, command)
+        self.commands[shim.attempt.id] = self.alive[shim.attempt.id] = command
+        if command.lasts_s is not None:
+            command.end = self.world.after(command.lasts_s, self._main_ends, command, *command.will)
+        if shim.job.time_limit_s is not None:
+            shim.timers["limit"] = self.world.after(shim.job.time_limit_s, self._limit, shim)
+        self._tell(shim)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _main_ends(self, command: Command, exit_code: int | None, signal: int | None) -> None:
+        if not command.alive or command.main_done:
+            return
+        command.main_done = True
+        command.exit_code, command.signal = exit_code, signal
+        if command.end is not None:
+            command.end.cancel()
+        self.world.note(f"command {command.attempt_id} ends {exit_code} {signal}")
+        shim = self.shims.get(command.attempt_id)
+        supervised = shim is not None and shim.state == "running"
+        if command.leaves_s and not command.killed:
+            # children stay behind: the shim gives them a moment, then kills them
+            left_s = min(command.leaves_s, LINGER_S) if supervised else command.leaves_s
+            self.world.after(left_s, self._all_gone, command)
+        else:
+            self._all_gone(command)
+        if supervised and shim is not None:
+            shim.run_s = self.world.boot() - shim.started_boot
+            self._cancel(shim, "limit")
+
+    def _all_gone(self, command: Command) -> None:
+        if not command.alive:
+            return
+        command.alive = False
+        self.alive.pop(command.attempt_id, None)
+        shim = self.shims.get(command.attempt_id)
+        if shim is not None and shim.state == "running":
+            self._leave(shim)
+
+    def _limit(self, shim: Shim) -> None:
+        self.stop(shim, "timeout", shim.job.spec.grace_s or 0.0)
+
+    def stop(self, shim: Shim, reason: str, grace_s: float) -> None:
+        """``stop.json`` and the signal: SIGTERM once, a second request can only bring the kill nearer."""
+        command = shim.command
+        if shim.state != "running" or command is None:
+            return
+        self.world.note(f"shim {shim.attempt.id} stops: {reason} {grace_s}")
+        if shim.stop_sent is None:
+            shim.stop_sent = self.world.now
+            if not command.main_done:
+                shim.stop_reason = reason
+                if grace_s > 0 and not command.ignores_term:
+                    code = self.dice.choice([0, 0, 143, 1])
+                    self.world.after(command.reacts_s, self._main_ends, command, code, None)
+        kill_at = shim.stop_sent + grace_s
+        if shim.kill_at is None or kill_at < shim.kill_at:
+            shim.kill_at = kill_at
+            self._cancel(shim, "kill")
+            shim.timers["kill"] = self.world.after(max(0.0, kill_at - self.world.now), self._kill, shim)
+
+    def _kill(self, shim: Shim) -> None:
+        if shim.state != "running" or shim.command is None:
+            return
+        if self.sigkill(shim.command):
+            shim.timers["give up"] = self.world.after(KILL_TIMEOUT_S, self._give_up, shim)
+
+    def sigkill(self, command: Command) -> bool:
+        """Kills every process of an attempt; True when they do not go (D state)."""
+        command.killed = True
+        if command.kind == "unkillable" and command.alive:
+            self._soon(30.0, 7200.0, self._main_ends, command, None, 9)
+            return True
+        if command.main_done:
+            self._all_gone(command)
+        else:
+            self._main_ends(command, None, 9)
+        return False
+
+    def _give_up(self, shim: Shim) -> None:
+        if shim.state == "running":
+            shim.unkillable = 1
+            self._leave(shim)
+
+    def _leave(self, shim: Shim, **how: Any) -> None:
+        """The exit record, for as long as the disk is full, and the end of the shim."""
+        if shim.state == "gone":
+            return
+        if self.disk_full:
+            self.world.after(1.0, lambda: self._leave(shim, **how))
+            return
+        command = shim.command
+        values: dict[str, Any] = {"ended_at": self.world.wall(), "unkillable": shim.unkillable, **how}
+        if command is not None:
+            values |= {
+                "exit_code": command.exit_code,
+                "signal": command.signal,
+                "run_s": shim.run_s,
+                "started_at": shim.started_at,
+                "main_pid": shim.id.pid + 1_000_000,
+                "stop_reason": shim.stop_reason,
+                "stop_sent_after_s": (
+                    shim.stop_sent - shim.started_now if shim.stop_sent is not None else None
+                ),
+                "killed": command.killed,
+            }
+        self.records[shim.attempt.id] = ExitRecord(
+            attempt_id=shim.attempt.id, boot_id=shim.id.boot_id, **values
+        )
+        self._gone(shim)
+
+    def _gone(self, shim: Shim) -> None:
+        shim.state = "gone"
+        for timer in shim.timers.values():
+            timer.cancel()
+        self.world.note(f"shim {shim.attempt.id} gone")
+        self.shims.pop(shim.attempt.id, None)
+        self._tell(shim)
+
+    @staticmethod
+    def _cancel(shim: Shim, name: str) -> None:
+        timer = shim.timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    @staticmethod
+    def _tell(shim: Shim) -> None:
+        waiters, shim.waiters = shim.waiters, []
+        for waiter in waiters:
+            waiter()
+
+    # -- what can happen to it -----------------------------------------------------------------------
+
+    def kill_shim(self, shim: Shim) -> None:
+        """kill -9 of the shim: no record, and its command goes on unwatched."""
+        if shim.state != "gone":
+            self._gone(shim)
+
+    def daemon_died(self, owner: object) -> None:
+        """The gates that it held open come to their end of file."""
+        for shim in list(self.shims.values()):
+            if shim.owner is owner and shim.gate_open:
+                self.shut(shim)
+
+    def reboot(self) -> None:
+        """Power is cut and comes back: every process is gone, what was synced stays."""
+        for shim in list(self.shims.values()):
+            shim.waiters.clear()
+            self._gone(shim)
+        for command in list(self.alive.values()):
+            command.alive = False
+            if command.end is not None:
+                command.end.cancel()
+        self.alive.clear()
+        self.world.boots += 1
+        self.world.boot_began = self.world.now - 10.0
+        self.world.note("reboot")

@@ -1,0 +1,390 @@
+"""One seed from its first second to its last: a machine, its people, its troubles, and the daemon's own
+scheduler, supervisor, reconciliation and device watch between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import sqlite3
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+
+import leptond.reports
+import leptond.scheduler
+import leptond.supervisor
+from leptond.config import GpuSettings, QueueSettings, Settings
+from leptond.core.progress import Report
+from leptond.gpuwatch import GpuWatch
+from leptond.reconcile import reconcile
+from leptond.reports import Reports
+from leptond.scheduler import Scheduler
+from leptond.supervisor import Supervisor
+from tests.simulation.checker import Checker
+from tests.simulation.engine import SimulatedDevices, SimulatedEngine
+from tests.simulation.faults import Swarm
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.machine import Machine
+from tests.simulation.people import MAX_LIMIT_S, People
+from tests.simulation.store import Faults, SimulatedStore, database
+from tests.simulation.world import Violation, World
+
+DAY = 86400.0
+GPUS, CPU_SLOTS = 8, 4
+MAX_BYPASS_S = 3600.0
+REST_LIMIT_S = 6 * DAY
+"""How long the queue may take to come to rest after the last day, before that is called a violation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a seed came to. `load` is submits a day."""
+
+    seed: int
+    days: float
+    faults: list[str]
+    events: int
+    checks: int
+    decisions: int
+    claims: int
+    commits: int
+    jobs: int
+    lives: int
+    simulated_s: float
+    digest: str
+    violation: str | None
+    tail: list[str]
+
+
+class Life:
+    """The daemon from a start to its death."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.loop = VirtualLoop(lambda: sim.world.now)
+        dice = sim.world.dice(f"store/{sim.lives}")
+        self.store = SimulatedStore(sim.db, sim.disk, dice, sim.checker.committed)
+        self.engine = SimulatedEngine(sim.machine)
+        self.watch = GpuWatch(
+            SimulatedDevices(sim.machine), self.store, sim.world, sim.settings.gpus.sample_s
+        )
+        self.stop = asyncio.Event()
+        self.open = False
+        self.report: Callable[[Report], None] = lambda report: None
+        self.main = self.loop.create_task(self._serve(sim))
+
+    async def _serve(self, sim: Simulation) -> None:
+        """As leptond.daemon.serve, without HTTP."""
+        store, engine, clock = self.store, self.engine, sim.world
+        await self.watch.open()
+        async with asyncio.TaskGroup() as parts:
+            reports = Reports(Path("/nowhere"), store, clock)
+            supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
+            self.open = True
+            self.report = reports._take
+            await reconcile(store, engine, supervisor, clock)
+            scheduler = Scheduler(store, supervisor, clock, sim.settings, self.watch.sick)
+            scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]
+            self.watch.on_change(scheduler.wake)
+            loops = [
+                parts.create_task(scheduler.run()),
+                parts.create_task(self.watch.run()),
+                parts.create_task(reports.run()),
+            ]
+            sim.world.note("ready")
+            await self.stop.wait()
+            for task in loops:
+                task.cancel()
+            await scheduler.write_notes()
+            self.open = False
+            supervisor.close()
+            await reports.write()
+
+
+class Simulation:
+    """`days` of work, then as long as the queue needs to come to rest."""
+
+    def __init__(self, seed: int, days: float = 1.0, *, without: frozenset[str] = frozenset()) -> None:
+        self.world = world = World(seed)
+        self.days = days
+        self.gpus = GPUS
+        self.settings = Settings(
+            queue=QueueSettings(cpu_slots=CPU_SLOTS, max_bypass_s=MAX_BYPASS_S),
+            gpus=GpuSettings(sample_s=300.0),
+        )
+        self.db = database()
+        self.disk = Faults()
+        self.checker = Checker(world, self.db, max_bypass_s=MAX_BYPASS_S, longest_s=2 * MAX_LIMIT_S)
+        self.machine = self.checker.machine = Machine(world, GPUS, self.checker.started)
+        self.people = People(self, world, self.checker, world.dice("load").randint(140, 300))
+        self.life: Life | None = None
+        self.lives = 0
+        self.commits = 0
+        self.fuse: int | None = None
+        self.thaws_at = 0.0
+        self._up_since = 0.0
+        self.swarm = Swarm(self, world, without)
+        if "clock-jumps" in self.swarm.kinds:
+            self.checker.starve_s = None  # waiting is measured by wall time
+        self._dice = world.dice("daemon")
+
+    # -- the daemon's life ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The service manager starts it."""
+        if self.life is None:
+            self.lives += 1
+            self.world.note("start")
+            self.life = Life(self)
+            self._up_since = self.world.now
+            self.swarm.after_start()
+
+    def crash(self, away_s: float | None = None) -> None:
+        """kill -9, and a new one after a while."""
+        life, self.life = self.life, None
+        self.fuse = None
+        self.thaws_at = 0.0
+        if life is None:
+            return
+        self.world.note("crash")
+        self._end(life)
+        self.world.after(away_s if away_s is not None else self._dice.uniform(1.0, 3.0), self.start)
+
+    def _end(self, life: Life) -> None:
+        life.store.dead = life.engine.dead = True
+        life.open = False
+        self.commits += life.store.commits
+        self.checker.uptime += self.world.now - self._up_since
+        _abandon(life)
+        self.machine.daemon_died(life.engine)
+        self.people.daemon_died()
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        if self.life is not None:
+            self.life.stop.set()
+
+    def reboot(self, away_s: float) -> None:
+        """Power is lost."""
+        self.crash(away_s)
+        self.machine.reboot()
+
+    def freeze(self, for_s: float) -> None:
+        """SIGSTOP, and SIGCONT after a while."""
+        if self.life is not None:
+            self.thaws_at = self.world.now + for_s
+            self.world.after(for_s, self.world.note, "thaw")
+
+    def door(self) -> SimulatedStore | None:
+        """What requests go to, while somebody answers."""
+        return self.life.store if self.life is not None and self.life.open else None
+
+    def run_in_daemon(self, work: Coroutine[Any, Any, None]) -> None:
+        """A request is being handled."""
+        assert self.life is not None
+        self.life.loop.create_task(work)
+
+    def counted(self, look: Any) -> Any:
+        """Counts the decisions of the scheduler, and notes when it last looked."""
+
+        def counting(db: sqlite3.Connection) -> Any:
+            self.checker.decisions += 1
+            self.checker.looked_at = self.world.now
+            return look(db)
+
+        return counting
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def _work(self, life: Life) -> None:
+        """Lets the daemon do what it can do now."""
+        loop = life.loop
+        loop.wake()
+        asyncio._set_running_loop(loop)
+        try:
+            while loop.step():
+                if self.fuse is not None:
+                    self.fuse -= 1
+                    if self.fuse <= 0:
+                        asyncio._set_running_loop(None)
+                        self.crash()
+                        return
+        finally:
+            asyncio._set_running_loop(None)
+        if life.main.done():
+            self._stopped(life)
+
+    def _stopped(self, life: Life) -> None:
+        error = None if life.main.cancelled() else life.main.exception()
+        self.world.note(f"the daemon ended: {error!r}")
+        if error is not None and not (self.disk.fail and _is_operational(error)):
+            raise Violation(f"the daemon ended by itself: {_words(error)}")
+        self.life = None
+        self.fuse = None
+        self._end(life)
+        self.world.after(self._dice.uniform(1.0, 3.0), self.start)
+
+    def until(self, end: float) -> None:
+        """Time goes on to `end`."""
+        world = self.world
+        while True:
+            life = self.life
+            frozen = world.now < self.thaws_at
+            if life is not None and not frozen:
+                self._work(life)
+                life = self.life
+            if _errors:
+                raise Violation(f"the daemon logged: {_errors.pop()}")
+            next_world = world.next_at()
+            next_loop = life.loop.next_at() if life is not None and not frozen else None
+            if next_loop is not None and (next_world is None or next_loop < next_world):
+                if next_loop > end:
+                    break
+                world.now = max(world.now, next_loop)
+            elif next_world is not None and next_world <= end:
+                world.happen()
+            else:
+                break
+        world.now = max(world.now, end)
+
+    def _hourly(self) -> None:
+        if self.life is not None:
+            self.checker.uptime += self.world.now - self._up_since
+            self._up_since = self.world.now
+        self.checker.look_at_cancels()
+        self.world.after(600.0, self._hourly)
+
+    def _play(self) -> None:
+        self.start()
+        self._hourly()
+        self.until(self.days * DAY)
+        self.people.working = False
+        self.swarm.stop()
+        self.thaws_at = 0.0
+        self.checker.room_changed_at = self.world.now
+        self.world.note("evening")
+        end = self.world.now + REST_LIMIT_S
+        while self.world.now < end:
+            if self.life is None:
+                self.start()
+            self.people.tidy()
+            self.until(self.world.now + 1800.0)
+            if all(state in _TERMINAL for state in self.checker.state.values()) and not self.machine.shims:
+                break
+        self.checker.at_rest()
+
+    def run(self) -> Result:
+        """The whole of it."""
+        violation = None
+        with _surroundings(self.world):
+            try:
+                self._play()
+            except Violation as found:
+                violation = str(found)
+            except Exception as found:
+                if "stopped after" not in str(found):
+                    raise
+                violation = str(found)
+            finally:
+                if self.life is not None:
+                    life, self.life = self.life, None
+                    self.commits += life.store.commits
+                    life.store.dead = life.engine.dead = True
+                    _abandon(life)
+            if violation is None:
+                for row in self.db.execute("SELECT id, state, attempt, class, gpu_ms FROM jobs ORDER BY id"):
+                    self.world.note(str(tuple(row)))
+            self.db.close()
+        checker = self.checker
+        return Result(
+            seed=self.world.seed,
+            days=self.days,
+            faults=self.swarm.kinds,
+            events=self.world.events,
+            checks=checker.checks,
+            decisions=checker.decisions,
+            claims=checker.claims,
+            commits=self.commits,
+            jobs=len(checker.state),
+            lives=self.lives,
+            simulated_s=self.world.now,
+            digest=self.world.digest(),
+            violation=violation,
+            tail=list(self.world.tail) if violation else [],
+        )
+
+
+_TERMINAL = frozenset({"succeeded", "failed", "timed_out", "cancelled", "lost"})
+_errors: list[str] = []
+
+
+def _abandon(life: Life) -> None:
+    """What a killed daemon seems to log while its coroutines are taken apart, it never did."""
+    heard = list(_errors)
+    life.loop.abandon()
+    _errors[:] = heard
+
+
+def _is_operational(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_operational(one) for one in error.exceptions)
+    return isinstance(error, sqlite3.OperationalError)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_words(one) for one in error.exceptions)
+    return repr(error)
+
+
+def _hear(_: Any, name: str, event: dict[str, Any]) -> Any:
+    """The daemon's log: what it cannot explain itself is a violation."""
+    if name in ("exception", "critical") or "exc_info" in event:
+        import sys
+
+        _errors.append(f"{event.get('event')} {sys.exc_info()[1]!r} {event}")
+    raise structlog.DropEvent
+
+
+class _Tokens:
+    """Attempt ids from the seed."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+
+    def token_hex(self, size: int) -> str:
+        return f"{self._dice.getrandbits(size * 8):0{size * 2}x}"
+
+
+@contextlib.contextmanager
+def _surroundings(world: World) -> Iterator[None]:
+    """What the daemon takes from the world besides its arguments comes from the simulation, and its log is
+    listened to."""
+    before = structlog.get_config()
+    _errors.clear()
+    structlog.configure(
+        processors=[_hear],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        cache_logger_on_first_use=False,
+    )
+    clock = SimpleNamespace(monotonic=lambda: world.now)
+    instead = [
+        (leptond.scheduler, "secrets", _Tokens(world.dice("attempt ids"))),
+        (leptond.supervisor, "random", world.dice("rolls")),
+        (leptond.supervisor, "time", clock),
+        (leptond.reports, "time", clock),
+    ]
+    originals = [(module, name, getattr(module, name)) for module, name, _ in instead]
+    for module, name, value in instead:
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in originals:
+            setattr(module, name, value)
+        structlog.configure(**before)

@@ -1,0 +1,123 @@
+"""The daemon's store on virtual time: the same SQL and the same shared transactions, run on a plain
+connection. What has not been committed when the daemon dies has never been."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from leptond.paths import data_dir
+from leptond.store.connection import MAX_GROUP, _transaction, prepare_writer
+from leptond.store.migrate import migrate
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(db, data_dir("migrations"))
+    return db
+
+
+def database() -> sqlite3.Connection:
+    """An empty queue in memory, with the writer's pragmas."""
+    db = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
+    _template().backup(db)
+    prepare_writer(db)
+    return db
+
+
+class Faults:
+    """What the disk does: seconds that a commit takes at most, how often one fails, how often a read does."""
+
+    def __init__(self) -> None:
+        self.commit_s = 0.004
+        self.fail = 0.0
+        self.read_s = 0.0
+
+
+class SimulatedStore:
+    """One life of leptond.store.Store. `committed` is called when a transaction is durable, before
+    anybody is answered."""
+
+    def __init__(
+        self, db: sqlite3.Connection, faults: Faults, dice: random.Random, committed: Callable[[], None]
+    ) -> None:
+        self._db = db
+        self._faults = faults
+        self._dice = dice
+        self._committed = committed
+        self._listeners: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._busy = False
+        self.dead = False
+        self.commits = 0
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    async def write(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((lambda db: change(db, *args, **kwargs), future))
+        if not self._busy:
+            self._begin(loop)
+        return await future
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._busy = True
+        loop.call_later(self._dice.random() * self._faults.commit_s, self._commit, loop)
+
+    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
+        group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
+        group = [(change, future) for change, future in group if not future.cancelled()]
+        if self.dead or not group:
+            self._busy = False
+            return
+        if self._faults.fail and self._dice.random() < self._faults.fail:
+            error = sqlite3.OperationalError("database or disk is full")
+            loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
+            return
+        outcomes = _transaction(self._db, [change for change, _ in group])
+        self.commits += 1
+        self._committed()
+        # a crash may come here: durable, and nobody has been told
+        loop.call_soon(self._answer, loop, group, outcomes, True)
+
+    def _answer(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        group: list[tuple[Any, asyncio.Future[Any]]],
+        outcomes: list[tuple[Any, Exception | None]],
+        durable: bool,
+    ) -> None:
+        for (_, future), (value, failure) in zip(group, outcomes, strict=True):
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(value)
+            else:
+                future.set_exception(failure)
+        if durable:
+            for listener in self._listeners:
+                listener()
+        self._busy = False
+        if self._waiting:
+            self._begin(loop)
+
+    async def read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self._faults.read_s:
+            await asyncio.sleep(self._dice.random() * self._faults.read_s)
+        else:
+            await asyncio.sleep(0)
+        if self.dead:
+            raise RuntimeError("the daemon is dead")
+        if self._faults.fail and self._dice.random() < self._faults.fail / 4:
+            raise sqlite3.OperationalError("disk I/O error")
+        value = query(self._db, *args, **kwargs)
+        # the world may move on between the snapshot and its use
+        await asyncio.sleep(self._dice.random() * self._faults.read_s if self._faults.read_s else 0)
+        return value
