@@ -1,0 +1,9 @@
+"""Bugs that are planted to see whether the tests find them. Each stands in a file ``NN_name.bug``:
+
+    what a reader should know
+    test: tests/engines/test_shim.py::test_without_go_nothing_runs
+    === leptond/engines/shim.py
+    --- the code as it is
+    +++ the code with the bug
+
+They are put into a copy of the program that is thrown away; the program itself knows nothing of them."""
