@@ -25,6 +25,7 @@ from leptond.gpuwatch import GpuWatch
 from leptond.reconcile import reconcile
 from leptond.reports import Reports
 from leptond.scheduler import Scheduler
+from leptond.store import shares
 from leptond.supervisor import Supervisor
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
@@ -85,6 +86,8 @@ class Life:
         async with asyncio.TaskGroup() as parts:
             reports = Reports(Path("/nowhere"), store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
+            half_life_s = sim.settings.shares.half_life_s
+            await store.write(shares.configure, half_life_s, now=clock.wall())
             self.open = True
             self.report = reports._take
             await reconcile(store, engine, supervisor, clock)
