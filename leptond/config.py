@@ -17,6 +17,7 @@ from leptond.core.prices import Owned, Rates
 from leptond.core.scene import Policy, PolicyName
 from leptond.core.shares import Caps, Fairness, Limits
 from leptond.core.topology import Topology
+from leptond.core.webhooks import EventName
 from leptond.errors import StartRefused
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -219,6 +220,25 @@ class LogSettings(Section, frozen=True, kw_only=True):
     format: Literal["auto", "text", "json"] = "auto"
 
 
+class Hook(Section, frozen=True, kw_only=True):
+    """An address that is told of events."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    events: Annotated[list[EventName], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["job.ended"]
+    )
+    secret_file: str = ""
+
+
+class WebhookSettings(Section, frozen=True, kw_only=True):
+    """`hooks`: addresses that are told of events, each `{name, url, events, secret_file}`. `events`: names
+    such as job.ended (the default), job.submitted, job.requeued, gpu.state. With a `secret_file` every
+    request is signed."""
+
+    hooks: list[Hook] = []
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """The whole file."""
 
@@ -230,6 +250,7 @@ class Settings(Section, frozen=True, kw_only=True):
     gpus: GpuSettings = GpuSettings()
     engine: EngineSettings = EngineSettings()
     cost: CostSettings = CostSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:

@@ -29,6 +29,7 @@ from leptond.store import DATABASE, Store, open_store, shares
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
 from leptond.token import load_tokens
+from leptond.webhooks import Webhooks
 
 log = structlog.get_logger("leptond.daemon")
 
@@ -63,12 +64,14 @@ async def serve(settings: Settings, places: Places) -> None:
             await store.write(shares.configure, half_life_s, now=clock.wall())
             adopted = await reconcile(store, engine, supervisor, clock)
             # nothing is scheduled before this line
+            hooks = Webhooks(settings.webhooks.hooks, store, clock)
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick)
             watch.on_change(scheduler.wake)
             loops = [
                 parts.create_task(scheduler.run(), name="scheduler"),
                 parts.create_task(watch.run(), name="gpu-watch"),
                 parts.create_task(reports.run(), name="reports"),
+                parts.create_task(hooks.run(), name="webhooks"),
                 parts.create_task(_watchdog(store), name="watchdog"),
             ]
             phase.name = "ready"

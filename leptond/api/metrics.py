@@ -17,7 +17,7 @@ from leptond.api.context import Context
 from leptond.api.explain import Explain
 from leptond.api.gpus import show_all
 from leptond.core.model import TERMINAL
-from leptond.store import jobs, queries
+from leptond.store import jobs, queries, webhooks
 
 
 class Facts(msgspec.Struct, kw_only=True):
@@ -29,6 +29,7 @@ class Facts(msgspec.Struct, kw_only=True):
     oldest_wait_s: float
     gpus: list[types.Gpu]
     commits: int
+    webhooks: dict[str, int]
 
 
 class Metrics:
@@ -70,6 +71,7 @@ class Metrics:
                 oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
                 gpus=show_all(db, samples, sick),
                 commits=context.store.commits,
+                webhooks=webhooks.totals(db),
             )
 
         facts = await context.store.read(look)
@@ -104,6 +106,12 @@ class _Scrape(Collector):
             facts.oldest_wait_s,
         )
         yield CounterMetricFamily("leptond_db_commits", "Transactions written.", facts.commits)
+        told = CounterMetricFamily(
+            "leptond_webhook_deliveries", "Events that webhooks were sent.", labels=["result"]
+        )
+        for result, count in facts.webhooks.items():
+            told.add_metric([result], count)
+        yield told
         for name, text, value_of in (
             ("leptond_gpu_allocated", "Whether a job has it.", lambda gpu: float(gpu.job_id is not None)),
             ("leptond_gpu_healthy", "Whether jobs may start on it.", lambda gpu: float(gpu.schedulable)),

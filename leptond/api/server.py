@@ -26,6 +26,7 @@ from leptond.api import (
     queues,
     status,
     timeline,
+    webhooks,
 )
 from leptond.api.context import CONTEXT, Context
 from leptond.api.guard import Guard
@@ -108,6 +109,7 @@ MODULES = (
     timeline,
     meta,
     pages,
+    webhooks,
 )
 """Each has a table of routes."""
 

@@ -218,6 +218,30 @@ class MetricCurve(msgspec.Struct, kw_only=True):
     marks: list[MetricMark] = []
 
 
+class WebhookDelivery(msgspec.Struct, kw_only=True):
+    """An event that a hook was sent. `result`: delivered, refused (not worth another try), failed (given up
+    after several). `status`: of the last answer, null when there was none."""
+
+    event_id: int
+    event: str
+    at: datetime
+    tries: int
+    result: str
+    status: int | None = None
+    error: str | None = None
+
+
+class Webhook(msgspec.Struct, kw_only=True):
+    """A hook of the configuration. `behind`: events that it has still to be looked through for."""
+
+    name: str
+    url: str
+    events: list[str]
+    signed: bool
+    behind: int
+    deliveries: list[WebhookDelivery]
+
+
 class Me(msgspec.Struct, kw_only=True):
     """Who the caller is. `read_only`: came with the token that only looks. `page_url` and
     `page_url_read_only` open the page with a token; null when TCP is off, and for who is not an admin on

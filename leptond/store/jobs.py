@@ -160,6 +160,17 @@ def find(db: sqlite3.Connection, ref: str) -> Job:
     return rows.job(row)
 
 
+def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
+    """What a stranger to the queue wants to know of a job; None when it is forgotten."""
+    row = db.execute(
+        "SELECT id, name, user, project, state, priority, gpus, attempt, exit_code, signal, class,"
+        " explanation, gpu_ms / 1000.0 AS gpu_seconds, submitted_at, started_at, ended_at"
+        " FROM jobs WHERE id = ?",
+        (job_id,),
+    ).fetchone()
+    return dict(row) if row is not None else None
+
+
 def counts(db: sqlite3.Connection) -> dict[State, int]:
     """How many jobs are in each state."""
     return {State(row["state"]): row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
