@@ -26,8 +26,9 @@ from leptond.api.routing import Call, Reply, Table
 from leptond.core.admission import Admitted, admit, check_gpus, need_of
 from leptond.core.model import TERMINAL, Job, JobSpec, State
 from leptond.core.queues import Queue
+from leptond.core.shares import Kind, Limits
 from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
-from leptond.store import dependencies, gpus, jobs, planning, queries, queues
+from leptond.store import dependencies, gpus, jobs, planning, queries, queues, shares
 from leptond.store.gpus import KnownGpu
 from leptond.store.jobs import Key, Stored
 
@@ -208,7 +209,8 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
         key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
     )
     usable = sum(1 for gpu in known if not gpu.drained)
-    return stored, new, [_warnings(one.spec, usable) for one in admitted]
+    caps = await call.context.store.read(shares.limits, settings.shares.limits())
+    return stored, new, [_warnings(one.spec, usable, call.who.user, caps) for one in admitted]
 
 
 def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
@@ -226,12 +228,19 @@ def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[
     return admitted
 
 
-def _warnings(spec: JobSpec, usable: int) -> list[str]:
+def _warnings(spec: JobSpec, usable: int, user: str, caps: Limits) -> list[str]:
     found = []
     if spec.cwd is not None and not Path(spec.cwd).is_dir():
         found.append(f"the directory {spec.cwd} is not there now")
     if spec.gpus > usable:
         found.append(f"it needs {spec.gpus} GPUs, of which {usable} are in service: it waits for an undrain")
+    owners: list[tuple[Kind, str | None]] = [("user", user), ("project", spec.project)]
+    for kind, name in owners:
+        cap = caps.of(kind, name).max_gpus if name is not None else None
+        if cap is not None and spec.gpus > cap and spec.gpu_memory_bytes is None:
+            found.append(
+                f"it needs {spec.gpus} GPUs, {kind} {name} may hold {cap:g}: it waits for a higher cap"
+            )
     return found
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from leptond.core.admission import Defaults, admit
 from leptond.core.model import ExitRecord, JobSpec
 from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Start
+from leptond.core.planner import Policy, Start
 from leptond.core.queues import Queue
-from leptond.core.shares import Caps, Limits, Owner
+from leptond.core.shares import Caps, Fairness, Limits, Owner
 from leptond.errors import Conflict, Invalid, NotFound, QueueClosed, TooMany, WrongState
 from leptond.paths import data_dir
-from leptond.store import attempts, gpus, jobs, queues, shares
+from leptond.store import attempts, gpus, jobs, planning, queues, shares
 from leptond.store.migrate import available, migrate
 
 GIB = 1024**3
@@ -293,3 +293,24 @@ def test_a_database_with_live_leases_keeps_them_and_every_job(tmp_path):
         assert claim(db, 2, "GPU-1", "GPU-2") is not None
         assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_fair_share_moves_whoever_has_had_more_behind(db):
+    """Two jobs alike for one GPU: the later one goes first when its user has had nothing, and does not when
+    fair share is off."""
+    for i in range(1, 4):
+        gpus.drain(db, f"GPU-{i}", "x", "me", 1.0)
+    hour = 3600.0
+    one = claim(db, submit(db, gpus=1), "GPU-0", boot=0.0)
+    finish(db, one, boot=100 * hour, now=100 * hour)
+    first, second = submit(db, gpus=1), submit(db, gpus=1, user="bo")
+
+    def who(**fairness):
+        policy = Policy(fairness=Fairness(**fairness))
+        decided = planning.decide(db, now=100 * hour, boot=100 * hour, sick={}, cpu_slots=1, policy=policy)
+        return [start.id for start in decided.starts]
+
+    assert who() == [second]
+    assert who(max_handicap_s=0.0) == [first]
+    shares.set_limit(db, shares.Limit(kind="user", name="bo", max_gpus=0), by="root", now=1.0)
+    assert who() == [first], "a cap bars at once"
