@@ -91,6 +91,7 @@ class Channel:
         self._tune_seen: tuple[int, int] | None = None
         self.wanted: dict[str, float] = {}
         self.wanted_version = 0
+        self.wanted_versions: dict[str, int] = {}
 
     def report(self, step: int | None, total: int | None, metrics: dict[str, Any], *, everyone: bool) -> None:
         """Takes note, and sends when it is time."""
@@ -113,7 +114,7 @@ class Channel:
                     continue
                 key = name if self.rank == 0 else f"{name}@{self.rank}"
                 if key in self._metrics or len(self._metrics) < MAX_METRICS:
-                    number = float(value)
+                    number = float(value.detach() if hasattr(value, "detach") else value)
                     self._metrics[key] = number if math.isfinite(number) else None
             self._unsent = True
             if due:
@@ -187,6 +188,7 @@ class Channel:
                 with open(path) as file:
                     wanted = json.load(file)
                 self.wanted = {name: float(value) for name, value in wanted["values"].items()}
+                self.wanted_versions = {name: int(n) for name, n in wanted["versions"].items()}
                 self.wanted_version = int(wanted["version"])
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 self._tune_seen = None  # not ours, or gone again: look at it at the next step
@@ -245,7 +247,7 @@ def knob(name: str, value: float, *, low: float, high: float) -> float:
     [low, high]: what was asked for last, else `value`. Call it in every step; it costs one stat(2).
 
     What was asked for outlives the attempt: a retry begins with it. Under torchrun ask on rank 0 and give
-    the answer to the others (:class:`leptond.train.Tuner` does), or ranks may take it in different steps.
+    the answer to the others, or they take it in different steps (:class:`leptond.train.loop.Training` does).
     """
     if not -math.inf < low <= value <= high < math.inf:
         raise ValueError(
@@ -272,7 +274,7 @@ def should_stop(margin_s: float = 0.0) -> bool:
     The first call begins to catch SIGTERM, so make one before the first step (from the main thread; a
     handler that was there before is called as well). The limit's own SIGTERM is followed by the grace; a
     margin helps a job whose checkpoint takes longer than that. Each rank hears for itself: under torchrun
-    agree on it (:func:`leptond.train.agree_to_stop`).
+    agree on it, or they leave in different steps (:class:`leptond.train.loop.Training` does).
     """
     if "LEPTOND_ATTEMPT_ID" not in os.environ:
         return False

@@ -40,6 +40,8 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
             log.info("adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
             supervisor.follow(claim)
             failpoints.fp("reconcile_adopted")
+            if job.tuned:
+                engine.tell(job, attempt)  # the last daemon may have been killed before it did
         else:
             # may take a while where processes have to be ended: its GPUs stay leased meanwhile
             supervisor.follow(claim)

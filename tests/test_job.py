@@ -143,7 +143,7 @@ def test_a_knob_follows_what_was_asked_for(tmp_path, channel, daemon, monkeypatc
     monkeypatch.setenv("LEPTOND_ATTEMPT_ID", ID)
 
     def asked(version, **values):
-        (tmp_path / "new").write_text(json.dumps({"version": version, "values": values}))
+        (tmp_path / "new").write_text(json.dumps({"version": version, "values": values, "versions": {}}))
         (tmp_path / "new").replace(tmp_path / "tune.json")
 
     assert job.knob("lr", 0.5, low=0.0, high=1.0) == 0.5

@@ -1,18 +1,27 @@
-"""What running jobs say about themselves, over HTTP."""
+"""What running jobs say about themselves, and what they are told, over HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 
+from leptond import tuning
 from leptond.api import types, views
-from leptond.api.jobs import ref_of
+from leptond.api.context import Context
+from leptond.api.jobs import one_job, ref_of
 from leptond.api.routing import Call, Table
+from leptond.core.model import LIVE, Attempt, Job
+from leptond.errors import StorageFull
 from leptond.store import events, jobs, progress
 
 table = Table("progress")
 
 MARKS = ("job.tune", "job.tuned")
 MAX_MARKS = 1000
+START_S = 5.0
+"""How long a job that is just being started is waited for, until it has a directory."""
+
+_turning = asyncio.Lock()
 
 
 @table.route("GET", "/v1/jobs/{ref}/metrics", answer=types.MetricCurve, errors=(404,))
@@ -26,3 +35,34 @@ async def metrics(call: Call) -> types.MetricCurve:
         return views.curve(job.id, progress.curve(db, job.id), marks)
 
     return await call.context.store.read(look)
+
+
+@table.route("POST", "/v1/jobs/{ref}/tune", body=types.Tune, answer=types.Job, errors=(404, 409, 507))
+async def tune(call: Call) -> types.Job:
+    """Turn knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    values: dict[str, float] = call.body.values
+
+    def change(db: sqlite3.Connection) -> tuple[Job, Attempt]:
+        who.must_own(jobs.find(db, ref))
+        return progress.tune(db, ref, values, by=who.user, now=now)
+
+    # one at a time: an older file must not follow a newer one
+    async with _turning:
+        job, attempt = await call.context.store.write(change)
+        if job.state in LIVE:
+            await _deliver(call.context, job, attempt)
+    return await one_job(call.context, ref)
+
+
+async def _deliver(context: Context, job: Job, attempt: Attempt) -> None:
+    directory = context.jobs_dir / str(job.id) / str(attempt.number)
+    until = context.clock.boot() + START_S
+    try:
+        while not tuning.leave(directory, job) and context.clock.boot() < until:
+            await asyncio.sleep(0.02)  # claimed, and its directory is being made
+    except OSError as error:
+        raise StorageFull(
+            f"it is stored, and counts for the next attempt, but this one could not be told: {error}",
+            hint="make room on the disk, then tune it again",
+        ) from None

@@ -22,6 +22,7 @@ from leptond.core.model import (
     Reason,
     State,
 )
+from leptond.core.progress import MetricName
 from leptond.core.queues import Lend, QueueState
 from leptond.core.shares import Kind
 
@@ -177,6 +178,14 @@ class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
     reason: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What knobs of a running job to turn to what."""
+
+    values: Annotated[
+        dict[MetricName, Annotated[float, Meta(ge=-1e300, le=1e300)]], Meta(min_length=1, max_length=32)
+    ]
 
 
 class Why(msgspec.Struct, kw_only=True):

@@ -103,7 +103,7 @@ def job(
         checkpoint_dir=str(checkpoints_dir / str(one.checkpoint_id)),
         log_path=str(jobs_dir / str(one.id) / str(last.number) / "output.log") if last is not None else None,
         progress=progress(last, now) if last is not None else None,
-        tuned=one.tuned,
+        tuned={name: asked.value for name, asked in one.tuned.items()},
         version=one.version,
         spec=hide_secrets(spec),
     )

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "hold": ("control", "Keep pending jobs from starting."),
         "release": ("control", "Let held jobs start again."),
         "edit": ("control", "Change a job's priority, name, limits."),
+        "tune": ("tune", "Turn a running job's knobs, such as its learning rate."),
     },
     "Machine": {
         "gpus": ("gpus", "The GPUs and who has them."),

@@ -284,7 +284,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str | None
     gpu_ms: int
     version: int
-    tuned: dict[str, float] = {}
+    tuned: dict[str, Tuned] = {}
     tuned_version: int = 0
 
     @property
@@ -296,6 +296,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def checkpoint_id(self) -> int:
         """Whose checkpoint directory it uses: its own, or that of the job it is a retry of."""
         return self.root_id if self.root_id is not None else self.id
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a knob was asked to be turned to, and by which request, counted over the job."""
+
+    value: float
+    version: int
 
 
 class Knob(msgspec.Struct, frozen=True, kw_only=True):

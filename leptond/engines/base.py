@@ -40,6 +40,9 @@ class Engine(Protocol):
     def adopt(self, attempt: Attempt) -> bool:
         """Takes over an attempt that an earlier daemon started; False when nobody supervises it now."""
 
+    def tell(self, job: Job, attempt: Attempt) -> None:
+        """Tells a live attempt what was asked of its job's knobs. Best effort: it may have been told."""
+
     async def ended(self, job: Job, attempt: Attempt) -> End:
         """Waits until the attempt and its last process are gone."""
 

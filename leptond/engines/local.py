@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from leptond import failpoints
+from leptond import failpoints, tuning
 from leptond.clock import kernel_boot_id
 from leptond.config import Settings
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
@@ -141,6 +141,8 @@ class LocalEngine:
         failpoints.fp("before_attempt_directory")
         directory.mkdir(mode=0o750, parents=True)
         failpoints.fp("after_attempt_directory")
+        if job.tuned:
+            tuning.leave(directory, job)
         checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
         checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
         group = ""
@@ -269,6 +271,11 @@ class LocalEngine:
         watched.command = processes.command_of(attempt.shim, attempt.pid)
         self._watched[attempt.id] = watched
         return True
+
+    def tell(self, job: Job, attempt: Attempt) -> None:
+        """Leaves what was asked of the job's knobs in the attempt's directory."""
+        with contextlib.suppress(OSError):
+            tuning.leave(self.directory(attempt), job)
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Leaves ``stop.json`` and wakes the shim. A shim that is gone needs no telling."""

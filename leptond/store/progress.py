@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from leptond.core.model import Attempt, StopReason
+from leptond.core.model import TERMINAL, Attempt, Job, Knob, StopReason, Tuned
 from leptond.core.progress import CURVE_POINTS, Gathered, Report, event_due, place
+from leptond.errors import Invalid, WrongState
 from leptond.store import events, jobs, rows
 
 
@@ -136,6 +137,48 @@ def curve(db: sqlite3.Connection, job_id: int, *, since_n: int = 0, limit: int =
             for row in found
         ],
     )
+
+
+def tune(
+    db: sqlite3.Connection, ref: str, values: Mapping[str, float], *, by: str, now: float
+) -> tuple[Job, Attempt]:
+    """Asks for knobs of a job to be turned, for this attempt and those to come; the job and its newest
+    attempt. Raises NotFound, WrongState, Invalid."""
+    job = jobs.find(db, ref)
+    if job.state in TERMINAL:
+        raise WrongState(f"job {job.ref} has already ended: {job.state}")
+    row = db.execute(
+        "SELECT * FROM attempts WHERE job_id = ? ORDER BY number DESC LIMIT 1", (job.id,)
+    ).fetchone()
+    attempt = rows.attempt(row) if row is not None else None
+    if attempt is None or not _declared(db, job.id):
+        raise WrongState(
+            f"job {job.ref} has not declared any knobs",
+            hint="its script does so with leptond.job.knob, or with leptond.train.loop.Training",
+        )
+    knobs = _declared(db, job.id)
+    for name, value in values.items():
+        knob = knobs.get(name)
+        if knob is None:
+            raise Invalid(
+                f"job {job.ref} has no knob {name!r}; it has {', '.join(sorted(knobs))}", pointer=f"/{name}"
+            )
+        if not knob.low <= value <= knob.high:
+            raise Invalid(f"{name} goes from {knob.low:g} to {knob.high:g}", pointer=f"/{name}")
+    version = job.tuned_version + 1
+    asked = {**job.tuned, **{name: Tuned(value=value, version=version) for name, value in values.items()}}
+    jobs.touch(db, job.id, {"tuned": _json(asked), "tuned_version": version})
+    data = {"values": dict(values), "version": version, "step": attempt.step, "by": by}
+    events.append(db, now, "job.tune", job=job.id, attempt=attempt.number, data=data)
+    return jobs.find(db, str(job.id)), attempt
+
+
+def _declared(db: sqlite3.Connection, job_id: int) -> dict[str, Knob]:
+    """The knobs of the newest attempt that declared any: one that has just begun has not yet."""
+    row = db.execute(
+        "SELECT * FROM attempts WHERE job_id = ? AND knobs <> '{}' ORDER BY number DESC LIMIT 1", (job_id,)
+    ).fetchone()
+    return rows.attempt(row).knobs if row is not None else {}
 
 
 def hung(db: sqlite3.Connection, attempt_id: str, *, now: float) -> bool:

@@ -6,13 +6,13 @@ import sqlite3
 
 import msgspec
 
-from leptond.core.model import Attempt, Job, JobSpec, Knob, LeasedGpu
+from leptond.core.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tuned
 
 _spec = msgspec.json.Decoder(JobSpec)
 _labels = msgspec.json.Decoder(dict[str, str])
 _gpus = msgspec.json.Decoder(list[LeasedGpu])
 _lines = msgspec.json.Decoder(list[str])
-_numbers = msgspec.json.Decoder(dict[str, float])
+_tuned = msgspec.json.Decoder(dict[str, Tuned])
 _metrics = msgspec.json.Decoder(dict[str, float | None])
 _knobs = msgspec.json.Decoder(dict[str, Knob])
 
@@ -23,8 +23,8 @@ def job(row: sqlite3.Row) -> Job:
     values["spec"] = _spec.decode(values["spec"])
     values["labels"] = _labels.decode(values["labels"])
     values["held"] = bool(values["held"])
-    values["tuned"] = _numbers.decode(values["tuned"])
     values["exclusive"] = bool(values["exclusive"])
+    values["tuned"] = _tuned.decode(values["tuned"])
     return msgspec.convert(values, Job)
 
 

@@ -1,0 +1,127 @@
+"""What each rank of a launch does in the tests of parallel plans: runs as ``python -m tests.train.ranks
+WORK.json`` under RANK, WORLD_SIZE and MASTER_PORT; rank 0 prints what it found as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from leptond.train.checkpoint import Checkpoints
+from leptond.train.gpt import TP_PLAN, Gpt, GptConfig, next_token_loss
+from leptond.train.loop import Guard, Training
+from leptond.train.parallel import Parallel, Plan
+from leptond.train.schedule import make_optimizer, make_schedule
+from tests.train.small import batch_of
+
+CONFIG = GptConfig(context=16, width=16, heads=4, layers=2)
+STEPS, SAVED = 12, 6
+TOP = Path(__file__).parents[2]
+
+
+def train(plan: Plan, directory: str | None, on_step=lambda training: None) -> dict[str, float]:
+    """Losses by step of the training of every test, under a plan; double precision, so that rounding is
+    ten billion times smaller than any mistake."""
+    torch.manual_seed(1)
+    model = Gpt(CONFIG).double()
+    losses = {}
+    with Parallel.start(plan) as parallel:
+        model = parallel.wrap(model, loss=next_token_loss, tp_plan=TP_PLAN)
+        optimizer = make_optimizer("adamw", parallel.parameters(), lr=1e-2)
+        training = Training(
+            model,
+            optimizer,
+            make_schedule("cosine", optimizer, total=STEPS, warmup=3),
+            total=STEPS,
+            checkpoints=Checkpoints(directory, keep=99),
+            every=SAVED,
+            parallel=parallel,
+            guard=Guard(spike=0),
+            clip=0.5,
+        )
+        for step in training:
+            on_step(training)
+            rows, following = parallel.my_share(batch_of(step))
+            training.update(parallel.forward_backward(rows, following))
+            losses[str(step)] = training.loss
+    return losses
+
+
+def rates_of_all(training: Training) -> list[float]:
+    """The rate in the optimizer of each rank."""
+    found: list[float] = [0.0] * distributed.get_world_size()
+    distributed.all_gather_object(found, training.optimizer.param_groups[-1]["lr"])
+    return found
+
+
+def work(one: dict) -> dict:
+    """One piece of work: a curve, perhaps with checkpoints, perhaps tuned on the way."""
+    rates = {}
+
+    def on_step(training: Training) -> None:
+        if "tune_at" in one:
+            rates[str(training.step)] = rates_of_all(training)
+            if training.step == one["tune_at"] and training.rank == 0:
+                asked = {"version": 1, "values": {"lr": one["lr"]}, "versions": {"lr": 1}}
+                target = Path(os.environ["LEPTOND_ATTEMPT_DIR"]) / "tune.json"
+                target.with_suffix(".new").write_text(json.dumps(asked))
+                target.with_suffix(".new").replace(target)
+
+    return {"losses": train(Plan.parse(one["plan"]), one.get("directory"), on_step), "rates": rates}
+
+
+def main() -> None:
+    """One rank."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo")
+    found = [work(one) for one in json.loads(Path(sys.argv[1]).read_text())]
+    distributed.barrier()
+    if distributed.get_rank() == 0:
+        print(json.dumps(found), flush=True)
+    distributed.destroy_process_group()
+
+
+def launch(ranks: int, pieces: list[dict], directory: Path, port: int) -> list[dict]:
+    """What rank 0 of so many ranks found; every rank has to end well."""
+    file = directory / f"work-{ranks}.json"
+    file.write_text(json.dumps(pieces))
+    env = {
+        **os.environ,
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "LEPTOND_ATTEMPT_ID": "a" * 32,
+        "LEPTOND_ATTEMPT_DIR": str(directory),
+        "PYTHONPATH": str(TOP),
+    }
+    processes = []
+    for rank in range(ranks):
+        with (directory / f"rank-{ranks}-{rank}.log").open("wb") as log:
+            one = subprocess.Popen(
+                [sys.executable, "-m", "tests.train.ranks", str(file)],
+                env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                cwd=TOP,
+                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
+                stderr=log,
+            )
+        processes.append(one)
+    try:
+        out, _ = processes[0].communicate(timeout=150)
+        codes = [process.wait(timeout=30) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    logs = "\n".join((directory / f"rank-{ranks}-{rank}.log").read_text()[-1500:] for rank in range(ranks))
+    assert codes == [0] * ranks, logs
+    found: list[dict] = json.loads(out.splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""The loop: a training that is killed, stopped, tuned or goes wrong ends as it should."""
+
+import json
+import math
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from leptond import job  # noqa: E402
+from leptond.train.checkpoint import Checkpoints  # noqa: E402
+from leptond.train.loop import Guard  # noqa: E402
+from tests.daemon import until  # noqa: E402
+from tests.train import small  # noqa: E402
+
+SCRIPT = [sys.executable, "-m", "tests.train.small"]
+TOP = str(small.Path(__file__).parents[2])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Forks and threads of torch do not go together, and sums do not depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def as_a_job(tmp_path, monkeypatch):
+    """This process as a leptond job; gives the daemon's end of its channel."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as daemon:
+        daemon.bind(str(tmp_path / "r"))
+        for name, value in {
+            "LEPTOND_ATTEMPT_ID": "a" * 32,
+            "LEPTOND_SOCKET": str(tmp_path / "r"),
+            "LEPTOND_ATTEMPT_DIR": str(tmp_path),
+        }.items():
+            monkeypatch.setenv(name, value)
+        for name, value in {"_channel": None, "_knobs": {}, "_catching": False, "_near": False}.items():
+            monkeypatch.setattr(job, name, value)
+        before = signal.getsignal(signal.SIGTERM)
+        yield daemon
+        signal.signal(signal.SIGTERM, before)
+        job._term.clear()
+        if job._channel is not None:
+            job._channel.close()
+
+
+def ask(directory, version, versions, **values):
+    """What the daemon leaves for a job whose knobs were turned."""
+    (directory / "new").write_text(json.dumps({"version": version, "values": values, "versions": versions}))
+    (directory / "new").replace(directory / "tune.json")
+
+
+def in_a_fork(work) -> int:
+    """The pid of a process that does `work` and leaves with what it returns."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            code = work() or 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+    return pid
+
+
+def result(path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(tmp_path, kills):
+    undisturbed = small.training(None)
+    small.run(undisturbed)
+    wanted = small.fingerprint(undisturbed.model)
+    dice, done, killed, trial = random.Random(kills), 0, 0, 0
+    while killed < kills:
+        trial += 1
+        directory, out = tmp_path / f"c{trial}", tmp_path / f"out{trial}"
+
+        def work(directory=directory, out=out):
+            one = small.training(directory)
+            first = []
+
+            def note(step):
+                if not first:
+                    first.append(step)
+                (tmp_path / "steps").open("a").write(f"{step}\n")
+
+            small.run(one, note)
+            out.write_text(small.fingerprint(one.model))
+
+        while not out.exists():
+            pid = in_a_fork(work)
+            if killed < kills:
+                time.sleep(dice.uniform(0.0, 0.5))  # the moment of the kill: any is right
+                os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            if os.WIFSIGNALED(status):
+                killed += 1
+            else:
+                assert os.WEXITSTATUS(status) == 0
+        assert result(out) == wanted
+        done += 1
+    # steps are done again only from the last checkpoint on
+    steps = [int(line) for line in (tmp_path / "steps").read_text().split()]
+    for before, after in pairwise(steps):
+        assert after == before + 1 or after % 7 == 0
+        assert after > before - 2 * 7 or after == 0, "at most one checkpoint was still being written"
+
+
+def test_told_to_stop_it_saves_and_asks_to_be_run_again(tmp_path, as_a_job):
+    wanted = small.training(None)
+    small.run(wanted)
+    one = small.training(tmp_path / "c")
+    with pytest.raises(SystemExit) as left:
+        small.run(one, lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 10 else None)
+    assert left.value.code == job.EXIT_RESUME
+    assert json.loads((tmp_path / "word.json").read_text())["reason"] == "resume"
+    job._term.clear()
+    again = small.training(tmp_path / "c")
+    losses = small.run(again)
+    assert len(losses) == 60 - 11, "the step was finished and saved"
+    assert small.fingerprint(again.model) == small.fingerprint(wanted.model)
+
+
+def test_the_rate_is_tuned_at_the_next_step_and_a_retry_keeps_it(tmp_path, as_a_job):
+    plain = small.training(None)
+    rates = []
+    small.run(plain, lambda step: rates.append(plain.optimizer.param_groups[0]["lr"]))
+    ask(tmp_path, 0, {})
+
+    def tuned(step):
+        seen[step] = one.optimizer.param_groups[0]["lr"]
+        if step == 20:
+            ask(tmp_path, 1, {"lr": 1}, lr=1e-4)
+        if step == 30 and len(seen) < 40:
+            raise KeyboardInterrupt
+
+    seen: dict[int, float] = {}
+    one = small.training(tmp_path / "c")
+    with pytest.raises(KeyboardInterrupt):
+        small.run(one, tuned)
+    assert [seen[step] for step in range(21)] == rates[:21]
+    assert seen[21] == pytest.approx(1e-4, rel=1e-12)
+    assert seen[30] == pytest.approx(1e-4 * rates[30] / rates[21])
+    one.checkpoints.wait()
+    seen[999] = 0.0
+    # resumed from step 28, in which the rate has been turned already; and from 14, in which it has not
+    for cut, keep in ((28, 99), (14, 14)):
+        for path in (tmp_path / "c").glob("step-*"):
+            if int(path.name[5:15]) > keep:
+                path.rename(tmp_path / path.name)
+        one = small.training(tmp_path / "c")
+        steps = iter(one)
+        assert next(steps) == cut
+        now = one.optimizer.param_groups[0]["lr"]
+        assert now == pytest.approx(1e-4 * rates[28] / rates[21] if cut == 28 else 1e-4)
+        steps.close()
+        one.checkpoints.wait()
+
+
+def test_any_declared_knob_can_be_turned_within_its_bounds(tmp_path, as_a_job):
+    one = small.training(None)
+    seen = []
+
+    def on_step(step):
+        seen.append(one.knob("noise", 0.5, low=0.0, high=1.0))
+        if step == 3:
+            ask(tmp_path, 1, {"noise": 1, "early": 1}, noise=0.25, early=7.0)
+        if step == 6:
+            ask(tmp_path, 2, {"noise": 2, "early": 1}, noise=2.0, early=7.0)
+        if step == 8:
+            assert one.knob("early", 1.0, low=0.0, high=10.0) == 7.0, "asked for before it was declared"
+
+    small.run(one, on_step)
+    assert seen[:10] == [0.5] * 4 + [0.25] * 6
+    assert seen[-1] == 0.25
+    with pytest.raises(ValueError, match="cannot be declared"):
+        one.knob("lr", 1.0, low=0.0, high=2.0)
+    assert "lr" in json.loads(as_a_job.recv(65536))["knobs"]
+
+
+def spoil(one, when):
+    """Makes the loss of those steps wrong, once for each time that it stands in `when`."""
+    plain = one.update
+
+    def update(loss):
+        if one.step in when:
+            value = when[one.step].pop()
+            if not when[one.step]:
+                del when[one.step]
+            loss = loss * value
+        plain(loss)
+
+    one.update = update
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 50.0])
+def test_a_loss_that_goes_wrong_sends_it_back_with_a_lower_rate(tmp_path, wrong):
+    one = small.training(Checkpoints(tmp_path, keep=10), guard=Guard(spike=4.0, reduce=0.5, most=3))
+    spoil(one, {33: [wrong]})
+    rates = {}
+    small.run(one, lambda step: rates.setdefault((one.generation, step), one.schedule.rate))
+    assert one.step == 60
+    assert one.generation == 1
+    # back to 28, with half the rate, and the shape of the schedule kept
+    assert (1, 28) in rates
+    assert (1, 27) not in rates
+    for step in (28, 30, 33):
+        assert rates[1, step] == pytest.approx(rates[0, step] / 2)
+    assert all(torch.isfinite(p).all() for p in one.model.parameters())
+
+
+def test_a_loss_that_stays_wrong_ends_as_diverged(tmp_path, as_a_job):
+    one = small.training(Checkpoints(tmp_path / "c", keep=10), guard=Guard(most=2))
+    spoil(one, {33: [math.nan] * 9})
+    steps = []
+    with pytest.raises(SystemExit) as left:
+        small.run(one, steps.append)
+    assert left.value.code == job.EXIT_DIVERGED
+    word = json.loads((tmp_path / "word.json").read_text())
+    assert word["reason"] == "diverged"
+    assert "at step 33, after going back 2 times" in word["detail"]
+    starts = [after for before, after in pairwise(steps) if after <= before]
+    assert starts == [28, 21], "further back each time"
+
+
+def test_through_the_daemon_a_running_job_is_tuned_killed_and_resumed(daemon, tmp_path):
+    """The whole way: knobs declared, tuned over HTTP, the process killed, and the retry keeps the rate."""
+    marker = tmp_path / "fast"
+    number = daemon.submit(*SCRIPT, "150", "10", str(marker), cwd=TOP, retries=2, retry_delay_s=0.1)
+    found = until(
+        lambda: (found := daemon.job(number))["progress"] and "lr" in found["progress"]["knobs"] and found,
+        "the job declares its knobs",
+    )
+    assert daemon.post(f"/v1/jobs/{number}/tune", {"values": {"lr": 1e9}}).status == 422
+    assert daemon.post(f"/v1/jobs/{number}/tune", {"values": {"depth": 1}}).status == 422
+    assert daemon.post(f"/v1/jobs/{number}/tune", {"values": {}}).status == 422
+    answer = daemon.post(f"/v1/jobs/{number}/tune", {"values": {"lr": 1.25e-4}})
+    assert (answer.status, answer.json["tuned"]) == (200, {"lr": 1.25e-4})
+    out = daemon.printed(number, "0.000125")
+    turned = int(re.findall(r"rate (\d+) 0\.000125", out)[0])
+    until(lambda: (daemon.job(number)["progress"]["checkpoint_step"] or 0) > turned, "a later checkpoint")
+    os.kill(found["attempts"][0]["pid"], signal.SIGKILL)
+    marker.touch()
+    done = daemon.finished(number)
+    assert [one["class"] for one in done["attempts"]] == ["external-kill", "ok"]
+    rates = dict(re.findall(r"rate (\d+) (\S+)", daemon.output(number, 1)))
+    later = dict(re.findall(r"rate (\d+) (\S+)", daemon.output(number, 2)))
+    both = rates.keys() & later.keys()
+    assert all(rates[step] == later[step] for step in both), "the retry goes on at the tuned rate"
+    assert float(later["149"]) < 1.25e-4
+    marks = daemon.get(f"/v1/jobs/{number}/metrics").json["marks"]
+    assert [mark["kind"] for mark in marks][:2] == ["job.tune", "job.tuned"]
+    assert daemon.post(f"/v1/jobs/{number}/tune", {"values": {"lr": 1e-4}}).status == 409

@@ -1,0 +1,117 @@
+"""Whatever the plan, the training is the same: the loss curve of one process on the whole batch, and
+checkpoints that any number of ranks goes on from."""
+
+import shutil
+import socket
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from leptond.train.gpt import TP_PLAN, Gpt, next_token_loss  # noqa: E402
+from leptond.train.parallel import Parallel, Plan  # noqa: E402
+from tests.train import ranks  # noqa: E402
+
+pytestmark = pytest.mark.timeout(400)
+
+TOLERANCE = 1e-9
+"""Relative, in double precision: sums go in another order, nothing else differs."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """The curve of one process."""
+    return ranks.train(Plan(), None)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """Four ranks: curves by plan, and a directory with their checkpoint of the middle."""
+    directory = tmp_path_factory.mktemp("four")
+    plans = ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"]
+    pieces = [{"plan": plan, "directory": str(directory / plan)} for plan in plans]
+    found = ranks.launch(4, pieces, directory, free_port())
+    for plan in plans:
+        (end,) = (directory / plan).glob(f"step-{ranks.STEPS:010d}*")
+        shutil.rmtree(end)
+    return directory, {plan: one["losses"] for plan, one in zip(plans, found, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def two(four, tmp_path_factory):
+    """Two ranks: curves by plan, those that go on from four ranks' checkpoints, and a tuned one."""
+    directory = tmp_path_factory.mktemp("two")
+    plans = ["dp=2", "fsdp=2", "tp=2", "pp=2"]
+    pieces = [{"plan": plan} for plan in plans]
+    for plan, source in (("fsdp=2", "fsdp=2,tp=2"), ("tp=2", "dp=2,tp=2"), ("dp=2", "dp=2,pp=2")):
+        shutil.copytree(four[0] / source, directory / source)
+        pieces.append({"plan": plan, "directory": str(directory / source)})
+    pieces.append({"plan": "dp=2", "tune_at": 4, "lr": 1.5e-3})
+    return ranks.launch(2, pieces, directory, free_port())
+
+
+def close(got, wanted):
+    assert got == pytest.approx({step: wanted[step] for step in got}, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(("place", "plan"), list(enumerate(["dp=2", "fsdp=2", "tp=2", "pp=2"])))
+def test_the_curve_is_that_of_one_process_on_two_ranks(alone, two, place, plan):
+    assert len(two[place]["losses"]) == ranks.STEPS
+    close(two[place]["losses"], alone)
+    assert min(alone.values()) < 0.9 * alone["0"], "it learns, so that the curve has something to say"
+
+
+@pytest.mark.parametrize("plan", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
+def test_the_curve_is_that_of_one_process_on_four_ranks(alone, four, plan):
+    assert len(four[1][plan]) == ranks.STEPS
+    close(four[1][plan], alone)
+
+
+@pytest.mark.parametrize("place", [4, 5, 6])
+def test_two_ranks_go_on_from_a_checkpoint_of_four(alone, two, place):
+    losses = two[place]["losses"]
+    assert list(losses) == [str(step) for step in range(ranks.SAVED, ranks.STEPS)]
+    close(losses, alone)
+
+
+@pytest.mark.parametrize("source", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
+def test_one_process_goes_on_from_a_checkpoint_of_four(alone, four, source, tmp_path):
+    shutil.copytree(four[0] / source, tmp_path / "c")
+    losses = ranks.train(Plan(), str(tmp_path / "c"))
+    assert list(losses) == [str(step) for step in range(ranks.SAVED, ranks.STEPS)]
+    close(losses, alone)
+
+
+def test_a_rate_is_tuned_in_the_same_step_on_every_rank(two):
+    rates = two[7]["rates"]
+    assert all(one[0] == one[1] for one in rates.values())
+    assert rates["4"][0] > 5e-3
+    assert rates["5"] == pytest.approx([1.5e-3] * 2, rel=1e-12)
+    assert rates["6"][0] < 1.5e-3
+
+
+def test_a_plan_reads_as_it_is_written():
+    assert Plan.parse("dp=2 x tp=2, microbatches=4") == Plan(dp=2, tp=2, microbatches=4)
+    assert str(Plan.parse(str(Plan(fsdp=4, pp=2)))) == "pp=2, fsdp=4"
+    assert str(Plan()) == "one process"
+    for bad in ("dp", "dp=x", "zz=2", "dp=-1", "dp=0"):
+        with pytest.raises(ValueError, match=r"dp|zz"):
+            Plan.parse(bad)
+
+
+def test_what_cannot_be_split_is_refused():
+    with pytest.raises(ValueError, match="torchrun --nproc-per-node 4"), Parallel.start(Plan(dp=4)):
+        pass
+    with Parallel.start(Plan()) as parallel:
+        model = parallel.wrap(Gpt(ranks.CONFIG), loss=next_token_loss, tp_plan=TP_PLAN)
+        rows = torch.zeros(6, 16, dtype=torch.long)
+        assert len(parallel.my_share((rows,))[0]) == 6
+        loss = parallel.forward_backward(rows, rows)
+        assert loss.item() == pytest.approx(next_token_loss(model(rows), rows).item(), rel=1e-6)
+        assert parallel.clip_gradients(1e9) > 0
