@@ -153,16 +153,20 @@ def _toml(settings: Settings) -> str:
 @_place_options
 def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     """Bring the database to this version's schema (the daemon does it by itself at its start)."""
+    from leptond.catchup import guard
     from leptond.holder import held, prepare
     from leptond.store import DATABASE
     from leptond.store.connection import prepare_writer
+    from leptond.store.examine import examine
     from leptond.store.migrate import migrate as apply
-    from leptond.store.migrate import version
+    from leptond.store.migrate import newest, version
 
     places = _places(config, state_dir, system)
     prepare(places.state_dir)
     with held(places.state_dir):
+        guard(places.state_dir)
         file = places.state_dir / DATABASE
+        examine(file, newest(data_dir("migrations")))
         try:
             db = sqlite3.connect(file, isolation_level=None)
             try:
@@ -177,6 +181,30 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     click.echo(
         f"{file}: schema {now_at}, " + (f"applied {', '.join(applied)}" if applied else "nothing to do")
     )
+
+
+@main.command()
+@_place_options
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Begin from this backup, also when the database could be used.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would come of it; change nothing.")
+def recover(
+    config: Path | None, state_dir: Path | None, system: bool, source: Path | None, dry_run: bool
+) -> None:
+    """Rebuild a damaged, missing or older database around the jobs that run. No job is touched."""
+    from leptond.holder import held, prepare
+    from leptond.recover import recover as mend
+    from leptond.recover import tell
+
+    places = _places(config, state_dir, system)
+    prepare(places.state_dir)
+    with held(places.state_dir):
+        plan = mend(places.state_dir, source=source.absolute() if source else None, dry_run=dry_run)
+    tell(plan, places.state_dir, dry_run=dry_run, say=click.echo)
 
 
 @main.command()

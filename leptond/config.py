@@ -212,6 +212,14 @@ class CostSettings(Section, frozen=True, kw_only=True):
         )
 
 
+class StorageSettings(Section, frozen=True, kw_only=True):
+    """What keeps the queue safe on its disk. `backup_every_s`: how often the daemon copies its database into
+    `backups/` of its state directory (0: never); `backup_keep`: how many copies stay there."""
+
+    backup_every_s: NotNegative = 86400.0
+    backup_keep: Annotated[int, Meta(ge=1, le=1000)] = 7
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """The daemon's own log, on standard error. `level`: debug, info, warning or error. `format`: `auto` is
     text on a terminal and JSON otherwise."""
@@ -251,6 +259,7 @@ class Settings(Section, frozen=True, kw_only=True):
     engine: EngineSettings = EngineSettings()
     cost: CostSettings = CostSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    storage: StorageSettings = StorageSettings()
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:

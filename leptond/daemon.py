@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,12 +16,14 @@ import structlog
 from leptond import __version__
 from leptond.api.context import Context
 from leptond.api.server import Api
+from leptond.catchup import catch_up, guard
 from leptond.clock import Clock, SystemClock
 from leptond.config import Settings
 from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
 from leptond.gpuwatch import GpuWatch
 from leptond.holder import held, prepare
+from leptond.housekeeping import Housekeeping
 from leptond.notify import notify, watchdog_interval_s
 from leptond.paths import Places
 from leptond.reconcile import reconcile
@@ -49,15 +53,18 @@ async def serve(settings: Settings, places: Places) -> None:
     stop = _stop_signals()
     prepare(places.state_dir)
     with held(places.state_dir):
+        guard(places.state_dir)
         async with (
             open_store(places.state_dir / DATABASE) as store,
             _open_gpus(settings, store, clock) as watch,
-            _open_engine(settings, places) as engine,
+            _open_engine(settings, places, store.lineage) as engine,
             asyncio.TaskGroup() as parts,
         ):
             reports = Reports(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
             api = Api(_context(settings, places, store, clock, watch, engine, phase))
+            # before anything is answered: numbers that jobs on this machine have must not be given out
+            await catch_up(store, clock)
             await api.start()
             reports.open()
             half_life_s = settings.shares.half_life_s
@@ -73,6 +80,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 parts.create_task(reports.run(), name="reports"),
                 parts.create_task(hooks.run(), name="webhooks"),
                 parts.create_task(_watchdog(store), name="watchdog"),
+                parts.create_task(Housekeeping(settings, store, clock).run(), name="housekeeping"),
             ]
             phase.name = "ready"
             notify("READY=1\nSTATUS=scheduling")
@@ -86,7 +94,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 containment=engine.containment,
                 adopted=adopted,
             )
-            await stop.wait()
+            await _until(stop, store)
             phase.name = "stopping"
             notify("STOPPING=1")
             log.info("stopping; running jobs go on")
@@ -97,6 +105,20 @@ async def serve(settings: Settings, places: Places) -> None:
             supervisor.close()
             reports.close()
             await reports.write()
+
+
+async def _until(stop: asyncio.Event, store: Store) -> None:
+    """Until SIGTERM. When the storage fails it does not return: the process ends at once, because closing
+    the database would write into a file that is damaged or no longer to be trusted. Jobs go on."""
+    asked: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
+    failed: asyncio.Future[object] = asyncio.ensure_future(asyncio.shield(store.broken))
+    await asyncio.wait({asked, failed}, return_when=asyncio.FIRST_COMPLETED)
+    failed.cancel()
+    if store.broken.done():
+        why = store.broken.result()
+        notify(f"STOPPING=1\nSTATUS={why}")
+        print(f"leptond: {why}", file=sys.stderr, flush=True)  # noqa: T201 - the last word of the process
+        os._exit(why.exit_code)
 
 
 def _context(
@@ -161,8 +183,9 @@ async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIte
 
 
 @contextlib.asynccontextmanager
-async def _open_engine(settings: Settings, places: Places) -> AsyncIterator[LocalEngine]:
+async def _open_engine(settings: Settings, places: Places, lineage: str) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(settings, places)
+    engine.lineage = lineage
     try:
         yield engine
     finally:

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api import (
+    database,
     events,
     gpus,
     jobs,
@@ -99,6 +100,7 @@ class Connection(web.RequestHandler):
 
 
 MODULES = (
+    database,
     status,
     jobs,
     progress,

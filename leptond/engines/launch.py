@@ -37,6 +37,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     linger_s: float
     kill_timeout_s: float
     cpu_affinity: bool
+    lineage: str
 
 
 def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, str]:
@@ -98,6 +99,7 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
     return {
         "attempt_id": attempt.id,
         "boot_id": around.boot_id,
+        "claim": claim(job, attempt, around.lineage),
         "directory": around.directory,
         "argv": ["/bin/sh", "-c", job.spec.argv[0]] if job.spec.shell else job.spec.argv,
         "env": environment(job, attempt, around),
@@ -139,6 +141,20 @@ def cpu_list(text: str) -> set[int]:
             return set()
         found.update(range(int(first), int(last if dash else first) + 1))
     return found
+
+
+def claim(job: Job, attempt: Attempt, lineage: str) -> dict[str, Any]:
+    """What the shim keeps beside its identity, so that a database which does not know the attempt (a backup
+    was put back, the file was damaged) can take it in again: of which database it is, the job, its GPUs."""
+    return {
+        "lineage": lineage,
+        "job_id": job.id,
+        "number": attempt.number,
+        "claimed_at": attempt.claimed_at,
+        "claimed_boot": attempt.claimed_boot,
+        "gpus": msgspec.to_builtins(attempt.gpus),
+        "job": msgspec.to_builtins(job),
+    }
 
 
 def signal_number(name: str) -> int:

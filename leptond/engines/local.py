@@ -82,7 +82,7 @@ class _Watched:
 
 class LocalEngine:
     """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir`, below the state
-    directory of `places`, hold their files."""
+    directory of `places`, hold their files; `lineage` is that of the database whose attempts they are."""
 
     def __init__(self, settings: Settings, places: Places) -> None:
         self._settings = settings
@@ -91,6 +91,7 @@ class LocalEngine:
         self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
         make_directory(jobs_dir, 0o750)
         make_directory(checkpoints_dir, 0o755)
+        self.lineage = ""
         self._watched: dict[str, _Watched] = {}
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)
@@ -213,6 +214,7 @@ class LocalEngine:
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,
             cpu_affinity=self._settings.gpus.cpu_affinity,
+            lineage=self.lineage,
         )
 
     def _free_port(self) -> int:

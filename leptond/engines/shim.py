@@ -272,6 +272,7 @@ class Attempt:
             "pid": os.getpid(),
             "start_ticks": ticks,
             "attempt_id": self.launch["attempt_id"],
+            "claim": self.launch["claim"],
         }
         fp("shim_before_identity")
         write_durably(self.directory, "identity.json", json.dumps(identity))

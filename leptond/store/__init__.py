@@ -3,38 +3,62 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from leptond.errors import StartRefused
 from leptond.paths import data_dir
+from leptond.store import backup
 from leptond.store.connection import Reader, Writer
+from leptond.store.examine import Damaged, examine
 from leptond.store.migrate import migrate
+from leptond.store.migrate import newest as newest_schema
+from leptond.store.trouble import Trouble, fatal, trouble_of
 
 DATABASE = "leptond.db"
 
 
 class Store:
-    """The open database. Listeners are called, in the event loop, after every commit."""
+    """The open database. Listeners are called, in the event loop, after every commit. `broken` is done,
+    with the reason, when the storage has failed in a way after which the daemon has to end: nothing else
+    may be trusted to be on disk. `lineage` names the database through all its backups."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._listeners: list[Callable[[], None]] = []
-        self._writer = Writer(path, self._committed)
-        self._reader = Reader(path)
+        self._when_full: list[Callable[[], None]] = []
+        self._writer = Writer(path, self._committed, self._failed)
+        self._reader = Reader(path, self._failed)
         self.write = self._writer.write
         self.read = self._reader.read
+        self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
+        self.lineage = ""
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Calls `listener` after every commit from now on."""
         self._listeners.append(listener)
 
+    def on_full(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` whenever a write found no room."""
+        self._when_full.append(listener)
+
     def _committed(self) -> None:
         for listener in self._listeners:
             listener()
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        why = fatal(self.path, error)
+        if why is not None and not self.broken.done():
+            self.broken.set_result(why)
+        if trouble_of(error, self.path.parent) is Trouble.FULL:
+            for listener in self._when_full:
+                listener()
 
     @property
     def commits(self) -> int:
@@ -42,21 +66,42 @@ class Store:
         return self._writer.commits
 
     async def open(self) -> None:
-        """Opens, migrates, and checks. Raises StartRefused."""
+        """Looks at the file without changing it, opens it, migrates it (a backup is made before). Raises
+        StartRefused."""
+        migrations = data_dir("migrations")
+        newest = newest_schema(migrations)
+        have = await asyncio.to_thread(examine, self.path, newest)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
+            if have is not None and have < newest:
+                await asyncio.to_thread(self._keep_before, have)
             await self._writer.open()
-            await self._writer.exclusive(lambda db: migrate(db, data_dir("migrations")))
+            # what the log holds goes into the database and to the disk, and the log begins anew: had a sync
+            # failed under the last daemon, later commits would stand on frames that are only in memory
+            await self._writer.exclusive(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone())
+            await self._writer.exclusive(lambda db: migrate(db, migrations))
+            self.lineage = await self._writer.exclusive(lineage_of)
             await self._reader.open()
         except sqlite3.DatabaseError as error:
-            raise StartRefused(
-                f"{self.path} cannot be used as the queue's database: {error}. It was not changed.", 78
-            ) from error
+            raise (fatal(self.path, error) or Damaged(self.path, error)) from error
+
+    def _keep_before(self, have: int) -> None:
+        """A backup before the schema changes: the way back to the version that wrote it."""
+        with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room for it is no reason to refuse
+            backup.keep(self.path.parent, self.path, now=time.time(), mark=f"before-schema-{have + 1}")
 
     async def close(self) -> None:
         """Finishes the writes that wait, then closes."""
         await self._reader.close()
         await self._writer.close()
+
+
+def lineage_of(db: sqlite3.Connection) -> str:
+    """The random name that a database gets when it is made and keeps in every copy (`db` in autocommit
+    mode)."""
+    db.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('lineage', ?)", (secrets.token_hex(8),))
+    name: str = db.execute("SELECT value FROM meta WHERE key = 'lineage'").fetchone()[0]
+    return name
 
 
 @contextlib.asynccontextmanager

@@ -66,9 +66,12 @@ class Writer:
     """The only connection that writes and checkpoints (SQLite before 3.51.3 can lose commits when a
     second one does). :meth:`run` is its life; :meth:`write` may be called from any task."""
 
-    def __init__(self, path: Path, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, on_commit: Callable[[], None], on_trouble: Callable[[sqlite3.Error], None]
+    ) -> None:
         self._db = _connect(str(path), isolation_level=None, cached_statements=512)
         self._on_commit = on_commit
+        self._on_trouble = on_trouble
         self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
         self._work = asyncio.Event()
         self._closing = False
@@ -128,6 +131,8 @@ class Writer:
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
+            if isinstance(error, sqlite3.Error):
+                self._on_trouble(error)
             return
         self.commits += 1
         self.changes += len(group)
@@ -153,6 +158,8 @@ def _transaction(
             try:
                 outcomes.append((change(db), None))
             except Exception as error:
+                if not db.in_transaction:
+                    raise  # a full disk, an I/O error: SQLite has undone the whole transaction itself
                 db.execute("ROLLBACK TO change")
                 outcomes.append((None, error))
             db.execute("RELEASE change")
@@ -169,8 +176,9 @@ def _transaction(
 class Reader:
     """A read-only connection: reads never wait for writes. Each call sees one snapshot."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_trouble: Callable[[sqlite3.Error], None]) -> None:
         self._db = _connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=512)
+        self._on_trouble = on_trouble
 
     async def open(self) -> None:
         await self._db
@@ -191,4 +199,8 @@ class Reader:
             finally:
                 db.execute("COMMIT")
 
-        return await self._db.run(snapshot)
+        try:
+            return await self._db.run(snapshot)
+        except sqlite3.Error as error:
+            self._on_trouble(error)
+            raise

@@ -26,6 +26,11 @@ def available(directory: Path) -> list[tuple[int, Path]]:
     return found
 
 
+def newest(directory: Path) -> int:
+    """The number of the newest schema. Raises StartRefused."""
+    return len(available(directory))
+
+
 def version(db: sqlite3.Connection) -> int:
     """The number of the last migration that `db` has seen."""
     number: int = db.execute("PRAGMA user_version").fetchone()[0]

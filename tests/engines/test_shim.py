@@ -26,6 +26,7 @@ class Shim:
     def __init__(self, directory: Path, argv: list[str], **more) -> None:
         self.directory = directory
         launch = {
+            "claim": {"job_id": 1},
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
             "directory": str(directory),
@@ -93,6 +94,7 @@ def test_without_go_nothing_runs(tmp_path):
         "pid": shim.process.pid,
         "start_ticks": int(ready[1]),
         "attempt_id": "a1",
+        "claim": {"job_id": 1},
     }
     shim.gate.close()
     assert shim.end()["never_started"] is True

@@ -1,0 +1,135 @@
+"""The queue's database over HTTP: what it is, and copies of it while it is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets
+import sqlite3
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from leptond.api import views
+from leptond.api.routing import Call, Reply, Table
+from leptond.errors import StorageFull
+from leptond.housekeeping import keep_backup
+from leptond.store import backup
+from leptond.store.migrate import version
+
+table = Table("database")
+CHUNK = 256 * 1024
+
+
+class Backup(msgspec.Struct, kw_only=True):
+    """A copy of the database in `backups/` of the daemon's state directory."""
+
+    name: str
+    bytes: int
+    taken_at: datetime
+
+
+class Database(msgspec.Struct, kw_only=True):
+    """The queue's database: where it is, how large, and which copies of it the daemon keeps."""
+
+    path: str
+    lineage: str
+    schema: int
+    sqlite_version: str
+    bytes: int
+    log_bytes: int
+    free_bytes: int
+    backups: list[Backup]
+
+
+def _shown(one: backup.Backup) -> Backup:
+    return Backup(name=one.name, bytes=one.bytes, taken_at=views.instant(one.taken_at))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@table.route("GET", "/v1/db", answer=Database)
+async def database(call: Call) -> Database:
+    """The queue's database and the backups that the daemon keeps."""
+    call.who.must_be_admin()
+    store = call.context.store
+    schema = await store.read(version)
+    seen = os.statvfs(store.path.parent)
+    return Database(
+        path=str(store.path),
+        lineage=store.lineage,
+        schema=schema,
+        sqlite_version=sqlite3.sqlite_version,
+        bytes=_size(store.path),
+        log_bytes=_size(Path(f"{store.path}-wal")),
+        free_bytes=seen.f_bavail * seen.f_frsize,
+        backups=[_shown(one) for one in backup.kept(store.path.parent)],
+    )
+
+
+@table.route("POST", "/v1/db/backups", answer=Backup, status=201, errors=(507,), streams=True)
+async def take_backup(call: Call) -> Reply:
+    """Take a backup into the daemon's own state directory; the oldest beyond the number kept go."""
+    call.who.must_be_admin()
+    context = call.context
+    try:
+        one = await keep_backup(context.store, context.clock.wall(), context.settings.storage.backup_keep)
+    except (OSError, sqlite3.Error) as error:
+        raise _no_room(error) from None
+    return Reply(_shown(one), status=201)
+
+
+@table.route("GET", "/v1/db/backup", answer=str, media="application/vnd.sqlite3", errors=(507,), streams=True)
+async def stream_backup(call: Call) -> web.StreamResponse:
+    """A copy of the database as it is now, as a file to keep elsewhere. Writes go on meanwhile. The answer's
+    X-Checksum-Sha256 is that of the body."""
+    call.who.must_be_admin()
+    context = call.context
+    state_dir = context.store.path.parent
+    aside = state_dir / f".backup-{secrets.token_hex(8)}.tmp"
+    stop = threading.Event()
+
+    def make() -> str:
+        backup.snapshot(context.store.path, aside, now=context.clock.wall(), stop=stop)
+        with aside.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    try:
+        checksum = await asyncio.to_thread(make)
+        fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (OSError, sqlite3.Error) as error:
+        raise _no_room(error) from None
+    finally:
+        stop.set()
+        # open, it needs no name any more: whatever happens now leaves nothing behind
+        aside.unlink(missing_ok=True)
+    with contextlib.closing(os.fdopen(fd, "rb")) as file:
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "application/vnd.sqlite3",
+                "X-Checksum-Sha256": checksum,
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+            }
+        )
+        response.content_length = os.fstat(fd).st_size
+        await response.prepare(call.request)
+        with contextlib.suppress(ConnectionError):
+            while part := await asyncio.to_thread(file.read, CHUNK):
+                await response.write(part)
+            await response.write_eof()
+        return response
+
+
+def _no_room(error: Exception) -> StorageFull:
+    return StorageFull(f"the backup could not be made: {error}", hint="make room in the state directory")

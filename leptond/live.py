@@ -1,0 +1,145 @@
+"""Attempts as their own directories and /proc show them, without a database. Standard library alone: the
+command line uses it too."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+IDENTITY, EXIT = "identity.json", "exit.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDisk:
+    """One directory jobs/JOB/NUMBER. `attempt_id` is empty where the shim never got as far as to write down
+    who it is: then its command never started. `claim` is what it was claimed as (see engines/launch.py),
+    empty in directories of 0.1.0; `exit` its exit record, if it has one."""
+
+    job_id: int
+    number: int
+    attempt_id: str = ""
+    boot_id: str = ""
+    pid: int = 0
+    start_ticks: int = 0
+    claim: dict[str, Any] = field(default_factory=dict)
+    exit: dict[str, Any] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its shim is there: the process of this pid that started at that time in this boot."""
+        return is_alive(self.boot_id, self.pid, self.start_ticks)
+
+    @property
+    def name(self) -> str | None:
+        """The job's name, where the directory knows it."""
+        found = self.claim.get("job", {}).get("name")
+        return found if isinstance(found, str) else None
+
+    @property
+    def gpu_indices(self) -> list[int]:
+        """Indices of its GPUs."""
+        return [gpu["index"] for gpu in self.claim.get("gpus", [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        keys = ("job_id", "number", "attempt_id", "boot_id", "pid", "start_ticks")
+        return {
+            **{key: getattr(self, key) for key in keys},
+            "name": self.name,
+            "gpus": self.claim.get("gpus", []),
+        }
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def is_alive(boot: str, pid: int | None, start_ticks: int | None) -> bool:
+    """Whether the process of this pid that started at that time in that boot is there."""
+    return bool(pid) and boot == boot_id() and _start_ticks(pid or 0) == start_ticks
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Fields of /proc/PID/stat from the third on; None when the process is gone, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return fields if fields[0] not in (b"Z", b"X") else None
+
+
+def _start_ticks(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[19]) if fields is not None else None
+
+
+def command_pid(shim: int) -> int | None:
+    """The pid of the command under a shim: of its children that lead a session, the one that came first.
+    (What a job left behind is adopted by the shim too, but came later.)"""
+    leaders = []
+    for entry in os.scandir("/proc"):
+        fields = _stat(int(entry.name)) if entry.name.isdigit() else None
+        if fields is not None and int(fields[1]) == shim and fields[3] == entry.name.encode():
+            leaders.append((int(fields[19]), int(entry.name)))
+    return min(leaders)[1] if leaders else None
+
+
+def _json(directory: Path, name: str) -> dict[str, Any] | None:
+    """An object that the shim left; None when there is none, or none that can be read."""
+    try:
+        fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            found = json.loads(file.read(4 * 1024 * 1024))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def numbers(directory: Path) -> list[int]:
+    """The entries of `directory` that are numbers, in order; none when it is not there."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(
+                int(entry.name)
+                for entry in entries
+                if entry.name.isascii() and entry.name.isdecimal() and entry.name == str(int(entry.name))
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
+    """What one attempt's directory says."""
+    directory = jobs_dir / str(job_id) / str(number)
+    who = _json(directory, IDENTITY) or {}
+    end = _json(directory, EXIT)
+    claim = who.get("claim")
+    try:
+        return OnDisk(
+            job_id=job_id,
+            number=number,
+            attempt_id=str(who.get("attempt_id") or (end or {}).get("attempt_id") or ""),
+            boot_id=str(who.get("boot_id") or (end or {}).get("boot_id") or ""),
+            pid=int(who.get("pid") or 0),
+            start_ticks=int(who.get("start_ticks") or 0),
+            claim=claim if isinstance(claim, dict) else {},
+            exit=end,
+        )
+    except (TypeError, ValueError):  # not what a shim writes
+        return OnDisk(job_id=job_id, number=number)
+
+
+def live_attempts(jobs_dir: Path) -> list[OnDisk]:
+    """Every attempt whose shim is alive, by job and number. Raises OSError when `jobs_dir` cannot be read."""
+    os.scandir(jobs_dir).close()
+    found = []
+    for job_id in numbers(jobs_dir):
+        for number in numbers(jobs_dir / str(job_id)):
+            one = read(jobs_dir, job_id, number)
+            if one.alive:
+                found.append(one)
+    return found

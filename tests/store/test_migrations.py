@@ -1,0 +1,159 @@
+"""Migrations: killed at each statement, they leave the old schema or the new one; and the databases of every
+release are opened with nothing lost."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from leptond.core.model import State
+from leptond.paths import data_dir
+from leptond.store import attempts, events, open_store, queries
+from leptond.store.connection import prepare_writer
+from leptond.store.migrate import available, migrate, newest, version
+from tests.golden import make
+
+MIGRATIONS = data_dir("migrations")
+NEWEST = newest(MIGRATIONS)
+GOLDEN = sorted(Path(make.__file__).parent.glob("*.sql"))
+OLDEST = {file: int(make.VERSION_LINE.findall(file.read_text())[-1]) for file in GOLDEN}
+
+
+def up_to(number, place):
+    """The migrations up to `number`, as a directory."""
+    place.mkdir(exist_ok=True)
+    for found, file in available(MIGRATIONS):
+        if found <= number:
+            shutil.copy(file, place / file.name)
+    return place
+
+
+def opened(path):
+    db = sqlite3.connect(path, isolation_level=None)
+    prepare_writer(db)
+    db.execute("PRAGMA synchronous = OFF")  # a kill of the process takes nothing from the page cache
+    return db
+
+
+def shape(path):
+    """The whole schema, and every row of the tables that hold the queue."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        schema = db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2").fetchall()
+        names = {name for kind, name, _ in schema if kind == "table"}
+        rows = {
+            name: db.execute(f"SELECT * FROM {name} ORDER BY 1, 2").fetchall()
+            for name in ("jobs", "attempts", "leases", "events", "dependencies")
+            if name in names
+        }
+        return version(db), schema, rows
+
+
+def killed(path, directory, count):
+    """Runs the migration in a process that is killed before its statement number `count`; whether it got
+    so far."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            db = opened(path)
+            left = count
+
+            def statement(_):
+                nonlocal left
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+            db.set_trace_callback(statement)
+            migrate(db, directory)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("number", range(1, NEWEST + 1))
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_kill_at_every_statement_leaves_the_old_schema_or_the_new(tmp_path, number):
+    before, after = tmp_path / "before.db", tmp_path / "after.db"
+    if number > 1:
+        make.build(GOLDEN[0].read_text(), before)
+    with contextlib.closing(opened(before)) as db:
+        migrate(db, up_to(number - 1, tmp_path / "old"))
+    with contextlib.closing(opened(before)) as db:
+        assert version(db) == number - 1
+    shutil.copy(before, after)
+    directory = up_to(number, tmp_path / "new")
+    with contextlib.closing(opened(after)) as db:
+        migrate(db, directory)
+    old, new = shape(before), shape(after)
+    assert old != new
+    count = 0
+    seen = set()
+    while True:
+        one = tmp_path / "one.db"
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{one}{suffix}").unlink(missing_ok=True)
+        shutil.copy(before, one)
+        was_killed = killed(one, directory, count)
+        found = shape(one)
+        assert found in (old, new), f"statement {count} of migration {number} left something between"
+        seen.add("new" if found == new else "old")
+        with contextlib.closing(opened(one)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            migrate(db, directory)  # the next start goes on
+        assert shape(one) == new
+        if not was_killed:
+            break
+        count += 1
+    assert count >= 3, "there are at least BEGIN, one statement, the number and COMMIT"
+    assert seen == {"old", "new"}
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=lambda file: file.stem)
+async def test_every_job_attempt_and_event_of_a_release_survives(tmp_path, golden):
+    path = tmp_path / "leptond.db"
+    number = make.build(golden.read_text(), path)
+    assert number == OLDEST[golden]
+    _, _, before = shape(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        columns = {name: [row["name"] for row in db.execute(f"PRAGMA table_info({name})")] for name in before}
+        states = {row[0] for row in db.execute("SELECT state FROM jobs")}
+    assert states == set(State), "a golden database has jobs in every state"
+    async with open_store(path) as store:
+        assert await store.read(version) == NEWEST
+        for table, rows in before.items():
+            if not rows:
+                continue
+            names = ", ".join(f'"{name}"' for name in columns[table])
+            now = await store.read(
+                lambda db, names=names, table=table: [
+                    tuple(row) for row in db.execute(f"SELECT {names} FROM {table} ORDER BY 1, 2")
+                ]
+            )
+            assert now == rows, f"{table} changed"
+        found, _ = await store.read(queries.newest, queries.Filter(), limit=1000, cursor=None)
+        assert len(found) == len(before["jobs"]), "and every job can still be read"
+        by_job = await store.read(queries.attempts_of, [job.id for job in found])
+        assert sum(map(len, by_job.values())) == len(before["attempts"])
+        live = await store.read(attempts.live)
+        assert {claim.job.state for claim in live} == {State.STARTING, State.RUNNING, State.STOPPING}
+        assert len(await store.read(events.after, 0, limit=10_000)) == len(before["events"])
+        assert await store.read(lambda db: db.execute("PRAGMA foreign_key_check").fetchall()) == []
+
+
+def test_golden_databases_are_of_released_schemas():
+    assert GOLDEN, "one for each release"
+    for file, number in OLDEST.items():
+        assert 1 <= number <= NEWEST
+        assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", file.stem)
+
+
+def test_the_command_that_makes_them_still_works(tmp_path):
+    text = make.make()
+    assert make.build(text, tmp_path / "again.db") == NEWEST
