@@ -17,7 +17,7 @@ from leptond.config import Settings
 from leptond.core.cost import Demand
 from leptond.core.planner import Memory
 from leptond.store import Store, attempts, ledger, planning
-from leptond.supervisor import Supervisor
+from leptond.supervisor import OBSTACLE_S, Supervisor
 
 log = structlog.get_logger("leptond.scheduler")
 
@@ -87,6 +87,8 @@ class Scheduler:
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
         if snapshot.decided.plan.memory != snapshot.memory:
             await self._store.write(planning.remember, snapshot.decided.plan.memory)
+        if snapshot.decided.plan.starts and await self._supervisor.obstacle():
+            return OBSTACLE_S
         for start in snapshot.decided.plan.starts:
             failpoints.fp("before_claim")
             claim = await self._store.write(

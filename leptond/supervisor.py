@@ -17,7 +17,7 @@ from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.model import Attempt, ExitRecord, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
-from leptond.engines.base import End, Engine, SpawnFailed
+from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed
 from leptond.gpumemory import MemoryFacts
 from leptond.reports import Reports
 from leptond.store import Store, attempts, progress
@@ -28,6 +28,8 @@ log = structlog.get_logger("leptond.supervisor")
 
 NOTHING_KNOWN = MemoryFacts()
 
+OBSTACLE_S = 2.0
+"""How long starts wait before a disk that takes nothing is tried again."""
 RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
 
@@ -50,6 +52,8 @@ class Supervisor:
     ) -> None:
         self._store = store
         self._engine = engine
+        self._no_room = ""
+        self._look_again = 0.0
         self._clock = clock
         self._group = group
         self._reports = reports
@@ -84,6 +88,19 @@ class Supervisor:
         except Exception:
             log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
 
+    async def obstacle(self) -> str:
+        """Why nothing should be started now; empty when nothing stands in the way. A disk that took no
+        attempt's files is tried first: else every job of the queue would spend its chances on it."""
+        if not self._no_room:
+            return ""
+        if self._clock.boot() >= self._look_again:
+            why = await self._engine.obstacle()
+            self._look_again = self._clock.boot() + OBSTACLE_S
+            if why != self._no_room and why:
+                log.error("starts wait: the disk takes nothing", error=why)
+            self._no_room = why
+        return self._no_room
+
     def stop(self, attempt_id: str, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Delivers a stop, once for every grace that is asked for."""
         if reason == StopReason.TIMEOUT:
@@ -104,7 +121,7 @@ class Supervisor:
         except SpawnFailed as error:
             bound.warning("cannot start", error=str(error))
             record = ExitRecord(
-                attempt_id=attempt.id, boot_id=attempt.boot_id, exec_error=str(error), exec_errno=11
+                attempt_id=attempt.id, boot_id=attempt.boot_id, exec_error=str(error), exec_errno=error.number
             )
             await self.finish(job, attempt, End(record=record))
             return
@@ -208,6 +225,8 @@ class Supervisor:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
                 await asyncio.sleep(RETRY_S)
         failpoints.fp("after_commit_finish")
+        if end.record is not None and end.record.exec_errno in NO_ROOM:
+            self._no_room = self._no_room or "not tried yet"
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)
         if decision is not None:

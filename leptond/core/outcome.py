@@ -180,7 +180,8 @@ def _node(seen: Evidence) -> Verdict | None:
     return None
 
 
-_NODE_ERRNOS = frozenset({11, 12, 23, 24, 28})  # EAGAIN ENOMEM ENFILE EMFILE ENOSPC
+_NODE_ERRNOS = frozenset({5, 11, 12, 23, 24, 28, 30, 122})
+"""EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS, EDQUOT: the machine's, whatever the command is."""
 
 
 def _exec(seen: Evidence) -> Verdict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Protocol
 
 import msgspec
@@ -11,7 +12,16 @@ from leptond.core.outcome import Word
 
 
 class SpawnFailed(Exception):
-    """The attempt could not be brought to its gate: the machine's fault, not the job's."""
+    """The attempt could not be brought to its gate: the machine's fault, not the job's. `number` is the
+    errno, where there is one."""
+
+    def __init__(self, text: str, number: int = errno.EAGAIN) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""The disk takes nothing: the next job would fare like the last."""
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +43,9 @@ class Engine(Protocol):
 
     async def go(self, attempt_id: str) -> int | None:
         """Opens the gate; the command's pid, or None when it could not be executed."""
+
+    async def obstacle(self) -> str:
+        """Why no attempt at all can be started now (no room for its files); empty when one can."""
 
     def abandon(self, attempt_id: str) -> None:
         """Shuts the gate for good: the command never starts."""

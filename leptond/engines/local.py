@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -120,7 +121,9 @@ class LocalEngine:
         try:
             watched = self._start_shim(job, attempt)
         except OSError as error:
-            raise SpawnFailed(f"the supervising process could not be started: {error}") from error
+            raise SpawnFailed(
+                f"the supervising process could not be started: {error}", error.errno or errno.EAGAIN
+            ) from error
         self._watched[attempt.id] = watched
         try:
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
@@ -136,6 +139,27 @@ class LocalEngine:
                 f"the supervising process did not get ready; see {self.directory(attempt)}/shim.log"
             )
         return Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=int(words[1]))
+
+    async def obstacle(self) -> str:
+        return await asyncio.to_thread(self._try_disk)
+
+    def _try_disk(self) -> str:
+        """Tries what a start needs, a directory and a page on disk: why it fails, or nothing."""
+        probe = self.jobs_dir / ".probe"
+        try:
+            with contextlib.suppress(FileExistsError):
+                probe.mkdir(mode=0o700)
+            fd = os.open(probe / "page", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, bytes(4096))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+                (probe / "page").unlink()
+            probe.rmdir()
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
         directory = self.directory(attempt)

@@ -30,12 +30,13 @@ GIVE_UP_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What fails, in whose calls ("daemon", "shim", "both")."""
+    """What fails, in whose calls ("daemon", "shim", "both"), on which paths (`only`: a part of them)."""
 
     error: str
     calls: str
     who: str
     sticky: bool = False
+    only: str = ""
 
 
 def arm(rig: Rig, fault: Fault, n: int) -> None:
@@ -44,6 +45,7 @@ def arm(rig: Rig, fault: Fault, n: int) -> None:
         "MODE": "error",
         "ERROR": fault.error,
         "CALLS": fault.calls,
+        "ONLY": fault.only,
         "STICKY": "1" if fault.sticky else "0",
     }
     rig.arm("shim" if fault.who == "both" else fault.who, n, **settings)

@@ -36,10 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help=f"the seed of all trials (default {SEED})")
     parser.add_argument("--out", type=Path, default=Path("faults-report.jsonl"), help="where the lines go")
     parser.add_argument("--resume", action="store_true", help="go on with what FILE.trials holds")
+    parser.add_argument("--markdown", action="store_true", help="only print FILE as a table for the docs")
     parser.add_argument("--list", action="store_true", help="only list the campaigns")
     options = parser.parse_args(argv)
     if options.size not in ("short", "full") and not options.size.isdigit():
         parser.error(f"--size {options.size}: say short, full or a number")
+    if options.markdown:
+        print(markdown([json.loads(line) for line in options.out.read_text().splitlines()]))
+        return 0
     campaigns = chosen(discover(), options.only)
     if not campaigns:
         parser.error(f"--only {options.only}: there is no such campaign (--list shows them)")
@@ -115,12 +119,31 @@ def write_lines(file: Path, lines: list[dict[str, Any]]) -> None:
     aside.replace(file)
 
 
+def markdown(lines: list[dict[str, Any]]) -> str:
+    """The table that stands in docs/reliability.md."""
+    rows = [
+        f"| {line['promise']} | {line['title']} | {line['trials']:,} | {line['failures']:,} |"
+        f" {line['coverage'] or _bound(line['bound95'])} | {line['commit']} |"
+        for line in lines
+        if not line["skipped"]
+    ]
+    head = [
+        "| promise | what | trials | broken | covered, or 95% bound | commit |",
+        "|---|---|---:|---:|---|---|",
+    ]
+    return "\n".join([*head, *rows])
+
+
+def _bound(bound: float | None) -> str:
+    return f"below {bound:.2%}" if bound is not None else ""
+
+
 def show(lines: list[dict[str, Any]]) -> None:
     """The table."""
     if not lines:
         return
     table = Table(title=f"fault campaigns at {commit()}", title_justify="left")
-    for head in ("promise", "what", "trials", "failures", "95% bound", "first failure", "seconds"):
+    for head in ("promise", "what", "trials", "broken", "rate (95%)", "first failure", "seconds"):
         table.add_column(head, justify="left" if head in ("promise", "what", "first failure") else "right")
     for line in lines:
         what = line["title"] + (f" ({line['coverage']})" if line["coverage"] else "")
@@ -129,7 +152,7 @@ def show(lines: list[dict[str, Any]]) -> None:
             what if not line["skipped"] else f"{line['title']}: skipped, {line['skipped']}",
             f"{line['trials']:,}",
             f"{line['failures']:,}",
-            f"{line['bound95']:.2%}" if line["bound95"] is not None else "",
+            _bound(line["bound95"]),
             line["first_failure_seed"] or "",
             f"{line['seconds']:,.0f}",
         )

@@ -135,6 +135,13 @@ def test_bad_options_are_refused(capsys):
         assert refused.value.code == 2
 
 
+def test_the_docs_quote_the_report_and_nothing_else():
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    quoted = text.partition("<!-- figures -->\n")[2].partition("<!-- end of figures -->")[0].strip()
+    lines = (ROOT / "docs" / "reliability.jsonl").read_text().splitlines()
+    assert quoted == report.markdown([json.loads(line) for line in lines])
+
+
 def test_every_campaign_can_be_found():
     names = [one.name for one in discover()]
     assert len(names) == len(set(names))

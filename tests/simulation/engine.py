@@ -60,6 +60,9 @@ class SimulatedEngine:
         shim.gate_open = False
         return shim.id.pid + 1_000_000 if shim.command is not None else None
 
+    async def obstacle(self) -> str:
+        return ""
+
     def abandon(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
         if shim is not None and not self.dead:

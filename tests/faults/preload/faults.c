@@ -13,7 +13,9 @@
  *   K        the call that the fault comes at, from 1
  *   ERROR    in mode error: ENOSPC EIO EINTR EDQUOT (writes, creations, syncs of the kinds of CALLS) or
  *            SHORT (half of a write is done)
- *   CALLS    in mode error: which calls count, a list of write,sync,create,rename,truncate,unlink,mkdir,spawn
+ *   CALLS    which calls count (all, when empty): write,sync,create,rename,truncate,unlink,mkdir,spawn,
+ *            signal,send
+ *   ONLY     calls on paths that contain this text count
  *   STICKY   in mode error: 1: every counted call from the k-th on fails, until [2] is set
  *   DIR      only files below this directory count (others pass)
  *   RUNS     1: of the writes to a database or its log between two syncs of it, the first two count (the rest
@@ -56,7 +58,7 @@ static int runs, kill_parent;
 static _Atomic int run_of_log, run_of_database;
 static int mode_kill, mode_error, error_number, short_write, sticky, error_kinds;
 static int trace_fd = -1, record_fd = -1;
-static char dir[PATH_MAX];
+static char dir[PATH_MAX], only[256];
 static size_t dir_length;
 
 #define REAL(name) ((__typeof__(&name))real(#name))
@@ -101,6 +103,7 @@ void leptond_faults_arm(void) {
         if (strstr(calls, KINDS[i].name)) error_kinds |= KINDS[i].kind;
     snprintf(dir, sizeof dir, "%s", setting("DIR"));
     dir_length = strlen(dir);
+    snprintf(only, sizeof only, "%s", setting("ONLY"));
     if (*setting("COUNTER")) {
         int fd = high_fd(setting("COUNTER"), O_RDWR);
         counter = mmap(NULL, 64, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -159,7 +162,8 @@ static _Atomic int *run_of(const char *path) {
 /* Whether a counted call fails (then errno is set, unless it is a write that is only cut short). */
 static int fault(int kind, const char *call, const char *path) {
     if (!counter) return 0;
-    if (mode_error && !(error_kinds & kind)) return 0;
+    if (error_kinds && !(error_kinds & kind)) return 0;
+    if (*only && !strstr(path, only)) return 0;
     /* once a fault that stays has begun, every call meets it */
     if (runs && (kind == WRITE || kind == SYNC) && !(sticky && counter[1])) {
         _Atomic int *run = run_of(path);

@@ -1,0 +1,34 @@
+"""A disk that takes no attempt's files for a while: jobs wait for it, and spend nothing on it."""
+
+import pytest
+
+from tests.daemon import until
+from tests.faults.campaign_io_errors import Fault, arm, heal
+from tests.faults.rig import Templates
+from tests.faults.template import why_not
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_full_disk_holds_starts_back_instead_of_failing_every_job(tmp_path_factory):
+    templates = Templates()
+    try:
+        with templates.rig(tmp_path_factory.mktemp("full")) as rig:
+            fault = Fault(
+                error="ENOSPC", calls="write,create,mkdir", who="daemon", sticky=True, only="/s/jobs/"
+            )
+            arm(rig, fault, 1)
+            daemon = rig.daemon
+            daemon.start()
+            jobs = [daemon.submit(*rig.scenario.command, "0.01", str(i), gpus=1) for i in range(12)]
+            until(lambda: rig.fired >= 8, "starts that are tried again and again")
+            seen = [daemon.job(job) for job in jobs]
+            assert {job["state"] for job in seen} <= {"pending", "starting"}
+            assert max(job["attempt"] for job in seen) == 1, "a job was sent to fail twice"
+            assert sum(job["attempt"] for job in seen) <= 4, "only the first four found the disk full"
+            heal(rig)
+            ends = [daemon.finished(job) for job in jobs]
+            assert [job["exit_code"] for job in ends] == list(range(12))
+            assert not any(job["held"] for job in ends)
+            daemon.close()
+    finally:
+        templates.close()
