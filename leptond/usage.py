@@ -7,13 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from leptond.core.account import IDLE_BELOW, IdleEnergy, Use
 from leptond.core.model import Attempt
 from leptond.gpumemory import GpuMemory
 from leptond.gpus.base import Device, Sample
-from leptond.store.ledger import IdleEnergy, Use
-
-IDLE_BELOW = 0.05
-"""A device that is held and less busy than this is idle."""
 
 LONGEST_STEP = 3.0
 """A sample stands for the time since the one before it, but for no more than so many sampling intervals:

@@ -109,6 +109,7 @@ MODULES = (
     queues,
     events,
     timeline,
+    usage,
     meta,
     pages,
     webhooks,

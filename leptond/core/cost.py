@@ -207,6 +207,65 @@ def capacity_ms(begin: int, end: int, service: Sequence[Service]) -> int:
     return total
 
 
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """[`begin`, `end`) of one GPU's line of time: the whole of it in one box."""
+
+    gpu: str
+    begin: int
+    end: int
+    box: Box
+    cause: str
+    attempt: str | None
+    price: int | None
+
+
+def pieces(
+    begin: int,
+    end: int,
+    *,
+    service: Sequence[Service],
+    spans: Sequence[Span],
+    queue: Sequence[Queue],
+    prices: Sequence[Price] = (),
+    now: int | None = None,
+) -> Iterator[Piece]:
+    """The lines of all GPUs from `begin` to `end`, cut where something changes. `now` (else `end`) is where
+    live attempts have got to. A piece that an attempt holds has the price of the attempt's start."""
+    now = end if now is None else now
+    held: dict[str, list[Span]] = {}
+    for span in spans:
+        for gpu in span.gpus:
+            held.setdefault(gpu, []).append(span)
+    line = _Line(((one.at, one) for one in queue), Queue(at=begin, demand=Demand.NONE))
+    for gpu in sorted({one.gpu for one in service}):
+        in_service = _Line[Service | None](((one.at, one) for one in service if one.gpu == gpu), None)
+        price = _Line[int | None](((one.at, one.micros) for one in prices if one.gpu == gpu), None)
+        for a, b, box, cause, holder in _pieces(
+            begin, end, in_service, line, price.within(begin, end), held.get(gpu, ()), now
+        ):
+            yield Piece(
+                gpu=gpu,
+                begin=a,
+                end=b,
+                box=box,
+                cause=cause,
+                attempt=holder.id if holder is not None else None,
+                price=price.at(holder.start if holder is not None and holder.start is not None else a),
+            )
+
+
+def gather(some: Iterable[Piece]) -> list[Entry]:
+    """Pieces that are alike, added up."""
+    found: dict[tuple[str, Box, str, str | None, int | None], int] = {}
+    for one in some:
+        key = (one.gpu, one.box, one.cause, one.attempt, one.price)
+        found[key] = found.get(key, 0) + one.end - one.begin
+    return [
+        Entry(gpu=gpu, box=box, cause=cause, attempt=attempt, price=paid, ms=ms)
+        for (gpu, box, cause, attempt, paid), ms in found.items()
+    ]
+
+
 def partition(
     begin: int,
     end: int,
@@ -217,27 +276,8 @@ def partition(
     prices: Sequence[Price] = (),
     now: int | None = None,
 ) -> list[Entry]:
-    """Where the GPU time of [begin, end) went. `now` (else `end`) is where live attempts have got to."""
-    now = end if now is None else now
-    held: dict[str, list[Span]] = {}
-    for span in spans:
-        for gpu in span.gpus:
-            held.setdefault(gpu, []).append(span)
-    line = _Line(((one.at, one) for one in queue), Queue(at=begin, demand=Demand.NONE))
-    found: dict[tuple[str, Box, str, str | None, int | None], int] = {}
-    for gpu in sorted({one.gpu for one in service}):
-        in_service = _Line[Service | None](((one.at, one) for one in service if one.gpu == gpu), None)
-        price = _Line[int | None](((one.at, one.micros) for one in prices if one.gpu == gpu), None)
-        for a, b, box, cause, holder in _pieces(
-            begin, end, in_service, line, price.within(begin, end), held.get(gpu, ()), now
-        ):
-            paid = price.at(holder.start if holder is not None and holder.start is not None else a)
-            key = (gpu, box, cause, holder.id if holder is not None else None, paid)
-            found[key] = found.get(key, 0) + b - a
-    return [
-        Entry(gpu=gpu, box=box, cause=cause, attempt=attempt, price=paid, ms=ms)
-        for (gpu, box, cause, attempt, paid), ms in found.items()
-    ]
+    """Where the GPU time of [begin, end) went: :func:`pieces`, gathered."""
+    return gather(pieces(begin, end, service=service, spans=spans, queue=queue, prices=prices, now=now))
 
 
 def _pieces(

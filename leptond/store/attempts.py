@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from leptond.core.account import Use
 from leptond.core.admission import wish_of
 from leptond.core.cost import Demand, startable_at
 from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
@@ -215,7 +216,7 @@ def finish(
     boot: float,
     boot_id: str,
     roll: float,
-    uses: Sequence[ledger.Use] = (),
+    uses: Sequence[Use] = (),
 ) -> Decision | None:
     """Ends an attempt: releases its GPUs, books its GPU time with what was sampled of it last (`uses`), and
     sends the job to its end or back into the queue. None when it had been finished before; then nothing
@@ -309,7 +310,7 @@ def _stopped_at(record: ExitRecord | None) -> float | None:
     return record.started_at + record.stop_sent_after_s
 
 
-def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[ledger.Use]) -> None:
+def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use]) -> None:
     """What the attempt cost its owner: from the start of its command to the end of its last process."""
     if not attempt.n_gpus:
         return

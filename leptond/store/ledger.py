@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
 
+from leptond.core.account import Device, Fact, History, IdleEnergy, Use
 from leptond.core.cost import Demand, Price, Queue, Service, Span, capacity_ms, partition
 from leptond.core.model import LeasedGpu, State
 from leptond.core.prices import Listed
@@ -17,58 +19,6 @@ ABSENT_S = 7 * 86400.0
 """How long a device that is gone still counts as one of ours: it is paid for while it is being mended."""
 
 _gpus = msgspec.json.Decoder(list[LeasedGpu])
-
-
-class Use(msgspec.Struct, kw_only=True):
-    """What samples of one GPU say of one attempt. Energy is in mJ; `energy_source` says who told it."""
-
-    attempt_id: str
-    gpu: str
-    sampled_ms: int = 0
-    idle_ms: int = 0
-    energy_mj: int | None = None
-    energy_source: str | None = None
-    first_use_at: float | None = None
-    max_utilization: float | None = None
-    max_memory_bytes: int | None = None
-
-
-class IdleEnergy(msgspec.Struct, frozen=True, kw_only=True):
-    """Energy that a free GPU took in one hour (hours since the epoch), in mJ."""
-
-    hour: int
-    gpu: str
-    energy_mj: int
-    energy_source: str
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt of the window: its span, whose it is, and what was sampled of it."""
-
-    span: Span
-    number: int
-    name: str
-    user: str
-    project: str | None
-    queue: str | None
-    run_s: float
-    retries_saved: int
-    uses: Sequence[Use]
-    progress_known: bool
-
-
-class History(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one window of the ledger is made from."""
-
-    service: Sequence[Service]
-    queue: Sequence[Queue]
-    prices: Sequence[Price]
-    facts: Sequence[Fact]
-
-    @property
-    def spans(self) -> list[Span]:
-        """The attempts alone."""
-        return [fact.span for fact in self.facts]
 
 
 def ms(seconds: float) -> int:
@@ -202,13 +152,48 @@ def history(db: sqlite3.Connection, begin: float, end: float) -> History:
             for row in db.execute("SELECT gpu_uuid, at, micros FROM gpu_prices WHERE at < ?", (end,))
         ],
         facts=_facts(db, begin, end),
+        idle_energy=[
+            IdleEnergy(
+                hour=row["hour"],
+                gpu=row["gpu_uuid"],
+                energy_mj=row["energy_mj"],
+                energy_source=row["energy_source"],
+            )
+            for row in db.execute(
+                "SELECT * FROM idle_energy WHERE hour >= ? AND hour <= ?", (begin // 3600, end // 3600)
+            )
+        ],
+        devices=_devices(db),
     )
+
+
+def _devices(db: sqlite3.Connection) -> list[Device]:
+    """The devices that are present, with what they cost now."""
+    return [
+        Device(
+            gpu=row["uuid"],
+            index=row["idx"],
+            name=row["name"],
+            memory_bytes=row["memory_bytes"],
+            simulated=bool(row["simulated"]),
+            price=row["micros"],
+            currency=row["currency"],
+            source=row["source"],
+            as_of=row["as_of"],
+        )
+        for row in db.execute(
+            "SELECT gpus.*, micros, currency, source, as_of FROM gpus LEFT JOIN gpu_prices"
+            " ON gpu_prices.gpu_uuid = uuid AND gpu_prices.at ="
+            " (SELECT max(at) FROM gpu_prices AS newer WHERE newer.gpu_uuid = uuid)"
+            " WHERE present = 1 ORDER BY idx"
+        )
+    ]
 
 
 def _service(db: sqlite3.Connection, end: float) -> list[Service]:
     found: list[Service] = []
     rows = db.execute("SELECT * FROM gpu_service WHERE at < ? ORDER BY gpu_uuid, at", (end,)).fetchall()
-    for row, following in zip(rows, [*rows[1:], None], strict=False):
+    for row, following in zip_longest(rows, rows[1:]):
         out = "" if row["present"] else "not present"
         if row["present"] and row["drained"] is not None:
             out = f"drained: {row['drained']}"

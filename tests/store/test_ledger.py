@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from leptond.core.account import IdleEnergy, Use
 from leptond.core.admission import Defaults, admit
 from leptond.core.cost import Box, Demand, figures, partition
 from leptond.core.model import ExitRecord, Identity, JobSpec, State
@@ -140,7 +141,7 @@ def test_the_queue_for_free_gpus(db):
 def test_a_job_that_is_forgotten_leaves_its_time(db):
     job = submit(db, gpus=1, project="vision")
     first = claim(db, job, "GPU-0", now=2.0)
-    ledger.add_use(db, [ledger.Use(attempt_id=first, gpu="GPU-0", sampled_ms=9000, idle_ms=4000)])
+    ledger.add_use(db, [Use(attempt_id=first, gpu="GPU-0", sampled_ms=9000, idle_ms=4000)])
     run(db, first, start=2.0, end=12.0)
     before, facts = boxes(db, 0.0, 20.0), ledger.history(db, 0.0, 20.0).facts
     jobs.purge(db, str(job), by="ana", now=20.0)
@@ -152,7 +153,7 @@ def test_a_job_that_is_forgotten_leaves_its_time(db):
 def test_samples_add_up_and_the_first_use_stays_the_first(db):
     first = claim(db, submit(db, gpus=1), "GPU-0", now=2.0)
     for at, energy, load in ((5.0, 1000, 0.2), (6.0, 500, 0.9)):
-        use = ledger.Use(
+        use = Use(
             attempt_id=first,
             gpu="GPU-0",
             sampled_ms=1000,
@@ -162,10 +163,8 @@ def test_samples_add_up_and_the_first_use_stays_the_first(db):
             first_use_at=at,
             max_utilization=load,
         )
-        ledger.add_use(
-            db, [use], [ledger.IdleEnergy(hour=1, gpu="GPU-1", energy_mj=7, energy_source="power")]
-        )
-    ledger.add_use(db, [ledger.Use(attempt_id="nobody", gpu="GPU-0", sampled_ms=1)])
+        ledger.add_use(db, [use], [IdleEnergy(hour=1, gpu="GPU-1", energy_mj=7, energy_source="power")])
+    ledger.add_use(db, [Use(attempt_id="nobody", gpu="GPU-0", sampled_ms=1)])
     (use,) = ledger.uses(db, first)
     assert (use.sampled_ms, use.idle_ms, use.energy_mj, use.first_use_at) == (2000, 20, 1500, 5.0)
     assert (use.max_utilization, use.max_memory_bytes) == (0.9, None)

@@ -1,0 +1,61 @@
+"""What GPU time was spent on, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond.api import views
+from leptond.api.routing import Call, Table
+from leptond.core.account import Account, GroupBy
+from leptond.core.report import account
+from leptond.errors import Invalid
+from leptond.store import ledger
+
+table = Table("usage")
+
+DEFAULT_S = 7 * 86400.0
+
+
+class UsageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The window (the last seven days unless it says otherwise; it ends now at the latest) and what to
+    group by."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    group_by: GroupBy | None = None
+
+
+class Usage(Account, frozen=True, kw_only=True):
+    """The ledger of [since, until): every GPU-second in one box. GPU time is in GPU-seconds, costs are in
+    `currency` and null where a price is missing."""
+
+    since: datetime
+    until: datetime
+
+
+@table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
+async def usage(call: Call) -> Usage:
+    """Where the GPU time of a window went, what it cost, what was wasted and why, what would save most."""
+    query: UsageQuery = call.query
+    now = call.context.clock.wall()
+    end = min(now, query.until.timestamp()) if query.until is not None else now
+    begin = query.since.timestamp() if query.since is not None else end - DEFAULT_S
+    if begin >= end:
+        raise Invalid(
+            "the window is empty: it begins after it ends, or in the future",
+            pointer="/since",
+            hint="since must be before until, and before now",
+        )
+    history = await call.context.store.read(ledger.history, begin, end)
+    rates = call.context.settings.cost.rates()
+    # a month of many jobs takes seconds: not on the loop
+    found = await asyncio.to_thread(
+        account, history, ledger.ms(begin), ledger.ms(end), now=ledger.ms(now), rates=rates, by=query.group_by
+    )
+    fields = {name: getattr(found, name) for name in Account.__struct_fields__}
+    return Usage(since=views.instant(begin), until=views.instant(end), **fields)
