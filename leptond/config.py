@@ -81,7 +81,8 @@ class JobSettings(Section, frozen=True, kw_only=True):
     """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
     `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
     its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
-    and tail kept. `path`: its PATH, unless the submit names one."""
+    and tail kept. `fail_fast`: the same error twice in a row ends the retries. `path`: its PATH, unless the
+    submit names one."""
 
     time_limit_s: NotNegative = 0.0
     max_time_limit_s: NotNegative = 0.0
@@ -90,6 +91,7 @@ class JobSettings(Section, frozen=True, kw_only=True):
     retry_delay_s: NotNegative = 10.0
     retry_max_delay_s: NotNegative = 900.0
     log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
+    fail_fast: bool = True
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
     def defaults(self) -> Defaults:
@@ -102,6 +104,7 @@ class JobSettings(Section, frozen=True, kw_only=True):
             retry_delay_s=self.retry_delay_s,
             retry_max_delay_s=self.retry_max_delay_s,
             log_max_bytes=self.log_max_bytes,
+            fail_fast=self.fail_fast,
         )
 
 

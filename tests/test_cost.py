@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from leptond.cli import cost
+from leptond.cli.session import Session
 from leptond.store import ledger
 from tests.daemon import Daemon, until
 
@@ -40,9 +42,14 @@ def run(tmp_path_factory):
         "sh", "-c", "sleep 0.3; test $LEPTOND_ATTEMPT = 2", gpus=1, retries=1, retry_delay_s=0.1
     )
     bad = daemon.submit("sh", "-c", "sleep 0.3; exit 3", gpus=1)
+    again = ["sh", "-c", 'sleep 0.2; echo "ValueError: bad row $$"; exit 1']
+    hopeless = daemon.submit(*again, gpus=1, retries=5, retry_delay_s=0.1)
     late = daemon.submit("sleep", "60", gpus=1, time_limit_s=0.5, grace_s=5)
     for job in (*good, flaky, bad, late):
         daemon.finished(job)
+    ended = daemon.finished(hopeless)
+    assert [attempt["retry"][:30] for attempt in ended["attempts"]][1:] == ["the same error twice in a row,"]
+    assert ended["attempts"][1]["signature"] == "user, exit code 1: ValueError: bad row #"
     assert daemon.post("/v1/gpus/3/drain", {"reason": "fan"}).status == 200
     holder = daemon.submit("sh", "-c", "echo up; sleep 60", gpus=2)
     daemon.printed(holder, "up")
@@ -127,6 +134,13 @@ def test_groups_add_up_to_what_was_held(run, by, keys):
     assert keys is None or {group["key"] for group in found["groups"]} == keys
 
 
+def test_retries_that_were_spared_are_a_line_of_the_report(run):
+    memos = run.get("/v1/usage").json["memos"]
+    assert memos["retries_saved"] == 4, "five were asked for, one was made"
+    assert memos["retries_saved_gpu_seconds"] > 4 * 0.2
+    assert "Failing fast spared 4 retries" in "\n".join(cost._sentences(run.get("/v1/usage").json))
+
+
 def test_a_window_that_is_none_is_refused(run):
     for query in ("since=2999-01-01T00:00:00Z", "since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z"):
         answer = run.get(f"/v1/usage?{query}")
@@ -165,9 +179,6 @@ def test_leptonctl_cost_in_a_pipe_and_as_json(run):
 
 
 def test_a_person_reads_prices_beside_amounts(run, capsys, monkeypatch):
-    from leptond.cli import cost
-    from leptond.cli.session import Session
-
     monkeypatch.setattr(Session, "table", True)
     cost._screen(Session(), run.get("/v1/usage?group_by=user").json, "user")
     out = capsys.readouterr().out

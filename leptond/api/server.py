@@ -27,6 +27,7 @@ from leptond.api import (
     queues,
     status,
     timeline,
+    usage,
     webhooks,
 )
 from leptond.api.context import CONTEXT, Context

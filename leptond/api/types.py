@@ -37,7 +37,7 @@ class AttemptGpu(msgspec.Struct, kw_only=True):
 
 class Attempt(msgspec.Struct, kw_only=True):
     """One try at a job. `class` is null while it lives; `rule` names the rule that chose the class and
-    `evidence` holds what it saw."""
+    `evidence` holds what it saw. `signature` knows the same failure again."""
 
     number: int
     id: str
@@ -57,6 +57,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     gpus: list[AttemptGpu] = []
     gpu_seconds: float = 0.0
     retry: str | None = None
+    signature: str | None = None
     log_bytes: int = 0
     log_dropped_bytes: int = 0
 

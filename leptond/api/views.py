@@ -189,6 +189,7 @@ def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
         ],
         gpu_seconds=gpu_seconds(one, boot),
         retry=one.retry,
+        signature=one.signature,
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
     )

@@ -70,6 +70,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."
     ),
     click.option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
+    click.option(
+        "--fail-fast/--no-fail-fast", default=None, help="Whether the same error twice ends the retries."
+    ),
     click.option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
     click.option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
     click.option(
@@ -159,6 +162,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "retry_on": commas(given["retry_on"]) or None,
         "no_retry_on": commas(given["no_retry_on"]) or None,
         "requeue": False if given["no_requeue"] else None,
+        "fail_fast": given["fail_fast"],
         "after": after or None,
         "after_any": after_any or None,
         "after_fail": after_fail or None,

@@ -35,6 +35,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay_s: float = 10.0
     retry_max_delay_s: float = 900.0
     log_max_bytes: int = 256 * 1024 * 1024
+    fail_fast: bool = True
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +90,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         retry_max_delay_s=(
             spec.retry_max_delay_s if spec.retry_max_delay_s is not None else defaults.retry_max_delay_s
         ),
+        fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
     )
     return Admitted(
@@ -157,6 +159,7 @@ def wish_of(spec: JobSpec, retries: int) -> Wish:
         retry_on=spec.retry_on,
         no_retry_on=spec.no_retry_on,
         requeue=spec.requeue,
+        fail_fast=spec.fail_fast is not False,
     )
 
 

@@ -172,6 +172,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
     no_retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
     requeue: bool = True
+    fail_fast: bool | None = None
     after: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
     after_any: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
     after_fail: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []

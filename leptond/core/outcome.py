@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from leptond.core.model import FailureClass, StopReason
+from leptond.core.signature import signature
 
 LOG_TAIL_BYTES = 64 * 1024
 """How much of the end of an attempt's output the patterns are held against."""
@@ -59,12 +60,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A class, the name of the rule that chose it, the lines it saw, and a sentence for people."""
+    """A class, the name of the rule that chose it, the lines it saw, and a sentence for people. By
+    `signature` the same failure is known when it comes again."""
 
     cause: FailureClass
     rule: str
     evidence: list[str]
     explanation: str
+    signature: str | None = None
 
 
 _TEXT_RULES: tuple[tuple[str, FailureClass, re.Pattern[str], str], ...] = (
@@ -115,6 +118,14 @@ def signal_name(number: int) -> str:
 
 def classify(seen: Evidence) -> Verdict:
     """The class of an ended attempt."""
+    verdict = _judged(seen)
+    if seen.exit_code == 0 or seen.stop_reason is not None:
+        return verdict
+    sign = signature(verdict.cause, _end(seen), error_file=seen.error_file, log_tail=seen.log_tail)
+    return msgspec.structs.replace(verdict, signature=sign)
+
+
+def _judged(seen: Evidence) -> Verdict:
     verdict = next((verdict for rule in RULES if (verdict := rule(seen)) is not None), None)
     if verdict is None:
         verdict = _verdict(

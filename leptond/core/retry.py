@@ -46,10 +46,19 @@ _PAID_FROM: dict[FailureClass, tuple[Budget, int | None] | None] = {
 """The budget of each class, and a tighter limit where a second failure of the same class means that the
 job itself is to blame. None: running it again unchanged would end the same way."""
 
+_USER_ERRORS = frozenset({FailureClass.CONFIG, FailureClass.USER_OOM_GPU, FailureClass.DIVERGED})
+
 CRASH_LOOP = 3
 CRASH_LOOP_S = 60.0
 """The same exit code this many times in a row, each within this many seconds of its start, ends the
 retries: it is not going to get better, and each try costs GPU time."""
+
+
+ALIKE = 2.0
+ALIKE_S = 5.0
+"""The same error signature twice in a row, after run times that differ by no more than this factor (or are
+both that short), ends the retries as well: it fails at the same place, and would again. Failures that
+retries exist for (signals, the machine's, a job that asks to be tried again) are not judged by it."""
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +82,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None
     signal: int | None
     run_s: float
+    signature: str | None = None
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,17 +94,19 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: Sequence[str] = ()
     no_retry_on: Sequence[str] = ()
     requeue: bool = True
+    fail_fast: bool = True
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`again` with `delay_s` from `budget`, or not; `hold` when a person has to look first. `why` is one
-    sentence."""
+    sentence. `saved`: retries that were left and are not made, because they would end the same way."""
 
     again: bool
     why: str
     delay_s: float = 0.0
     budget: Budget | None = None
     hold: bool = False
+    saved: int = 0
 
 
 def backoff_s(failures: int, *, base_s: float, cap_s: float, roll: float) -> float:
@@ -126,6 +138,7 @@ def decide(
     past: Sequence[Past],
     stop_reason: str | None,
     roll: float,
+    signature: str | None = None,
 ) -> Decision:
     """What to do after an attempt that ended with `cause`.
 
@@ -148,8 +161,13 @@ def decide(
         return Decision(again=False, why=f"retry_on does not name {min(names)}")
     else:
         paid = _PAID_FROM[cause]
+    left = max(0, wish.retries - spent.user)
     if paid is None:
-        return Decision(again=False, why=f"class {cause} is not retried: it would end the same way again")
+        return Decision(
+            again=False,
+            why=f"class {cause} is not retried: it would end the same way again",
+            saved=left if cause in _USER_ERRORS else 0,
+        )
 
     budget, tighter = paid
     if budget is Budget.REQUEUE:
@@ -160,6 +178,14 @@ def decide(
         return Decision(
             again=False,
             why=f"it failed the same way {CRASH_LOOP} times, each within {CRASH_LOOP_S:.0f} s of its start",
+            saved=left,
+        )
+    if cause is FailureClass.USER and not wanted and wish.fail_fast and _alike(signature, run_s, past):
+        return Decision(
+            again=False,
+            why=f"the same error twice in a row, after {past[-1].run_s:.0f} and {run_s:.0f} s:"
+            f" another try would end the same way ({signature}); --no-fail-fast tries all the same",
+            saved=left,
         )
     limit = wish.retries if budget is Budget.USER else LIMITS[budget]
     return _draw(budget, limit, wish, spent, roll)
@@ -243,3 +269,10 @@ def _crash_loop(exit_code: int | None, signal: int | None, run_s: float, past: S
         earlier.exit_code == exit_code and earlier.signal == signal and earlier.run_s < CRASH_LOOP_S
         for earlier in recent
     )
+
+
+def _alike(signature: str | None, run_s: float, past: Sequence[Past]) -> bool:
+    if signature is None or not past or past[-1].signature != signature:
+        return False
+    short, long = sorted((run_s, past[-1].run_s))
+    return long <= max(ALIKE_S, ALIKE * short)

@@ -197,9 +197,10 @@ def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
             exit_code=row["exit_code"],
             signal=row["signal"],
             run_s=row["run_s"] or 0.0,
+            signature=row["signature"],
         )
         for row in db.execute(
-            "SELECT class, exit_code, signal, run_s FROM attempts"
+            "SELECT class, exit_code, signal, run_s, signature FROM attempts"
             " WHERE job_id = ? AND number < ? AND state = 'ended' ORDER BY number",
             (job_id, number),
         )
@@ -240,6 +241,7 @@ def finish(
         past=earlier(db, job.id, attempt.number),
         stop_reason=attempt.stop_reason,
         roll=roll,
+        signature=verdict.signature,
     )
     decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
@@ -256,7 +258,8 @@ def finish(
         "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
         " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
-        " pid = coalesce(?, pid), started_at = coalesce(?, started_at), stop_at = coalesce(?, stop_at)"
+        " signature = ?, retries_saved = ?, pid = coalesce(?, pid), started_at = coalesce(?, started_at),"
+        " stop_at = CASE WHEN ? THEN ? ELSE stop_at END"
         " WHERE id = ?",
         (
             ended_at,
@@ -276,8 +279,11 @@ def finish(
             record.stop_reason if record is not None else None,
             # a limit that only the daemon saw pass, while the shim saw the command end in time
             StopReason.TIMEOUT if record is not None and record.run_s else None,
+            verdict.signature,
+            decision.saved,
             record.main_pid if record is not None else None,
             record.started_at if record is not None else None,
+            record is not None,
             _stopped_at(record),
             attempt_id,
         ),

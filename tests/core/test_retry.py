@@ -12,7 +12,17 @@ FRESH = Spent()
 
 
 def decided(
-    cause, *, exit_code=1, signal=None, run_s=100.0, wish=WISH, spent=FRESH, past=(), roll=0.5, stop=None
+    cause,
+    *,
+    exit_code=1,
+    signal=None,
+    run_s=100.0,
+    wish=WISH,
+    spent=FRESH,
+    past=(),
+    roll=0.5,
+    stop=None,
+    signature=None,
 ):
     return decide(
         FailureClass(cause),
@@ -24,6 +34,7 @@ def decided(
         past=past,
         stop_reason=stop,
         roll=roll,
+        signature=signature,
     )
 
 
@@ -127,3 +138,52 @@ def test_no_retry_on_wins():
 
 def test_after_a_cancel_nothing_is_tried_again():
     assert not decided("user", stop="cancel").again
+
+
+def before(run_s, signature="the error", cause="user"):
+    return [Past(cause=FailureClass(cause), exit_code=1, signal=None, run_s=run_s, signature=signature)]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "run_s", "signature", "again"),
+    [
+        (100.0, 150.0, "the error", False),
+        (100.0, 50.0, "the error", False),
+        (0.1, 4.0, "the error", False),
+        (100.0, 250.0, "the error", True),
+        (100.0, 40.0, "the error", True),
+        (100.0, 100.0, "another error", True),
+        (100.0, 100.0, None, True),
+    ],
+)
+def test_the_same_error_at_the_same_place_is_not_tried_a_third_time(earlier, run_s, signature, again):
+    decision = decided("user", run_s=run_s, past=before(earlier), signature=signature, spent=Spent(user=1))
+    assert decision.again is again
+    if not again:
+        assert decision.saved == 2, "three retries, one was made"
+        assert "the error" in decision.why
+        assert "--no-fail-fast" in decision.why
+
+
+@pytest.mark.parametrize("cause", ["signal", "infra-gpu", "external-kill", "tempfail", "hang", "app-gpu"])
+def test_failures_that_retries_exist_for_are_not_judged_by_their_signature(cause):
+    decision = decided(cause, past=before(100.0, cause=cause), signature="the error", spent=Spent(user=1))
+    assert decision.again
+
+
+def test_failing_fast_can_be_switched_off_or_overruled():
+    for wish in (
+        Wish(retries=3, delay_s=1, max_delay_s=1, fail_fast=False),
+        Wish(retries=3, delay_s=1, max_delay_s=1, retry_on=["1"]),
+    ):
+        assert decided("user", past=before(100.0), signature="the error", wish=wish).again
+
+
+def test_only_the_attempt_just_before_counts():
+    past = [*before(100.0), *before(100.0, signature="another")]
+    assert decided("user", past=past, signature="the error", spent=Spent(user=2)).again
+
+
+@pytest.mark.parametrize(("cause", "saved"), [("config", 3), ("user-oom-gpu", 3), ("timeout", 0), ("ok", 0)])
+def test_user_errors_spare_the_retries_that_were_asked_for(cause, saved):
+    assert decided(cause).saved == saved
