@@ -108,6 +108,12 @@ class TooManyGpus(Invalid):
         )
 
 
+class OverBudget(Refused):
+    """The job may cost more than is left of a budget."""
+
+    status, slug, title = 403, "over-budget", "The budget does not allow this"
+
+
 class TooMany(Refused):
     """A queue or a rate is at its limit."""
 

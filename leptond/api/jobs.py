@@ -27,8 +27,8 @@ from leptond.core.admission import Admitted, admit, check_gpus, need_of
 from leptond.core.model import TERMINAL, Job, JobSpec, State
 from leptond.core.queues import Queue
 from leptond.core.shares import Kind, Limits
-from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
-from leptond.store import dependencies, gpus, jobs, planning, queries, queues, shares
+from leptond.errors import BadRequest, Invalid, NotFound, OverBudget, TooMany, TooManyGpus
+from leptond.store import budgets, dependencies, gpus, jobs, planning, queries, queues, shares
 from leptond.store.gpus import KnownGpu
 from leptond.store.jobs import Key, Stored
 
@@ -199,6 +199,10 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
                 refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
             raise
     settings = call.context.settings
+    # before the jobs are there: they do not count against themselves
+    warned = await call.context.store.read(
+        _budget_warnings, admitted, call.who.user, call.context.clock.wall()
+    )
     stored, new = await call.context.store.write(
         jobs.submit,
         admitted,
@@ -210,7 +214,17 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
     )
     usable = sum(1 for gpu in known if not gpu.drained)
     caps = await call.context.store.read(shares.limits, settings.shares.limits())
-    return stored, new, [_warnings(one.spec, usable, call.who.user, caps) for one in admitted]
+    return stored, new, [[*_warnings(one.spec, usable, call.who.user, caps), *warned] for one in admitted]
+
+
+def _budget_warnings(
+    db: sqlite3.Connection, admitted: Sequence[Admitted], user: str, now: float
+) -> list[str]:
+    """What budgets that only warn have to say; one that refuses speaks when the jobs are stored."""
+    try:
+        return budgets.check(db, admitted, user=user, now=now)
+    except OverBudget:
+        return []
 
 
 def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:

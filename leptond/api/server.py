@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api import (
+    budgets,
     database,
     events,
     gpus,
@@ -111,6 +112,7 @@ MODULES = (
     events,
     timeline,
     usage,
+    budgets,
     meta,
     pages,
     webhooks,

@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export", "Jobs as CSV, JSON lines or Parquet."),
         "top": ("top", "GPUs, queue and output, live."),
         "dashboard": ("dashboard", "The address of the page."),
+        "budget": ("budget", "What users and projects may spend."),
         "cost": ("cost", "Where GPU time went, what it cost and what would save most."),
     },
     "Change": {

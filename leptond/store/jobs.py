@@ -14,7 +14,7 @@ from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Jo
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.store import dependencies, events, idempotency, queues, rows, shares
+from leptond.store import budgets, dependencies, events, idempotency, queues, rows, shares
 
 _NO_CAPS = Limits()
 
@@ -45,7 +45,7 @@ def submit(
     caps: Limits = _NO_CAPS,
 ) -> tuple[list[Stored], bool]:
     """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
-    Idempotency-Key brought them before). Raises Conflict, Invalid, TooMany."""
+    Idempotency-Key brought them before). Raises Conflict, Invalid, TooMany, OverBudget."""
     if key is not None:
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
         if answer is not None:
@@ -65,6 +65,7 @@ def submit(
         if one.spec.project is not None:
             projects[one.spec.project] += len(one.members)
     shares.check_pending(db, caps, user=user, asked=asked, projects=projects)
+    budgets.check(db, admitted, user=user, now=now)
     stored = [_insert(db, one, user=user, now=now) for one in admitted]
     if key is not None:
         idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)

@@ -173,7 +173,9 @@ def decide(
         waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
         plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
-        decided = Decided(plan=plan, demand=demand(waiting, plan.waits, left.gpus) if left.gpus else None)
+        decided = Decided(
+            plan=plan, demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None
+        )
         if len(waiting) < window or not left:
             break
     return decided

@@ -1,0 +1,41 @@
+"""Why GPUs stay free, in the ledger's words."""
+
+import pytest
+
+from leptond.core.cost import Demand
+from leptond.core.demand import demand
+from leptond.core.model import Reason
+from leptond.core.planner import Reservation, Wait, Waiting
+
+
+def job(number, gpus):
+    return Waiting(id=number, priority=0, gpus=gpus, since=0.0)
+
+
+def wait(reason):
+    return Wait(reason=reason, sentence="words")
+
+
+KEPT = [Reservation(id=1, needs=4, at=None, gpus=2)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "free", "kept", "expected"),
+    [
+        ([], 2, [], (Demand.NONE, "")),
+        ([(1, 4, Reason.RESOURCES)], 2, [], (Demand.BLOCKED, "")),
+        ([(1, 4, Reason.RESOURCES)], 2, KEPT, (Demand.BLOCKED, "")),
+        ([(1, 4, Reason.RESOURCES), (2, 1, Reason.PRIORITY)], 2, KEPT, (Demand.FITS, "kept for job 1")),
+        ([(1, 4, Reason.RESOURCES), (2, 3, Reason.PRIORITY)], 2, KEPT, (Demand.BLOCKED, "")),
+        ([(2, 1, Reason.RESOURCES)], 2, [], (Demand.BLOCKED, "")),  # of another type, or shared
+        ([(2, 1, Reason.ARRAY_LIMIT)], 2, KEPT, (Demand.NONE, "")),
+        ([(2, 1, Reason.USER_LIMIT)], 2, [], (Demand.NONE, "")),
+        ([(2, 0, Reason.RESOURCES)], 2, [], (Demand.NONE, "")),
+        ([(2, 5, Reason.DRAINING)], 2, [], (Demand.BLOCKED, "")),
+        ([(2, 1, Reason.PAUSED)], 2, [], (Demand.FITS, "the scheduler is paused")),
+    ],
+)
+def test_what_the_queue_is_like_for_free_gpus(rows, free, kept, expected):
+    waiting = [job(number, gpus) for number, gpus, _ in rows]
+    waits = {number: wait(reason) for number, _, reason in rows}
+    assert demand(waiting, waits, free, kept) == expected
