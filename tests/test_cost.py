@@ -21,7 +21,8 @@ RATES = {
     "LEPTOND_COST__SOURCE": "the test",
     "LEPTOND_COST__AS_OF": "2026-11-25",
     "LEPTOND_GPUS__SAMPLE_S": "0.2",
-    "LEPTOND_QUEUE__MAX_BYPASS_S": "0",
+    "LEPTOND_QUEUE__POLICY": "firstfit",
+    "LEPTOND_QUEUE__MAX_BYPASS_S": "0.1",
 }
 
 
@@ -36,7 +37,15 @@ def run(tmp_path_factory):
     """A daemon after a run in which jobs succeed, fail and resume, fail for good, time out and are
     cancelled, a GPU is drained, GPUs are kept for a wide job, and the daemon is killed and comes back."""
     daemon = Daemon(tmp_path_factory.mktemp("cost") / "state", "--simulate-gpus", "4", env=RATES)
-    daemon.start()
+    try:
+        daemon.start()
+        _everything(daemon)
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def _everything(daemon):
     good = [daemon.submit("sleep", "0.5", gpus=1, project="vision") for _ in range(3)]
     flaky = daemon.submit(
         "sh", "-c", "sleep 0.3; test $LEPTOND_ATTEMPT = 2", gpus=1, retries=1, retry_delay_s=0.1
@@ -64,8 +73,6 @@ def run(tmp_path_factory):
         daemon.finished(job)
     daemon.post("/v1/gpus/3/undrain")
     daemon.finished(daemon.submit("true", gpus=4))
-    yield daemon
-    daemon.close()
 
 
 def copy_of(state_dir: Path, to: Path) -> sqlite3.Connection:
