@@ -79,6 +79,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."
     ),
     click.option(
+        "--nproc", metavar="auto|N", help="Run a Python script as N ranks under torchrun; auto: one a GPU."
+    ),
+    click.option(
         "--no-progress",
         "no_progress_s",
         type=SECONDS,
@@ -123,6 +126,8 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
     cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
     env = spec.build_env(os.environ, given["export"], given["env"])
     name = given["name"]
+    if given["shell"] and given["nproc"] is not None:
+        raise click.UsageError("--nproc starts a Python script, and --shell a command line; say one of them")
     if given["shell"]:
         if len(words) != 1:
             raise click.UsageError("--shell takes one string; put the whole command line in quotes")
@@ -130,6 +135,10 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         path = env.get("PATH") or os.environ.get("PATH", os.defpath)
         words, script_name = spec.resolve_command(words, cwd=cwd, path=path)
         name = name or script_name
+        if given["nproc"] is not None:
+            from leptond.cli import ranks
+
+            words = ranks.under_torchrun(words, ranks.count(given["nproc"], given["gpus"]))
         if "/" not in words[0]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
     for word in (*words, str(cwd), *env.values()):

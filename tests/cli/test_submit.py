@@ -381,3 +381,24 @@ def test_secrets_that_the_api_hides_are_taken_from_the_shell_again():
 def test_usage_errors_of_the_spec_are_clicks():
     with pytest.raises(click.BadParameter):
         spec.build_env({}, None, ["MISSING"])
+
+
+def test_nproc_runs_a_python_script_as_ranks(sent, cli: Cli):
+    for words, tail in (
+        (("-g", "4", "--nproc", "auto", "python", "train.py", "--lr", "3"), ["train.py", "--lr", "3"]),
+        (("--nproc", "4", "python", "-u", "-m", "a.b", "x"), ["-m", "a.b", "x"]),
+    ):
+        argv = sent(*words)["argv"]
+        assert argv[0].endswith("/python")
+        assert argv[1:7] == ["-m", "torch.distributed.run", "--nproc-per-node", "4", "--max-restarts", "0"]
+        assert argv[7:] == tail
+    for words in (
+        ("--nproc", "auto", "python", "train.py"),  # no GPUs
+        ("--nproc", "0", "python", "train.py"),
+        ("--nproc", "x", "python", "train.py"),
+        ("--nproc", "2", "true"),
+        ("--nproc", "2", "python"),
+        ("--nproc", "2", "python", "-c", "pass"),
+        ("--nproc", "2", "--shell", "python train.py"),
+    ):
+        assert cli("submit", *words).code == 2, words

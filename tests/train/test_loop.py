@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
+from leptond.cli.ranks import under_torchrun  # noqa: E402
 from leptond.train.checkpoint import Checkpoints  # noqa: E402
 from leptond.train.loop import Guard  # noqa: E402
 from tests.daemon import until  # noqa: E402
@@ -23,15 +24,6 @@ from tests.train import small  # noqa: E402
 
 SCRIPT = [sys.executable, "-m", "tests.train.small"]
 TOP = str(small.Path(__file__).parents[2])
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Forks and threads of torch do not go together, and sums do not depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -235,6 +227,24 @@ def test_a_loss_that_stays_wrong_ends_as_diverged(tmp_path, as_a_job):
     assert "at step 33, after going back 2 times" in word["detail"]
     starts = [after for before, after in pairwise(steps) if after <= before]
     assert starts == [28, 21], "further back each time"
+
+
+def test_ranks_under_torchrun_say_why_they_left(daemon, tmp_path):
+    """`--nproc` as the command line makes it: torchrun turns the exit code into 1, the word comes through."""
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {TOP!r})\nfrom leptond import job\n"
+        "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], 'at', os.environ['MASTER_PORT'])\n"
+        "job.report(step=1, everyone=True, mine=float(os.environ['RANK']))\n"
+        "job.leave('diverged', 'as it was told')\n"
+    )
+    done = daemon.finished(
+        daemon.submit(*under_torchrun([sys.executable, str(script)], 2), gpus=2, retries=2)
+    )
+    assert (done["class"], done["exit_code"], done["attempt"]) == ("diverged", 1, 1)
+    out = daemon.output(done["id"])
+    assert "rank 0 of 2" in out
+    assert done["progress"]["metrics"]["mine"] == 0.0
 
 
 def test_through_the_daemon_a_running_job_is_tuned_killed_and_resumed(daemon, tmp_path):
