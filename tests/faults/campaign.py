@@ -53,8 +53,9 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The sum of a campaign. `first_failure_seed` is what repeats its first failure; `coverage` is said
-    where a campaign is exhaustive ("412 of 412 crash points"): then a bound would say nothing."""
+    """The sum of a campaign; `seconds` are those of its trials. `first_failure_seed` repeats the first
+    failure; `coverage` is said where a campaign is exhaustive ("412 of 412 crash points"): then a bound would
+    say nothing."""
 
     trials: int
     failures: int
@@ -62,6 +63,7 @@ class Outcome:
     figures: Figures = field(default_factory=dict)
     coverage: str = ""
     skipped: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def bound95(self) -> float | None:
@@ -270,6 +272,7 @@ class _Book:
             failures=sum(line["failures"] for line in lines),
             first_failure_seed=f"{first['seed']}/{first['index']}" if first is not None else None,
             figures=figures,
+            seconds=sum(line["seconds"] for line in lines),
         )
 
 

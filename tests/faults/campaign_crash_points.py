@@ -79,6 +79,8 @@ def crash_points(crash: Crash, trials: int, seed: int, workdir: Path) -> Outcome
 
         def one(k: int, place: Path) -> Found:
             with templates.rig(place) as rig:
+                if k % 2:
+                    rig.plain_order()
                 crash(rig, k)
                 fired = rig.fired
                 rig.recover()

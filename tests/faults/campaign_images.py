@@ -24,6 +24,7 @@ from leptond.store.connection import prepare_writer
 from leptond.store.migrate import migrate
 from tests.faults import invariants
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
+from tests.faults.campaign_io_errors import Fault, suffer
 from tests.faults.images import Disk, Record, mark, records
 from tests.faults.invariants import Evidence
 from tests.faults.rig import Rig, Templates
@@ -58,6 +59,24 @@ def record(rig: Rig, *, plant: str = "") -> Path:
             drained(daemon)
             seen_ends(rig, file)
             daemon.terminate()
+    return file
+
+
+def record_with_failing_syncs(rig: Rig, dice: random.Random) -> Path:
+    """Runs the scenario while a sync of the daemon fails, or all of them for half a second; the record."""
+    file = rig.place / "record"
+    daemon, scenario = rig.daemon, rig.scenario
+    scenario.on_accepted = lambda ids: mark(file, "accepted", ids)
+    fault = Fault(error="EIO", calls="sync", who="daemon", sticky=dice.random() < 0.5)
+    suffer(rig, fault, dice.randint(2, 140), RECORD=str(file), DIR=str(rig.place))
+    if scenario.done == len(scenario.steps()):
+        return file
+    rig.arm("daemon", 0, RECORD=str(file), COUNTER="", TRACE="", DIR=str(rig.place))
+    daemon.start()
+    scenario.drive(daemon)
+    drained(daemon)
+    seen_ends(rig, file)
+    daemon.terminate()
     return file
 
 
@@ -143,9 +162,8 @@ def recovers(rig: Rig, image: Path, known: Known, *, rebooted: bool) -> str:
     return ""
 
 
-def batch(rig: Rig, dice: random.Random, images: int, *, plant: str = "", sample: int = SAMPLE) -> Found:
+def batch(rig: Rig, file: Path, dice: random.Random, images: int, *, sample: int = SAMPLE) -> Found:
     """Images of one recording."""
-    file = record(rig, plant=plant)
     entries = list(records(file))
     moments = sorted(dice.randrange(1, len(entries) + 1) for _ in range(images))
     disk, known = Disk(str(rig.place)), Known()
@@ -186,7 +204,26 @@ def crash_images(trials: int, seed: int, workdir: Path) -> Outcome:
 
     def one(dice: random.Random, place: Path) -> Found:
         with templates.rig(place) as rig:
-            return batch(rig, dice, size)
+            return batch(rig, record(rig), dice, size)
+
+    try:
+        return run_trials(one, -(-trials // size), seed, workdir)
+    finally:
+        templates.close()
+
+
+@campaign(
+    "P8", title="Images of a disk whose syncs fail: no answer rests on a failed commit", short=40, full=5_000
+)
+def sync_gate(trials: int, seed: int, workdir: Path) -> Outcome:
+    if why_not():
+        return Outcome(trials=0, failures=0, skipped=why_not())
+    templates = Templates()
+    size = min(100, trials)
+
+    def one(dice: random.Random, place: Path) -> Found:
+        with templates.rig(place) as rig:
+            return batch(rig, record_with_failing_syncs(rig, dice), dice, size, sample=0)
 
     try:
         return run_trials(one, -(-trials // size), seed, workdir)
@@ -199,7 +236,8 @@ def self_test(place: Path, seed: int, images: int = 60) -> Found:
     templates = Templates()
     try:
         with templates.rig(place) as rig:
-            return batch(rig, random.Random(seed), images, plant="tests.faults.plants:lazy_sync", sample=0)
+            file = record(rig, plant="tests.faults.plants:lazy_sync")
+            return batch(rig, file, random.Random(seed), images, sample=0)
     finally:
         templates.close()
 

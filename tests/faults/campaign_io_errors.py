@@ -39,7 +39,7 @@ class Fault:
     only: str = ""
 
 
-def arm(rig: Rig, fault: Fault, n: int) -> None:
+def arm(rig: Rig, fault: Fault, n: int, **more: str) -> None:
     """The next start of the daemon meets the fault at the n-th of such calls (0: only counts them)."""
     settings = {
         "MODE": "error",
@@ -47,6 +47,7 @@ def arm(rig: Rig, fault: Fault, n: int) -> None:
         "CALLS": fault.calls,
         "ONLY": fault.only,
         "STICKY": "1" if fault.sticky else "0",
+        **more,
     }
     rig.arm("shim" if fault.who == "both" else fault.who, n, **settings)
     rig.daemon.arm = fault.who != "shim"
@@ -59,9 +60,9 @@ def heal(rig: Rig) -> None:
         file.write(b"\1")
 
 
-def suffer(rig: Rig, fault: Fault, n: int) -> dict[str, str]:
+def suffer(rig: Rig, fault: Fault, n: int, **more: str) -> dict[str, str]:
     """One run with the fault; how it went."""
-    arm(rig, fault, n)
+    arm(rig, fault, n, **more)
     daemon, scenario = rig.daemon, rig.scenario
     seen = {"daemon": "went on"}
     with healing(rig):

@@ -8,6 +8,8 @@ were answered", "this job was seen to have ended"). :class:`Disk` plays the reco
 - what was synced is there: a sync counts from the moment that it returned, for what was written before it
   was called;
 - of what was written later, any part may be there, whole or torn at 512 bytes or 4 KiB;
+- what a failed sync did not bring to the disk is never brought there by a later one (Linux drops the pages
+  and forgets the error), unless it is written again;
 - creations, renames and unlinks without a later sync of their directory may have happened or not: either
   those up to some moment (a journalled file system), or any of them (all that POSIX promises).
 """
@@ -27,7 +29,7 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Record:
     """One entry: W write, T truncate, F allocate, C create, R rename, U unlink, D directory, s a sync is
-    called, S it has returned, M a mark of the driver."""
+    called, S it has returned, X it has failed, M a mark of the driver."""
 
     kind: str
     number: int
@@ -60,11 +62,12 @@ def mark(file: Path, what: str, value: Any) -> None:
 @dataclass(slots=True)
 class _Inode:
     """`synced`: what the disk certainly holds; `pending`: what was written since, in order; `called`: how
-    much of it the sync under way covers."""
+    much of it the sync under way covers; `dropped`: what a sync failed for, and may or may not be there."""
 
     synced: bytearray = field(default_factory=bytearray)
     pending: list[Record] = field(default_factory=list)
     called: int = 0
+    dropped: list[Record] = field(default_factory=list)
     directory: bool = False
 
 
@@ -128,6 +131,11 @@ class Disk:
                 self.names[path].called = len(self.names[path].pending)
             else:
                 self._called[path] = len(self.changes)
+        elif kind == "X":
+            if self._is_file(path):
+                inode = self.names[path]
+                inode.dropped += inode.pending
+                inode.pending, inode.called = [], 0
         elif kind == "S":
             if self._is_file(path):
                 self._file_synced(self.names[path])
@@ -139,7 +147,14 @@ class Disk:
 
     @staticmethod
     def _file_synced(inode: _Inode) -> None:
-        for change in inode.pending[: inode.called]:
+        covered = inode.pending[: inode.called]
+        # a page that is written again goes to the disk whole, with what was dropped of it
+        pages = {page for change in covered for page in _pages(change)}
+        for change in inode.dropped:
+            if pages & _pages(change):
+                _apply(inode.synced, change)
+        inode.dropped = [change for change in inode.dropped if not pages & _pages(change)]
+        for change in covered:
             _apply(inode.synced, change)
         del inode.pending[: inode.called]
         inode.called = 0
@@ -173,6 +188,9 @@ class Disk:
                 (to / path.removeprefix(self.top).lstrip("/")).mkdir(mode=0o700, parents=True, exist_ok=True)
                 continue
             content = bytearray(inode.synced)
+            for change in inode.dropped:
+                if dice.random() < share:
+                    _apply(content, change)
             for change in inode.pending:
                 if dice.random() < share:
                     _apply(content, change, _torn(change, dice))
@@ -188,6 +206,13 @@ class Disk:
                 return False
             above = above.rpartition("/")[0]
         return True
+
+
+def _pages(change: Record) -> set[int]:
+    """The pages that a write touches; a change of length is a page of its own."""
+    if change.kind != "W":
+        return {-1}
+    return set(range(change.number // 4096, (change.number + max(1, len(change.data)) - 1) // 4096 + 1))
 
 
 def _rename(names: dict[str, _Inode], change: _Change) -> None:

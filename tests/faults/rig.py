@@ -54,6 +54,11 @@ class Rig:
             self.daemon.faults |= {"LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": str(built("faults"))}
         self.daemon.arm = who == "daemon"
 
+    def plain_order(self) -> None:
+        """Lets the daemon go by priority and number alone, and the checker look for it."""
+        self.daemon.env["LEPTOND_QUEUE__POLICY"] = "firstfit"
+        self.scenario.ordered = True
+
     @property
     def counted(self) -> int:
         """Calls so far."""

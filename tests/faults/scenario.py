@@ -41,6 +41,7 @@ class Scenario:
     on_accepted: Callable[[list[int]], None] = lambda ids: None
     begins: dict[str, str] = field(default_factory=dict)
     codes: dict[str, int] = field(default_factory=dict)
+    ordered: bool = False
 
     def drive(self, daemon: Daemon) -> None:
         """Takes the steps that are left. Raises Crashed."""
@@ -142,7 +143,7 @@ class Scenario:
 
     def judge(self, seen: Evidence) -> None:
         """All invariants, and the end that each job must come to."""
-        check(seen, self.accepted)
+        check(seen, self.accepted, ordered=self.ordered)
         assert self.done == len(self.steps()), "the scenario is not over"
         assert set(seen.jobs) == set(self.accepted), "a job that nobody asked for"
         for name, ids in self.jobs.items():

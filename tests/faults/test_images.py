@@ -49,6 +49,14 @@ def test_a_sync_covers_what_was_written_before_it_was_called(tmp_path):
     assert states(tmp_path, *not_back, path="a") == {b"", b"one", grown}
 
 
+def test_what_a_failed_sync_dropped_is_not_brought_back_by_the_next(tmp_path):
+    failed = (*CREATED, entry("W", "a", 0, b"one"), entry("s", "a"), entry("X", "a"))
+    later = (*failed, entry("s", "a"), entry("S", "a"))
+    assert states(tmp_path, *later, path="a") == {b"", b"one"}
+    again = (*failed, entry("W", "a", 0, b"one"), entry("s", "a"), entry("S", "a"))
+    assert states(tmp_path, *again, path="a") == {b"one"}
+
+
 def test_names_need_a_sync_of_their_directory(tmp_path):
     written = (entry("C", "a"), entry("W", "a", 0, b"one"), entry("s", "a"), entry("S", "a"))
     assert states(tmp_path, *written, path="a") == {None, b"one"}

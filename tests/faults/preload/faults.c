@@ -265,7 +265,10 @@ static int synced(int (*go)(int), int fd, const char *call) {
     if (armed()) {
         path_of(fd, path);
         if (below(path)) {
-            if (fault(SYNC, call, path)) return -1;
+            if (fault(SYNC, call, path)) {
+                record('X', 0, NULL, 0, path, NULL);
+                return -1;
+            }
             record('s', 0, NULL, 0, path, NULL);
             int result = go(fd);
             if (result == 0) record('S', 0, NULL, 0, path, NULL);
