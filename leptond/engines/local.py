@@ -47,6 +47,9 @@ OVERDUE_S = 15.0
 NUDGE_S = 1.0
 """How long after its time a shim is told once more, and then has to show that it is not stopped."""
 
+STOP_RETRY_S = 0.5
+"""How long until a stop that the disk did not take is written again."""
+
 _record = msgspec.json.Decoder(ExitRecord)
 _word = msgspec.json.Decoder(Word)
 
@@ -309,13 +312,23 @@ class LocalEngine:
         if watched is None:
             return
         wanted = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
+        self._leave_stop(watched, str(self.directory(attempt)), json.dumps(wanted))
+        self._expect_end(watched, grace_s)
+
+    def _leave_stop(self, watched: _Watched, directory: str, wanted: str) -> None:
         failpoints.fp("before_stop_file")
-        with contextlib.suppress(OSError):
-            write_durably(str(self.directory(attempt)), "stop.json", json.dumps(wanted))
+        try:
+            write_durably(directory, "stop.json", wanted)
+        except OSError:
+            # a disk that is full now must not cost the job its signal and its grace
+            again = asyncio.get_running_loop().call_later(
+                STOP_RETRY_S, self._leave_stop, watched, directory, wanted
+            )
+            watched.timers.append(again)
+            return
         failpoints.fp("after_stop_file")
         watched.nudge()
         failpoints.fp("after_stop_signal")
-        self._expect_end(watched, grace_s)
 
     def _expect_end(self, watched: _Watched, within_s: float) -> None:
         """The shim keeps limits, graces and kills by itself. Should it not have ended by then, we do it."""

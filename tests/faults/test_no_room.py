@@ -9,6 +9,29 @@ from tests.faults.template import why_not
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_cancel_that_the_disk_does_not_take_comes_when_it_does(tmp_path_factory):
+    templates = Templates()
+    try:
+        with templates.rig(tmp_path_factory.mktemp("full")) as rig:
+            fault = Fault(error="ENOSPC", calls="write,create", who="daemon", sticky=True, only="stop.json")
+            arm(rig, fault, 1)
+            daemon = rig.daemon
+            daemon.start()
+            job = daemon.submit(*rig.scenario.command, "60", "7", gpus=1, grace_s=30)
+            until(lambda: rig.witness.exists() and rig.witness.read_text(), "its start")
+            assert daemon.post(f"/v1/jobs/{job}/cancel").status == 202
+            until(lambda: rig.fired >= 2, "a second try")
+            assert daemon.job(job)["state"] == "stopping"
+            heal(rig)
+            ended = daemon.finished(job)
+            # it got its signal and left by itself
+            assert (ended["state"], ended["exit_code"]) == ("cancelled", 7)
+            daemon.close()
+    finally:
+        templates.close()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_a_full_disk_holds_starts_back_instead_of_failing_every_job(tmp_path_factory):
     templates = Templates()
     try:
