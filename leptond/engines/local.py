@@ -47,6 +47,8 @@ OVERDUE_S = 15.0
 NUDGE_S = 1.0
 """How long after its time a shim is told once more, and then has to show that it is not stopped."""
 
+RECORD_RETRY_S = 0.5
+"""How long until an exit record that could not be read is read again."""
 STOP_RETRY_S = 0.5
 """How long until a stop that the disk did not take is written again."""
 
@@ -350,7 +352,7 @@ class LocalEngine:
                 self._expect_end(watched, left + (job.spec.grace_s or 0.0))
             await processes.ended(watched.pidfd)
             self._forget(attempt.id)
-        record = self._read_record(attempt)
+        record = await self._record(attempt)
         failpoints.fp("after_record_read")
         if record is None:
             if attempt.boot_id != kernel_boot_id():
@@ -416,12 +418,23 @@ class LocalEngine:
 
     # -- what it left ------------------------------------------------------------------------------
 
-    def _read_record(self, attempt: Attempt) -> ExitRecord | None:
-        try:
-            record = _record.decode((self.directory(attempt) / "exit.json").read_bytes())
-        except (OSError, msgspec.DecodeError):
-            return None
-        return record if record.attempt_id == attempt.id else None
+    async def _record(self, attempt: Attempt) -> ExitRecord | None:
+        """The exit record; None where there is none. One that cannot be read now (no descriptors left, a disk
+        that stumbles) is tried again for a while: without it a finished job would run a second time."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.engine.kill_timeout_s
+        while True:
+            try:
+                record = _record.decode((self.directory(attempt) / "exit.json").read_bytes())
+            except (FileNotFoundError, msgspec.DecodeError):
+                return None
+            except OSError as error:
+                log.error("cannot read an exit record yet", job=attempt.job_id, error=str(error))
+                if loop.time() >= until:
+                    return None
+                await asyncio.sleep(RECORD_RETRY_S)
+            else:
+                return record if record.attempt_id == attempt.id else None
 
     def _log_tail(self, attempt: Attempt) -> str:
         log = JobLog(self.directory(attempt))

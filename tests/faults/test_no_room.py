@@ -32,6 +32,27 @@ def test_a_cancel_that_the_disk_does_not_take_comes_when_it_does(tmp_path_factor
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_record_that_cannot_be_read_at_once_is_not_lost(tmp_path_factory):
+    templates = Templates()
+    try:
+        with templates.rig(tmp_path_factory.mktemp("stumbles")) as rig:
+            fault = Fault(error="EIO", calls="read", who="daemon", sticky=True, only="exit.json")
+            arm(rig, fault, 1)
+            daemon = rig.daemon
+            daemon.start()
+            job = daemon.submit(*rig.scenario.command, "0.01", "7", gpus=1)
+            until(lambda: rig.fired >= 2, "a second try")
+            assert daemon.job(job)["state"] == "running"
+            heal(rig)
+            ended = daemon.finished(job)
+            assert (ended["state"], ended["exit_code"], ended["attempt"]) == ("failed", 7, 1)
+            assert rig.witness.read_text().count('"start"') == 1
+            daemon.close()
+    finally:
+        templates.close()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_a_full_disk_holds_starts_back_instead_of_failing_every_job(tmp_path_factory):
     templates = Templates()
     try:

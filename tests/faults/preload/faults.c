@@ -14,7 +14,7 @@
  *   ERROR    in mode error: ENOSPC EIO EINTR EDQUOT (writes, creations, syncs of the kinds of CALLS) or
  *            SHORT (half of a write is done)
  *   CALLS    which calls count (all, when empty): write,sync,create,rename,truncate,unlink,mkdir,spawn,
- *            signal,send
+ *            signal,send; read (opening a file to read it) only when it is named
  *   ONLY     calls on paths that contain this text count
  *   STICKY   in mode error: 1: every counted call from the k-th on fails, until [2] is set
  *   DIR      only files below this directory count (others pass)
@@ -46,10 +46,10 @@
 #include <unistd.h>
 
 enum { WRITE = 1, SYNC = 2, CREATE = 4, RENAME = 8, TRUNCATE = 16, UNLINK = 32, MKDIR = 64, SPAWN = 128,
-       SIGNAL = 256, SEND = 512 };
+       SIGNAL = 256, SEND = 512, READ = 1024 };
 static const struct { const char *name; int kind; } KINDS[] = {
     {"write", WRITE}, {"sync", SYNC}, {"create", CREATE}, {"rename", RENAME}, {"truncate", TRUNCATE},
-    {"unlink", UNLINK}, {"mkdir", MKDIR}, {"spawn", SPAWN}, {"signal", SIGNAL}, {"send", SEND}};
+    {"unlink", UNLINK}, {"mkdir", MKDIR}, {"spawn", SPAWN}, {"signal", SIGNAL}, {"send", SEND}, {"read", READ}};
 
 static pid_t owner;                    /* the armed process; 0: not armed */
 static _Atomic uint64_t *counter;      /* shared, see COUNTER */
@@ -313,6 +313,10 @@ static int opened(int at, const char *name, int flags, mode_t mode) {
             cut = (flags & O_TRUNC) && there;
             if ((made || cut) && fault(CREATE, "open", path)) return -1;
         }
+    }
+    if (armed() && (error_kinds & READ) && !(flags & (O_CREAT | O_DIRECTORY))) {
+        absolute(at, name, path);
+        if (below(path) && fault(READ, "open", path)) return -1;
     }
     int fd = (int)syscall(SYS_openat, at, name, flags | O_LARGEFILE, mode);
     if (fd >= 0 && made) record('C', 0, NULL, 0, path, NULL);
