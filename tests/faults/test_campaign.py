@@ -111,6 +111,7 @@ def test_the_report_has_a_line_for_each_campaign(tmp_path, monkeypatch, capsys):
 
     known = [
         Campaign(promise="P2", name="fine", title="Fine", short=3, full=30, run=fine),
+        Campaign(promise="P3", name="long", title="Long", short=0, full=30, run=fine),
         Campaign(promise="P10 P11", name="broken", title="Broken", short=20, full=30, run=broken),
     ]
     monkeypatch.setattr(report, "discover", lambda: known)
