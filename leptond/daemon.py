@@ -130,9 +130,9 @@ def _context(
     engine: LocalEngine,
     phase: Phase,
 ) -> Context:
-    warnings = _warnings(places)
-    for warning in warnings:
-        log.warning(warning)
+    notes = _notes(places)
+    for note in notes:
+        log.warning(note)
     return Context(
         store=store,
         clock=clock,
@@ -141,14 +141,14 @@ def _context(
         gpu_view=watch,
         started_at=clock.wall(),
         phase=lambda: phase.name,
-        warnings=lambda: warnings,
+        notes=notes,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
         tokens=load_tokens(places.token_file) if settings.http.listen else None,
     )
 
 
-def _warnings(places: Places) -> list[str]:
+def _notes(places: Places) -> list[str]:
     """What the user should know from the start."""
     found = []
     if wal_reset_fault(sqlite3.sqlite_version_info):

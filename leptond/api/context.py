@@ -70,7 +70,7 @@ class Commits:
 
 
 class Context:
-    """Everything that handlers use. `phase` is starting, ready or stopping; `warnings` are sentences for
+    """Everything that handlers use. `phase` is starting, ready or stopping; `notes` are standing facts for
     the user; `tokens` are what TCP callers must show (None: no TCP)."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Context:
         gpu_view: GpuView,
         started_at: float,
         phase: Callable[[], str],
-        warnings: Callable[[], list[str]],
+        notes: list[str],
         jobs_dir: Path,
         checkpoints_dir: Path,
         tokens: Tokens | None,
@@ -95,7 +95,7 @@ class Context:
         self.gpu_view = gpu_view
         self.started_at = started_at
         self.phase = phase
-        self.warnings = warnings
+        self.notes = notes
         self.jobs_dir = jobs_dir
         self.checkpoints_dir = checkpoints_dir
         self.tokens = tokens

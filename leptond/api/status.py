@@ -39,8 +39,7 @@ async def status(call: Call) -> types.Status:
         attempts = queries.attempts_of(db, [job.id for job in (*live, *waiting, *failed)])
         oldest = queries.oldest_wait(db)
         devices = show_all(db, samples, sick)
-        warnings = list(context.warnings())
-        warnings += [
+        warnings = [
             f"GPU {gpu.index} is out of service: {gpu.why_not}" for gpu in devices if not gpu.schedulable
         ]
         if disk.free < LOW_DISK_BYTES:
@@ -64,6 +63,7 @@ async def status(call: Call) -> types.Status:
             failed_recently=[explain.show(job, attempts[job.id]) for job in failed],
             oldest_wait_s=round(explain.now - oldest, 3) if oldest is not None else None,
             warnings=warnings,
+            notes=context.notes,
         )
 
     return await context.store.read(look)

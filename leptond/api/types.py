@@ -477,7 +477,8 @@ class Slots(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """What runs, what waits and why, and whether all is well, in one object."""
+    """What runs, what waits and why, and whether all is well, in one object. `warnings` want somebody's
+    eye; `notes` are standing facts of this installation that its users should know."""
 
     version: str
     pid: int
@@ -495,6 +496,7 @@ class Status(msgspec.Struct, kw_only=True):
     failed_recently: list[Job]
     oldest_wait_s: float | None
     warnings: list[str]
+    notes: list[str] = []
 
 
 class Event(msgspec.Struct, kw_only=True):

@@ -198,7 +198,7 @@ def _of_status(status: dict[str, Any]) -> Iterator[Finding]:
             "restart the daemon after an update; running jobs go on",
         )
     own = ".".join(map(str, _sqlite_version()))
-    for warning in status["warnings"]:
+    for warning in [*status["warnings"], *status["notes"]]:
         if warning.startswith(f"SQLite {own} "):
             continue  # said above, of the same version
         yield Finding(WARN, "daemon", warning)

@@ -31,7 +31,7 @@ def status_command(session: Session) -> None:
     """Show the GPUs, what runs, what is next and why it waits, what failed lately, and whether all is
     well.
 
-    In a pipe the first column says what a line is: gpu, running, next, failed, daemon or warning.
+    In a pipe the first column says what a line is: gpu, running, next, failed, daemon, note or warning.
     """
     status = session.api.get("/v1/status")
     if session.json:
@@ -60,6 +60,8 @@ def _screen(session: Session, status: words.Body) -> None:
     click.echo()
     print_line(session, _counts(status))
     print_line(session, _daemon(status), style="dim")
+    for note in status["notes"]:
+        print_line(session, f"note: {note}", style="dim")
     for warning in status["warnings"]:
         print_line(session, f"warning: {warning}", style="yellow")
     if is_well(status):
@@ -117,6 +119,8 @@ def _lines(status: words.Body) -> None:
     line("daemon", [status["version"], status["state"], status["mode"], status["pid"], status["started_at"]])
     for state, count in status["counts"].items():
         line("count", [state, count])
+    for note in status["notes"]:
+        line("note", [note])
     for warning in status["warnings"]:
         line("warning", [warning])
     line("well", ["yes" if is_well(status) else "no"])

@@ -258,7 +258,7 @@ async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
             gpu_view=devices,
             started_at=clock.wall(),
             phase=lambda: one.phase,
-            warnings=lambda: ["a warning"],
+            notes=["a note"],
             jobs_dir=tmp_path / "jobs",
             checkpoints_dir=tmp_path / "checkpoints",
             tokens=Tokens(full="lept_good", read_only="lept_looks"),

@@ -225,6 +225,7 @@ def make_status(**changes: Any) -> types.Status:
         "failed_recently": [],
         "oldest_wait_s": None,
         "warnings": [],
+        "notes": [],
     }
     return types.Status(**{**given, **changes})
 

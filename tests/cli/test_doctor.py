@@ -70,7 +70,9 @@ def test_another_version_and_the_daemons_warnings_are_told(cli: Cli, well: Stub)
     well.on(
         "GET",
         "/v1/status",
-        make_status(version="9.9", warnings=["the disk has 3 MiB left", f"SQLite {own} can lose commits"]),
+        make_status(
+            version="9.9", warnings=["the disk has 3 MiB left"], notes=[f"SQLite {own} can lose commits"]
+        ),
     )
     result = cli("doctor")
     assert result.code == 0

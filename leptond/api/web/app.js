@@ -86,7 +86,8 @@ function Login({ problem }) {
 function Overview({ state, canAct, run, note }) {
   const { status, tick } = state;
   return html`
-    ${status.warnings.length ? html`<details class="warnings"><summary>${status.warnings.length} ${status.warnings.length === 1 ? "thing" : "things"} to know</summary><ul>${status.warnings.map((text) => html`<li key=${text}>${text}</li>`)}</ul></details>` : null}
+    ${status.warnings.length ? html`<ul class="warnings">${status.warnings.map((text) => html`<li key=${text}>${text}</li>`)}</ul>` : null}
+    ${status.notes.length ? html`<details class="notes quiet"><summary>${status.notes.length} ${status.notes.length === 1 ? "thing" : "things"} to know of this installation</summary><ul>${status.notes.map((text) => html`<li key=${text}>${text}</li>`)}</ul></details>` : null}
     <section aria-labelledby="h-gpus"><h2 id="h-gpus">GPUs</h2><${Gpus} status=${status} tick=${tick} canAct=${canAct && state.me?.admin} run=${run} /></section>
     ${status.gpus.length ? html`<section aria-labelledby="h-time"><h2 id="h-time">Timeline</h2><${Timeline} status=${status} tick=${tick} /></section>` : null}
     <section aria-labelledby="h-queue"><h2 id="h-queue">Queue</h2>${note}<${Queue} tick=${tick} counts=${status.counts} canAct=${canAct} run=${run} /></section>`;
