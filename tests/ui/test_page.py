@@ -76,6 +76,32 @@ def test_a_job_has_its_log_in_colour_and_its_story(watched, served, queue):
     page.locator("mark", has_text="words").wait_for()
 
 
+def test_a_training_shows_its_curve_and_takes_a_new_rate(watched, served, tmp_path):
+    script = (
+        "import sys, time\nfrom leptond import job\nstep = 0\n"
+        "while not job.should_stop():\n"
+        "    rate = job.knob('lr', 0.5, low=1e-6, high=1.0)\n"
+        "    step += 1\n"
+        "    job.report(step=step, total=100000, loss=1 / step, lr=rate)\n"
+        "    time.sleep(0.05)\n"
+    )
+    job = served.submit(
+        PYTHON, "-c", script, gpus=1, name="learner", env={"PYTHONPATH": served.env["PYTHONPATH"]}
+    )
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".rows").first.wait_for()
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{job}")
+    page.locator(".curve canvas").wait_for()
+    page.get_by_text(re.compile(r"step \d+ of 100000")).wait_for()
+    page.get_by_label("Tune").fill("lr=0.001")
+    page.get_by_role("button", name="apply at the next step").click()
+    until(lambda: served.job(job)["tuned"] == {"lr": 0.001}, "the new rate is stored")
+    page.get_by_text("lr 0.001").first.wait_for()
+    served.post(f"/v1/jobs/{job}/cancel", {})
+    served.finished(job)
+
+
 def test_the_actions_act(watched, served, queue):
     page = watched.page
     page.goto(url_of(served))
