@@ -284,6 +284,7 @@ def test_every_width_and_colour_is_usable(browser, served, queue, width, scheme)
     for view, mark in (
         ("#/", "Queue"),
         ("#/history", "History"),
+        ("#/usage", "By"),
         ("#/submit", "Submit a job"),
         (f"#/jobs/{queue['failed']}", "broken"),
         (f"#/jobs/{queue['waiting']}", "wide"),

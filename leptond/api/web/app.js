@@ -10,6 +10,7 @@ import { History, Queue } from "/web/queue.js";
 import { Submit } from "/web/submit.js";
 import { Timeline } from "/web/timeline.js";
 import { useAction } from "/web/ui.js";
+import { Usage } from "/web/usage.js";
 
 loadToken();
 const live = new Live();
@@ -52,7 +53,7 @@ function Dot({ connection, since }) {
   return html`<span class=${`dot ${connection === "live" ? "live" : stale ? "stale" : ""}`} role="status">${connection === "live" ? "live" : stale ? `stale for ${duration(age)}` : "connecting"}</span>`;
 }
 
-const VIEWS = [["", "Queue"], ["history", "History"], ["submit", "Submit"]];
+const VIEWS = [["", "Queue"], ["history", "History"], ["usage", "Usage"], ["submit", "Submit"]];
 
 function Header({ state, route, theme, nextTheme }) {
   const { status, me } = state;
@@ -102,7 +103,7 @@ function App() {
   useEffect(() => {
     const keys = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
-      const target = { q: "#/", h: "#/history", n: "#/submit" }[event.key];
+      const target = { q: "#/", h: "#/history", u: "#/usage", n: "#/submit" }[event.key];
       if (target) location.hash = target;
     };
     addEventListener("keydown", keys);
@@ -121,12 +122,13 @@ function App() {
     ? html`<p class="empty">${state.connection === "stale" ? "The daemon does not answer. Trying again…" : "Loading…"}</p>`
     : job ? html`${note}<${Job} key=${job[1]} id=${job[1]} tick=${state.tick} canAct=${canAct} run=${acted} />`
       : route === "history" ? html`<${History} tick=${state.tick} />`
-        : route === "submit" && canAct ? html`<${Submit} run=${acted} note=${note} />`
+        : route === "usage" ? html`<${Usage} tick=${state.tick} />`
+          : route === "submit" && canAct ? html`<${Submit} run=${acted} note=${note} />`
             : html`<${Overview} state=${state} canAct=${canAct} run=${acted} note=${note} />`;
   return html`<a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>to the content</a>
     <${Header} state=${state} route=${route} theme=${theme} nextTheme=${nextTheme} />
     <main id="main" tabindex="-1" class=${state.connection === "stale" ? "is-stale" : ""}>${body}</main>
-    <footer class="quiet">${state.status ? `leptond ${state.status.version}, ${state.status.mode} mode` : ""} · keys: q queue, h history, n new job</footer>`;
+    <footer class="quiet">${state.status ? `leptond ${state.status.version}, ${state.status.mode} mode` : ""} · keys: q queue, h history, u usage, n new job</footer>`;
 }
 
 const root = document.getElementById("app");
