@@ -101,6 +101,8 @@ def run(
     configure(settings.log)
     try:
         asyncio.run(serve(settings, places))
+    except sqlite3.Error as error:
+        raise StartRefused(f"the database cannot be used now: {error}", 74) from error
     except BaseExceptionGroup as group:
         refusals = list(_refusals(group))
         if not refusals:
@@ -120,6 +122,8 @@ def _arm_failpoints() -> None:
 def _refusals(error: BaseException) -> Iterator[StartRefused]:
     if isinstance(error, StartRefused):
         yield error
+    elif isinstance(error, sqlite3.Error):
+        yield StartRefused(f"the database cannot be used now: {error}", 74)
     elif isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _refusals(inner)

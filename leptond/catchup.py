@@ -187,7 +187,10 @@ async def catch_up(store: Store, clock: Clock) -> CaughtUp:
         return caught, number
 
     caught, number = await store.write(change)
-    write_mark(state_dir, Mark(lineage=store.lineage, starts=number))
+    try:
+        write_mark(state_dir, Mark(lineage=store.lineage, starts=number))
+    except OSError as error:  # a full disk: the mark then stands one start back, which is no harm
+        log.warning("the mark of the database could not be written", error=str(error))
     if caught.restored:
         log.warning(
             "the database is older than the machine: what it did not know was taken in",

@@ -217,10 +217,15 @@ class CostSettings(Section, frozen=True, kw_only=True):
 
 class StorageSettings(Section, frozen=True, kw_only=True):
     """What keeps the queue safe on its disk. `backup_every_s`: how often the daemon copies its database into
-    `backups/` of its state directory (0: never); `backup_keep`: how many copies stay there."""
+    `backups/` of its state directory (0: never); `backup_keep`: how many copies stay there.
+    `min_free_bytes`: with less free, on the disk of the state directory or of the jobs' directories, submits
+    get 507. `ballast_bytes`: a file of this size is kept allocated, and dropped when the disk is full, so
+    that the ends of running jobs can still be recorded (0: none)."""
 
     backup_every_s: NotNegative = 86400.0
     backup_keep: Annotated[int, Meta(ge=1, le=1000)] = 7
+    min_free_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
+    ballast_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 32 * 1024 * 1024
 
 
 class LogSettings(Section, frozen=True, kw_only=True):

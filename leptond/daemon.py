@@ -20,6 +20,7 @@ from leptond.catchup import catch_up, guard
 from leptond.clock import Clock, SystemClock
 from leptond.config import Settings
 from leptond.engines.local import LocalEngine
+from leptond.errors import StartRefused
 from leptond.gpus import open_backend
 from leptond.gpuwatch import GpuWatch
 from leptond.holder import held, prepare
@@ -28,6 +29,7 @@ from leptond.notify import notify, watchdog_interval_s
 from leptond.paths import Places
 from leptond.reconcile import reconcile
 from leptond.reports import Reports
+from leptond.room import Room
 from leptond.scheduler import Scheduler
 from leptond.store import DATABASE, Store, open_store, shares
 from leptond.store.migrate import wal_reset_fault
@@ -54,15 +56,19 @@ async def serve(settings: Settings, places: Places) -> None:
     prepare(places.state_dir)
     with held(places.state_dir):
         guard(places.state_dir)
+        room = Room(settings.storage, places.state_dir)
+        room.make_way()
         async with (
             open_store(places.state_dir / DATABASE) as store,
             _open_gpus(settings, store, clock) as watch,
             _open_engine(settings, places, store.lineage) as engine,
             asyncio.TaskGroup() as parts,
         ):
+            store.broken.add_done_callback(_die)
+            store.on_full(room.full)
             reports = Reports(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
-            api = Api(_context(settings, places, store, clock, watch, engine, phase))
+            api = Api(_context(settings, places, store, clock, watch, engine, phase, room))
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
             await api.start()
@@ -72,7 +78,7 @@ async def serve(settings: Settings, places: Places) -> None:
             adopted = await reconcile(store, engine, supervisor, clock)
             # nothing is scheduled before this line
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
-            scheduler = Scheduler(store, supervisor, clock, settings, watch.sick)
+            scheduler = Scheduler(store, supervisor, clock, settings, watch.sick, room.may_start)
             watch.on_change(scheduler.wake)
             loops = [
                 parts.create_task(scheduler.run(), name="scheduler"),
@@ -80,6 +86,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 parts.create_task(reports.run(), name="reports"),
                 parts.create_task(hooks.run(), name="webhooks"),
                 parts.create_task(_watchdog(store), name="watchdog"),
+                parts.create_task(room.run(scheduler.wake), name="room"),
                 parts.create_task(Housekeeping(settings, store, clock).run(), name="housekeeping"),
             ]
             phase.name = "ready"
@@ -94,7 +101,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 containment=engine.containment,
                 adopted=adopted,
             )
-            await _until(stop, store)
+            await stop.wait()
             phase.name = "stopping"
             notify("STOPPING=1")
             log.info("stopping; running jobs go on")
@@ -107,15 +114,11 @@ async def serve(settings: Settings, places: Places) -> None:
             await reports.write()
 
 
-async def _until(stop: asyncio.Event, store: Store) -> None:
-    """Until SIGTERM. When the storage fails it does not return: the process ends at once, because closing
-    the database would write into a file that is damaged or no longer to be trusted. Jobs go on."""
-    asked: asyncio.Future[object] = asyncio.ensure_future(stop.wait())
-    failed: asyncio.Future[object] = asyncio.ensure_future(asyncio.shield(store.broken))
-    await asyncio.wait({asked, failed}, return_when=asyncio.FIRST_COMPLETED)
-    failed.cancel()
-    if store.broken.done():
-        why = store.broken.result()
+def _die(broken: asyncio.Future[StartRefused]) -> None:
+    """The storage has failed: the process ends at once, because closing the database would write into a file
+    that is damaged or no longer to be trusted. Jobs go on."""
+    if not broken.cancelled():
+        why = broken.result()
         notify(f"STOPPING=1\nSTATUS={why}")
         print(f"leptond: {why}", file=sys.stderr, flush=True)  # noqa: T201 - the last word of the process
         os._exit(why.exit_code)
@@ -129,6 +132,7 @@ def _context(
     watch: GpuWatch,
     engine: LocalEngine,
     phase: Phase,
+    room: Room,
 ) -> Context:
     notes = _notes(places)
     for note in notes:
@@ -144,6 +148,7 @@ def _context(
         notes=notes,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
+        room=room,
         tokens=load_tokens(places.token_file) if settings.http.listen else None,
     )
 

@@ -22,6 +22,9 @@ from leptond.supervisor import OBSTACLE_S, Supervisor
 log = structlog.get_logger("leptond.scheduler")
 
 LONGEST_SLEEP_S = 3600.0
+NO_ROOM_S = 5.0
+"""How soon to look again while the disk has no room for a start."""
+
 TIMER_SLEEP_S = 60.0
 """Longest sleep while a back-off or a begin time runs: their clocks go on in a suspend, that of a sleep
 does not."""
@@ -41,6 +44,7 @@ class Scheduler:
         clock: Clock,
         settings: Settings,
         sick: Callable[[], Mapping[str, str]],
+        may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
@@ -48,6 +52,7 @@ class Scheduler:
         self._policy = settings.policy()
         self._cpu_slots = settings.cpu_slots()
         self._sick = sick
+        self._may_start = may_start
         self._changed = asyncio.Event()
         self._woken: float | None = None
         self._looked: float | None = None
@@ -87,6 +92,8 @@ class Scheduler:
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
         if snapshot.decided.plan.memory != snapshot.memory:
             await self._store.write(planning.remember, snapshot.decided.plan.memory)
+        if snapshot.decided.plan.starts and not self._may_start():
+            return NO_ROOM_S
         if snapshot.decided.plan.starts and await self._supervisor.obstacle():
             return OBSTACLE_S
         for start in snapshot.decided.plan.starts:

@@ -14,6 +14,7 @@ from leptond.config import Settings
 from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import Sample
 from leptond.paths import Places
+from leptond.room import Room
 from leptond.store import Store
 from leptond.token import Tokens
 
@@ -71,7 +72,8 @@ class Commits:
 
 class Context:
     """Everything that handlers use. `phase` is starting, ready or stopping; `notes` are standing facts for
-    the user; `tokens` are what TCP callers must show (None: no TCP)."""
+    the user; `tokens` are what TCP callers must show (None: no TCP).
+    `room` refuses submits while the disk is nearly full."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Context:
         jobs_dir: Path,
         checkpoints_dir: Path,
         tokens: Tokens | None,
+        room: Room | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -99,6 +102,7 @@ class Context:
         self.jobs_dir = jobs_dir
         self.checkpoints_dir = checkpoints_dir
         self.tokens = tokens
+        self.room = room
         self.commits = Commits(store)
         self.closing = asyncio.Event()
         self.page_address: str | None = None

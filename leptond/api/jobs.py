@@ -185,6 +185,8 @@ def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> types.Subm
 async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool, list[list[str]]]:
     call.who.must_submit()
     _rate_limit(call.context, call.who, len(specs))
+    if call.context.room is not None:
+        call.context.room.must_take_jobs()
     key = call.request.headers.get("Idempotency-Key")
     if key is not None and not KEY.match(key):
         raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
@@ -381,11 +383,13 @@ async def _simple(call: Call, verb: Any) -> types.Job:
     return await one_job(call.context, ref)
 
 
-@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(404, 409))
+@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(404, 409, 507))
 async def retry(call: Call) -> Reply:
     """Run a job again: a finished one as a copy, one in back-off without waiting longer."""
     ref, who, now = ref_of(call), call.who, call.context.clock.wall()
     who.must_submit()
+    if call.context.room is not None:
+        call.context.room.must_take_jobs()
     settings = call.context.settings
     max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 

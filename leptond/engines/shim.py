@@ -38,6 +38,7 @@ CHASE_S = 0.02  # how long one round looks for what forks and exits faster than 
 LAST_OUTPUT_BYTES = 64 * 1024 * 1024  # more than a pipe holds; for writers that cannot be killed
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+RECORD_BYTES = 4096  # more than an exit record needs
 MARK = b"::leptond "
 MARK_LINE = re.compile(rb"^::leptond ([^\n]*)\n", re.MULTILINE)
 MARK_S = 0.2  # shortest time between two messages about marker lines
@@ -67,11 +68,13 @@ def boot_now() -> float:
 def write_durably(directory: str, name: str, text: str) -> None:
     """`directory`/`name` holds the whole of `text` after a crash, or is not there. Raises OSError."""
     temporary = os.path.join(directory, f".{name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         data = text.encode()
+        size = len(data)
         while data:
             data = data[os.write(fd, data) :]
+        os.ftruncate(fd, size)  # after the write: what was reserved for it is not given back before
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -86,6 +89,19 @@ def sync_directory(directory: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def reserve(directory: str, name: str) -> None:
+    """Room for a later `write_durably` of the same name: it needs none any more, however full the disk is."""
+    temporary = os.path.join(directory, f".{name}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, RECORD_BYTES)
+        finally:
+            os.close(fd)
+    except OSError:
+        pass  # then it has to wait for room, like any other write
 
 
 def stat_fields(pid: int | str) -> list[str] | None:
@@ -275,6 +291,7 @@ class Attempt:
             "claim": self.launch["claim"],
         }
         fp("shim_before_identity")
+        reserve(self.directory, "exit.json")
         write_durably(self.directory, "identity.json", json.dumps(identity))
         fp("shim_after_identity")
         return ticks

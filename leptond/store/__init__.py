@@ -83,6 +83,8 @@ class Store:
             self.lineage = await self._writer.exclusive(lineage_of)
             await self._reader.open()
         except sqlite3.DatabaseError as error:
+            if trouble_of(error, self.path.parent) is Trouble.FULL:
+                raise StartRefused(f"there is no room to open {self.path}: make room first.", 75) from None
             raise (fatal(self.path, error) or Damaged(self.path, error)) from error
 
     def _keep_before(self, have: int) -> None:

@@ -7,6 +7,7 @@ private directory of hard links: the same data and the same log, and SQLite's ow
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -88,6 +89,9 @@ def examine(path: Path, newest: int, *, whole: bool | None = None) -> int | None
                 check(path, db)
             return number if tables else None
     except (sqlite3.DatabaseError, OSError) as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            raise StartRefused(f"there is no room to look at {path}: {error}. Make room first.", 75) from None
         raise Damaged(path, error) from None
 
 
