@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from leptond.core.admission import Defaults
+from leptond.core.keeping import Keep
 from leptond.core.prices import Owned, Rates
 from leptond.core.scene import Policy, PolicyName
 from leptond.core.shares import Caps, Fairness, Limits
@@ -228,6 +229,32 @@ class StorageSettings(Section, frozen=True, kw_only=True):
     ballast_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 32 * 1024 * 1024
 
 
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """How long things stay after a job has ended; 0 means for ever. `job_age_s`: the job itself, its attempts
+    and their files; `max_jobs`: the oldest finished jobs beyond so many go. `log_age_s`: the output of an
+    attempt, while the job stays; `log_total_bytes`: the oldest outputs go when all of them are larger.
+    `event_age_s`: rows of the sequence of events. `checkpoints`: with the last job that used them, its
+    checkpoints go too. What an unfinished job still needs stays: what it depends on, its array, its
+    checkpoints."""
+
+    job_age_s: NotNegative = 90 * 86400.0
+    max_jobs: Annotated[int, Meta(ge=0)] = 1_000_000
+    log_age_s: NotNegative = 30 * 86400.0
+    log_total_bytes: Annotated[int, Meta(ge=0)] = 0
+    event_age_s: NotNegative = 90 * 86400.0
+    checkpoints: bool = False
+
+    def limits(self) -> Keep:
+        """As the store takes them."""
+        return Keep(
+            job_age_s=self.job_age_s,
+            max_jobs=self.max_jobs,
+            log_age_s=self.log_age_s,
+            log_total_bytes=self.log_total_bytes,
+            event_age_s=self.event_age_s,
+        )
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """The daemon's own log, on standard error. `level`: debug, info, warning or error. `format`: `auto` is
     text on a terminal and JSON otherwise."""
@@ -268,6 +295,7 @@ class Settings(Section, frozen=True, kw_only=True):
     cost: CostSettings = CostSettings()
     webhooks: WebhookSettings = WebhookSettings()
     storage: StorageSettings = StorageSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:

@@ -68,7 +68,8 @@ async def serve(settings: Settings, places: Places) -> None:
             store.on_full(room.full)
             reports = Reports(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
-            api = Api(_context(settings, places, store, clock, watch, engine, phase, room))
+            context = _context(settings, places, store, clock, watch, engine, phase, room)
+            api = Api(context)
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
             await api.start()
@@ -80,6 +81,7 @@ async def serve(settings: Settings, places: Places) -> None:
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick, room.may_start)
             watch.on_change(scheduler.wake)
+            housekeeping = Housekeeping(settings, store, clock, context.retention)
             loops = [
                 parts.create_task(scheduler.run(), name="scheduler"),
                 parts.create_task(watch.run(), name="gpu-watch"),
@@ -87,7 +89,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 parts.create_task(hooks.run(), name="webhooks"),
                 parts.create_task(_watchdog(store), name="watchdog"),
                 parts.create_task(room.run(scheduler.wake), name="room"),
-                parts.create_task(Housekeeping(settings, store, clock).run(), name="housekeeping"),
+                parts.create_task(housekeeping.run(), name="housekeeping"),
             ]
             phase.name = "ready"
             notify("READY=1\nSTATUS=scheduling")

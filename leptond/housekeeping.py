@@ -1,4 +1,5 @@
-"""What the daemon does for its own files while nobody asks: backups of the database."""
+"""What the daemon does for its own files while nobody asks: backups of the database, and the end of what was
+kept long enough."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import structlog
 
 from leptond.clock import Clock
 from leptond.config import Settings
+from leptond.retention import Retention
 from leptond.store import Store, backup
 
 log = structlog.get_logger("leptond.housekeeping")
@@ -19,18 +21,37 @@ QUIET_START_S = 60.0
 """The first look comes so long after the start: a restart has better things to do."""
 
 FAILED_AGAIN_S = 3600.0
+PURGE_EVERY_S = 3600.0
 
 
 class Housekeeping:
-    """Sleeps until something is due."""
+    """Sleeps until something is due: a backup, or a look at what has been kept long enough."""
 
-    def __init__(self, settings: Settings, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: Settings, store: Store, clock: Clock, retention: Retention) -> None:
         self._settings = settings.storage
+        self._limits = settings.retention.limits()
+        self._checkpoints = settings.retention.checkpoints
         self._store = store
         self._clock = clock
+        self._retention = retention
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._backups())
+            both.create_task(self._purges())
+
+    async def _purges(self) -> None:
+        await asyncio.sleep(QUIET_START_S)
+        while True:
+            try:
+                await self._retention.leftovers()
+                await self._retention.purge(self._limits, checkpoints=self._checkpoints, by="retention")
+            except (OSError, sqlite3.Error) as error:
+                log.error("the purge did not end", error=str(error))
+            await asyncio.sleep(PURGE_EVERY_S)
+
+    async def _backups(self) -> None:
         every_s = self._settings.backup_every_s
         if not every_s:
             return

@@ -14,6 +14,7 @@ from leptond.config import Settings
 from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import Sample
 from leptond.paths import Places
+from leptond.retention import Retention
 from leptond.room import Room
 from leptond.store import Store
 from leptond.token import Tokens
@@ -103,6 +104,7 @@ class Context:
         self.checkpoints_dir = checkpoints_dir
         self.tokens = tokens
         self.room = room
+        self.retention = Retention(store, clock)
         self.commits = Commits(store)
         self.closing = asyncio.Event()
         self.page_address: str | None = None

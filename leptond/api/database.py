@@ -11,12 +11,15 @@ import sqlite3
 import threading
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from leptond.api import views
 from leptond.api.routing import Call, Reply, Table
+from leptond.core.keeping import Keep
 from leptond.errors import StorageFull
 from leptond.housekeeping import keep_backup
 from leptond.store import backup
@@ -133,3 +136,48 @@ async def stream_backup(call: Call) -> web.StreamResponse:
 
 def _no_room(error: Exception) -> StorageFull:
     return StorageFull(f"the backup could not be made: {error}", hint="make room in the state directory")
+
+
+class Purge(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What to purge: without `older_than_s` what is over the limits of `[retention]`, with it every finished
+    job that ended longer ago. `dry_run`: only say what would go. `checkpoints`: with the last job that used
+    them, checkpoints go too."""
+
+    older_than_s: Annotated[float, Meta(gt=0)] | None = None
+    dry_run: bool = False
+    checkpoints: bool = False
+
+
+class Purged(msgspec.Struct, kw_only=True):
+    """What went, or would go: `job_ids` (the first thousand) of `jobs` finished jobs, `outputs` of other
+    ended attempts, `events`, and the `bytes` of all files."""
+
+    dry_run: bool
+    jobs: int
+    job_ids: list[int]
+    outputs: int
+    events: int
+    bytes: int
+
+
+@table.route("POST", "/v1/purge", body=Purge, body_optional=True, answer=Purged, streams=True)
+async def purge_old(call: Call) -> Purged:
+    """Remove finished jobs, outputs and events that were kept long enough, or say what would go."""
+    call.who.must_be_admin()
+    body: Purge = call.body
+    settings = call.context.settings.retention
+    limits = settings.limits() if body.older_than_s is None else Keep(job_age_s=body.older_than_s)
+    checkpoints = body.checkpoints or (settings.checkpoints and body.older_than_s is None)
+    retention = call.context.retention
+    if body.dry_run:
+        done = await retention.plan(limits, checkpoints=checkpoints)
+    else:
+        done = await retention.purge(limits, checkpoints=checkpoints, by=call.who.user)
+    return Purged(
+        dry_run=body.dry_run,
+        jobs=len(done.jobs),
+        job_ids=list(done.jobs[:1000]),
+        outputs=done.outputs,
+        events=done.events,
+        bytes=done.bytes,
+    )

@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "drain": ("gpus", "Take GPUs out of service."),
         "undrain": ("gpus", "Put GPUs back into service."),
         "init": ("init", "Write the configuration and the systemd unit."),
+        "purge": ("purge", "Forget finished jobs, their output and old events."),
         "db": ("db", "The queue's database, and copies of it."),
         "doctor": ("doctor", "Check the installation, and say how to mend it."),
         "completion": ("completion", "Print the completion script of a shell."),

@@ -14,7 +14,7 @@ from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Jo
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.store import budgets, dependencies, events, idempotency, queues, rows, shares
+from leptond.store import budgets, dependencies, events, idempotency, queues, retention, rows, shares
 
 _NO_CAPS = Limits()
 
@@ -364,12 +364,18 @@ def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tupl
     """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
     WrongState."""
     job = find(db, ref)
+    must_be_forgettable(db, job)
+    retention.forget(db, [job.id], by=by, now=now)
+    return [(job.id, number) for number in range(1, job.attempt + 1)]
+
+
+def must_be_forgettable(db: sqlite3.Connection, job: Job) -> None:
+    """Raises WrongState unless the job has ended and no unfinished one needs it."""
     if job.state not in TERMINAL:
         raise WrongState(f"job {job.ref} is {job.state}", hint="cancel it first")
-    files = [(job.id, number) for number in range(1, job.attempt + 1)]
-    db.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
-    events.append(db, now, "job.purged", job=job.id, data={"by": by})
-    return files
+    why = retention.needed_now(db, job.id)
+    if why is not None:
+        raise WrongState(f"job {job.ref} is still needed: {why}", hint="wait for that job, or cancel it")
 
 
 def _pending(db: sqlite3.Connection, ref: str, verb: str) -> Job:
