@@ -20,7 +20,7 @@ from pathlib import Path
 
 from leptond import __version__
 from leptond.core.model import State
-from tests.daemon import Daemon, parent_of, until
+from tests.daemon import Daemon, gone, parent_of, until
 
 HERE = Path(__file__).parent
 VERSION_LINE = re.compile(r"^PRAGMA user_version ?= ?([0-9]+);$", re.M)
@@ -37,8 +37,8 @@ def populate(state_dir: Path) -> None:
         bad = daemon.submit(sh, "-c", "exit 7", name="bad", retries=1, retry_delay_s=0.1, **own)
         late = daemon.submit(sh, "-c", "sleep 60", name="late", time_limit_s=0.3, grace_s=0.2, **own)
         array = daemon.submit(sh, "-c", "exit 0", name="sweep", array="0-2", project="p", **own)
-        gone = daemon.submit("true", name="gone", hold=True, **own)
-        daemon.post(f"/v1/jobs/{gone}/cancel", {"reason": "not wanted"})
+        unwanted = daemon.submit("true", name="gone", hold=True, **own)
+        daemon.post(f"/v1/jobs/{unwanted}/cancel", {"reason": "not wanted"})
         again = daemon.finished(bad)["id"]
         lost = daemon.submit(sh, "-c", "echo up; sleep 600", name="lost", requeue=False, gpus=1, **own)
         daemon.printed(lost, "up")
@@ -69,7 +69,9 @@ def populate(state_dir: Path) -> None:
         daemon.kill()
     _start(state_dir / "leptond.db", starting)
     for pid in pids:
+        shim = parent_of(pid)
         os.kill(pid, 9)
+        assert gone(shim), "it still writes into the directory that is about to be removed"
 
 
 def _start(database: Path, job_id: int) -> None:
