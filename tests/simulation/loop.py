@@ -28,6 +28,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if isinstance(error, BaseException) and "never retrieved" not in context["message"]:
             self._complaints.append(error)
 
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        # a wait takes time, however short: else one that rounding made too short would be waited for ever
+        return super().call_at(max(when, self._now() + 1e-6), callback, *args, context=context)
+
     def next_at(self) -> float | None:
         """When its next timer is due."""
         timers = self._scheduled

@@ -39,6 +39,9 @@ from tests.simulation.world import Violation, World
 DAY = 86400.0
 GPUS, CPU_SLOTS = 8, 4
 MAX_BYPASS_S = 3600.0
+SPINS = 50_000
+"""Callbacks without any time in between that are too many."""
+
 REST_LIMIT_S = 6 * DAY
 """How long the queue may take to come to rest after the last day, before that is called a violation."""
 
@@ -210,7 +213,13 @@ class Simulation:
         loop.wake()
         asyncio._set_running_loop(loop)
         try:
+            steps = 0
             while loop.step():
+                steps += 1
+                if steps % 200 == 0:
+                    self.world.now += 1e-6  # work takes time; else a wait of one rounding error is for ever
+                if steps > SPINS:
+                    raise Violation(f"the daemon is busy for ever: {_stacks(loop)}")
                 if self.fuse is not None:
                     self.fuse -= 1
                     if self.fuse <= 0:
@@ -271,6 +280,7 @@ class Simulation:
         self.thaws_at = 0.0
         self.checker.room_changed_at = self.world.now
         self.world.note("evening")
+        self.terminate()  # devices that were missing when the daemon started are found by the next one
         end = self.world.now + REST_LIMIT_S
         while self.world.now < end:
             if self.life is None:
@@ -324,6 +334,16 @@ class Simulation:
 
 _TERMINAL = frozenset({"succeeded", "failed", "timed_out", "cancelled", "lost"})
 _errors: list[str] = []
+
+
+def _stacks(loop: VirtualLoop) -> str:
+    """What the daemon's tasks are at."""
+    found = {
+        f"{frame.f_code.co_name}:{frame.f_lineno}"
+        for task in asyncio.all_tasks(loop)
+        for frame in task.get_stack()
+    }
+    return ", ".join(sorted(found))
 
 
 def _abandon(life: Life) -> None:
