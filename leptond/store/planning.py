@@ -262,7 +262,10 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
         return False
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", (boot_id,))
     db.execute(
-        "UPDATE jobs SET backoff_boot = ? + max(0, backoff_at - ?) WHERE backoff_at IS NOT NULL", (boot, now)
+        # a wall clock that was set in between must not make years of it: never longer than a back-off can be
+        "UPDATE jobs SET backoff_boot = ? + min(max(0, backoff_at - ?),"
+        " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0))) WHERE backoff_at IS NOT NULL",
+        (boot, now),
     )
     return row is not None
 

@@ -41,7 +41,9 @@ class SimulatedEngine:
         try:
             shim = self._machine.fork(job, attempt, self)
         except OSError as error:
-            raise SpawnFailed(f"the supervising process could not be started: {error}") from error
+            raise SpawnFailed(
+                f"the supervising process could not be started: {error}", error.errno
+            ) from error
         self._watched[attempt.id] = shim
         await self._until(shim, lambda: shim.state != "new", START_TIMEOUT_S)
         if shim.state != "gate":
@@ -59,9 +61,6 @@ class SimulatedEngine:
         await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
         shim.gate_open = False
         return shim.id.pid + 1_000_000 if shim.command is not None else None
-
-    async def obstacle(self) -> str:
-        return ""
 
     def abandon(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
@@ -111,6 +110,10 @@ class SimulatedEngine:
             if loop.time() - begin >= grace_s and command.alive and not command.killed and not self.dead:
                 machine.sigkill(command)
         return int(command.alive)
+
+    async def obstacle(self) -> str:
+        await asyncio.sleep(0.001)
+        return "no space left on device" if self._machine.disk_full else ""
 
     def strays(self) -> set[str]:
         return set(self._machine.alive)

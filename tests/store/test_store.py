@@ -341,3 +341,14 @@ async def test_what_has_to_stop_is_found_without_looking_through_the_past(store)
     await store.write(jobs.cancel, str(other), by="ana", grace_s=3.0, reason=None, now=1.0)
     assert await store.read(planning.stops) == [(claimed.attempt.id, "cancel", 3.0)]
     assert await store.read(steps_of(planning.stops)) < 2
+
+
+async def test_a_backoff_is_not_made_longer_by_a_clock_that_was_set_before_a_reboot(store):
+    job = await submit(store, gpus=1, retries=2, retry_delay_s=300.0)
+    claimed = await claim(store, job, "GPU-0")
+    ten_years = 10 * 365 * 86400.0
+    await finish(store, claimed.attempt.id, 1, boot=100.0, now=ten_years)
+    await store.write(planning.new_boot, "boot", now=ten_years, boot=100.0)
+    assert await store.write(planning.new_boot, "next boot", now=50.0, boot=5.0)
+    left = await store.read(planning.next_wake, now=50.0, boot=5.0)
+    assert 0 < left <= 900
