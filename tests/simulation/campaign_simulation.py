@@ -39,7 +39,7 @@ def _a_block(dice: random.Random, place: Path) -> Found:
 
 
 @campaign(
-    "P19 P20", title="Exclusive GPUs and order, simulated days", short=2, full=50, name="simulated-days"
+    "P19 P20", title="Exclusive GPUs and order in simulated days", short=2, full=50, name="simulated-days"
 )
 def simulated_days(trials: int, seed: int, workdir: Path) -> Outcome:
     """50 blocks of ten seeds are more than a million decisions."""
