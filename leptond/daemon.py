@@ -23,7 +23,7 @@ from leptond.engines.local import LocalEngine
 from leptond.errors import StartRefused
 from leptond.gpus import open_backend
 from leptond.gpuwatch import GpuWatch
-from leptond.holder import held, prepare
+from leptond.holder import MachineLocks, check_links, held, machine_locks, prepare
 from leptond.housekeeping import Housekeeping
 from leptond.notify import notify, watchdog_interval_s
 from leptond.paths import Places
@@ -56,11 +56,13 @@ async def serve(settings: Settings, places: Places) -> None:
     prepare(places.state_dir)
     with held(places.state_dir):
         guard(places.state_dir)
+        check_links(places.state_dir / DATABASE)
         room = Room(settings.storage, places.state_dir)
         room.make_way()
         async with (
             open_store(places.state_dir / DATABASE) as store,
-            _open_gpus(settings, store, clock) as watch,
+            _machine_locks(store, places) as locks,
+            _open_gpus(settings, store, clock, locks) as watch,
             _open_engine(settings, places, store.lineage) as engine,
             asyncio.TaskGroup() as parts,
         ):
@@ -179,9 +181,17 @@ def _stop_signals() -> asyncio.Event:
 
 
 @contextlib.asynccontextmanager
-async def _open_gpus(settings: Settings, store: Store, clock: Clock) -> AsyncIterator[GpuWatch]:
+async def _machine_locks(store: Store, places: Places) -> AsyncIterator[MachineLocks]:
+    with machine_locks(store.lineage, places.state_dir) as locks:
+        yield locks
+
+
+@contextlib.asynccontextmanager
+async def _open_gpus(
+    settings: Settings, store: Store, clock: Clock, locks: MachineLocks
+) -> AsyncIterator[GpuWatch]:
     backend = open_backend(settings.gpus, on_note=lambda note: log.warning(note))
-    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost.rates())
+    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost.rates(), locks)
     try:
         await watch.open()
         yield watch

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from leptond.clock import Clock
 from leptond.core.prices import Rates, price_of
 from leptond.gpuhistory import GpuHistory
-from leptond.gpus.base import GpuBackend, GpuBackendError, Sample
+from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
 from leptond.gpus.simulated import SimulatedBackend
+from leptond.holder import Busy, MachineLocks
 from leptond.store import Store, gpus, ledger
 from leptond.usage import Usage
 
@@ -29,12 +30,19 @@ class GpuWatch:
     """The newest sample of every device."""
 
     def __init__(
-        self, backend: GpuBackend, store: Store, clock: Clock, sample_s: float, rates: Rates | None = None
+        self,
+        backend: GpuBackend,
+        store: Store,
+        clock: Clock,
+        sample_s: float,
+        rates: Rates | None = None,
+        locks: MachineLocks | None = None,
     ) -> None:
         self._backend = backend
         self._store = store
         self._clock = clock
         self._sample_s = sample_s
+        self._locks = locks
         self._listeners: list[Callable[[], None]] = []
         self._samples: dict[str, Sample] = {}
         self._failures: dict[str, int] = {}
@@ -75,6 +83,7 @@ class GpuWatch:
         stay, out of service, and :meth:`run` tries again."""
         try:
             devices = await self._backend.open()
+            self._lock(devices)
         except GpuBackendError as error:
             log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
             known = await self._store.read(gpus.known, present_only=True)
@@ -105,6 +114,19 @@ class GpuWatch:
         await self._store.write(take_in)
         self.usage.found(devices)
         self._open = True
+
+    def _lock(self, devices: Sequence[Device]) -> None:
+        """Makes sure that no other leptond of this machine gives the same devices away. Simulated ones are
+        everybody's own. Raises GpuBackendError."""
+        for device in devices:
+            if device.simulated or self._locks is None:
+                continue
+            try:
+                self._locks.take(f"gpu-{device.uuid}")
+            except Busy as busy:
+                raise GpuBackendError(
+                    f"GPU {device.index} is already given away by another leptond ({busy})"
+                ) from None
 
     async def run(self) -> None:
         """Samples until cancelled."""

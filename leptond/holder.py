@@ -1,17 +1,27 @@
-"""One daemon a state directory: a lock that ends with the process that holds it."""
+"""One daemon a state directory, one a queue (a copied directory holds the same queue), one a GPU: locks that
+end with the process that holds them."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+import structlog
 
 from leptond.errors import StartRefused
 from leptond.paths import make_directory
 
+log = structlog.get_logger("leptond.holder")
+
 LOCK = "leptond.lock"
+
+MACHINE_DIRS = (Path("/run/lock"), Path("/dev/shm"))
+"""Where locks that count on the whole machine may be: the first that everybody may write to. It is chosen by
+its mode, not by what we may do, so that daemons of all users choose the same."""
 
 
 class Holder:
@@ -29,11 +39,12 @@ class Holder:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            # between its lock and its first write the holder's number is not in the file, or another's is
+            pid = _flock_holder(self._fd) or os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             self._fd = -1
             raise StartRefused(
-                f"another leptond (pid {pid}) already uses {self._file.parent}. "
+                f"another leptond (pid {pid or 'unknown'}) already uses {self._file.parent}. "
                 "Stop it first, or give this one its own --state-dir.",
                 75,
             ) from None
@@ -47,6 +58,82 @@ class Holder:
             self._fd = -1
 
 
+class Busy(Exception):
+    """Somebody else has the lock; `pid` is who (None: not to be seen from here)."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(f"pid {pid}" if pid is not None else "another process")
+        self.pid = pid
+
+
+class MachineLocks:
+    """Locks by name that count on this machine (in this container). They are files in a directory that all
+    users share, so they are opened without a wish to write, and their content means nothing."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._directory = directory if directory is not None else _machine_dir()
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str) -> None:
+        """Raises Busy. Where no such lock can be had it is done without, and said."""
+        if name in self._held:
+            return
+        if self._directory is None:
+            log.warning("this machine has no directory for locks; nothing keeps a second leptond away")
+            return
+        path = self._directory / f"leptond-{name}.lock"
+        try:
+            fd = _open_shared(path)
+        except OSError as error:
+            log.warning("cannot lock; nothing keeps a second leptond away", file=str(path), error=str(error))
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _flock_holder(fd)
+            os.close(fd)
+            raise Busy(holder) from None
+        self._held[name] = fd
+
+    def release(self) -> None:
+        """Lets all of them go. The files stay: to remove one would let two hold it."""
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()
+
+
+def _machine_dir() -> Path | None:
+    for path in MACHINE_DIRS:
+        with contextlib.suppress(OSError):
+            if stat.S_IMODE(path.stat().st_mode) == 0o1777:
+                return path
+    return None
+
+
+def _open_shared(path: Path) -> int:
+    """The file, made if it is not there. In a shared directory O_CREAT on somebody else's file is refused
+    (fs.protected_regular), and what is there already may be anything."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    while True:
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+
+
+def _flock_holder(fd: int) -> int | None:
+    """Whose lock is on this file, from /proc/locks."""
+    seen = os.fstat(fd)
+    mark = f"{os.major(seen.st_dev):02x}:{os.minor(seen.st_dev):02x}:{seen.st_ino}"
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if "FLOCK" in fields and mark in fields and fields[4].isdigit() and int(fields[4]) > 0:
+                return int(fields[4])
+    return None
+
+
 @contextlib.contextmanager
 def held(state_dir: Path) -> Iterator[None]:
     """The lock, for the length of a block. Raises StartRefused."""
@@ -56,6 +143,37 @@ def held(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         holder.release()
+
+
+@contextlib.contextmanager
+def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
+    """The locks of a queue (whose copies share its `lineage`), for the length of a block. Raises StartRefused (75) when another daemon runs the
+    same queue: a copy of its state directory would run its jobs a second time."""
+    locks = MachineLocks()
+    try:
+        try:
+            locks.take(f"queue-{lineage}")
+        except Busy as busy:
+            raise StartRefused(
+                f"another leptond (pid {busy.pid or 'unknown'}) already runs the queue of which {state_dir} "
+                "holds a copy; both would run its jobs. Stop it first, or begin with an empty --state-dir.",
+                75,
+            ) from None
+        yield locks
+    finally:
+        locks.release()
+
+
+def check_links(database: Path) -> None:
+    """Raises StartRefused (78) when the database has a second name: SQLite keeps its log beside the name, so
+    two programs that open it by two names damage it."""
+    with contextlib.suppress(FileNotFoundError):
+        if database.stat().st_nlink > 1:
+            raise StartRefused(
+                f"{database} has a second name (a hard link), by which another program could damage it. "
+                "Remove the other name, or begin with an empty --state-dir.",
+                78,
+            )
 
 
 def prepare(state_dir: Path) -> None:

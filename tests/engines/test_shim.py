@@ -23,7 +23,7 @@ SHIM = Path(__file__).parents[2] / "leptond" / "engines" / "shim.py"
 class Shim:
     """A started shim and our end of its gate."""
 
-    def __init__(self, directory: Path, argv: list[str], **more) -> None:
+    def __init__(self, directory: Path, argv: list[str], *, program=(str(SHIM),), **more) -> None:
         self.directory = directory
         launch = {
             "claim": {"job_id": 1},
@@ -51,7 +51,7 @@ class Shim:
         os.write(memory, json.dumps(launch).encode())
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), memory)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", MOVE.format(*high), sys.executable, str(SHIM)],
+            [sys.executable, "-c", MOVE.format(*high), sys.executable, "-I", "-S", *program],
             pass_fds=high,
             start_new_session=True,
         )
@@ -75,10 +75,7 @@ class Shim:
 
 
 # the shim expects its two descriptors at 3 and 4
-MOVE = (
-    "import os, sys; os.dup2({}, 3); os.dup2({}, 4); "
-    "os.execv(sys.argv[1], [sys.argv[1], '-I', '-S', sys.argv[2]])"
-)
+MOVE = "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def test_without_go_nothing_runs(tmp_path):
@@ -242,3 +239,48 @@ def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away
     assert shim.line().startswith("STARTED")
     assert shim.end()["exit_code"] == 0
     assert (tmp_path / "output.log").read_text() == f"{mine if away else mine[-1:]}\n"
+
+
+POWERLESS = """
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("shim", sys.argv[1])
+shim = importlib.util.module_from_spec(spec)
+sys.modules["shim"] = shim
+spec.loader.exec_module(shim)
+shim.send = lambda pid, number: None
+os.killpg = lambda group, number: None
+shim.main()
+os._exit(0)
+"""
+"""The shim, on a machine where no signal does anything."""
+
+
+def test_what_cannot_be_killed_is_given_up_and_counted(tmp_path):
+    shim = Shim(
+        tmp_path,
+        ["sh", "-c", "echo before; exec cat fifo"],
+        cwd=str(tmp_path),
+        program=("-c", POWERLESS, str(SHIM)),
+        time_limit_s=0.2,
+        grace_s=0.1,
+        kill_timeout_s=0.3,
+    )
+    os.mkfifo(tmp_path / "fifo")
+    shim.line()
+    shim.gate.sendall(b"GO\n")
+    pid = int(shim.line().split()[1])
+    record = shim.end()
+    assert (record["unkillable"], record["stop_reason"], record["killed"]) == (1, "timeout", True)
+    assert "exit_code" not in record
+    assert "signal" not in record
+    assert (tmp_path / "output.log").read_text() == "before\n"
+    os.kill(pid, 9)
+
+
+def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path):
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["sh", "-c", f"rm -rf {attempt}; exit 3"])
+    shim.line()
+    shim.gate.sendall(b"GO\n")
+    assert shim.end()["exit_code"] == 3

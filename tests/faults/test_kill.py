@@ -12,12 +12,27 @@ from tests.faults.zoo import kinds
 PYTHON = sys.executable
 
 
+OUT_OF_THE_CGROUP = {
+    "daemonises",
+    "fork-chain-of-sessions",
+    "fork-storm",
+    "kills-its-shim-and-hides",
+    "leaves-its-cgroup",
+    "main-thread-ends",
+    "pid-namespace",
+    "ptraces-its-shim",
+    "stops-its-children",
+}
+
+
 @pytest.mark.parametrize("with_cgroup", [False, True], ids=["tree", "cgroup"])
 def test_nothing_survives_of_the_whole_zoo(tmp_path_factory, with_cgroup):
     if with_cgroup and (why := no_cgroup()):
         pytest.skip(why)
     chosen = [kind for kind in kinds().values() if not kind.missing()]
     assert len(chosen) >= 25
+    if with_cgroup:  # where the cgroup does the work, the ways out of it are what is worth a try
+        chosen = [kind for kind in chosen if kind.name in OUT_OF_THE_CGROUP]
     place = tmp_path_factory.mktemp("zoo")
     found = one_round(random.Random(14), place, chosen, place / "build", with_cgroup=with_cgroup)
     assert found.failures == 0, found.why

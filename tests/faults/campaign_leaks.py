@@ -1,0 +1,80 @@
+"""Promise 18: thousands of short jobs leave nothing behind in the daemon."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+from tests.daemon import TERMINAL, Daemon, until
+from tests.faults.campaign import Found, Outcome, campaign, run_trials
+
+WARM_UP = 50
+
+
+@campaign("P18", title="Short jobs leave nothing behind", short=200, full=10_000)
+def leaks(trials: int, seed: int, workdir: Path) -> Outcome:
+    """A trial is one job `true`; all of them run on one daemon."""
+    return run_trials(lambda dice, place: many_jobs(dice, place, count=trials), 1, seed, workdir)
+
+
+def many_jobs(dice: random.Random, place: Path, *, count: int) -> Found:
+    """Descriptors, threads and children of the daemon are, after `count` jobs, what they were before."""
+    daemon = Daemon(place / "s", "--simulate-gpus", "4", env={"LEPTOND_QUEUE__CPU_SLOTS": "4"})
+    daemon.start()
+    try:
+        run(daemon, WARM_UP)
+        before = held(daemon)
+        begin = time.monotonic()
+        run(daemon, count)
+        seconds = time.monotonic() - begin
+        # the last connection of ours is closed by the daemon when it has seen our end close
+        after = until(lambda: (seen := held(daemon))[:3] == before[:3] and seen, f"back to {before[:3]}")
+    finally:
+        daemon.close()
+    return Found(
+        count=count,
+        figures={
+            "rss_growth_MiB": (after[3] - before[3]) / (1 << 20),
+            "jobs_per_s": count / seconds,
+            "descriptors": after[0],
+            "threads": after[1],
+            "children": after[2],
+        },
+    )
+
+
+def run(daemon: Daemon, count: int) -> None:
+    """`count` jobs, and their end."""
+    before = sum(daemon.get("/v1/status").json["counts"].values())
+    for start in range(0, count, 500):
+        some = min(500, count - start)
+        spec = {"argv": ["true"], "gpus": 1}
+        assert daemon.post("/v1/jobs:batch", {"jobs": [spec] * some}).status == 201
+    deadline = time.monotonic() + 60 + count
+    while True:
+        counts = daemon.get("/v1/status").json["counts"]
+        if sum(counts[state] for state in TERMINAL) == before + count:
+            assert counts["succeeded"] == before + count, counts
+            return
+        assert time.monotonic() < deadline, counts
+        time.sleep(0.2)
+
+
+def held(daemon: Daemon) -> tuple[int, int, int, int]:
+    """Descriptors, threads, children, and bytes of memory of the daemon."""
+    assert daemon.process is not None
+    pid = daemon.process.pid
+    descriptors = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+    status = Path(f"/proc/{pid}/status").read_text()
+    fields = {line.split(":")[0]: line.split(":")[1].split() for line in status.splitlines() if ":" in line}
+    children = 0
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                stat = Path(f"/proc/{entry.name}/stat").read_text().rpartition(") ")[2].split()
+            except OSError:
+                continue
+            children += int(stat[1]) == pid
+    return descriptors, int(fields["Threads"][0]), children, int(fields["VmRSS"][0]) * 1024
