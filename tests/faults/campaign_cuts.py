@@ -131,6 +131,41 @@ def cut_everywhere(dice: random.Random, place: Path, *, step: int) -> Found:
     return Found(count=len(cuts), figures={"broken": broken, "had_been_stored": heard})
 
 
+@campaign("P23", title="One key from several clients at once", short=1, full=50)
+def key_races(trials: int, seed: int, workdir: Path) -> Outcome:
+    """A trial is two hundred races; the figures count races."""
+    return run_trials(races, trials, seed, workdir)
+
+
+def races(dice: random.Random, place: Path, *, count: int = 200, clients: int = 4) -> Found:
+    """The same submit from `clients` clients that start together: one of them makes the job."""
+    daemon = Daemon(place / "s", "--simulate-gpus", "1", env={"LEPTOND_HTTP__SUBMITS_PER_S": "100000"})
+    daemon.start()
+    try:
+        barrier = threading.Barrier(clients)
+        answers: list[list[tuple[int, Any] | None]] = [[] for _ in range(clients)]
+
+        def race(mine: list[tuple[int, Any] | None]) -> None:
+            for number in range(count):
+                body = json.dumps({"argv": ["true"], "hold": True, "name": f"r{number}"}).encode()
+                barrier.wait()
+                mine.append(send(daemon.socket, body, f"r{number}"))
+
+        threads = [threading.Thread(target=race, args=(mine,)) for mine in answers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for number in range(count):
+            got = [mine[number] for mine in answers]
+            assert sorted(status for status, _ in filter(None, got)) == [200] * (clients - 1) + [201], got
+            assert len({answer["id"] for _, answer in filter(None, got)}) == 1
+        assert daemon.get("/v1/status").json["counts"]["pending"] == count
+    finally:
+        daemon.close()
+    return Found(count=count)
+
+
 @campaign("P23", title="Crashes between commit and answer", short=3, full=200)
 def crashed_submits(trials: int, seed: int, workdir: Path) -> Outcome:
     """A trial is one crash."""

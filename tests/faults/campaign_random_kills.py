@@ -25,6 +25,7 @@ from tests.faults.invariants import Evidence, check
 
 WITNESS = Path(__file__).with_name("witness.py")
 KILLS_A_ROUND = 25
+NEVER_AGAIN = {"ok", "cancelled", "config", "diverged", "user-oom-gpu"}
 SUBMITTERS = 5
 DRAIN_S = 300.0
 """How long a queue of short jobs may take to run dry on a busy machine."""
@@ -112,6 +113,8 @@ def check_retries(seen: Evidence) -> int:
         count += 1
         data = json.loads(event["data"])
         spec = json.loads(seen.jobs[event["job_id"]]["spec"])
+        assert data["class"] not in NEVER_AGAIN, data
+        assert data["class"] != "timeout" or "timeout" in spec["retry_on"], data
         drawn = re.match(r"(user|snooze) retry ([0-9]+) of", data["retry"])
         if drawn is not None:
             full = min(spec["retry_max_delay_s"], spec["retry_delay_s"] * 2 ** (int(drawn[2]) - 1))
