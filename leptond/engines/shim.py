@@ -499,10 +499,12 @@ class Attempt:
         try:
             with open(os.path.join(self.directory, "stop.json")) as file:
                 wanted = json.load(file)
-        except (OSError, ValueError):
-            return  # a signal from somebody else
-        if wanted.get("attempt_id") == self.launch["attempt_id"]:
-            self._stop(wanted["reason"], float(wanted["grace_s"]))
+            reason, grace_s = str(wanted["reason"]), float(wanted["grace_s"])
+            ours = wanted["attempt_id"] == self.launch["attempt_id"] and grace_s >= 0
+        except (OSError, ValueError, TypeError, KeyError):
+            return  # a signal from somebody else, or a file that the job has written
+        if ours:
+            self._stop(reason, grace_s)
 
     def _stop(self, reason: str, grace_s: float) -> None:
         """SIGTERM once; a second request can only bring the kill nearer."""

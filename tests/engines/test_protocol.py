@@ -122,25 +122,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_a_jump_of_the_wall_clock_ends_nothing(tmp_path, monkeypatch):
+def test_a_jump_of_the_wall_clock_ends_nothing(tmp_path):
     jumping = tmp_path / "jumping.py"
     jumping.write_text(JUMPING)
     go = tmp_path / "go"
     attempt = tmp_path / "a"
     attempt.mkdir()
-    monkeypatch.setattr(
-        "tests.engines.test_shim.MOVE",
-        "import os, sys; os.dup2({}, 3); os.dup2({}, 4); "
-        "os.execv(sys.argv[1], [sys.argv[1], '-I', '-S', *sys.argv[2].split('|')])",
-    )
-    monkeypatch.setattr("tests.engines.test_shim.SHIM", f"{jumping}|{shim.__file__}")
     script = (
         "import os, sys, time\n"
         "print('up', flush=True)\n"
         f"while not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
         "sys.exit(41)"
     )
-    one = started(attempt, script, time_limit_s=3600.0, grace_s=0.0)
+    program = (str(jumping), shim.__file__)
+    one = started(attempt, script, program=program, time_limit_s=3600.0, grace_s=0.0)
     until(lambda: "up" in (attempt / "output.log").read_text())
     time.sleep(1.0)  # the clock jumps half a second after the shim's begin; nothing tells when it has
     one.process.send_signal(signal.SIGUSR1)  # it looks at its timers

@@ -284,3 +284,19 @@ def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path):
     shim.line()
     shim.gate.sendall(b"GO\n")
     assert shim.end()["exit_code"] == 3
+
+
+def test_what_a_job_writes_into_stop_json_does_not_end_its_shim(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
+    shim.line()
+    shim.gate.sendall(b"GO\n")
+    shim.line()
+    mine = {"attempt_id": "a1", "reason": "cancel"}
+    for text in ("[]", "7", "{}", json.dumps(mine), json.dumps({**mine, "grace_s": [1]}), '{"grace_s": NaN}'):
+        (tmp_path / "stop.json").write_text(text)
+        shim.process.send_signal(10)
+    (tmp_path / "fifo").write_text("go\n")
+    record = shim.end()
+    assert record["exit_code"] == 5
+    assert "stop_reason" not in record

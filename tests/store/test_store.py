@@ -15,10 +15,12 @@ from leptond.core.admission import Defaults, admit
 from leptond.core.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome import Evidence, classify
 from leptond.core.planner import Policy, Start, plan
+from leptond.engines.base import End
 from leptond.errors import StartRefused
 from leptond.paths import data_dir
 from leptond.store import attempts, events, gpus, jobs, open_store, planning, queries
 from leptond.store.migrate import migrate, version
+from leptond.supervisor import judge
 
 SHIM = Identity(boot_id="boot", pid=1, start_ticks=1)
 
@@ -352,3 +354,53 @@ async def test_a_backoff_is_not_made_longer_by_a_clock_that_was_set_before_a_reb
     assert await store.write(planning.new_boot, "next boot", now=50.0, boot=5.0)
     left = await store.read(planning.next_wake, now=50.0, boot=5.0)
     assert 0 < left <= 900
+
+
+async def test_a_limit_that_only_the_daemon_saw_pass_is_not_the_end(store):
+    job = await submit(store, time_limit_s=5.0)
+    one = await claim(store, job)
+    assert await store.write(attempts.started, one.attempt.id, shim=SHIM, now=1.0, deadline_at=6.0)
+    await store.write(attempts.overran, one.attempt.id, now=6.0)
+    shown = await store.read(attempts.get, one.attempt.id)
+    assert (shown.state, shown.stop_reason) == ("stopping", "timeout")
+    await finish(store, one.attempt.id, 0)
+    done = await store.read(attempts.get, one.attempt.id)
+    assert (done.class_, done.stop_reason) == ("ok", None)
+    assert judge(shown, End(record=None, shim_lost=True)).cause == "timeout"
+    assert judge(shown, End(record=None, boot_changed=True)).cause == "infra-node"
+
+
+async def test_no_second_copy_starts_beside_what_cannot_be_killed(store):
+    job = await submit(store, gpus=1, retries=3, retry_delay_s=0.0)
+    one = await claim(store, job, "GPU-0")
+    record = ExitRecord(attempt_id=one.attempt.id, boot_id="boot", exit_code=1, run_s=1, unkillable=1)
+    await store.write(
+        attempts.finish,
+        one.attempt.id,
+        verdict=classify(Evidence(exit_code=1, run_s=100, unkillable=1)),
+        record=record,
+        now=2.0,
+        boot=2.0,
+        boot_id="boot",
+        roll=0.0,
+    )
+    waiting = await store.read(jobs.find, str(job))
+    assert (waiting.state, waiting.held) == (State.PENDING, True)
+    assert "unkillable" in waiting.explanation
+    first = next(gpu for gpu in await store.read(gpus.known) if gpu.uuid == "GPU-0")
+    assert first.drained
+    assert "unkillable" in first.drain_reason
+
+
+async def test_attempts_are_found_by_the_beginning_of_their_id(store):
+    ids = [(await claim(store, await submit(store))).attempt.id for _ in range(3)]
+    for one in ids:
+        assert await store.read(attempts.ids_like, one[:15]) == [one]
+        assert await store.read(attempts.ids_like, one) == [one]
+    assert await store.read(attempts.ids_like, "g" * 15) == []
+
+
+async def test_a_queue_keeps_its_id(store):
+    first = await store.write(planning.queue_id)
+    assert len(first) == 32
+    assert await store.write(planning.queue_id) == first
