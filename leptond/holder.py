@@ -147,8 +147,9 @@ def held(state_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
-    """The locks of a queue (whose copies share its `lineage`), for the length of a block. Raises StartRefused (75) when another daemon runs the
-    same queue: a copy of its state directory would run its jobs a second time."""
+    """The locks of a queue, whose copies share its `lineage`, for the length of a block. Raises StartRefused
+    (75) when another daemon runs the same queue: a copy of its state directory would run its jobs a second
+    time."""
     locks = MachineLocks()
     try:
         try:

@@ -398,9 +398,3 @@ async def test_attempts_are_found_by_the_beginning_of_their_id(store):
         assert await store.read(attempts.ids_like, one[:15]) == [one]
         assert await store.read(attempts.ids_like, one) == [one]
     assert await store.read(attempts.ids_like, "g" * 15) == []
-
-
-async def test_a_queue_keeps_its_id(store):
-    first = await store.write(planning.queue_id)
-    assert len(first) == 32
-    assert await store.write(planning.queue_id) == first
