@@ -226,11 +226,15 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
     begin = loop.time()
     left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
     seen = set(left)
-    while left and loop.time() - begin < limit_s:
+    while loop.time() - begin < limit_s:
         # these are nobody's children that we could wait for, and there may be new ones: look again
-        await asyncio.sleep(0.05)
-        if loop.time() - begin >= grace_s:
+        if left:
+            await asyncio.sleep(0.05)
+        if not left or loop.time() - begin >= grace_s:
+            # also where nothing was found: what forks and exits all the time is not in a list of /proc
             left = await asyncio.to_thread(_kill_remains, attempt_id, main)
+            if not left:
+                break
         else:
             left = set(await asyncio.to_thread(remains, attempt_id, main))
         seen |= left

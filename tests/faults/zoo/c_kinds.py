@@ -34,6 +34,17 @@ static void job(void) {
     execv("/proc/self/exe", again);
 }
 """,
+    "kills-its-shim-and-chains": """
+static void job(void) {
+    deaf();
+    pid_t shim = getppid();
+    if (fork() == 0) {
+        setsid(); kill(shim, SIGKILL);
+        for (;;) { if (fork() != 0) _exit(0); setsid(); }
+    }
+    rest();
+}
+""",
     "ptraced-child": """
 static void job(void) {
     deaf();
@@ -123,4 +134,10 @@ static void job(void) {
 """,
 }
 
-KINDS = [Kind(name=name, source=source, language="c") for name, source in _SOURCES.items()]
+_ENDS = {"kills-its-shim-and-chains": "lost"}
+"""Kinds that end by themselves, and as what."""
+
+KINDS = [
+    Kind(name=name, source=source, language="c", ends=name in _ENDS, state=_ENDS.get(name, "succeeded"))
+    for name, source in _SOURCES.items()
+]
