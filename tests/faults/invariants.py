@@ -30,8 +30,8 @@ class Ledger:
         self.spans = {fact.span.id: fact.span for fact in ledger.history(db, 0.0, newest + 1.0).facts}
 
 
-DECISION_S = 1.0
-"""The longest time, on a busy machine, between a look at the queue and the start that comes of it."""
+DECISION_S = 5.0
+"""The longest time, on a very busy machine, between a look at the queue and a start that comes of it."""
 
 
 class Evidence:
