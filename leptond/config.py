@@ -46,11 +46,13 @@ class HttpSettings(Section, frozen=True, kw_only=True):
 
 class QueueSettings(Section, frozen=True, kw_only=True):
     """`policy`: who goes first, one of auto, fifo, firstfit, shortest, easy, throughput (docs/concepts.md).
-    `max_pending`: submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
+    `urgent_users`: who may submit with --urgent, beside root and the daemon's own user. `max_pending`:
+    submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
     (0: as many as the machine has cores). `max_bypass_s`: under firstfit, how long a job may be passed over
     by later ones before GPUs are kept for it (0: as long as it takes)."""
 
     policy: PolicyName = "auto"
+    urgent_users: list[str] = []
     max_pending: Annotated[int, Meta(ge=1)] = 100_000
     cpu_slots: Annotated[int, Meta(ge=0, le=4096)] = 0
     max_bypass_s: NotNegative = 0.0

@@ -31,7 +31,7 @@ from leptond.reconcile import reconcile
 from leptond.reports import Reports
 from leptond.room import Room
 from leptond.scheduler import Scheduler
-from leptond.store import DATABASE, Store, open_store, shares
+from leptond.store import DATABASE, Store, open_store, ranks, shares
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
 from leptond.token import load_tokens
@@ -79,6 +79,7 @@ async def serve(settings: Settings, places: Places) -> None:
             half_life_s = settings.shares.half_life_s
             await store.write(shares.configure, half_life_s, now=clock.wall())
             adopted = await reconcile(store, engine, supervisor, clock)
+            await store.write(ranks.adopt, settings.policy())
             # nothing is scheduled before this line
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick, room.may_start)

@@ -92,6 +92,9 @@ class Scheduler:
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
         if snapshot.decided.plan.memory != snapshot.memory:
             await self._store.write(planning.remember, snapshot.decided.plan.memory)
+        for preempt in snapshot.decided.plan.preempts:
+            # durable first; the stop itself is delivered by the next look, which this commit wakes
+            await self._store.write(attempts.preempt, preempt, now=self._clock.wall())
         if snapshot.decided.plan.starts and not self._may_start():
             return NO_ROOM_S
         if snapshot.decided.plan.starts and await self._supervisor.obstacle():
@@ -115,6 +118,8 @@ class Scheduler:
         sleep_s = (
             min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
         )
+        if snapshot.decided.plan.wake_at is not None:
+            sleep_s = min(sleep_s, TIMER_SLEEP_S, max(0.01, snapshot.decided.plan.wake_at - snapshot.at))
         if self._unnoted:
             if self._clock.wall() - self._unnoted[0][0] >= NOTE_S:
                 await self.write_notes()

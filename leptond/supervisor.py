@@ -251,6 +251,8 @@ def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Ve
     )
     if attempt.stop_reason == StopReason.CANCEL and never_ran:
         stop_reason = StopReason.CANCEL  # asked for before there was anything to signal
+    if attempt.stop_reason == StopReason.CANCEL and stop_reason == StopReason.PREEMPT:
+        stop_reason = StopReason.CANCEL  # cancelled while it made room
     if attempt.stop_reason == StopReason.TIMEOUT and record is None and not end.boot_changed:
         stop_reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
     return classify(

@@ -29,10 +29,9 @@ class Explain:
         if self._plan is None:
             slots = self._context.settings.cpu_slots()
             policy = planning.rules(self._db, self._context.settings.policy())
-            view = planning.view(
-                self._db, now=self.now, boot=self.boot, sick=self._sick, fairness=policy.fairness
-            )
-            self._plan = plan(view.waiting, view.running, view.gpus, slots, self.now, policy)
+            view = planning.view(self._db, now=self.now, boot=self.boot, sick=self._sick, policy=policy)
+            memory = planning.recall(self._db)
+            self._plan = plan(view.waiting, view.running, view.gpus, slots, self.now, policy, memory)
         return self._plan
 
     def wait(self, job: Job) -> Wait | None:

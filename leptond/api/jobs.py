@@ -26,7 +26,7 @@ from leptond.core.admission import Admitted, admit, check_gpus, need_of
 from leptond.core.model import TERMINAL, Job, JobSpec, State
 from leptond.core.queues import Queue
 from leptond.core.shares import Kind, Limits
-from leptond.errors import BadRequest, Invalid, NotFound, OverBudget, TooMany, TooManyGpus
+from leptond.errors import BadRequest, Forbidden, Invalid, NotFound, OverBudget, TooMany, TooManyGpus
 from leptond.store import budgets, dependencies, gpus, jobs, planning, queries, queues, shares
 from leptond.store.gpus import KnownGpu
 from leptond.store.jobs import Key, Stored
@@ -231,6 +231,11 @@ def _budget_warnings(
 def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
     """A spec through the door of its queue. Raises Invalid, Forbidden."""
     settings = call.context.settings
+    if spec.urgent and not call.who.admin and call.who.user not in settings.queue.urgent_users:
+        raise Forbidden(
+            f"{call.who.user} may not submit urgent jobs",
+            hint="the setting queue.urgent_users names who may; --priority is free to all",
+        )
     queue = queues.named(doors, spec.queue)
     admitted = admit(
         queue.admit(spec, user=call.who.user, admin=call.who.admin),

@@ -168,6 +168,7 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
     add("--gpus", spec.get("gpus") or None)
     add("--gpu-type", spec.get("gpu_type"))
     add("--gpu-mem", spec.get("gpu_memory_bytes"))
+    words += [f"--{flag}" for flag in ("preemptible", "urgent") if spec.get(flag)]
     if spec.get("exclusive"):
         words.append("--exclusive")
     queue = spec.get("queue")

@@ -41,6 +41,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--gpu-mem", "gpu_memory_bytes", type=SIZE, help="A share of a GPU: so much memory of each, as 20G."
     ),
+    click.option("--preemptible", is_flag=True, help="It saves on SIGTERM and resumes: it may make room."),
+    click.option("--urgent", is_flag=True, help="Before every other job; needs the right."),
     click.option("--exclusive", is_flag=True, help="No other job on its GPUs, whatever --gpu-mem says."),
     click.option("-Q", "--queue", metavar="NAME", help="The queue that it waits in [default]."),
     click.option(
@@ -159,6 +161,8 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "gpu_type": given["gpu_type"],
         "gpu_memory_bytes": given["gpu_memory_bytes"],
         "exclusive": given["exclusive"] or None,
+        "preemptible": given["preemptible"] or None,
+        "urgent": given["urgent"] or None,
         "queue": given["queue"],
         "priority": given["priority"] or None,
         "time_limit_s": given["time_limit_s"],

@@ -90,6 +90,7 @@ class FailureClass(StrEnum):
     INFRA_NODE = "infra-node"
     DIVERGED = "diverged"
     NEVER_STARTED = "never-started"
+    PREEMPTED = "preempted"
 
 
 class StopReason(StrEnum):
@@ -98,6 +99,7 @@ class StopReason(StrEnum):
     CANCEL = "cancel"
     TIMEOUT = "timeout"
     HANG = "hang"  # no progress for longer than the job allows itself
+    PREEMPT = "preempt"  # it made room for a better placed job, and is queued again
     UNWATCHED = "unwatched"  # its shim is gone: what is left of it cannot be supervised
 
 
@@ -173,6 +175,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     no_retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
     requeue: bool = True
     fail_fast: bool | None = None
+    preemptible: bool = False
+    urgent: bool = False
     after: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
     after_any: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
     after_fail: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
@@ -279,11 +283,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     spent_infra: int
     spent_snooze: int
     spent_requeue: int
+    spent_preempt: int
     exit_code: int | None
     signal: int | None
     class_: FailureClass | None = msgspec.field(name="class")
     explanation: str | None
     gpu_ms: int
+    preemptible: bool
+    urgent: bool
+    signature: str
+    predicted_s: float | None
     version: int
     tuned: dict[str, Tuned] = {}
     tuned_version: int = 0

@@ -162,6 +162,10 @@ def _own_doing(seen: Evidence) -> Verdict | None:
             return _verdict(
                 FailureClass.TIMEOUT, "we-timed-out", [_end(seen)], "stopped at its wall-clock limit"
             )
+        case StopReason.PREEMPT if seen.exit_code != 0:
+            return _verdict(
+                FailureClass.PREEMPTED, "we-preempted", [_end(seen)], "made room for a better placed job"
+            )
         case StopReason.HANG:
             return _verdict(
                 FailureClass.HANG,

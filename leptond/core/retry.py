@@ -17,6 +17,7 @@ class Budget(StrEnum):
     USER = "user"  # the job's own --retries
     INFRA = "infra"  # the machine's fault
     SNOOZE = "snooze"  # exit code 75
+    PREEMPT = "preempt"  # it made room for another job: never spent up
     REQUEUE = "requeue"  # the attempt never really ran, or nobody knows its end
 
 
@@ -28,6 +29,7 @@ _PAID_FROM: dict[FailureClass, tuple[Budget, int | None] | None] = {
     FailureClass.OK: None,
     FailureClass.CANCELLED: None,
     FailureClass.TIMEOUT: None,
+    FailureClass.PREEMPTED: (Budget.PREEMPT, None),
     FailureClass.CONFIG: None,
     FailureClass.DIVERGED: None,
     FailureClass.USER_OOM_GPU: None,
@@ -148,6 +150,9 @@ def decide(
         return Decision(again=False, why="it succeeded")
     if cause is FailureClass.CANCELLED or stop_reason == StopReason.CANCEL:
         return Decision(again=False, why="it was cancelled")
+
+    if cause is FailureClass.PREEMPTED:
+        return Decision(again=True, budget=Budget.PREEMPT, why="made room; queued again, no retry spent")
 
     names = _names(cause, exit_code, signal)
     forbidden = names.intersection(wish.no_retry_on)

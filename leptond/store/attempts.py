@@ -15,11 +15,11 @@ from leptond.core.admission import wish_of
 from leptond.core.cost import Demand, startable_at
 from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
 from leptond.core.outcome import Verdict
-from leptond.core.planner import Start
 from leptond.core.retry import Decision, Past, Spent, decide, unless_unkillable
+from leptond.core.scene import Preempt, Start
 from leptond.core.shares import Owner
 from leptond.core.states import end_state, move
-from leptond.store import events, jobs, ledger, rows, shares
+from leptond.store import events, jobs, ledger, ranks, rows, shares
 from leptond.store import gpus as gpu_rows
 
 
@@ -190,7 +190,7 @@ def live(db: sqlite3.Connection) -> list[Claim]:
 
 
 def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
-    """The ended attempts of a job before `number`, oldest first."""
+    """The ended attempts of a job before `number`, oldest first; those apart that only made room."""
     return [
         Past(
             cause=FailureClass(row["class"]),
@@ -201,8 +201,8 @@ def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
         )
         for row in db.execute(
             "SELECT class, exit_code, signal, run_s, signature FROM attempts"
-            " WHERE job_id = ? AND number < ? AND state = 'ended' ORDER BY number",
-            (job_id, number),
+            " WHERE job_id = ? AND number < ? AND state = 'ended' AND class <> ? ORDER BY number",
+            (job_id, number, FailureClass.PREEMPTED),
         )
     ]
 
@@ -276,7 +276,7 @@ def finish(
             record.cpu_s if record is not None else None,
             record.log_bytes if record is not None else 0,
             record.log_dropped_bytes if record is not None else 0,
-            record.stop_reason if record is not None else None,
+            _stop_reason(attempt, record),
             # a limit that only the daemon saw pass, while the shim saw the command end in time
             StopReason.TIMEOUT if record is not None and record.run_s else None,
             verdict.signature,
@@ -302,11 +302,55 @@ def finish(
         "explanation": verdict.explanation,
         "deadline_at": None,
     }
+    if verdict.cause is FailureClass.PREEMPTED and record is not None:
+        cost_s = eviction_cost_s(get(db, attempt_id), record)
+        if cost_s is not None:
+            ranks.note_eviction(db, job.id, cost_s, now)
+    if verdict.cause is FailureClass.OK:
+        ranks.note_run(db, job.id, run_s, now)
     if decision.again:
         _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
+        ranks.place(db, job.id)
     else:
         jobs.end(db, job, end_state(verdict.cause), now, changes)
     return decision
+
+
+def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:
+    """What a preemption cost, in seconds of this attempt: its start-up, the work since its last checkpoint,
+    and the time that it took to leave. A job that left within its grace has saved; of one that was killed
+    only the checkpoint that it announced counts. None when its command never ran."""
+    if attempt.started_at is None or attempt.ended_at is None:
+        return None
+    asked = min(attempt.stop_at if attempt.stop_at is not None else attempt.ended_at, attempt.ended_at)
+    first = attempt.first_progress_at if attempt.first_progress_at is not None else attempt.started_at
+    saved = attempt.checkpoint_at if attempt.checkpoint_at is not None else first
+    lost_s = asked - min(max(saved, first), asked) if record.killed else 0.0
+    return max(0.0, first - attempt.started_at) + lost_s + max(0.0, attempt.ended_at - asked)
+
+
+def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
+    """Tells a running job, durably, to make room; the scheduler delivers it. False when the world has moved
+    on since the plan was made, and then nothing changes."""
+    row = db.execute(
+        "SELECT * FROM jobs WHERE id = ? AND state = 'running' AND preemptible = 1", (wanted.id,)
+    ).fetchone()
+    waits = db.execute(
+        "SELECT 1 FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (wanted.for_id,)
+    ).fetchone()
+    if row is None or waits is None:
+        return False
+    job = rows.job(row)
+    grace_s = job.spec.grace_s or 0.0
+    jobs.stop(db, job, StopReason.PREEMPT, by=f"job {wanted.for_id}", grace_s=grace_s, now=now)
+    return True
+
+
+def _stop_reason(attempt: Attempt, record: ExitRecord | None) -> str | None:
+    """What the shim was told; but a cancel that came while the job made room has the last word."""
+    if record is not None and record.stop_reason == StopReason.PREEMPT:
+        return StopReason.CANCEL if attempt.stop_reason == StopReason.CANCEL else record.stop_reason
+    return record.stop_reason if record is not None else None
 
 
 def _stopped_at(record: ExitRecord | None) -> float | None:

@@ -14,7 +14,17 @@ from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Jo
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.store import budgets, dependencies, events, idempotency, queues, retention, rows, shares
+from leptond.store import (
+    budgets,
+    dependencies,
+    events,
+    idempotency,
+    queues,
+    ranks,
+    retention,
+    rows,
+    shares,
+)
 
 _NO_CAPS = Limits()
 
@@ -84,6 +94,7 @@ def _insert(
     spec = admitted.spec
     text = msgspec.json.encode(spec).decode()
     labels = msgspec.json.encode(spec.labels).decode()
+    places = ranks.columns(db, spec, user=user, now=now, begin_at=admitted.begin_at)
     ids: list[int] = []
     array_id: int | None = None
     for member in admitted.members:
@@ -95,8 +106,8 @@ def _insert(
         cursor = db.execute(
             "INSERT INTO jobs (spec, name, user, project, labels, held, hold_reason, priority, gpus,"
             " time_limit_s, retries, begin_at, array_id, array_index, array_limit, retry_of, root_id,"
-            " submitted_at, queue, gpu_type, gpu_memory_bytes, exclusive)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f" submitted_at, queue, gpu_type, gpu_memory_bytes, exclusive, {', '.join(places)})"
+            f" VALUES ({', '.join('?' * (22 + len(places)))})",
             (
                 text,
                 member.name,
@@ -120,6 +131,7 @@ def _insert(
                 spec.gpu_type,
                 spec.gpu_memory_bytes,
                 int(spec.exclusive),
+                *places.values(),
             ),
         )
         job_id = cursor.lastrowid
@@ -356,6 +368,7 @@ def edit(
     if "labels" in columns:
         columns["labels"] = msgspec.json.encode(columns["labels"]).decode()
     touch(db, job.id, columns)
+    ranks.place(db, job.id)
     events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
     return find(db, ref)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +26,9 @@ NO_FAIRNESS = Fairness(max_handicap_s=0.0)
 _GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
 
 
+_DEFAULT = planner.Policy()
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """The planner's input. `sick` has the UUIDs of devices that do not answer, with the reason."""
 
@@ -40,12 +44,13 @@ def view(
     boot: float,
     sick: Mapping[str, str],
     window: int = WINDOW,
-    fairness: Fairness = NO_FAIRNESS,
+    policy: planner.Policy = _DEFAULT,
 ) -> View:
-    """The first `window` jobs that may start, all running ones and the present GPUs."""
+    """The first jobs that may start, about `window` of them, all running ones and the present GPUs."""
     running, devices = holders(db, sick)
-    waiting = ready(db, now=now, boot=boot, window=window)
-    return View(waiting=in_fairness(db, waiting, fairness, now=now, boot=boot), running=running, gpus=devices)
+    waiting = ready(db, now=now, boot=boot, window=window, policy=policy, running=running)
+    waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
+    return View(waiting=waiting, running=running, gpus=devices)
 
 
 def rules(db: sqlite3.Connection, policy: planner.Policy) -> planner.Policy:
@@ -87,53 +92,141 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
             priority=row["priority"],
             since=max(row["submitted_at"], row["begin_at"] or 0.0),
             started_at=row["claimed_at"],
+            preemptible=bool(row["preemptible"]) and row["attempt_state"] != "starting",
+            urgent=bool(row["urgent"]),
+            stopping=row["attempt_state"] == "stopping",
             limit_s=row["time_limit_s"],
+            predicted_s=row["predicted_s"],
+            attained_gpu_s=row["gpu_ms"] / 1000,
+            eviction_cost_s=row["eviction_cost_s"],
         )
         for row in db.execute(
-            "SELECT jobs.*, attempts.claimed_at FROM jobs INDEXED BY jobs_live"
+            "SELECT jobs.*, attempts.claimed_at, attempts.state AS attempt_state, runs.eviction_cost_s"
+            " FROM jobs INDEXED BY jobs_live"
             " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
+            " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
+            " AND runs.gpus = jobs.gpus"
             " WHERE jobs.state IN ('starting', 'running', 'stopping') ORDER BY jobs.id"
         )
     ]
     return running, [device(gpu, sick) for gpu in devices if gpu.present]
 
 
+class Slice(NamedTuple):
+    """A part of a window: the first jobs by an index, of those that may start and fulfil `only`. `part` of
+    the window is its size."""
+
+    by: str
+    order: str
+    part: float
+    only: str = ""
+
+
+_OLDEST = Slice("jobs_by_order", "order_at", 0.25)
+_URGENT = Slice("jobs_urgent", "order_at", 0.25, "urgent = 1")
+_SOFT = (
+    Slice("jobs_by_due", "due_at", 0.5, "lane = 0"),
+    Slice("jobs_by_due", "due_at", 0.25, "lane = 1"),
+    _OLDEST,
+    _URGENT,
+    Slice("jobs_preemptible", "order_at", 0.0, "preemptible = 1"),
+)
+_ALONE = (Slice("jobs_by_due_alone", "alone_at", 0.75), _OLDEST, _URGENT)
+_BY_RUN = (Slice("jobs_by_run", "short_s", 0.75), _URGENT)
+_SUBMITTED = (Slice("jobs_by_order", "order_at", 0.75), _URGENT)
+_CPU = (Slice("jobs_by_order_cpu", "order_at", 0.75, "gpus = 0"),)
+
+
+def slices(db: sqlite3.Connection, policy: planner.Policy, running: Sequence[planner.Running]) -> list[Slice]:
+    """What the policy has to see of the queue, in its own order; never all of it."""
+    match policy.name:
+        case "auto" | "throughput":
+            soft = any(job.preemptible for job in running) or bool(_select(db, _SOFT[-1], 0.0, 0.0, 1))
+            by_run = _BY_RUN[:1] if policy.name == "throughput" else ()
+            return [*(_SOFT if soft else _ALONE), *by_run, *_CPU]
+        case "shortest":
+            return [*_BY_RUN, *_CPU]
+        case _:
+            return [*_SUBMITTED, *_CPU]
+
+
+def _select(db: sqlite3.Connection, part: Slice, now: float, boot: float, size: int) -> list[sqlite3.Row]:
+    only = f" AND {part.only}" if part.only else ""
+    found: list[sqlite3.Row] = db.execute(
+        "SELECT jobs.id, jobs.priority, jobs.gpus, submitted_at, begin_at, array_id, array_limit, attempt,"
+        " jobs.user, project, queue, time_limit_s, preemptible, urgent, predicted_s, gpu_ms, order_at, lane,"
+        " due_at, alone_at, short_s, gpu_type, gpu_memory_bytes, exclusive"
+        f" FROM jobs INDEXED BY {part.by}"
+        f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
+        " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
+        f" ORDER BY {part.order}, id LIMIT ?",
+        (boot, now, size),
+    ).fetchall()
+    return found
+
+
 def ready(
-    db: sqlite3.Connection, *, now: float, boot: float, window: int, without_gpus: bool = False
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    window: int,
+    policy: planner.Policy = _DEFAULT,
+    running: Sequence[planner.Running] = (),
+    without_gpus: bool = False,
 ) -> list[planner.Waiting]:
-    """The first `window` jobs that may start, in queue order (index jobs_ready, or jobs_ready_cpu for those
-    that need no GPU; migration 0001). Named, because SQLite would rather take all pending jobs by state and
-    sort them."""
+    """The jobs that may start and that `policy` has to see, about `window` of them: for each of its orders
+    the first by an index (migration 0009). The indexes are named, because SQLite would rather take all
+    pending jobs by state and sort them."""
+    return _look(db, now, boot, window, list(_CPU) if without_gpus else slices(db, policy, running))[0]
+
+
+def _look(
+    db: sqlite3.Connection, now: float, boot: float, window: int, parts: Sequence[Slice]
+) -> tuple[list[planner.Waiting], bool]:
+    """The jobs of a window, and whether those are all."""
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
-    index, only = ("jobs_ready_cpu", " AND gpus = 0") if without_gpus else ("jobs_ready", "")
-    return [
-        planner.Waiting(
-            id=row["id"],
-            priority=row["priority"],
-            gpus=row["gpus"],
-            since=max(row["submitted_at"], row["begin_at"] or 0.0),
-            user=row["user"],
-            project=row["project"],
-            queue=row["queue"],
-            gpu_type=row["gpu_type"],
-            gpu_memory_bytes=row["gpu_memory_bytes"],
-            exclusive=bool(row["exclusive"]),
-            borrow=row["queue"] in borrowers,
-            limit_s=row["time_limit_s"],
-            array_id=row["array_id"],
-            array_limit=row["array_limit"],
-            avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
-        )
-        for row in db.execute(
-            "SELECT id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt, user,"
-            " project, queue, gpu_type, gpu_memory_bytes, exclusive, time_limit_s"
-            f" FROM jobs INDEXED BY {index}"
-            f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
-            " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
-            " ORDER BY priority DESC, id LIMIT ?",
-            (boot, now, window),
-        )
-    ]
+    found: dict[int, sqlite3.Row] = {}
+    whole = True
+    for part in parts:
+        size = max(1, round(window * part.part))
+        some = _select(db, part, now, boot, size)
+        whole = whole and (len(some) < size or not part.part)
+        found |= {row["id"]: row for row in some}
+    return [_waiting(db, row, borrowers) for row in found.values()], whole
+
+
+def _waiting(db: sqlite3.Connection, row: sqlite3.Row, borrowers: set[str]) -> planner.Waiting:
+    cost = None
+    if row["preemptible"]:
+        cost = db.execute(
+            "SELECT runs.eviction_cost_s FROM jobs JOIN runs ON runs.user = jobs.user"
+            " AND runs.signature = jobs.signature AND runs.gpus = jobs.gpus WHERE jobs.id = ?",
+            (row["id"],),
+        ).fetchone()
+    return planner.Waiting(
+        id=row["id"],
+        priority=row["priority"],
+        gpus=row["gpus"],
+        since=max(row["submitted_at"], row["begin_at"] or 0.0),
+        user=row["user"],
+        project=row["project"],
+        queue=row["queue"],
+        gpu_type=row["gpu_type"],
+        gpu_memory_bytes=row["gpu_memory_bytes"],
+        exclusive=bool(row["exclusive"]),
+        borrow=row["queue"] in borrowers,
+        array_id=row["array_id"],
+        array_limit=row["array_limit"],
+        avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
+        preemptible=bool(row["preemptible"]),
+        urgent=bool(row["urgent"]),
+        limit_s=row["time_limit_s"],
+        predicted_s=row["predicted_s"],
+        attained_gpu_s=row["gpu_ms"] / 1000,
+        eviction_cost_s=cost["eviction_cost_s"] if cost is not None else None,
+        rank=(row["order_at"], row["lane"], row["due_at"], row["alone_at"], row["short_s"]),
+    )
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,17 +259,19 @@ def decide(
     policy = rules(db, policy)
     memory = recall(db)
     decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory))
+    # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in running)
+    some = free.gpus > 0 or free.shared or movable
+    parts = slices(db, policy, running) if some else list(_CPU)
     for window in (SHORT_WINDOW, WINDOW) if free or movable else ():
-        no_gpu = free.gpus == 0 and not free.shared and not movable
-        waiting = ready(db, now=now, boot=boot, window=window, without_gpus=no_gpu)
+        waiting, whole = _look(db, now, boot, window, parts)
         waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
-        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory)
+        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=free.gpus > 0)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
         decided = Decided(
             plan=plan, demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None
         )
-        if len(waiting) < window or not left:
+        if whole or not left:
             break
     return decided
 

@@ -94,12 +94,12 @@ def held_count(db: sqlite3.Connection) -> int:
 
 
 def oldest_wait(db: sqlite3.Connection) -> float | None:
-    """Submission time of the oldest job that could start (index jobs_ready)."""
+    """Submission time of the oldest job that could start (index jobs_state)."""
     row = db.execute(
-        "SELECT min(submitted_at) FROM jobs WHERE state = 'pending' AND held = 0"
-        " AND deps_waiting = 0 AND deps_failed = 0 AND backoff_boot IS NULL"
+        "SELECT submitted_at FROM jobs INDEXED BY jobs_state WHERE state = 'pending' AND held = 0"
+        " AND deps_waiting = 0 AND deps_failed = 0 AND backoff_boot IS NULL ORDER BY id LIMIT 1"
     ).fetchone()
-    value: float | None = row[0]
+    value: float | None = row[0] if row is not None else None
     return value
 
 

@@ -22,7 +22,8 @@ def job(row: sqlite3.Row) -> Job:
     values = dict(row)
     values["spec"] = _spec.decode(values["spec"])
     values["labels"] = _labels.decode(values["labels"])
-    values["held"] = bool(values["held"])
+    for flag in ("held", "preemptible", "urgent"):
+        values[flag] = bool(values[flag])
     values["exclusive"] = bool(values["exclusive"])
     values["tuned"] = _tuned.decode(values["tuned"])
     return msgspec.convert(values, Job)

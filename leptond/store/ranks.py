@@ -1,0 +1,130 @@
+"""The places of pending jobs in the orders of the policies, kept in columns of ``jobs``; and the history of
+runs that predictions come from."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from leptond.core import predict
+from leptond.core.model import JobSpec
+from leptond.core.ranks import Facts, rank
+from leptond.core.scene import Policy
+
+_KEY = "planner_figures"
+KEEP_RUNS = 20_000
+"""How many kinds of command are remembered; beyond, the oldest are forgotten."""
+
+
+def figures(db: sqlite3.Connection) -> Policy:
+    """The policy that the stored places were worked out with."""
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
+    return Policy() if row is None else msgspec.json.decode(row["value"], type=Policy)
+
+
+def adopt(db: sqlite3.Connection, policy: Policy) -> int:
+    """Makes `policy` the one that places are worked out with. When its figures are new, every pending job
+    is placed again, else those that have no place yet (an older leptond stored them); how many were."""
+    text = msgspec.json.encode(policy).decode()
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
+    known = row is not None and row["value"] == text
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_KEY, text))
+    only = " AND signature = ''" if known else ""
+    pending = db.execute(f"SELECT * FROM jobs WHERE state = 'pending'{only}").fetchall()
+    for job in pending:
+        _place(db, job, policy)
+    return len(pending)
+
+
+def columns(
+    db: sqlite3.Connection, spec: JobSpec, *, user: str, now: float, begin_at: float | None
+) -> dict[str, Any]:
+    """The planner's columns of a job that is about to be stored."""
+    kind = predict.signature(spec.argv, shell=spec.shell)
+    predicted_s = _predicted(db, user, kind, spec.gpus)
+    facts = Facts(
+        priority=spec.priority,
+        gpus=spec.gpus,
+        since=max(now, begin_at or 0.0),
+        preemptible=spec.preemptible,
+        limit_s=spec.time_limit_s,
+        predicted_s=predicted_s,
+    )
+    return {
+        "preemptible": int(spec.preemptible),
+        "urgent": int(spec.urgent),
+        "signature": kind,
+        "predicted_s": predicted_s,
+        **rank(facts, figures(db))._asdict(),
+    }
+
+
+def place(db: sqlite3.Connection, job_id: int) -> None:
+    """Works the places of a job out anew, after something about it has changed."""
+    job = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    _place(db, job, figures(db))
+
+
+def _place(db: sqlite3.Connection, job: sqlite3.Row, policy: Policy) -> None:
+    kind = job["signature"]
+    if not kind:
+        spec = msgspec.json.decode(job["spec"], type=JobSpec)
+        kind = predict.signature(spec.argv, shell=spec.shell)
+    predicted_s = _predicted(db, job["user"], kind, job["gpus"])
+    facts = Facts(
+        priority=job["priority"],
+        gpus=job["gpus"],
+        since=max(job["submitted_at"], job["begin_at"] or 0.0),
+        preemptible=bool(job["preemptible"]),
+        limit_s=job["time_limit_s"],
+        predicted_s=predicted_s,
+        attained_gpu_s=job["gpu_ms"] / 1000,
+    )
+    db.execute(
+        "UPDATE jobs SET signature = ?, predicted_s = ?, order_at = ?, lane = ?, due_at = ?, alone_at = ?,"
+        " short_s = ? WHERE id = ?",
+        (kind, predicted_s, *rank(facts, policy), job["id"]),
+    )
+
+
+def _predicted(db: sqlite3.Connection, user: str, kind: str, gpus: int) -> float | None:
+    row = db.execute(
+        "SELECT last_s, before_s FROM runs WHERE user = ? AND signature = ? AND gpus = ?", (user, kind, gpus)
+    ).fetchone()
+    return None if row is None else predict.predict_s(row["last_s"], row["before_s"])
+
+
+def note_run(db: sqlite3.Connection, job_id: int, run_s: float, now: float) -> None:
+    """Remembers a successful run: `run_s` of its last attempt, and what the preempted ones before it did."""
+    job = db.execute("SELECT user, signature, gpus FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    earlier = db.execute(
+        "SELECT coalesce(sum(run_s), 0) FROM attempts WHERE job_id = ? AND class = 'preempted'", (job_id,)
+    ).fetchone()[0]
+    db.execute(
+        "INSERT INTO runs (user, signature, gpus, last_s, at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET before_s = last_s, last_s = excluded.last_s, at = excluded.at",
+        (*job, run_s + earlier, now),
+    )
+    if db.execute("SELECT count(*) FROM (SELECT 1 FROM runs LIMIT ?)", (KEEP_RUNS + 1,)).fetchone()[0] > (
+        KEEP_RUNS
+    ):
+        db.execute(
+            "DELETE FROM runs WHERE at < (SELECT at FROM runs ORDER BY at LIMIT 1 OFFSET ?)",
+            (KEEP_RUNS // 10,),
+        )
+
+
+def note_eviction(db: sqlite3.Connection, job_id: int, cost_s: float, now: float) -> None:
+    """Remembers what a preemption cost: work done again, and the start."""
+    job = db.execute("SELECT user, signature, gpus FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    row = db.execute(
+        "SELECT eviction_cost_s FROM runs WHERE user = ? AND signature = ? AND gpus = ?", tuple(job)
+    ).fetchone()
+    cost_s = predict.mean_cost_s(None if row is None else row["eviction_cost_s"], cost_s)
+    db.execute(
+        "INSERT INTO runs (user, signature, gpus, eviction_cost_s, at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET eviction_cost_s = excluded.eviction_cost_s, at = excluded.at",
+        (*job, cost_s, now),
+    )
