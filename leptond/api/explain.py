@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from leptond.api import types, views
 from leptond.api.context import Context
+from leptond.core.forward import Eta, Forecast
 from leptond.core.model import Attempt, Job, Reason, State
 from leptond.core.planner import Plan, Wait, plan
 from leptond.store import planning
+from leptond.store.forecast import QUICK_WINDOW, Ahead, ahead
 
 
 class Explain:
@@ -20,6 +22,7 @@ class Explain:
         self._context = context
         self._sick = sick
         self._plan: Plan | None = None
+        self._starts: Mapping[int, Forecast] | None = None
         self.now = context.clock.wall()
         self.boot = context.clock.boot()
 
@@ -33,6 +36,32 @@ class Explain:
             memory = planning.recall(self._db)
             self._plan = plan(view.waiting, view.running, view.gpus, slots, self.now, policy, memory)
         return self._plan
+
+    def _ahead(self, window: int) -> Ahead:
+        return ahead(
+            self._db,
+            now=self.now,
+            boot=self.boot,
+            sick=self._sick,
+            cpu_slots=self._context.settings.cpu_slots(),
+            policy=self._context.settings.policy(),
+            window=window,
+        )
+
+    def starts_at(self, job: Job) -> float | None:
+        """When a pending job is likely to start, as far as a short forward run tells."""
+        if job.state is not State.PENDING or planning.why_not_ready(job, now=self.now, boot=self.boot):
+            return None
+        if self._starts is None:
+            self._starts = self._ahead(QUICK_WINDOW).starts()
+        found = self._starts.get(job.id)
+        return found.start_at if found is not None else None
+
+    def eta(self, job: Job) -> Eta | None:
+        """When a pending job starts, with the uncertainty of that."""
+        if job.state is not State.PENDING or planning.why_not_ready(job, now=self.now, boot=self.boot):
+            return None
+        return self._ahead(planning.WINDOW).etas(until=job.id).get(job.id)
 
     def wait(self, job: Job) -> Wait | None:
         """Why `job` waits; None when it does not."""
@@ -58,6 +87,7 @@ class Explain:
             now=self.now,
             boot=self.boot,
             wait=self.wait(job),
+            starts_at=self.starts_at(job),
             jobs_dir=self._context.jobs_dir,
             checkpoints_dir=self._context.checkpoints_dir,
         )

@@ -194,7 +194,7 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
     admitted: list[Admitted] = []
     for position, spec in enumerate(specs):
         try:
-            admitted.append(_admit(call, spec, known, {queue.name: queue for queue in doors}))
+            admitted.append(admit_one(call, spec, known, {queue.name: queue for queue in doors}))
         except Invalid as refusal:
             if len(specs) > 1 or call.request.path.endswith(":batch"):
                 refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
@@ -228,7 +228,7 @@ def _budget_warnings(
         return []
 
 
-def _admit(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
+def admit_one(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
     """A spec through the door of its queue. Raises Invalid, Forbidden."""
     settings = call.context.settings
     if spec.urgent and not call.who.admin and call.who.user not in settings.queue.urgent_users:
@@ -440,6 +440,7 @@ async def why(call: Call) -> types.Why:
 
     def look(db: sqlite3.Connection) -> types.Why:
         job = jobs.find(db, ref)
-        return views.why(job, Explain(db, context, sick).wait(job), dependencies.of(db, job.id))
+        explain = Explain(db, context, sick)
+        return views.why(job, explain.wait(job), dependencies.of(db, job.id), explain.eta(job))
 
     return await context.store.read(look)

@@ -24,6 +24,7 @@ from leptond.api import (
     meta,
     openapi,
     pages,
+    plan,
     progress,
     queues,
     status,
@@ -115,6 +116,7 @@ MODULES = (
     budgets,
     meta,
     pages,
+    plan,
     webhooks,
 )
 """Each has a table of routes."""

@@ -106,6 +106,7 @@ class Job(msgspec.Struct, kw_only=True):
     retry_of: int | None = None
     submitted_at: datetime
     eligible_at: datetime | None = None
+    starts_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     deadline_at: datetime | None = None
@@ -190,7 +191,9 @@ class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Why(msgspec.Struct, kw_only=True):
-    """Why a job stands where it stands, in one sentence, and what would move it on."""
+    """Why a job stands where it stands, in one sentence, and what would move it on. `starts_at` is when it is
+    likely to start, `earliest_at` and `latest_at` if all runs take half of what is expected, or twice; null
+    when that cannot be foretold."""
 
     id: int
     state: State
@@ -198,6 +201,50 @@ class Why(msgspec.Struct, kw_only=True):
     sentence: str
     unblock: str | None = None
     waits_for: list[JobRef] = []
+    starts_at: datetime | None = None
+    earliest_at: datetime | None = None
+    latest_at: datetime | None = None
+
+
+class Planned(msgspec.Struct, kw_only=True):
+    """A start that is foretold. `earliest_at` and `latest_at`: if all runs take half of what is expected, or
+    twice."""
+
+    id: int
+    ref: str
+    name: str
+    user: str
+    gpus: int
+    gpu_indices: list[int]
+    starts_at: datetime
+    earliest_at: datetime | None
+    latest_at: datetime | None
+    ends_at: datetime
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """Who starts when, under `policy`, by the time of the start. `not_foretold`: how many jobs of the
+    planner's window start later than the forward run reaches, or not at all as things are."""
+
+    policy: str
+    at: datetime
+    items: list[Planned]
+    not_foretold: int
+
+
+class Estimate(msgspec.Struct, kw_only=True):
+    """When a job would start if it were submitted now, of an array its first member. `expected_run_s` comes
+    from earlier runs of its kind, else from its limit."""
+
+    jobs: int
+    sentence: str = ""
+    reason: Reason | None = None
+    starts_at: datetime | None = None
+    earliest_at: datetime | None = None
+    latest_at: datetime | None = None
+    ends_at: datetime | None = None
+    gpu_indices: list[int] = []
+    expected_run_s: float | None = None
 
 
 class MetricPoint(msgspec.Struct, kw_only=True):

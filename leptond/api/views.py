@@ -11,6 +11,7 @@ import msgspec
 
 from leptond.api import types
 from leptond.core import model
+from leptond.core.forward import Eta
 from leptond.core.model import LIVE, State
 from leptond.core.outcome import signal_name
 from leptond.core.planner import Wait
@@ -52,6 +53,7 @@ def job(
     jobs_dir: Path,
     checkpoints_dir: Path,
     boot: float,
+    starts_at: float | None = None,
 ) -> types.Job:
     """A job for a list: its newest attempt counts, its attempts are not spelled out."""
     last = attempts[-1] if attempts else None
@@ -87,6 +89,7 @@ def job(
         retry_of=one.retry_of,
         submitted_at=instant(one.submitted_at),
         eligible_at=maybe_instant(one.backoff_at if one.backoff_at is not None else one.begin_at),
+        starts_at=maybe_instant(starts_at),
         started_at=maybe_instant(one.started_at),
         ended_at=maybe_instant(one.ended_at),
         deadline_at=maybe_instant(one.deadline_at),
@@ -292,7 +295,9 @@ def event(one: events.Event) -> types.Event:
     )
 
 
-def why(one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency]) -> types.Why:
+def why(
+    one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency], eta: Eta | None = None
+) -> types.Why:
     """Where a job stands, in one sentence."""
     waits_for = [str(each.on_job_id) for each in dependencies if each.state != "met"]
     if wait is None:
@@ -314,6 +319,9 @@ def why(one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency]) -
         sentence=f"{wait.reason}: {wait.sentence}",
         unblock=unblock,
         waits_for=blockers,
+        starts_at=instant(eta.likely.start_at) if eta is not None else None,
+        earliest_at=maybe_instant(eta.earliest_at) if eta is not None else None,
+        latest_at=maybe_instant(eta.latest_at) if eta is not None else None,
     )
 
 

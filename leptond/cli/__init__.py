@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Look": {
         "status": ("status", "What runs, what waits and why, and whether all is well."),
         "queue": ("queue", "The jobs that run or wait, in queue order."),
+        "plan": ("plan", "Who starts when, on which GPUs."),
         "show": ("show", "Everything about one job."),
         "why": ("show", "Why a job stands where it stands."),
         "logs": ("logs", "The output of a job."),

@@ -21,6 +21,7 @@ QUEUE_COLUMNS = (
     Column("STATE"),
     Column("TIME", right=True),
     Column("LIMIT", right=True),
+    Column("STARTS"),
     Column("REASON", fold=True),
 )
 _HISTORY_COLUMNS = (
@@ -108,6 +109,7 @@ def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
         job["state"],
         words.span(words.time_of(job), table=table),
         words.span(job.get("time_limit_s"), table=table),
+        words.ago(job.get("starts_at"), table=table),
         words.reason_of(job),
     ]
 

@@ -149,5 +149,12 @@ def why_command(session: Session, job: str) -> None:
     print_line(session, found["sentence"])
     if found.get("unblock"):
         print_line(session, found["unblock"])
+    if found.get("starts_at"):
+        early, late = found.get("earliest_at"), found.get("latest_at")
+        table = session.table
+        between = (
+            f", between {words.ago(early, table=table)} and {words.ago(late, table=table)}" if late else ""
+        )
+        print_line(session, f"starts: {words.ago(found['starts_at'], table=table)}{between}")
     if found.get("waits_for"):
         print_line(session, f"waits for: {', '.join(found['waits_for'])}")

@@ -235,8 +235,12 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
 {MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
 @job_options
 @click.option("-q", "--parsable", is_flag=True, help="Print the id alone.")
+@click.option("--dry-run", is_flag=True, help="Say when it would start; queue nothing.")
 @click.option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")
-def submit_command(session: Session, parsable: bool, wait_for_it: bool, **given: Any) -> None:
+def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it: bool, **given: Any) -> None:
+    if dry_run:
+        _estimate(session, job_spec(session, given))
+        return
     answer = send(session, job_spec(session, given))
     number = answer["array_id"] if answer.get("array_id") is not None else answer["id"]
     if session.json:
@@ -252,6 +256,26 @@ def submit_command(session: Session, parsable: bool, wait_for_it: bool, **given:
 
         jobs = wait_for_all(session, [str(job_id) for job_id in answer["ids"]])
         leave(next((code for code in map(_exit_code, jobs) if code), 0))
+
+
+def _estimate(session: Session, body: dict[str, Any]) -> None:
+    """Says when the job would start."""
+    from leptond.cli import words
+
+    found = session.api.post("/v1/queue/estimate", body)
+    if session.json:
+        session.emit(found)
+        return
+    click.echo(found["sentence"])
+    if found.get("starts_at"):
+        gpus = ",".join(str(index) for index in found["gpu_indices"])
+        click.echo(
+            f"starts: {words.ago(found['starts_at'], table=session.table)}"
+            + (f" on GPU {gpus}" if gpus else "")
+        )
+        for name in ("earliest", "latest"):
+            if found.get(f"{name}_at"):
+                click.echo(f"{name}: {words.ago(found[f'{name}_at'], table=session.table)}")
 
 
 def _exit_code(job: dict[str, Any]) -> int:

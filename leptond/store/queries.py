@@ -64,6 +64,28 @@ def in_queue_order(
     return page, f"1.{last.priority}.{last.id}"
 
 
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is called, whose it is and how wide."""
+
+    ref: str
+    name: str
+    user: str
+    gpus: int
+
+
+def names(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Named]:
+    """What these jobs are called, by id."""
+    found: dict[int, Named] = {}
+    for job_id in job_ids:
+        row = db.execute(
+            "SELECT id, name, user, gpus, array_id, array_index FROM jobs WHERE id = ?", (job_id,)
+        ).fetchone()
+        if row is not None:
+            ref = str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
+            found[job_id] = Named(ref=ref, name=row["name"], user=row["user"], gpus=row["gpus"])
+    return found
+
+
 def attempts_of(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, list[Attempt]]:
     """The attempts of some jobs, in order, by job id."""
     found: dict[int, list[Attempt]] = {job_id: [] for job_id in job_ids}

@@ -44,12 +44,23 @@ def test_queue_in_a_pipe_has_tabs_and_loses_nothing(cli: Cli, stub: Stub):
     stub.on("GET", "/v1/jobs", page(make_job(id=45, **RUNNING), make_job(id=47, reason_detail=long)))
     result = cli("queue")
     assert result.code == 0
-    assert result.rows[0] == ["ID", "NAME", "USER", "GPUS", "PRI", "STATE", "TIME", "LIMIT", "REASON"]
+    assert result.rows[0] == [
+        "ID",
+        "NAME",
+        "USER",
+        "GPUS",
+        "PRI",
+        "STATE",
+        "TIME",
+        "LIMIT",
+        "STARTS",
+        "REASON",
+    ]
     assert result.rows[1][:6] == ["45", "train.py", "ana", "0,1", "0", "running"]
-    assert result.rows[1][7:] == ["3600", "-"]
+    assert result.rows[1][7:] == ["3600", "-", "-"]
     assert float(result.rows[1][6]) > 0
     assert result.rows[2][3:6] == ["1", "0", "pending"]
-    assert result.rows[2][8] == f"Resources: {long}"
+    assert result.rows[2][9] == f"Resources: {long}"
     assert cli("ps", "--no-header").rows[0][0] == "45"
 
 
