@@ -58,6 +58,14 @@ export function Timeline({ status, tick }) {
     return () => { gone = true; };
   }, [tick, slot, span]);
 
+  useEffect(() => {
+    let gone = false;
+    get("/v1/plan?limit=200").then((answer) => {
+      if (!gone) setPlanned(answer.items.map((one) => ({ ...one, from: seconds(one.starts_at), to: seconds(one.ends_at) })));
+    }).catch(() => {});
+    return () => { gone = true; };
+  }, [tick, slot]);
+
   const lanes = status.gpus.map((gpu) => gpu.index);
   const inner = Math.max(50, width - LEFT - 4);
   const x = (at) => LEFT + ((at - from) / (to - from)) * inner;
