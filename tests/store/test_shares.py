@@ -306,7 +306,7 @@ def test_fair_share_moves_whoever_has_had_more_behind(db):
     first, second = submit(db, gpus=1), submit(db, gpus=1, user="bo")
 
     def who(**fairness):
-        policy = Policy(fairness=Fairness(**fairness))
+        policy = Policy(name="firstfit", fairness=Fairness(**fairness))
         decided = planning.decide(db, now=100 * hour, boot=100 * hour, sick={}, cpu_slots=1, policy=policy)
         return [start.id for start in decided.starts]
 
