@@ -129,6 +129,23 @@ def test_a_queue_keeps_its_gpus_lends_them_and_has_them_back(sharing):
     assert daemon.finished(waits)["state"] == "succeeded"
 
 
+def test_a_borrower_that_can_resume_makes_room_at_once(sharing):
+    daemon, _ = sharing
+    assert daemon.post("/v1/queues", {"name": "own", "gpus": ["0", "1"]}).status == 201
+    assert daemon.post("/v1/queues", {"name": "loan", "borrow": True}).status == 201
+    held = daemon.submit(*HOLD, gpus=2)
+    assert indices(daemon.reached(held, "running")) == [2, 3]
+    borrower = daemon.submit(*HOLD, gpus=2, queue="loan", preemptible=True, grace_s=5)
+    assert indices(daemon.reached(borrower, "running")) == [0, 1]
+    owner = daemon.submit(*HOLD, gpus=1, queue="own")
+    daemon.reached(owner, "running")
+    (back, *_) = daemon.job(borrower)["attempts"]
+    assert back["class"] == "preempted"
+    assert daemon.job(borrower)["state"] == "pending"
+    daemon.post(f"/v1/jobs/{owner}/cancel", {"grace_s": 0})
+    assert indices(daemon.reached(borrower, "running")) == [0, 1], "lent again"
+
+
 def test_a_job_runs_on_the_cpus_near_its_gpus(sharing):
     daemon, _ = sharing
     show = "import os; print(sorted(os.sched_getaffinity(0)))"

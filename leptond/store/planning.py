@@ -14,7 +14,7 @@ from leptond.core.demand import demand
 from leptond.core.model import FailureClass, Gpu, Job, Reason
 from leptond.core.shares import Fairness, Owner, handicaps
 from leptond.store import gpus as gpu_rows
-from leptond.store import rows, shares
+from leptond.store import owners, rows, shares
 
 WINDOW = 1000
 """Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
@@ -150,7 +150,14 @@ def slices(db: sqlite3.Connection, policy: planner.Policy, running: Sequence[pla
             return [*_SUBMITTED, *_CPU]
 
 
-def _select(db: sqlite3.Connection, part: Slice, now: float, boot: float, size: int) -> list[sqlite3.Row]:
+def _select(
+    db: sqlite3.Connection,
+    part: Slice,
+    now: float,
+    boot: float,
+    size: int,
+    values: Sequence[str] = (),
+) -> list[sqlite3.Row]:
     only = f" AND {part.only}" if part.only else ""
     found: list[sqlite3.Row] = db.execute(
         "SELECT jobs.id, jobs.priority, jobs.gpus, submitted_at, begin_at, array_id, array_limit, attempt,"
@@ -160,7 +167,7 @@ def _select(db: sqlite3.Connection, part: Slice, now: float, boot: float, size: 
         f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
         f" ORDER BY {part.order}, id LIMIT ?",
-        (boot, now, size),
+        (*values, boot, now, size),
     ).fetchall()
     return found
 
@@ -176,8 +183,8 @@ def ready(
     without_gpus: bool = False,
 ) -> list[planner.Waiting]:
     """The jobs that may start and that `policy` has to see, about `window` of them: for each of its orders
-    the first by an index (migration 0009). The indexes are named, because SQLite would rather take all
-    pending jobs by state and sort them."""
+    the first by an index (migration 0009), and the first of each owner. The indexes are named, because SQLite
+    would rather take all pending jobs by state and sort them."""
     return _look(db, now, boot, window, list(_CPU) if without_gpus else slices(db, policy, running))[0]
 
 
@@ -193,7 +200,24 @@ def _look(
         some = _select(db, part, now, boot, size)
         whole = whole and (len(some) < size or not part.part)
         found |= {row["id"]: row for row in some}
+    if not whole and any(part.by != _CPU[0].by for part in parts):
+        found |= {row["id"]: row for row in _first_of_each(db, now, boot, window)}
     return [_waiting(db, row, borrowers) for row in found.values()], whole
+
+
+def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int) -> list[sqlite3.Row]:
+    """The first jobs of each owner, however deep others have filled the queue; without those of arrays that
+    may start no further member now."""
+    everyone = owners.waiting(db, now)
+    full = owners.full_arrays(db)
+    if len(everyone) < 2 and not full:
+        return []
+    only = owners.OF_OWNER
+    if full:
+        only += f" AND (array_id IS NULL OR array_id NOT IN ({', '.join(map(str, full))}))"
+    size = max(2, window // (4 * max(1, len(everyone))))
+    part = Slice("jobs_by_owner", "order_at", 0.25, only)
+    return [row for owner in everyone for row in _select(db, part, now, boot, size, owners.key(owner))]
 
 
 def _waiting(db: sqlite3.Connection, row: sqlite3.Row, borrowers: set[str]) -> planner.Waiting:

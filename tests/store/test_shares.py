@@ -17,7 +17,7 @@ from leptond.core.queues import Queue
 from leptond.core.shares import Caps, Fairness, Limits, Owner
 from leptond.errors import Conflict, Invalid, NotFound, QueueClosed, TooMany, WrongState
 from leptond.paths import data_dir
-from leptond.store import attempts, gpus, jobs, planning, queues, shares
+from leptond.store import attempts, gpus, jobs, owners, planning, queues, shares
 from leptond.store.migrate import available, migrate
 
 GIB = 1024**3
@@ -303,7 +303,8 @@ def test_fair_share_moves_whoever_has_had_more_behind(db):
     hour = 3600.0
     one = claim(db, submit(db, gpus=1), "GPU-0", boot=0.0)
     finish(db, one, boot=100 * hour, now=100 * hour)
-    first, second = submit(db, gpus=1), submit(db, gpus=1, user="bo")
+    first = submit(db, gpus=1, time_limit_s=60)
+    second = submit(db, gpus=1, time_limit_s=60, user="bo")
 
     def who(**fairness):
         policy = Policy(name="firstfit", fairness=Fairness(**fairness))
@@ -314,3 +315,56 @@ def test_fair_share_moves_whoever_has_had_more_behind(db):
     assert who(max_handicap_s=0.0) == [first]
     shares.set_limit(db, shares.Limit(kind="user", name="bo", max_gpus=0), by="root", now=1.0)
     assert who() == [first], "a cap bars at once"
+
+
+@pytest.mark.parametrize("what", ["cap", "share", "array", "queue"])
+def test_nobody_is_hidden_behind_the_jobs_of_another(db, what):
+    """Whoever fills the queue beyond what one plan looks at keeps nobody from the GPUs that are left."""
+    if what == "queue":
+        queues.create(db, Queue(name="own"), ["GPU-3"], by="root", now=1.0)
+    if what == "share":
+        for i in range(1, 4):
+            gpus.drain(db, f"GPU-{i}", "x", "me", 1.0)
+        finish(db, claim(db, submit(db, gpus=1), "GPU-0", boot=0.0), boot=3600.0, now=3600.0)
+    first = submit(
+        db, gpus=1, time_limit_s=60, array=f"0-{planning.WINDOW + 200}" + ("%1" if what == "array" else "")
+    )
+    last = submit(
+        db,
+        gpus=1,
+        time_limit_s=60,
+        user="ana" if what in ("array", "queue") else "bo",
+        queue="own" if what == "queue" else None,
+        project=None,
+    )
+    if what == "cap":
+        shares.set_limit(db, shares.Limit(kind="user", name="ana", max_gpus=1), by="root", now=1.0)
+    if what != "share":
+        for i in range(3 if what == "queue" else 1):
+            assert claim(db, first + i, f"GPU-{i}") is not None
+    decided = planning.decide(db, now=3600.0, boot=3600.0, sick={}, cpu_slots=1, policy=Policy())
+    assert [start.id for start in decided.starts] == [last]
+
+
+def test_owners_are_found_by_steps(db):
+    queues.create(db, Queue(name="a"), None, by="root", now=1.0)
+    for user, project, queue in (
+        ("bo", None, "a"),
+        ("ana", "q", None),
+        ("ana", None, None),
+        ("ana", "p", "a"),
+    ):
+        for _ in range(3):
+            submit(db, user=user, project=project, queue=queue)
+    submit(db, user="held", hold=True)
+    assert owners.waiting(db, 0.0) == [
+        Owner("ana", "p", "a"),
+        Owner("ana", None, "default"),
+        Owner("ana", "q", "default"),
+        Owner("bo", None, "a"),
+    ]
+    for i in range(owners.MOST):
+        submit(db, user=f"user{i}")
+    seen = {owner for now in range(100) for owner in owners.waiting(db, float(now))}
+    assert len(owners.waiting(db, 0.0)) == owners.MOST
+    assert len(seen) == owners.MOST + 4
