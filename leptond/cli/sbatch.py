@@ -74,6 +74,7 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "ntasks": _one,
     "ntasks-per-node": _one,
     "open-mode": _nothing,
+    "partition": _as("--queue"),
     "priority": _as("--priority"),
     "requeue": _nothing,
     "signal": lambda value: ["--signal", value.removeprefix("B:").removeprefix("R:")],

@@ -76,6 +76,8 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("class", job.get("class")),
         ("exit", words.end_of(job)),
         ("gpus", words.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
+        ("of each GPU", _kind(spec)),
+        ("queue", job.get("queue")),
         ("priority", job["priority"]),
         ("submitted", words.ago(job["submitted_at"], table=table)),
         ("eligible", words.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
@@ -93,6 +95,15 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
+
+
+def _kind(spec: words.Body) -> str:
+    """What it asks of its GPUs, beside their number."""
+    memory = spec.get("gpu_memory_bytes")
+    said = [spec.get("gpu_type"), f"{format_size(memory)} of memory" if memory else None]
+    if spec.get("exclusive"):
+        said.append("for itself")
+    return ", ".join(one for one in said if one)
 
 
 def _metrics(progress: words.Body) -> str:

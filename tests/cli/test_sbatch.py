@@ -41,6 +41,7 @@ echo hello
         (["--requeue", "--open-mode=append", "-H"], ["--hold"]),
         (["--mail-type=NONE"], []),
         (["-A", "vision"], ["--project", "vision"]),
+        (["-p", "night"], ["--queue", "night"]),
     ],
 )
 def test_what_can_be_honoured(words, meant):
@@ -81,7 +82,7 @@ def test_any_words_are_translated_or_refused(words):
 
 def test_the_tables_fit_together():
     assert not set(OPTIONS) & set(REFUSED)
-    assert set(SHORT.values()) <= {*OPTIONS, *REFUSED, "partition"}
+    assert set(SHORT.values()) <= {*OPTIONS, *REFUSED}
 
 
 def test_directives_end_at_the_first_command_and_leptons_win(tmp_path: Path):

@@ -201,7 +201,7 @@ def build(world):
     return room
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(worlds, needs)
 def test_what_is_chosen_is_free_allowed_and_enough(world, need):
     room = build(world)
@@ -221,7 +221,7 @@ def test_what_is_chosen_is_free_allowed_and_enough(world, need):
             assert room.free_bytes(gpu) >= need.share_bytes
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(worlds, st.lists(needs, max_size=12))
 def test_no_gpu_is_promised_beyond_its_memory_nor_to_two_whole_jobs(world, wanted):
     room = build(world)
@@ -233,7 +233,7 @@ def test_no_gpu_is_promised_beyond_its_memory_nor_to_two_whole_jobs(world, wante
             room.take(job, need, [uuid])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(worlds, needs, st.randoms())
 def test_the_order_of_the_gpus_does_not_matter(world, need, random):
     room = build(world)
@@ -244,7 +244,7 @@ def test_the_order_of_the_gpus_does_not_matter(world, need, random):
     assert choose(need, again) == choose(need, room)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(KINDS), st.integers(2, 16), st.sets(st.integers(0, 15)))
 def test_a_pair_is_the_best_linked_of_all_free_pairs(kind, count, taken):
     gpus = machine(kind, count)

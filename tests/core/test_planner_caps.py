@@ -211,7 +211,7 @@ def build(world, name):
     return gpus, running, waiting, policy, plan(waiting, running, gpus, 3, world["now"], policy)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(worlds, st.sampled_from(POLICIES))
 def test_no_start_passes_a_cap_a_gpus_memory_or_the_borders_of_a_queue(world, name):
     gpus, running, waiting, _, made = build(world, name)
@@ -244,7 +244,7 @@ def test_no_start_passes_a_cap_a_gpus_memory_or_the_borders_of_a_queue(world, na
         assert name_of is None or cap is None or count <= cap + 1e-6
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(worlds, st.sampled_from(POLICIES))
 def test_every_job_starts_or_is_told_why_not(world, name):
     _, running, waiting, _, made = build(world, name)

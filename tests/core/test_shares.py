@@ -26,7 +26,7 @@ def test_use_counts_half_after_a_half_life():
     assert decayed(100.0, -5.0, WEEK) == 100.0, "a clock set back ages nothing"
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(st.floats(0.1, 16), st.floats(0, 1e6), st.floats(0, 1e6), st.floats(60, 1e7))
 def test_a_use_counts_the_same_booked_whole_or_in_parts(gpus, first_s, second_s, half_life_s):
     whole = accrued(gpus, first_s + second_s, half_life_s)
@@ -69,7 +69,7 @@ uses = st.dictionaries(owners, st.floats(0, 1e9), max_size=8)
 weights = st.builds(Weights, users=st.dictionaries(st.sampled_from("abc"), st.floats(0.1, 100)))
 
 
-@settings(max_examples=150, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(uses, st.lists(owners, min_size=1, max_size=6), weights)
 def test_a_handicap_is_bounded_and_somebody_has_none(used, claimants, weight):
     """Bounded: so nobody starves. And among those who ask, not all can have had more than their share."""
@@ -82,7 +82,7 @@ def test_a_handicap_is_bounded_and_somebody_has_none(used, claimants, weight):
         assert min(everyone.values()) == pytest.approx(0.0, abs=1e-6)
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(uses, st.floats(1, 1e9))
 def test_who_uses_more_stands_back_no_less(used, more):
     before = handicaps(used, [ANA, BO], Weights(), FAIR)[ANA]
@@ -120,7 +120,7 @@ def test_who_is_over_a_cap_is_told_which_and_by_which_jobs():
     assert holders.over("ana", None, 0) is None
 
 
-@settings(max_examples=100, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     st.lists(
         st.tuples(
