@@ -190,7 +190,8 @@ class CostSettings(Section, frozen=True, kw_only=True):
     (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
     model's name: `capex`, `life_h` (hours), `use` (the part of them in use, 0 to 1), `kw`, `opex` (an hour);
     an hour of it costs capex / (life_h * use) + kw * pue * tariff + opex. `tariff`: a kWh (0: not known, no
-    energy costs are shown); `pue`: what the building draws for each watt of the machine."""
+    energy costs are shown); `pue`: what the building draws for each watt of the machine. `detail_days`: how
+    long the ledger can tell single jobs from each other; after it, sums by the day remain."""
 
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] = "USD"
     prices: dict[str, NotNegative] = {}
@@ -200,6 +201,7 @@ class CostSettings(Section, frozen=True, kw_only=True):
     owned: dict[str, OwnedGpu] = {}
     tariff: NotNegative = 0.0
     pue: Annotated[float, Meta(ge=1)] = 1.0
+    detail_days: Annotated[int, Meta(ge=2, le=36500)] = 90
 
     def rates(self) -> Rates:
         """As the ledger takes them."""

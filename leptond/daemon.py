@@ -16,6 +16,7 @@ import structlog
 from leptond import __version__
 from leptond.api.context import Context
 from leptond.api.server import Api
+from leptond.bookkeeper import Bookkeeper
 from leptond.catchup import catch_up, guard
 from leptond.clock import Clock, SystemClock
 from leptond.config import Settings
@@ -93,6 +94,9 @@ async def serve(settings: Settings, places: Places) -> None:
                 parts.create_task(_watchdog(store), name="watchdog"),
                 parts.create_task(room.run(scheduler.wake), name="room"),
                 parts.create_task(housekeeping.run(), name="housekeeping"),
+                parts.create_task(
+                    Bookkeeper(store, clock, settings.cost.detail_days).run(), name="bookkeeper"
+                ),
             ]
             phase.name = "ready"
             notify("READY=1\nSTATUS=scheduling")

@@ -161,6 +161,20 @@ def test_a_window_that_is_none_is_refused(run):
     )
 
 
+def test_prometheus_says_the_same(run):
+    page = run.get("/metrics").data.decode()
+    found = {
+        (name, label): float(value)
+        for name, label, value in re.findall(
+            r'^(leptond_(?:gpu_seconds|cost)_total){(?:box|currency)="(\w+)"} (\S+)$', page, re.M
+        )
+    }
+    assert len([name for name, _ in found if name == "leptond_gpu_seconds_total"]) == 11
+    assert found["leptond_cost_total", "USD"] > 0
+    assert "leptond_gpu_idle_allocated_seconds_total" in page
+    assert page.count("leptond_gpu_energy_joules_total{") == 4
+
+
 def leptonctl(daemon, *words):
     done = subprocess.run(
         [sys.executable, "-m", "leptond.cli", "--host", f"unix://{daemon.socket}", *words],

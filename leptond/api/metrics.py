@@ -16,6 +16,7 @@ from leptond.api import types
 from leptond.api.context import Context
 from leptond.api.explain import Explain
 from leptond.api.gpus import show_all
+from leptond.api.ledger_metrics import Ledger
 from leptond.core.model import TERMINAL
 from leptond.store import jobs, queries, webhooks
 
@@ -37,6 +38,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        self._ledger = Ledger()
         self.requests = Histogram(
             "leptond_http_request_seconds",
             "Time to answer, by route.",
@@ -78,6 +80,7 @@ class Metrics:
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
         scrape.register(_Scrape(facts))
+        scrape.register(await self._ledger.look(context))
         return generate_latest(scrape) + generate_latest(self.registry)
 
 

@@ -14,7 +14,7 @@ from leptond.api.routing import Call, Table
 from leptond.core.account import Account, GroupBy
 from leptond.core.report import account
 from leptond.errors import Invalid
-from leptond.store import ledger
+from leptond.store import ledger, rollup
 
 table = Table("usage")
 
@@ -51,7 +51,7 @@ async def usage(call: Call) -> Usage:
             pointer="/since",
             hint="since must be before until, and before now",
         )
-    history = await call.context.store.read(ledger.history, begin, end)
+    history = await call.context.store.read(rollup.history, begin, end)
     rates = call.context.settings.cost.rates()
     # a month of many jobs takes seconds: not on the loop
     found = await asyncio.to_thread(

@@ -67,8 +67,23 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     as_of: str | None = None
 
 
+class Rolled(msgspec.Struct, frozen=True, kw_only=True):
+    """A sum of days whose details are forgotten: `ms` of one GPU in one box, of one user, project and queue
+    (empty: of nobody)."""
+
+    gpu: str
+    user: str
+    project: str
+    queue: str
+    box: Box
+    cause: str
+    price: int | None
+    ms: int
+
+
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one window of the ledger is made from."""
+    """All that one window of the ledger is made from. `rolled` has the whole days before `detail_since`
+    (ms; None: there are details of all of it)."""
 
     service: Sequence[Service]
     queue: Sequence[Queue]
@@ -76,6 +91,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     facts: Sequence[Fact]
     idle_energy: Sequence[IdleEnergy] = ()
     devices: Sequence[Device] = ()
+    rolled: Sequence[Rolled] = ()
+    detail_since: int | None = None
 
     @property
     def spans(self) -> list[Span]:
@@ -201,10 +218,12 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger of a window. The boxes add up to `capacity_gpu_seconds`. Costs are null where a price is
-    missing; amounts are in `currency`."""
+    missing; amounts are in `currency`. Before `detail_since_s` (UTC seconds) only sums by the day are kept:
+    no single jobs, no memos."""
 
     gpus: int
     simulated: bool
+    detail_since_s: float | None
     currency: str
     capacity_gpu_seconds: float
     paid: float | None

@@ -53,9 +53,10 @@ def account(
     history: History, begin: int, end: int, *, now: int, rates: Rates, by: GroupBy | None = None
 ) -> Account:
     """The report of [begin, end) in ms; live attempts have got to `now`."""
+    detail = min(end, max(begin, history.detail_since)) if history.detail_since is not None else begin
     whole = list(
         pieces(
-            begin,
+            detail,
             end,
             service=history.service,
             spans=history.spans,
@@ -64,16 +65,18 @@ def account(
             now=min(now, end),
         )
     )
-    entries = gather(whole)
+    entries = [*gather(whole), *_rolled(history)]
     totals = figures(entries)
     facts = {fact.span.id: fact for fact in history.facts}
     parts = {id: _part(fact.span, begin, end, now) for id, fact in facts.items()}
     memos = _memos(history, entries, totals, parts, whole, now)
     return Account(
         gpus=len({entry.gpu for entry in entries}),
+        detail_since_s=detail / 1000 if detail > begin else None,
         simulated=any(device.simulated for device in history.devices),
         currency=rates.currency,
-        capacity_gpu_seconds=capacity_ms(begin, end, history.service) / 1000,
+        capacity_gpu_seconds=(capacity_ms(detail, end, history.service) + sum(r.ms for r in history.rolled))
+        / 1000,
         paid=_known(entries),
         unpriced_gpu_seconds=sum(entry.ms for entry in entries if entry.price is None) / 1000,
         boxes=[_box(box, entries, totals) for box in Box],
@@ -91,6 +94,13 @@ def account(
         groups=_groups(by, entries, history, parts) if by is not None else [],
         advice=_advice(entries, totals, memos),
     )
+
+
+def _rolled(history: History) -> list[Entry]:
+    return [
+        Entry(gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms)
+        for one in history.rolled
+    ]
 
 
 def _known(entries: Sequence[Entry]) -> float | None:
@@ -370,6 +380,17 @@ def _groups(
             idle[name] += use.idle_ms * parts[fact.span.id]
             if use.energy_mj is not None:
                 energy[name] = energy.get(name, 0.0) + use.energy_mj / 1000 * parts[fact.span.id]
+    for one in history.rolled:
+        if one.box in ALLOCATED and by != "job":
+            names = {
+                "user": one.user,
+                "project": one.project or "-",
+                "queue": one.queue or "-",
+                "gpu": index.get(one.gpu, one.gpu),
+            }
+            held[names[by]].append(
+                Entry(gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms)
+            )
     lines = []
     for name, mine in held.items():
         totals = figures(mine)

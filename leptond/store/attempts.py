@@ -369,7 +369,16 @@ def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use
         return
     price = attempt.price_micros / attempt.n_gpus if attempt.price_micros is not None else None
     gpu_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
-    ledger.book(db, user=job.user, project=job.project, gpu_ms=gpu_ms, price=price, at=attempt.ended_at)
+    idle_ms = sum(use.idle_ms for use in ledger.uses(db, attempt.id))
+    ledger.book(
+        db,
+        user=job.user,
+        project=job.project,
+        gpu_ms=gpu_ms,
+        price=price,
+        at=attempt.ended_at,
+        idle_ms=idle_ms,
+    )
 
 
 def _again(

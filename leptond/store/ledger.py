@@ -124,7 +124,14 @@ def add_use(db: sqlite3.Connection, uses: Sequence[Use], idle: Sequence[IdleEner
 
 
 def book(
-    db: sqlite3.Connection, *, user: str, project: str | None, gpu_ms: int, price: float | None, at: float
+    db: sqlite3.Connection,
+    *,
+    user: str,
+    project: str | None,
+    gpu_ms: int,
+    price: float | None,
+    at: float,
+    idle_ms: int = 0,
 ) -> None:
     """Adds an ended attempt of `gpu_ms` GPU-milliseconds to what its owner has spent. `price`: of one
     GPU-hour, in millionths."""
@@ -132,10 +139,12 @@ def book(
         return
     cost = round(gpu_ms * price / 3_600_000) if price is not None else 0
     db.execute(
-        "INSERT INTO spend (day, user, project, gpu_ms, cost_micros, unpriced_ms) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO spend (day, user, project, gpu_ms, cost_micros, unpriced_ms, idle_ms)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (day, user, project) DO UPDATE SET gpu_ms = gpu_ms + excluded.gpu_ms,"
-        " cost_micros = cost_micros + excluded.cost_micros, unpriced_ms = unpriced_ms + excluded.unpriced_ms",
-        (int(at // 86400), user, project or "", gpu_ms, cost, gpu_ms if price is None else 0),
+        " cost_micros = cost_micros + excluded.cost_micros, unpriced_ms = unpriced_ms + excluded.unpriced_ms,"
+        " idle_ms = idle_ms + excluded.idle_ms",
+        (int(at // 86400), user, project or "", gpu_ms, cost, gpu_ms if price is None else 0, idle_ms),
     )
 
 

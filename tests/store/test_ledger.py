@@ -187,6 +187,7 @@ def test_what_was_spent_is_booked_at_the_price_of_the_start(db):
         "gpu_ms": 3_600_000,
         "cost_micros": 2_690_000,
         "unpriced_ms": 0,
+        "idle_ms": 0,
     }
     run(db, claim(db, submit(db, gpus=1, now=2000.0), "GPU-0", now=2001.0), start=2001.0, end=2002.0)
     assert db.execute("SELECT sum(unpriced_ms), sum(cost_micros) FROM spend").fetchone()[:] == (
