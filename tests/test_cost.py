@@ -161,6 +161,15 @@ def test_a_window_that_is_none_is_refused(run):
     )
 
 
+def test_the_policy_is_compared_by_a_replay(run):
+    found = run.get("/v1/usage?against=shortest").json["comparison"]
+    assert (found["policy"], found["against"]) == ("firstfit", "shortest")
+    assert found["jobs"] >= 8
+    assert found["jct_s"] > 0
+    assert run.get("/v1/usage").json["comparison"] is None
+    assert run.get("/v1/usage?against=luck").status == 422
+
+
 def test_prometheus_says_the_same(run):
     page = run.get("/metrics").data.decode()
     found = {
@@ -190,7 +199,16 @@ def leptonctl(daemon, *words):
 
 def test_leptonctl_cost_in_a_pipe_and_as_json(run):
     rows = [line.split("\t") for line in leptonctl(run, "cost", "--by", "user").splitlines()]
-    assert {row[0] for row in rows} == {"window", "box", "cause", "figure", "price", "group", "advice"}
+    assert {row[0] for row in rows} == {
+        "window",
+        "box",
+        "cause",
+        "figure",
+        "price",
+        "group",
+        "replay",
+        "advice",
+    }
     boxes = [row for row in rows if row[0] == "box"]
     assert len(boxes) == 11
     window = next(row for row in rows if row[0] == "window")
@@ -201,11 +219,12 @@ def test_leptonctl_cost_in_a_pipe_and_as_json(run):
 
 def test_a_person_reads_prices_beside_amounts(run, capsys, monkeypatch):
     monkeypatch.setattr(Session, "table", True)
-    cost._screen(Session(), run.get("/v1/usage?group_by=user").json, "user")
+    cost._screen(Session(), run.get("/v1/usage?group_by=user&against=shortest").json, "user")
     out = capsys.readouterr().out
     assert "3.6 USD a GPU-hour" in out
     assert "the test, 2026-11-25" in out
     assert "What would save most" in out
+    assert "Replayed under firstfit and shortest" in out
     assert "The GPUs are simulated" in out
     for box in cost.MEANING:
         assert re.search(rf"^{box} ", out, re.M), box

@@ -11,8 +11,10 @@ from msgspec import Meta
 
 from leptond.api import views
 from leptond.api.routing import Call, Table
-from leptond.core.account import Account, GroupBy
+from leptond.core.account import Account, Comparison, GroupBy
+from leptond.core.replay import compare
 from leptond.core.report import account
+from leptond.core.scene import PolicyName
 from leptond.errors import Invalid
 from leptond.store import ledger, rollup
 
@@ -22,12 +24,13 @@ DEFAULT_S = 7 * 86400.0
 
 
 class UsageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The window (the last seven days unless it says otherwise; it ends now at the latest) and what to
-    group by."""
+    """The window (the last seven days unless it says otherwise; it ends now at the latest) what to
+    group by, and a policy to compare with."""
 
     since: Annotated[datetime, Meta(tz=True)] | None = None
     until: Annotated[datetime, Meta(tz=True)] | None = None
     group_by: GroupBy | None = None
+    against: PolicyName | None = None
 
 
 class Usage(Account, frozen=True, kw_only=True):
@@ -36,6 +39,7 @@ class Usage(Account, frozen=True, kw_only=True):
 
     since: datetime
     until: datetime
+    comparison: Comparison | None = None
 
 
 @table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
@@ -57,5 +61,19 @@ async def usage(call: Call) -> Usage:
     found = await asyncio.to_thread(
         account, history, ledger.ms(begin), ledger.ms(end), now=ledger.ms(now), rates=rates, by=query.group_by
     )
+    comparison = None
+    if query.against is not None:
+        prices = {device.price for device in history.devices}
+        price = max(micros for micros in prices if micros is not None) / 1e6 if prices - {None} else None
+        policy = call.context.settings.policy()
+        comparison = await asyncio.to_thread(
+            compare,
+            history,
+            ledger.ms(begin),
+            ledger.ms(end),
+            policy=policy,
+            other=msgspec.structs.replace(policy, name=query.against),
+            price=price if None not in prices else None,
+        )
     fields = {name: getattr(found, name) for name in Account.__struct_fields__}
-    return Usage(since=views.instant(begin), until=views.instant(end), **fields)
+    return Usage(since=views.instant(begin), until=views.instant(end), comparison=comparison, **fields)

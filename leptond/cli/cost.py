@@ -36,14 +36,24 @@ MEANING = {
 )
 @click.option("--since", type=SINCE, help="From when on: 2h, 3d, today, 2026-12-24 [7d].")
 @click.option("--until", type=SINCE, help="Until when [now].")
-def cost_command(session: Session, by: str | None, since: str | None, until: str | None) -> None:
+@click.option(
+    "--against",
+    type=click.Choice(["fifo", "firstfit", "shortest", "easy", "auto", "throughput"]),
+    default="firstfit",
+    show_default=True,
+    help="The policy to compare with, by a replay of the window's jobs.",
+)
+def cost_command(
+    session: Session, by: str | None, since: str | None, until: str | None, against: str
+) -> None:
     """Show where the GPU time of a window went: what was paid, what was productive, each waste with its
     cause, and what would save most. Every GPU-second is in exactly one box.
 
-    In a pipe the first column says what a line is: window, box, cause, figure, price, group or advice.
+    In a pipe the first column says what a line is: window, box, cause, figure, price, group, replay or
+    advice.
     Amounts there are GPU-seconds.
     """
-    found = session.api.get("/v1/usage", {"group_by": by, "since": since, "until": until})
+    found = session.api.get("/v1/usage", {"group_by": by, "since": since, "until": until, "against": against})
     if session.json:
         session.emit(found)
     elif session.table:
@@ -194,6 +204,7 @@ def _sentences(found: words.Body) -> list[str]:
             f"An attempt was interrupted every {format_duration(advice['mean_time_between_s'])}: a checkpoint"
             f" that takes 30 s to write pays every {format_duration(advice['interval_s_for_30_s'])}"
         )
+    lines += _comparison(found.get("comparison"), currency)
     energy = found["energy"]
     if energy is not None:
         cost = f", {amount(energy['cost'])} {currency}" if energy["cost"] is not None else ""
@@ -202,6 +213,19 @@ def _sentences(found: words.Body) -> list[str]:
             f" ({', '.join(energy['sources'])})"
         )
     return lines
+
+
+def _comparison(found: words.Body | None, currency: str) -> list[str]:
+    """What the policy made of the window's jobs, beside another; nothing where it is the same policy."""
+    if found is None or found["policy"] == found["against"]:
+        return []
+    saved = found["against_idle_gpu_seconds"] - found["idle_gpu_seconds"]
+    cost = f" ({amount(abs(found['saved_cost']))} {currency})" if found["saved_cost"] is not None else ""
+    return [
+        f"Replayed under {found['policy']} and {found['against']} ({found['jobs']} jobs):"
+        f" mean time to the end {format_duration(found['jct_s'])} against {format_duration(found['against_jct_s'])};"
+        f" {hours(abs(saved))} GPU-h{cost} {'less' if saved >= 0 else 'more'} free while jobs waited"
+    ]
 
 
 def _print_groups(session: Session, found: words.Body, by: str) -> None:
@@ -263,6 +287,9 @@ def _lines(found: words.Body) -> None:
         ["group", g["key"], g["jobs"], g["gpu_seconds"], g["wasted_gpu_seconds"], g["cost"], g["wasted_cost"]]
         for g in found["groups"]
     ]
+    comparison = found.get("comparison")
+    if comparison is not None:
+        rows.append(["replay", *comparison.values()])
     rows += [["advice", one["gpu_seconds"], one["cost"], one["sentence"]] for one in found["advice"]]
     for row in rows:
         click.echo(plain_row(row))

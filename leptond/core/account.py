@@ -51,6 +51,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     retries_saved: int
     uses: Sequence[Use]
     progress_known: bool
+    submitted: int | None = None
+    limit_s: float | None = None
+    priority: int = 0
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +217,21 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     gpu_seconds: float
     cost: float | None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs that began and ended in the window, replayed under the policy and under another: mean time
+    from submit to end, and GPU time that was free while jobs waited. `saved_cost` is for the difference of that.
+    A replay knows counts only, no preemption and no GPU types."""
+
+    policy: str
+    against: str
+    jobs: int
+    jct_s: float
+    against_jct_s: float
+    idle_gpu_seconds: float
+    against_idle_gpu_seconds: float
+    saved_cost: float | None
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

@@ -226,7 +226,8 @@ def _queue(db: sqlite3.Connection, begin: float, end: float) -> list[Queue]:
 
 _OF_JOBS = (
     "SELECT attempts.*, jobs.name, jobs.user, jobs.project, jobs.state AS job_state,"
-    " jobs.class AS job_class, jobs.queue FROM attempts INDEXED BY {index}"
+    " jobs.class AS job_class, jobs.queue,"
+    " jobs.submitted_at, jobs.time_limit_s, jobs.priority FROM attempts INDEXED BY {index}"
     " JOIN jobs ON jobs.id = attempts.job_id WHERE n_gpus > 0 AND {when}"
 )
 
@@ -293,6 +294,9 @@ def _fact(row: Mapping[str, Any], sampled: Sequence[Use]) -> Fact:
         retries_saved=row["retries_saved"],
         uses=sampled,
         progress_known=progress is not None,
+        submitted=_ms(row.get("submitted_at")),
+        limit_s=row.get("time_limit_s"),
+        priority=row.get("priority") or 0,
     )
 
 
