@@ -223,7 +223,8 @@ def _comparison(found: words.Body | None, currency: str) -> list[str]:
     cost = f" ({amount(abs(found['saved_cost']))} {currency})" if found["saved_cost"] is not None else ""
     return [
         f"Replayed under {found['policy']} and {found['against']} ({found['jobs']} jobs):"
-        f" mean time to the end {format_duration(found['jct_s'])} against {format_duration(found['against_jct_s'])};"
+        f" mean time to the end {format_duration(found['jct_s'])} against"
+        f" {format_duration(found['against_jct_s'])};"
         f" {hours(abs(saved))} GPU-h{cost} {'less' if saved >= 0 else 'more'} free while jobs waited"
     ]
 

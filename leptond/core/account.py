@@ -221,8 +221,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """The jobs that began and ended in the window, replayed under the policy and under another: mean time
-    from submit to end, and GPU time that was free while jobs waited. `saved_cost` is for the difference of that.
-    A replay knows counts only, no preemption and no GPU types."""
+    from submit to end, and GPU time that was free while jobs waited. `saved_cost` is for the difference of
+    that. A replay knows counts only, no preemption and no GPU types."""
 
     policy: str
     against: str
