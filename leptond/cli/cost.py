@@ -63,13 +63,24 @@ def cost_command(
 
 
 def hours(seconds: float | None) -> str:
-    """GPU-hours for people."""
-    return "" if seconds is None else f"{seconds / HOUR:,.2f}"
+    """GPU-hours for people.
+
+    >>> hours(5), hours(3600), hours(0)
+    ('0.0014', '1.00', '0')
+    """
+    return "" if seconds is None else _figure(seconds / HOUR)
 
 
 def amount(cost: float | None) -> str:
     """Money for people; nothing where a price is missing."""
-    return "" if cost is None else f"{cost:,.2f}"
+    return "" if cost is None else _figure(cost)
+
+
+def _figure(value: float) -> str:
+    """Two decimals, or as many as a small one needs to be more than nothing."""
+    if not value:
+        return "0"
+    return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.2g}" if abs(value) >= 1e-6 else "0"
 
 
 def percent(part: float | None) -> str:
@@ -130,7 +141,7 @@ def _box_rows(line: words.Body) -> list[list[Cell]]:
         MEANING[line["box"]] + mark,
     ]
     causes: list[list[Cell]] = [
-        ["", hours(cause["gpu_seconds"]), "", amount(cause["cost"]), f"  {cause['cause']}"]
+        [" ", hours(cause["gpu_seconds"]), " ", amount(cause["cost"]), f"  {cause['cause']}"]
         for cause in line["causes"][:5]
     ]
     return [head, *causes]
@@ -199,10 +210,11 @@ def _sentences(found: words.Body) -> list[str]:
             f" {hand_over['p99_s'] * 1000:.0f} ms at the 99th percentile of {hand_over['starts']} starts"
         )
     advice = found["checkpoints"]
-    if advice["interval_s_for_30_s"] is not None:
+    between, interval = advice["mean_time_between_s"], advice["interval_s_for_30_s"]
+    if interval is not None and interval < between / 2:  # the formula is for rare interruptions
         lines.append(
-            f"An attempt was interrupted every {format_duration(advice['mean_time_between_s'])}: a checkpoint"
-            f" that takes 30 s to write pays every {format_duration(advice['interval_s_for_30_s'])}"
+            f"An attempt was interrupted every {format_duration(between)}: a checkpoint that takes 30 s to"
+            f" write pays every {format_duration(interval)}"
         )
     lines += _comparison(found.get("comparison"), currency)
     energy = found["energy"]
