@@ -361,14 +361,16 @@ def _stopped_at(record: ExitRecord | None) -> float | None:
 
 
 def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use]) -> None:
-    """What the attempt cost its owner: from the start of its command to the end of its last process."""
+    """What the attempt cost its owner: from the start of its command to the end of its last process; of a
+    GPU that it shares, the part of the memory that it asked for."""
     if not attempt.n_gpus:
         return
     ledger.add_use(db, uses)
     if attempt.started_at is None or attempt.ended_at is None:
         return
     price = attempt.price_micros / attempt.n_gpus if attempt.price_micros is not None else None
-    gpu_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
+    whole_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
+    gpu_ms = round(whole_ms * _part_of_gpus(db, job, attempt))
     idle_ms = sum(use.idle_ms for use in ledger.uses(db, attempt.id))
     ledger.book(
         db,
@@ -379,6 +381,15 @@ def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use
         at=attempt.ended_at,
         idle_ms=idle_ms,
     )
+
+
+def _part_of_gpus(db: sqlite3.Connection, job: Job, attempt: Attempt) -> float:
+    if job.exclusive or job.gpu_memory_bytes is None:
+        return 1.0
+    marks = ", ".join("?" * attempt.n_gpus)
+    uuids = [gpu.uuid for gpu in attempt.gpus]
+    there = db.execute(f"SELECT sum(memory_bytes) FROM gpus WHERE uuid IN ({marks})", uuids).fetchone()[0]
+    return min(1.0, job.gpu_memory_bytes * attempt.n_gpus / there) if there else 1.0
 
 
 def _again(

@@ -198,6 +198,13 @@ def test_what_was_spent_is_booked_at_the_price_of_the_start(db):
     )
 
 
+def test_a_share_of_a_gpu_is_booked_by_its_memory(db):
+    db.execute("UPDATE gpus SET memory_bytes = ?", (80 << 30,))
+    job = submit(db, gpus=1, gpu_memory_bytes=20 << 30)
+    run(db, claim(db, job, "GPU-0", now=2.0), start=10.0, end=10.0 + 3600)
+    assert tuple(db.execute("SELECT gpu_ms, cost_micros FROM spend").fetchone()) == (900_000, 672_500)
+
+
 def test_prices_are_noted_when_they_change_and_not_else(db):
     listed = price_of(H100, Rates())
     ledger.note_prices(db, 5.0, {"GPU-0": (H100, listed)})
