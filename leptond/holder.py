@@ -33,9 +33,13 @@ class Holder:
         self._fd = -1
 
     def take(self) -> None:
-        """Raises StartRefused (75), naming the holder's pid, when another daemon has it."""
+        """Raises StartRefused: 75, naming the holder's pid, when another daemon has it; 74 when the disk does
+        not give it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(self._file, flags, 0o600)
+        try:
+            self._fd = os.open(self._file, flags, 0o600)
+        except OSError as error:
+            raise StartRefused(f"the lock of the state directory cannot be opened: {error}", 74) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,8 +52,9 @@ class Holder:
                 "Stop it first, or give this one its own --state-dir.",
                 75,
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # the number is for people; the lock holds without it
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Lets the directory go."""

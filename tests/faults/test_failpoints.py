@@ -174,8 +174,12 @@ def test_the_shim_is_killed_at_every_place(template, tmp_path):
         else:
             job = daemon.submit(*WITNESS, str(witness), "0.01", "3", gpus=1, requeue=False)
         accepted.append(job)
-        wanted = "failed" if name == "shim_after_exit_record" else "lost"
-        assert daemon.finished(job)["state"] == wanted, name
+        wanted = {"failed"} if name == "shim_after_exit_record" else {"lost"}
+        if stubborn:
+            wanted.add("timed_out")  # the daemon saw the limit pass before it saw the shim go
+        ended = daemon.finished(job)
+        assert ended["state"] in wanted, name
+        assert (ended["exit_code"] is None) == (name != "shim_after_exit_record"), name
         drained(daemon)
         daemon.terminate()
     check(Evidence(daemon.state_dir, witness), accepted)
