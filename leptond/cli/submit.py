@@ -140,6 +140,8 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         if given["nproc"] is not None:
             from leptond.cli import ranks
 
+            if name is None and words[1:2] == ["-m"]:
+                name = spec.name_of(words[2]) if len(words) > 2 else None
             words = ranks.under_torchrun(words, ranks.count(given["nproc"], given["gpus"]))
         if "/" not in words[0]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")

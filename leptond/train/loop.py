@@ -113,7 +113,8 @@ class Training:
         self._saved_at = -1
         self._channel = job.channel() if self.rank == 0 else None
         base = schedule.rate
-        highest = max([base, *(group.get("initial_lr", base) for group in optimizer.param_groups)])
+        groups = optimizer.param_groups
+        highest = max(group.get("max_lr", group.get("initial_lr", base)) for group in groups)
         low, high = lr_bounds if lr_bounds is not None else (highest * 1e-6, highest * 10)
         self._knobs: dict[str, dict[str, float]] = {"lr": {"value": base, "low": low, "high": high}}
         self._tuned: dict[str, int] = {}

@@ -1,0 +1,80 @@
+"""The Hugging Face Trainer in a leptond job: two lines.
+
+    from leptond.integrations.hf import LeptondCallback, resume_from
+
+    trainer = Trainer(..., args=TrainingArguments(output_dir=str(job.checkpoint_dir or "out"), ...))
+    trainer.add_callback(LeptondCallback())
+    trainer.train(resume_from_checkpoint=resume_from(trainer.args.output_dir))
+
+It reports step, loss and rate; announces each checkpoint; and on SIGTERM lets the Trainer finish its step and
+save, then leaves to be run again.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from leptond import job
+
+
+class LeptondCallback(TrainerCallback):
+    """Connects a Trainer with leptond; outside a job it does nothing. `margin_s`: stop that long before the
+    time limit."""
+
+    def __init__(self, margin_s: float = 0.0) -> None:
+        self.margin_s = margin_s
+        self._stopping = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """From here on SIGTERM is heard."""
+        self._stopping = job.should_stop(self.margin_s)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
+        """Reports the step, and tells the Trainer to save and stop when leptond says so."""
+        job.report(step=state.global_step, total=state.max_steps if state.max_steps > 0 else None)
+        if not self._stopping and job.should_stop(self.margin_s):
+            self._stopping = True
+        if self._stopping:
+            control.should_save = True
+            control.should_training_stop = True
+        return control
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any
+    ) -> None:
+        """Reports the numbers that the Trainer logs, under its names; the rate as ``lr``."""
+        numbers: dict[str, Any] = {
+            "lr" if name == "learning_rate" else name: value
+            for name, value in (logs or {}).items()
+            if isinstance(value, int | float) and name.isidentifier() and name not in ("step", "total")
+        }
+        job.report(step=state.global_step, **numbers)
+
+    def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """The Trainer has written a checkpoint."""
+        if state.is_world_process_zero:
+            job.checkpointed(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        """Leaves with the code that says "run me again" when it was told to stop."""
+        if self._stopping and state.global_step < state.max_steps:
+            job.leave()
+
+
+def resume_from(output_dir: str | Path) -> str | None:
+    """The newest checkpoint below `output_dir` that the Trainer finished writing (its state is written last
+    of all); None when there is none."""
+    found = []
+    for path in Path(output_dir).glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        try:
+            step = json.loads((path / "trainer_state.json").read_bytes())["global_step"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if number.isdecimal() and step == int(number):
+            found.append((step, str(path)))
+    return max(found)[1] if found else None

@@ -1,0 +1,84 @@
+"""Lightning in a leptond job: two lines.
+
+    from leptond.integrations.lightning import LeptondCallback, resume_from
+
+    trainer = Trainer(..., callbacks=[LeptondCallback(every=200)])
+    trainer.fit(model, loader, ckpt_path=resume_from(job.checkpoint_dir))
+
+It reports step, metrics and rate; saves ``leptond.ckpt`` into the job's checkpoint directory; and on SIGTERM
+finishes the step, saves, and leaves to be run again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from leptond import job
+
+FILE = "leptond.ckpt"
+
+
+class LeptondCallback(Callback):
+    """Connects a Trainer with leptond; outside a job it does nothing. `every`: optimizer steps between
+    checkpoints; `margin_s`: leave that long before the time limit."""
+
+    def __init__(self, every: int = 200, margin_s: float = 0.0) -> None:
+        self.every = every
+        self.margin_s = margin_s
+        self._saved_at = -1
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """From here on SIGTERM is heard."""
+        job.should_stop(self.margin_s)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Reports, saves when it is time, and leaves when leptond says so. All ranks agree on that."""
+        if not job.active:
+            return
+        step = trainer.global_step
+        total = trainer.estimated_stepping_batches
+        metrics = {
+            name: value
+            for name, value in trainer.callback_metrics.items()
+            if name.isidentifier() and name not in ("step", "total", "lr", "loss")
+        }
+        rates = [group["lr"] for one in trainer.optimizers for group in one.param_groups]
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        job.report(
+            step=step,
+            total=int(total) if total != float("inf") else None,
+            loss=loss,
+            lr=rates[0] if rates else None,
+            **metrics,
+        )
+        stop = trainer.strategy.reduce_boolean_decision(job.should_stop(self.margin_s), all=False)
+        if (stop or step % self.every == 0) and step > 0:
+            self._save(trainer, step)
+        if stop:
+            job.leave()
+
+    def _save(self, trainer: Any, step: int) -> None:
+        directory: Path | None = job.checkpoint_dir
+        if directory is None or step == self._saved_at:
+            return
+        self._saved_at = step
+        temporary = directory / f".{FILE}.tmp"
+        trainer.save_checkpoint(temporary)  # every rank takes part
+        if trainer.is_global_zero:
+            if temporary.is_file():
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(directory / FILE)
+            job.checkpointed(step)
+
+
+def resume_from(directory: Path | str | None) -> str | None:
+    """The checkpoint in a job's directory; None when there is none."""
+    file = Path(directory) / FILE if directory is not None else None
+    return str(file) if file is not None and file.exists() else None
