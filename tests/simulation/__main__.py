@@ -78,6 +78,7 @@ def main() -> int:
         "events": 0,
         "decisions": 0,
         "claims": 0,
+        "preemptions": 0,
         "jobs": 0,
         "commits": 0,
         "lives": 0,
@@ -102,8 +103,8 @@ def main() -> int:
     print(
         f"{done} seeds from {wanted.first}, {days:g} days of {total['jobs'] / days:.0f} jobs"
         f" ({total['simulated_s'] / 86400:.0f} days until rest), {wanted.jobs} process(es)\n"
-        f"{total['decisions']} decisions, {total['claims']} starts, {total['commits']} commits,"
-        f" {total['events']} events, {total['lives']} lives of the daemon\n"
+        f"{total['decisions']} decisions, {total['claims']} starts, {total['preemptions']} preemptions,"
+        f" {total['commits']} commits, {total['events']} events, {total['lives']} lives of the daemon\n"
         f"{days / took:.2f} days a second = {86400 * days / took / wanted.jobs:.0f} times real time a process"
         + (f" ({86400 * days / (time.process_time() - cpu):.0f} by CPU time)" if wanted.jobs == 1 else "")
         + f"\n{len(found)} violations\ndigest {all_of_them.hexdigest()}"

@@ -26,6 +26,7 @@ PAID_FROM = {
     "hang": {"infra", "user"},
     "oom-host": {"infra", "user"},
     "tempfail": {"snooze"},
+    "preempted": {"preempt"},
     "infra-node": {"requeue"},
     "never-started": {"requeue"},
 }
@@ -43,6 +44,8 @@ class Checker:
         self.world, self.db = world, db
         self.machine: Machine
         self.starve_s: float | None = max_bypass_s + longest_s
+        columns = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
+        self.budgets = [name.removeprefix("spent_") for name in columns if name.startswith("spent_")]
         self.state: dict[int, str] = {}
         self.attempts: dict[int, int] = {}
         self.spent: dict[int, dict[str, int]] = {}
@@ -57,6 +60,7 @@ class Checker:
         self.uptime = 0.0
         self.decisions = 0
         self.claims = 0
+        self.preemptions = 0
         self.checks = 0
         self._last_event = 0
 
@@ -85,7 +89,7 @@ class Checker:
         self.changed_at[job_id] = self.world.now
         if kind == "job.submitted":
             self.state[job_id], self.attempts[job_id] = "pending", 0
-            self.spent[job_id] = dict.fromkeys(("user", "infra", "snooze", "requeue"), 0)
+            self.spent[job_id] = dict.fromkeys(self.budgets, 0)
             return
         old = self.state.get(job_id)
         if old is None:
@@ -156,21 +160,22 @@ class Checker:
             return  # where the wall clock jumps: the policies count a job's wait by it
         # an older one that differs in nothing but a priority that is not lower
         equals = self.db.execute(
-            "SELECT id FROM jobs INDEXED BY jobs_ready WHERE state = 'pending' AND held = 0"
+            "SELECT id, spec FROM jobs WHERE state = 'pending' AND held = 0"
             " AND deps_waiting = 0 AND deps_failed = 0 AND id < ? AND gpus = ? AND priority >= ?"
             " AND name = ? AND user = ?"
             " AND array_id IS NULL AND attempt = 0 AND time_limit_s IS ? AND begin_at IS NULL",
             (job["id"], job["gpus"], job["priority"], job["name"], job["user"], job["time_limit_s"]),
         ).fetchall()
         if job["attempt"] == 1 and job["array_id"] is None and job["begin_at"] is None:
-            for (other,) in equals:
-                if self.changed_at[other] < self.looked_at:
+            for other, spec in equals:
+                alike = json.loads(spec).get("preemptible") == json.loads(job["spec"]).get("preemptible")
+                if alike and self.changed_at[other] < self.looked_at:
                     self.fail(f"job {job['id']} was started before job {other}, which is older and alike")
         usable = self.db.execute("SELECT count(*) FROM gpus WHERE present = 1 AND drained = 0").fetchone()[0]
         usable -= len(set(self.machine.sick_gpus) | self.machine.gone_gpus)
         oldest = self.looked_at - self.starve_s
         for other, since in self.db.execute(
-            "SELECT id, max(submitted_at, coalesce(begin_at, 0)) FROM jobs INDEXED BY jobs_ready"
+            "SELECT id, max(submitted_at, coalesce(begin_at, 0)) FROM jobs"
             " WHERE state = 'pending'"
             " AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND gpus BETWEEN 1 AND ?"
             " AND (priority > ? OR priority = ? AND id < ?) AND array_id IS NULL"
@@ -219,11 +224,15 @@ class Checker:
             ran = self.world.now - command.began if command is not None else 0.0
             if record is not None or ran < job["time_limit_s"]:
                 self.fail(f"job {job_id} is called timed out after {ran:.1f} s; nobody stopped it for that")
+        if cause == "preempted":
+            self.preemptions += 1
+            if not job["preemptible"] or record is None or record.stop_reason != "preempt":
+                self.fail(f"job {job_id} is called preempted; it was not to be, or nobody did it")
         if cause == "cancelled" and job_id not in self.cancelled:
             self.fail(f"job {job_id} is called cancelled; nobody asked for it")
         if cause == "never-started" and command is not None:
             self.fail(f"job {job_id} ran and is called never started")
-        spent = {budget: job[f"spent_{budget}"] for budget in ("user", "infra", "snooze", "requeue")}
+        spent = {budget: job[f"spent_{budget}"] for budget in self.budgets}
         before, self.spent[job_id] = self.spent[job_id], spent
         grown = {budget for budget in spent if spent[budget] != before[budget]}
         if not again:

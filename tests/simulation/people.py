@@ -97,6 +97,8 @@ class People:
             more["array"] = dice.choice(["0-3", "0-7%2", "1,3,5%1"])
         if dice.random() < 0.04:
             more["retry_on"] = ["timeout"]
+        if "preemptible" in JobSpec.__struct_fields__:
+            more["preemptible"] = dice.random() < 0.35
         return JobSpec(
             argv=["job", kind, f"{lasts_s:.1f}"],
             cwd="/",

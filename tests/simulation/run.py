@@ -57,6 +57,7 @@ class Result:
     checks: int
     decisions: int
     claims: int
+    preemptions: int
     commits: int
     jobs: int
     lives: int
@@ -322,6 +323,7 @@ class Simulation:
             checks=checker.checks,
             decisions=checker.decisions,
             claims=checker.claims,
+            preemptions=checker.preemptions,
             commits=self.commits,
             jobs=len(checker.state),
             lives=self.lives,
