@@ -103,6 +103,8 @@ def run(
         asyncio.run(serve(settings, places))
     except sqlite3.Error as error:
         raise StartRefused(f"the database cannot be used now: {error}", 74) from error
+    except OSError as error:
+        raise StartRefused(f"it cannot start: {error}", 74) from None
     except BaseExceptionGroup as group:
         refusals = list(_refusals(group))
         if not refusals:

@@ -53,14 +53,15 @@ def test_a_record_that_cannot_be_read_at_once_is_not_lost(tmp_path_factory):
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
-def test_a_lock_that_the_disk_does_not_give_is_one_sentence(tmp_path_factory):
+@pytest.mark.parametrize(("calls", "only"), [("create", "leptond.lock"), ("mkdir", "/s/jobs")])
+def test_a_start_that_the_disk_does_not_allow_is_one_sentence(tmp_path_factory, calls, only):
     templates = Templates()
     try:
         with templates.rig(tmp_path_factory.mktemp("lock")) as rig:
-            arm(rig, Fault(error="EIO", calls="create", who="daemon", only="leptond.lock"), 1)
+            arm(rig, Fault(error="EIO", calls=calls, who="daemon", only=only), 1)
             with pytest.raises(AssertionError, match="ended with 74"):
                 rig.daemon.start()
-            assert "cannot be opened" in rig.daemon.tail()
+            assert "Input/output error" in rig.daemon.tail()
             assert "Traceback" not in rig.daemon.tail()
     finally:
         templates.close()
