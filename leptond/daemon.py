@@ -33,6 +33,7 @@ from leptond.reports import Reports
 from leptond.room import Room
 from leptond.scheduler import Scheduler
 from leptond.store import DATABASE, Store, open_store, ranks, shares
+from leptond.store.examine import forget_looks
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
 from leptond.token import load_tokens
@@ -57,6 +58,7 @@ async def serve(settings: Settings, places: Places) -> None:
     prepare(places.state_dir)
     with held(places.state_dir):
         guard(places.state_dir)
+        forget_looks(places.state_dir)
         check_links(places.state_dir / DATABASE)
         room = Room(settings.storage, places.state_dir)
         room.make_way()

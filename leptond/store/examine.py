@@ -53,6 +53,13 @@ def looked_at(path: Path) -> Iterator[sqlite3.Connection]:
             db.close()
 
 
+def forget_looks(directory: Path) -> None:
+    """Removes what looks left behind that were killed on the way: their hard links would count as second
+    names of the database for ever. Only for who holds the lock of the state directory."""
+    for place in directory.glob(".look-*"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)

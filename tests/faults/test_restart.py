@@ -177,3 +177,12 @@ def test_a_lost_shims_job_is_found_though_it_cleared_its_environment(daemon, tmp
     os.kill(parent_of(pid), 9)
     assert daemon.finished(job)["state"] == "lost"
     assert gone(pid, 0), "the GPUs are free, so nobody may be left"
+
+
+def test_a_look_that_was_killed_does_not_keep_the_daemon_out(daemon):
+    daemon.kill()
+    left = daemon.state_dir / ".look-killed"
+    left.mkdir()
+    os.link(daemon.state_dir / "leptond.db", left / "leptond.db")
+    daemon.start()
+    assert not left.exists()
