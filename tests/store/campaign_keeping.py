@@ -343,13 +343,13 @@ def grow(database: Path, pattern: int) -> None:
 def one_long_start(dice: random.Random, place: Path) -> Found:
     daemon = Daemon(place / "state", "--simulate-gpus", str(RUNNING), env=ENV)
     witness = place / "witness"
+    pids: list[int] = []
     daemon.start()
     try:
         pattern = daemon.submit("true")
         daemon.finished(pattern)
         live = [works(daemon, witness, gpus=1) for _ in range(RUNNING)]
-        for job in live:
-            started(daemon, job, witness)
+        pids = [started(daemon, job, witness) for job in live]
         daemon.kill()
         grow(daemon.state_dir / "leptond.db", pattern)
         begin = time.monotonic()
@@ -377,9 +377,11 @@ def one_long_start(dice: random.Random, place: Path) -> Found:
     finally:
         if daemon.process is not None:
             daemon.kill()
-        for one in live_attempts(daemon.state_dir / "jobs"):
+        for pid in pids:
             with contextlib.suppress(OSError):
-                os.kill(one.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
+        for one in live_attempts(daemon.state_dir / "jobs"):
+            until(lambda one=one: not one.alive, "its shim ends")
     slow = first > 2.0 or adopted > 3.0
     words = f"first answer after {first:.2f} s, all adopted after {adopted:.2f} s"
     return Found(
