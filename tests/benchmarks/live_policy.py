@@ -25,7 +25,7 @@ import msgspec
 
 from leptond.core.model import Gpu
 from leptond.core.planner import NOTHING, Policy, Running, Waiting, plan
-from tests.daemon import Daemon
+from tests.daemon import TERMINAL, Daemon
 
 GPUS = 8
 TIMES = ("priority_step_s", "class_gpu_s", "min_run_s", "eviction_cost_s", "overdue_s", "overdue_batch_gpu_s")
@@ -79,7 +79,9 @@ def live(jobs: list[Asked], policy: Policy, directory: Path) -> tuple[list[tuple
             numbers.append(daemon.submit(*argv, gpus=job.gpus, time_limit_s=job.limit_s))
         ended, overheads = [], []
         for number, job in zip(numbers, jobs, strict=True):
-            done = daemon.finished(number)
+            done = daemon.job(number)
+            while done["state"] not in TERMINAL:
+                done = daemon.get(f"/v1/jobs/{number}?wait_s=20").json
             assert done["state"] == "succeeded", done
             attempt = done["attempts"][0]
             ended.append((_seconds(done["submitted_at"]), _seconds(done["ended_at"])))

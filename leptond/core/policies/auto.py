@@ -121,14 +121,12 @@ def _soft(turn: Turn, running_order: RunningOrder) -> list[Soft]:
 
 
 def _batch(turn: Turn, queue: list[Waiting]) -> list[Waiting]:
-    """The overdue jobs that are served before all others now, oldest first. Only jobs that cannot be
-    preempted are in question: the others have their turn by being due, for no job that is worse placed can
-    keep them out for longer than its minimum run."""
-    hard = any(not job.preemptible for job in turn.running if job.gpus)
+    """The overdue jobs that are served before all others now, oldest first: those that every job which does
+    not make room keeps out, and long ones behind a stream of short ones that never ends."""
     policy, memory = turn.policy, turn.memory
     factor = policy.overdue_factor * (VERY if turn.soft else 1.0)
     overdue = []
-    for job in queue if hard else ():
+    for job in queue:
         waited_s = turn.now - job.since
         if waited_s > policy.overdue_s and waited_s > factor * expected_s(job, policy):
             overdue.append(job)
@@ -141,13 +139,14 @@ def _batch(turn: Turn, queue: list[Waiting]) -> list[Waiting]:
 
 def _remember(turn: Turn, queue: list[Waiting], batch: list[Waiting]) -> None:
     """Books what was given out: a share of it is owed to the overdue, up to one batch, less what they
-    got."""
-    if not turn.placed:
+    got. A job that others make room for counts when it starts, so that it is first until then."""
+    started = {start.id for start in turn.starts}
+    if not started:
         return
     served = {job.id for job in batch}
     owed = turn.memory.owed_gpu_s
     for job in queue:
-        if job.id in turn.placed:
+        if job.id in started:
             left_s = max(LEAST_RUN_S, expected_s(job, turn.policy) - job.attained_gpu_s / job.gpus)
             owed += left_s * job.gpus * (turn.policy.overdue_share - (job.id in served))
     owed = min(owed, turn.policy.overdue_batch_gpu_s)
