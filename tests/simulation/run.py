@@ -25,7 +25,7 @@ from leptond.gpuwatch import GpuWatch
 from leptond.reconcile import reconcile
 from leptond.reports import Reports
 from leptond.scheduler import Scheduler
-from leptond.store import shares
+from leptond.store import ranks, shares
 from leptond.supervisor import Supervisor
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
@@ -95,6 +95,7 @@ class Life:
             self.open = True
             self.report = reports._take
             await reconcile(store, engine, supervisor, clock)
+            await store.write(ranks.adopt, sim.settings.policy())
             scheduler = Scheduler(store, supervisor, clock, sim.settings, self.watch.sick)
             scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]
             self.watch.on_change(scheduler.wake)
