@@ -42,10 +42,14 @@ def looked_at(path: Path) -> Iterator[sqlite3.Connection]:
     sqlite3.DatabaseError, OSError."""
     with tempfile.TemporaryDirectory(prefix=".look-", dir=path.parent) as place:
         twin = Path(place) / path.name
+        # a journal (of a start that was killed before the log was in use) has to be rolled back to be read:
+        # in a copy, so that the file itself stays as it is
+        journal = Path(f"{path}-journal").exists()
         for suffix in ("", "-wal", "-journal"):
             with contextlib.suppress(FileNotFoundError):
-                _link(Path(f"{path}{suffix}"), Path(f"{twin}{suffix}"))
-        db = sqlite3.connect(f"{twin.as_uri()}?mode=ro", uri=True, isolation_level=None)
+                (shutil.copyfile if journal else _link)(Path(f"{path}{suffix}"), Path(f"{twin}{suffix}"))
+        mode = "rw" if journal else "ro"
+        db = sqlite3.connect(f"{twin.as_uri()}?mode={mode}", uri=True, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
             yield db
