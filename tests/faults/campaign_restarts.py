@@ -343,10 +343,10 @@ def now():
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 signal.signal(15, lambda *_: os.write(1, b"TERM %.3f\\n" % now()))
 os.write(1, b"up %.3f\\n" % now())
+beat = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
 while True:
+    os.pwrite(beat, b"%016.3f" % now(), 0)
     time.sleep(0.01)
-    with open(sys.argv[1], "w") as file:
-        file.write("%.3f" % now())
 """
 
 
