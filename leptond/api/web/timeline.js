@@ -46,7 +46,8 @@ export function Timeline({ status, tick }) {
   // a young daemon's first minutes fill the picture rather than a sliver of six hours
   const oldest = bars.length ? Math.min(...bars.map((one) => seconds(one.claimed_at))) : now;
   const past = Math.min(PAST_S, Math.max(600, 1.15 * (now - oldest)));
-  const [from, to] = span ?? [now - past, now + Math.min(future, Math.max(past, planned.length ? future : 0) / 3)];
+  // what is planned gets as much room as what was, and half an hour at least; zooming out shows the rest
+  const [from, to] = span ?? [now - past, now + (planned.length ? Math.min(future, Math.max(1800, past)) : past / 3)];
   const slot = Math.floor(now / 30);
 
   useEffect(() => {
