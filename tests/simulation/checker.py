@@ -250,7 +250,8 @@ class Checker:
                 if not drained:
                     self.fail(f"an unkillable process holds {uuid}, which is not drained")
             return
-        if row["id"] not in self.machine.records:
+        record = self.machine.records.get(row["id"])
+        if record is None or record.unkillable:  # it was given up before it ended
             if (row["exit_code"], row["signal"]) != (None, None):
                 self.fail(f"an end of job {row['job_id']} is recorded that nobody told")
             return
