@@ -22,6 +22,7 @@ _HEAD = (
     Column("TIME", right=True),
     Column("LIMIT", right=True),
 )
+_STARTS = Column("STARTS")
 _WHY = Column("REASON", fold=True)
 _HOW_FAR = Column("PROGRESS", fold=True)
 
@@ -47,16 +48,20 @@ def _screen(session: Session, status: words.Body) -> None:
         print_table(session, GPU_COLUMNS, (gpu_row(gpu, table=True) for gpu in status["gpus"]))
     else:
         print_line(session, f"No GPUs ({status['gpu_note'] or status['gpu_backend']})", style="dim")
-    for title, jobs, column in (
-        ("Running", status["running"], _HOW_FAR if any(map(words.progress_of, status["running"])) else None),
-        ("Next", status["next"], _WHY),
-        ("Failed lately", status["failed_recently"], _WHY),
+    how_far = (_HOW_FAR,) if any(map(words.progress_of, status["running"])) else ()
+    for title, jobs, more in (
+        ("Running", status["running"], how_far),
+        ("Next", status["next"], (_STARTS, _WHY)),
+        ("Failed lately", status["failed_recently"], (_WHY,)),
     ):
         if jobs:
             click.echo()
-            columns = (*_HEAD, column) if column else _HEAD
-            rows = [queue_row(job, table=True)[: len(columns)] for job in jobs]
-            print_table(session, columns, rows, title=title)
+            # a queue's row ends with when it starts and why it waits, or how far it is
+            rows = [
+                [*row[: len(_HEAD)], *(row[-len(more) :] if more else ())]
+                for row in (queue_row(job, table=True) for job in jobs)
+            ]
+            print_table(session, (*_HEAD, *more), rows, title=title)
     click.echo()
     print_line(session, _counts(status))
     print_line(session, _daemon(status), style="dim")

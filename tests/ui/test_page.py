@@ -39,7 +39,8 @@ def test_the_overview_says_what_is(watched, served, queue):
     page = watched.page
     page.goto(url_of(served))
     assert "token" not in page.url, "the token does not stay in the address"
-    page.get_by_role("link", name="holder").first.wait_for()
+    for name in ("holder", "wide", "kept"):
+        page.locator(".row").get_by_role("link", name=name, exact=True).wait_for()
     text = page.inner_text("body")
     for words in (
         "1 running",

@@ -52,7 +52,8 @@ export function Timeline({ status, tick }) {
 
   useEffect(() => {
     let gone = false;
-    const since = new Date((span ? span[0] : now - PAST_S) * 1000).toISOString();
+    // who looks at the future alone still needs a past to ask for
+    const since = new Date(Math.min(span ? span[0] : now - PAST_S, now - 60) * 1000).toISOString();
     get(`/v1/timeline?since=${encodeURIComponent(since)}`).then((answer) => {
       if (!gone) setBars(answer.items);
     }).catch(() => {});
@@ -65,7 +66,7 @@ export function Timeline({ status, tick }) {
       if (!gone) setPlanned(answer.items.map((one) => ({ ...one, from: seconds(one.starts_at), to: seconds(one.ends_at) })));
     }).catch(() => {});
     return () => { gone = true; };
-  }, [tick, slot]);
+  }, [Math.floor(now / 5)]);  // a plan costs more than a look at the queue
 
   const lanes = status.gpus.map((gpu) => gpu.index);
   const inner = Math.max(50, width - LEFT - 4);
