@@ -80,10 +80,8 @@ class Daemon:
         assert self.process is not None
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            code = self.process.poll()
-            if code is not None:
-                self.process = None  # so that `close` starts one, to end the jobs
-                raise AssertionError(f"the daemon ended with {code}:\n{self.tail()}")
+            if self.process.poll() is not None:
+                raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.tail()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.get("/readyz").status == 200:
                     return self
