@@ -289,15 +289,24 @@ def _rate_limit(context: Context, who: Who, count: int) -> None:
 async def get(call: Call) -> Reply:
     """One job with its attempts; with wait_s, when it has ended."""
     ref = ref_of(call)
-    until = call.context.clock.boot() + call.query.wait_s
+    if call.query.wait_s > 0:
+        await _wait_for_end(call, ref)
+    return tagged(await one_job(call.context, ref))
+
+
+async def _wait_for_end(call: Call, ref: str) -> None:
+    """Returns when the job has ended, when its time is over, or when the daemon stops. It looks at every
+    commit, so it looks at the state alone: the whole view of a waiting job plans the queue ahead."""
+    context = call.context
+    until = context.clock.boot() + call.query.wait_s
     while True:
-        commit = call.context.commits.next()
-        job = await one_job(call.context, ref)
-        left = until - call.context.clock.boot()
-        if job.state in TERMINAL or left <= 0 or call.context.closing.is_set():
+        commit = context.commits.next()
+        job = await context.store.read(jobs.find, ref)
+        left = until - context.clock.boot()
+        if job.state in TERMINAL or left <= 0 or context.closing.is_set():
             commit.cancel()
-            return tagged(job)
-        await call.context.commits.wait(commit, min(left, 5.0))
+            return
+        await context.commits.wait(commit, min(left, 5.0))
         if call.request.transport is None:
             raise asyncio.CancelledError
 
