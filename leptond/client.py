@@ -5,17 +5,14 @@ lists, shaped as the OpenAPI document says."""
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import select
-import socket
+import stat
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, NamedTuple
+
+from leptond.wire import Answer, BadAnswer, Connection, Headers
 
 DEFAULT_PORT = 8370
 TIMEOUT_S = 30.0
@@ -27,8 +24,6 @@ takes a second or two."""
 
 PATIENCE_S = 300.0
 """How long a stream, or a wait for a job, tries to find the daemon again."""
-
-_SUN_PATH = 107  # bytes of a Unix socket's address, without its final NUL
 
 EXIT_REFUSED, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_FORBIDDEN, EXIT_UNREACHABLE = 1, 3, 4, 5, 69
 _EXIT_CODES = {401: EXIT_FORBIDDEN, 403: EXIT_FORBIDDEN, 404: EXIT_NOT_FOUND, 409: EXIT_CONFLICT}
@@ -94,14 +89,13 @@ def _own_problem(slug: str, title: str, detail: str, hint: str | None) -> dict[s
     return {key: value for key, value in problem.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Where a daemon is served: a Unix socket's path, or a host and port."""
 
-    path: Path | None = None
+    path: str | None = None
     host: str = ""
     port: int = 0
-    looked_at: tuple[Path, ...] = ()
+    looked_at: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -112,7 +106,7 @@ class Target:
         """What to do when nobody answers."""
         if self.path is None:
             return "is it started with --listen there? leptonctl doctor looks further"
-        if str(self.path).startswith("/run/leptond/"):
+        if self.path.startswith("/run/leptond/"):
             return "start it: systemctl start leptond; or run: leptonctl doctor"
         return "start it: systemctl --user start leptond (or: leptond run); or run: leptonctl doctor"
 
@@ -120,13 +114,15 @@ class Target:
 def parse_host(host: str) -> Target:
     """``unix:///path``, ``unix:/path``, a bare absolute path, or ``http://host[:port]``. Raises BadTarget."""
     if host.startswith("/"):
-        return Target(path=Path(host))
+        return Target(path=host)
     if host.startswith("unix:"):
         path = host.removeprefix("unix:")
         path = path.removeprefix("//") if path.startswith("///") else path
         if path.startswith("/") and not path.startswith("//"):
-            return Target(path=Path(path))
+            return Target(path=path)
         raise BadTarget(host)
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(host)
         if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
@@ -136,16 +132,19 @@ def parse_host(host: str) -> Target:
         raise BadTarget(host) from None
 
 
-def socket_candidates(environ: Mapping[str, str]) -> list[Path]:
+def socket_candidates(environ: Mapping[str, str]) -> list[str]:
     """Where a daemon of this user or of the machine puts its socket, in the order in which to look."""
-    home = Path(environ.get("HOME") or Path.home())
     runtime, state = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
     # the XDG specification: a relative path is invalid and is ignored
-    places = [Path(runtime)] if runtime.startswith("/") else []
-    places.append(Path(f"/run/user/{os.getuid()}"))
-    places.append(Path(state) if state.startswith("/") else home / ".local/state")
-    places.append(Path("/run"))
-    return list(dict.fromkeys(place / "leptond/leptond.sock" for place in places))
+    places = [runtime] if runtime.startswith("/") else []
+    places.append(f"/run/user/{os.getuid()}")
+    places.append(state if state.startswith("/") else f"{_home(environ)}/.local/state")
+    places.append("/run")
+    return list(dict.fromkeys(f"{place.rstrip('/')}/leptond/leptond.sock" for place in places))
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    return environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111  # pathlib costs milliseconds
 
 
 def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
@@ -157,62 +156,39 @@ def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
     candidates = socket_candidates(environ)
     for path in candidates:
         try:
-            if path.is_socket():
+            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
                 return Target(path=path, looked_at=tuple(candidates))
         except OSError:
             continue
-    first = next((path for path in candidates if path.parent.parent.is_dir()), candidates[0])
+    first = next((path for path in candidates if _place_is_there(path)), candidates[0])
     return Target(path=first, looked_at=tuple(candidates))
 
 
-def token_file(environ: Mapping[str, str]) -> Path:
+def _place_is_there(path: str) -> bool:
+    """Whether the directory is there in which leptond's own would be."""
+    return os.path.isdir(path.removesuffix("/leptond/leptond.sock") or "/")  # noqa: PTH112
+
+
+def token_file(environ: Mapping[str, str]) -> str:
     """Where this user's token is kept."""
     config = environ.get("XDG_CONFIG_HOME", "")
-    home = Path(environ.get("HOME") or Path.home())
-    return (Path(config) if config.startswith("/") else home / ".config") / "leptond/token"
+    return f"{config if config.startswith('/') else f'{_home(environ)}/.config'}/leptond/token"
 
 
 def find_token(environ: Mapping[str, str]) -> str | None:
     """LEPTOND_TOKEN, else what the token file holds."""
     token = environ.get("LEPTOND_TOKEN", "").strip()
     if not token:
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            token = token_file(environ).read_text().strip()
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(token_file(environ)) as file:  # noqa: PTH123
+            token = file.read().strip()
     return token or None
 
 
-class UnixHTTPConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Raises OSError."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.sock.settimeout(self.timeout)
-            if len(os.fsencode(self._path)) <= _SUN_PATH:
-                self.sock.connect(str(self._path))
-                return
-            # too long for a socket address: reach it through its directory
-            directory = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                self.sock.connect(f"/proc/self/fd/{directory}/{self._path.name}")
-            finally:
-                os.close(directory)
-        except BaseException:
-            self.close()
-            raise
-
-
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer with its whole body."""
 
     status: int
-    headers: http.client.HTTPMessage
+    headers: Headers
     body: bytes
 
     def json(self) -> Any:
@@ -228,8 +204,7 @@ class Reply:
             raise ClientError(problem, exit_code=EXIT_REFUSED) from None
 
 
-@dataclass(frozen=True)
-class ServerEvent:
+class ServerEvent(NamedTuple):
     """One server-sent event; `type` is empty for the comments that keep a connection alive."""
 
     type: str
@@ -287,7 +262,7 @@ class Transport:
         self.timeout_s = timeout_s
         self._token = token
         self._trace = trace
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None
 
     @classmethod
     def find(
@@ -368,6 +343,8 @@ class Transport:
     def wait_job(self, ref: str, wait_s: float, *, patience_s: float = PATIENCE_S) -> Any:
         """Job `ref` as soon as it has ended, or after `wait_s` (at most 60) as it then is. With
         `patience_s` it also waits that long for a daemon that is not there. Raises ClientError."""
+        from urllib.parse import quote
+
         query = {"wait_s": f"{wait_s:g}"} if wait_s > 0 else None
         path = f"/v1/jobs/{quote(ref)}"
         reply = self.request(
@@ -383,7 +360,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         *,
         timeout_s: float | None = None,
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[Answer]:
         """The answer to a GET, its body still to be read, on a connection of its own. Raises ClientError."""
         connection = self._new_connection(timeout_s or self.timeout_s)
         try:
@@ -395,18 +372,18 @@ class Transport:
         finally:
             connection.close()
 
-    def pieces(self, response: http.client.HTTPResponse, size: int = 65536) -> Iterator[bytes]:
+    def pieces(self, response: Answer, size: int = 65536) -> Iterator[bytes]:
         """The body of a :meth:`stream` as it comes. Raises Interrupted when it is cut off."""
         while True:
             try:
-                piece = response.read1(size)
-            except (OSError, http.client.HTTPException) as error:
+                piece = response.read_some(size)
+            except (OSError, BadAnswer) as error:
                 raise Interrupted(self.target, str(error) or type(error).__name__) from None
             if not piece:
                 break
             yield piece
-        if response.length:
-            raise Interrupted(self.target, f"{response.length} bytes are missing")
+        if response.missing_bytes:
+            raise Interrupted(self.target, f"{response.missing_bytes} bytes are missing")
 
     def pages(self, path: str, query: Mapping[str, Any], *, limit: int | None = None) -> Any:
         """All pages of a list as one (``items``, ``next_cursor``); at most `limit` items."""
@@ -477,14 +454,13 @@ class Transport:
 
     def _once(self, method: str, url: str, body: Any, headers: dict[str, str], wait_s: float) -> Reply:
         connection, self._connection = self._connection, None
-        if connection is not None and _is_stale(connection):
+        if connection is not None and connection.is_stale():
             connection.close()
             connection = None
         if connection is None:
             connection = self._new_connection(self.timeout_s)
             self._connect(connection)
-        if connection.sock is not None:
-            connection.sock.settimeout(self.timeout_s + wait_s)
+        connection.wait_at_most(self.timeout_s + wait_s)
         keep = False
         try:
             payload = None if body is None else json.dumps(body, allow_nan=False).encode()
@@ -500,12 +476,12 @@ class Transport:
             raise _api_error(response.status, response.reason, content)
         return Reply(status=response.status, headers=response.headers, body=content)
 
-    def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _new_connection(self, timeout_s: float) -> Connection:
         if self.target.path is not None:
-            return UnixHTTPConnection(self.target.path, timeout_s)
-        return http.client.HTTPConnection(self.target.host, self.target.port, timeout=timeout_s)
+            return Connection(self.target.path, timeout_s=timeout_s)
+        return Connection(host=self.target.host, port=self.target.port, timeout_s=timeout_s)
 
-    def _connect(self, connection: http.client.HTTPConnection) -> None:
+    def _connect(self, connection: Connection) -> None:
         try:
             connection.connect()
         except FileNotFoundError:
@@ -520,12 +496,12 @@ class Transport:
 
     def _exchange(
         self,
-        connection: http.client.HTTPConnection,
+        connection: Connection,
         method: str,
         url: str,
         payload: bytes | None,
         headers: dict[str, str],
-    ) -> http.client.HTTPResponse:
+    ) -> Answer:
         headers = {"Accept": "application/json", "User-Agent": "leptonctl", **headers}
         if payload is not None:
             headers["Content-Type"] = "application/json"
@@ -533,37 +509,30 @@ class Transport:
             headers["Authorization"] = f"Bearer {self._token}"
         began = monotonic()
         try:
-            with contextlib.suppress(BrokenPipeError):
-                # a server may answer (413, 503) before it has read everything: look for that answer
-                connection.request(method, url, body=payload, headers=headers)
-            response = connection.getresponse()
+            response = connection.exchange(method, url, payload, headers)
         except TimeoutError:
             raise Interrupted(self.target, f"no answer within {self.timeout_s:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, BadAnswer) as error:
             raise Interrupted(self.target, str(error) or type(error).__name__) from None
         if self._trace is not None:
             took_ms = (monotonic() - began) * 1000
             self._trace(f"{method} {self.target}{url} -> {response.status} ({took_ms:.0f} ms)")
         return response
 
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
+    def _read(self, response: Answer) -> bytes:
         try:
             return response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, BadAnswer) as error:
             raise Interrupted(self.target, str(error) or type(error).__name__) from None
 
 
 def _url(path: str, query: Mapping[str, Any] | None) -> str:
     pairs = [(key, value) for key, value in (query or {}).items() if value is not None]
-    return f"{path}?{urlencode(pairs, doseq=True)}" if pairs else path
+    if not pairs:
+        return path
+    from urllib.parse import urlencode
 
-
-def _is_stale(connection: http.client.HTTPConnection) -> bool:
-    """Whether the other side has closed a connection that nobody uses: it is then readable, at its end."""
-    if connection.sock is None:
-        return True
-    readable, _, _ = select.select([connection.sock], [], [], 0)
-    return bool(readable)
+    return f"{path}?{urlencode(pairs, doseq=True)}"
 
 
 def _greeted(event: ServerEvent) -> str | None:
@@ -573,12 +542,12 @@ def _greeted(event: ServerEvent) -> str | None:
     return None if last is None else str(last)
 
 
-def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _lines(response: Answer) -> Iterator[bytes]:
     """The lines of a body as they come; ends when the connection does."""
     while True:
         try:
-            line = response.readline()
-        except (OSError, http.client.HTTPException, ValueError):
+            line = response.read_line()
+        except (OSError, BadAnswer, ValueError):
             return
         if not line:
             return

@@ -3,14 +3,10 @@ them imports the daemon."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
-
-import click
-
-from leptond import __version__
-from leptond.cli.session import Session, shared_options
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
@@ -58,79 +54,61 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 
 ALIASES = {"ps": "queue", "kill": "cancel"}
 
-_MODULES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+MODULES = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
+
+_COMPLETE = "_LEPTONCTL_COMPLETE"
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called; it turns failures into messages and exit
-    codes."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_MODULES)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        name = ALIASES.get(cmd_name, cmd_name)
-        if name not in _MODULES:
-            return None
-        module = import_module(f"leptond.cli.{_MODULES[name][0]}")
-        command: click.Command = getattr(module, f"{name}_command")
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if args and not name.startswith("-") and self.get_command(ctx, name) is None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, [*_MODULES, *ALIASES], n=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such command {name!r}.{meant}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, commands in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        # imported here: an entry point that only prints help needs no HTTP
-        from leptond.client import ClientError
-
-        try:
-            return super().invoke(ctx)
-        except ClientError as error:
-            ctx.ensure_object(Session).report(error)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo(err=True)
-            ctx.exit(130)
-
-
-@click.group(
-    cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 ok, 1 refused or failed, 2 usage, 3 not found, 4 wrong state, 5 not permitted, "
-    "69 no daemon, 75 wait --timeout ran out. run and wait leave with the job's own code, 128+N for signal "
-    "N, 124 for its time limit, 130 when it was cancelled.",
-)
-@click.version_option(__version__, prog_name="leptonctl")
-@shared_options(hidden=False)
-@click.pass_context
-def group(ctx: click.Context) -> None:
-    """leptonctl queues training jobs on this machine's GPUs and looks after them.
-
-    The daemon is found by --host, by LEPTOND_HOST (unix:///path or http://host:port), or by its socket:
-    the user's own first, then the machine's.
-    """
-    ctx.call_on_close(ctx.ensure_object(Session).close)
+def load(name: str) -> Any:
+    """The command of that name: a declared one, or one of click's own."""
+    return getattr(import_module(f"leptond.cli.{MODULES[name]}"), f"{name}_command")
 
 
 def main() -> None:
-    """The entry point."""
+    """The entry point. A call that is spelled plainly is carried out at once; for all others, click is
+    imported, which takes several times as long as a bare interpreter."""
     for stream in (sys.stdout, sys.stderr):
         # a name in an odd encoding must not end the command that prints it
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    group(prog_name="leptonctl", complete_var="_LEPTONCTL_COMPLETE")
+    if _COMPLETE not in os.environ:
+        code = _at_once(sys.argv[1:])
+        if code is not None:
+            sys.exit(code)
+    from leptond.cli.clicked import group
+
+    group(prog_name="leptonctl", complete_var=_COMPLETE)
+
+
+def _at_once(words: list[str]) -> int | None:
+    """Carries a call out without click; its exit code. None when that has to look at it."""
+    from leptond.cli.declare import SHARED, Command, Usage, parse, read
+    from leptond.cli.session import Session
+
+    before = read(SHARED, words, interspersed=False)
+    if before is None or not before.rest:
+        return None
+    name, *rest = before.rest
+    name = ALIASES.get(name, name)
+    command = load(name) if name in MODULES else None
+    if not isinstance(command, Command):
+        return None
+    session = Session()
+    try:
+        found = parse(command, rest)
+        if found is None:
+            return None
+        values, shared = found
+        for key, value in (*before.raw.items(), *shared.items()):
+            if value:  # only ever switched on: `--json show 3` and `show --json 3` are the same
+                setattr(session, key, value)
+        return session.run(lambda: command.function(session, **values))
+    except Usage as usage:
+        from leptond.cli.clicked import explain
+
+        return explain(command, usage)
+    except BrokenPipeError:
+        # who read our output has gone, as `head` does: the interpreter's last flush must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

@@ -7,9 +7,10 @@ from urllib.parse import quote
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import command
 from leptond.cli.cost import amount as money
 from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 
 _COLUMNS = (
     Column("BUDGET"),

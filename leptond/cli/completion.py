@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from leptond.cli.session import Session, command
+from leptond.cli.clicked import command, group
+from leptond.cli.session import Session
 
 _INSTALL = {
     "bash": 'add to ~/.bashrc:  eval "$(leptonctl completion bash)"',
@@ -22,8 +23,6 @@ def completion_command(session: Session, shell: str) -> None:
     bash: eval "$(leptonctl completion bash)" in ~/.bashrc; zsh the same in ~/.zshrc; fish: leptonctl
     completion fish > ~/.config/fish/completions/leptonctl.fish.
     """
-    from leptond.cli import group
-
     kind = get_completion_class(shell)
     if kind is None:
         raise click.ClickException(f"this version of click has no completion for {shell}")

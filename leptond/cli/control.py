@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import click
-
 from leptond.cli import refs, words
+from leptond.cli.declare import Usage, argument, command, option
+from leptond.cli.output import echo
 from leptond.cli.params import BEGIN, JOB, LIMIT, SECONDS
-from leptond.cli.session import Session, command, leave
+from leptond.cli.session import Session, confirm, leave
 from leptond.client import EXIT_UNREACHABLE, ClientError
 
 
@@ -40,19 +40,19 @@ def _each(
             continue
         answers.append(answer)
         if not session.json:
-            click.echo(tell(ref, answer))
+            echo(tell(ref, answer))
     if session.json:
         session.emit(answers[0] if single else answers)
     leave(code)
 
 
 @command("cancel", short_help="Cancel jobs.")
-@click.argument("jobs", nargs=-1, type=JOB)
-@click.option("--all", "everything", is_flag=True, help="All that run or wait, of everybody if you may.")
-@click.option("--mine", is_flag=True, help="All of my own.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--grace", type=SECONDS, help="Time between the stop signal and the kill; 0 kills at once.")
-@click.option("--reason", metavar="TEXT", help="Why, for the record.")
+@argument("jobs", nargs=-1, type=JOB)
+@option("--all", "everything", is_flag=True, help="All that run or wait, of everybody if you may.")
+@option("--mine", is_flag=True, help="All of my own.")
+@option("-y", "--yes", is_flag=True, help="Do not ask.")
+@option("--grace", type=SECONDS, help="Time between the stop signal and the kill; 0 kills at once.")
+@option("--reason", metavar="TEXT", help="Why, for the record.")
 def cancel_command(
     session: Session,
     jobs: tuple[str, ...],
@@ -68,7 +68,7 @@ def cancel_command(
     and is then killed with everything it started.
     """
     if bool(jobs) == (everything or mine):
-        raise click.UsageError("name jobs, or say --mine or --all")
+        raise Usage("name jobs, or say --mine or --all")
     if jobs:
         wanted = refs.expand(session, jobs)
     else:
@@ -77,7 +77,7 @@ def cancel_command(
             session.say("Nothing runs or waits.")
         elif sys.stdin.isatty() and not yes:
             whose = "of your jobs" if mine else "jobs of everybody"
-            click.confirm(f"Cancel {len(wanted)} {whose}?", abort=True, err=True)
+            confirm(session, f"Cancel {len(wanted)} {whose}?")
     body = {key: value for key, value in (("grace_s", grace), ("reason", reason)) if value is not None}
 
     def tell(ref: str, job: dict[str, Any]) -> str:
@@ -101,7 +101,7 @@ def _unfinished(session: Session, *, mine: bool) -> list[str]:
 
 
 @command("retry", short_help="Run ended jobs again, as copies; skip a backoff.")
-@click.argument("jobs", nargs=-1, required=True, type=JOB)
+@argument("jobs", nargs=-1, required=True, type=JOB)
 def retry_command(session: Session, jobs: tuple[str, ...]) -> None:
     """Run JOBS again. One that has ended is queued as a new job, which finds the old one's checkpoints;
     one that waits in backoff starts without waiting longer."""
@@ -124,7 +124,7 @@ def retry_command(session: Session, jobs: tuple[str, ...]) -> None:
 
 
 @command("hold", short_help="Keep pending jobs from starting.")
-@click.argument("jobs", nargs=-1, required=True, type=JOB)
+@argument("jobs", nargs=-1, required=True, type=JOB)
 def hold_command(session: Session, jobs: tuple[str, ...]) -> None:
     """Keep JOBS that wait from starting, until they are released."""
     _each(
@@ -137,7 +137,7 @@ def hold_command(session: Session, jobs: tuple[str, ...]) -> None:
 
 
 @command("release", short_help="Let held jobs start again.")
-@click.argument("jobs", nargs=-1, required=True, type=JOB)
+@argument("jobs", nargs=-1, required=True, type=JOB)
 def release_command(session: Session, jobs: tuple[str, ...]) -> None:
     """Let held JOBS start when their turn comes."""
     _each(
@@ -150,16 +150,16 @@ def release_command(session: Session, jobs: tuple[str, ...]) -> None:
 
 
 @command("edit", short_help="Change a job's priority, name, limits.")
-@click.argument("jobs", nargs=-1, required=True, type=JOB)
-@click.option("-p", "--priority", type=int, metavar="N", help="Higher runs first.")
-@click.option("-n", "--name", help="Its name.")
-@click.option("--project", help="What its time is booked on; empty for nothing.")
-@click.option("--label", multiple=True, metavar="K=V", help="Add or change a label; K= removes it.")
-@click.option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit (while it waits).")
-@click.option("-g", "--gpus", type=int, metavar="N", help="How many GPUs (while it waits).")
-@click.option("-Q", "--queue", metavar="NAME", help="The queue that it waits in (while it waits).")
-@click.option("--retries", type=int, metavar="N", help="How many retries (while it waits).")
-@click.option("--begin", "begin_at", type=BEGIN, help="Not before (while it waits).")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+@option("-p", "--priority", type=int, metavar="N", help="Higher runs first.")
+@option("-n", "--name", help="Its name.")
+@option("--project", help="What its time is booked on; empty for nothing.")
+@option("--label", multiple=True, metavar="K=V", help="Add or change a label; K= removes it.")
+@option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit (while it waits).")
+@option("-g", "--gpus", type=int, metavar="N", help="How many GPUs (while it waits).")
+@option("-Q", "--queue", metavar="NAME", help="The queue that it waits in (while it waits).")
+@option("--retries", type=int, metavar="N", help="How many retries (while it waits).")
+@option("--begin", "begin_at", type=BEGIN, help="Not before (while it waits).")
 def edit_command(
     session: Session, jobs: tuple[str, ...], label: tuple[str, ...], project: str | None, **given: Any
 ) -> None:
@@ -168,7 +168,7 @@ def edit_command(
     if project is not None:
         patch["project"] = project or None
     if not patch and not label:
-        raise click.UsageError("say what to change, as in: leptonctl edit 47 --priority 10")
+        raise Usage("say what to change, as in: leptonctl edit 47 --priority 10")
     changes = dict(_label(text) for text in label)
 
     def act(ref: str) -> Any:
@@ -193,5 +193,5 @@ def edit_command(
 def _label(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise click.BadParameter(f"{text!r} is not K=V", param_hint="--label")
+        raise Usage(f"{text!r} is not K=V", option="--label")
     return name, value

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import command, kind
 from leptond.cli.output import Cell, Column, plain_row, print_line, print_table
 from leptond.cli.params import SINCE
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 from leptond.core.timespec import format_duration
 
 HOUR = 3600.0
@@ -34,8 +35,8 @@ MEANING = {
     type=click.Choice(["user", "project", "queue", "job", "gpu"]),
     help="Also a line for each user, project, queue, job or GPU.",
 )
-@click.option("--since", type=SINCE, help="From when on: 2h, 3d, today, 2026-12-24 [7d].")
-@click.option("--until", type=SINCE, help="Until when [now].")
+@click.option("--since", type=kind(SINCE), help="From when on: 2h, 3d, today, 2026-12-24 [7d].")
+@click.option("--until", type=kind(SINCE), help="Until when [now].")
 @click.option(
     "--against",
     type=click.Choice(["fifo", "firstfit", "shortest", "easy", "auto", "throughput"]),

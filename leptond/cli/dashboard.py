@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from leptond.cli.session import Session, command, leave
+from leptond.cli.clicked import command
+from leptond.cli.session import Session, leave
 
 
 @command("dashboard", short_help="The address of the page.")

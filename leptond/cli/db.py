@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import command, shared_options
 from leptond.cli.output import Column, print_table
-from leptond.cli.session import Session, command, shared_options
+from leptond.cli.session import Session
 from leptond.client import ClientError
 from leptond.core.timespec import format_size
 

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from leptond import __version__
+from leptond.cli.clicked import command
 from leptond.cli.output import clean
-from leptond.cli.session import Session, command, leave
+from leptond.cli.session import Session, leave
 from leptond.client import ClientError, Target, Transport, find_target, find_token, token_file
 from leptond.core.timespec import format_size
 
@@ -118,7 +119,7 @@ def _socket(target: Target) -> Iterator[Finding]:
         yield Finding(OK, "address", f"{target} (TCP)")
         return
     try:
-        mode = target.path.stat().st_mode
+        mode = Path(target.path).stat().st_mode
     except FileNotFoundError:
         looked = ", ".join(map(str, target.looked_at)) or str(target.path)
         yield Finding(
@@ -147,7 +148,7 @@ def _socket(target: Target) -> Iterator[Finding]:
 
 
 def _token(target: Target) -> Iterator[Finding]:
-    file = token_file(os.environ)
+    file = Path(token_file(os.environ))
     try:
         mode = file.stat().st_mode
     except OSError:

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from leptond.cli import refs, words
+from leptond.cli.clicked import command, kind
 from leptond.cli.output import clean
 from leptond.cli.params import JOB
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 
 RECENT = 50
 
@@ -18,7 +19,7 @@ RECENT = 50
 @command("events", short_help="What happened, as it was recorded.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as it happens.")
 @click.option("--since", type=click.IntRange(0), metavar="ID", help="Those after this event.")
-@click.option("--job", type=JOB, help="Only those of this job.")
+@click.option("--job", type=kind(JOB), help="Only those of this job.")
 @click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="At most N; not with -f.")
 def events_command(
     session: Session, follow: bool, since: int | None, job: str | None, limit: int | None

@@ -14,8 +14,9 @@ from typing import IO, Any
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import command, kind
 from leptond.cli.params import SINCE
-from leptond.cli.session import Session, command, leave
+from leptond.cli.session import Session, leave
 
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda job: job["id"],
@@ -53,7 +54,7 @@ FORMATS = ("csv", "json", "parquet")
 @click.option("--state", metavar="STATES", help="Only these (comma list) [all].")
 @click.option("--user", help="Only this user's.")
 @click.option("--project", help="Only this project's.")
-@click.option("--since", type=SINCE, help="Submitted since: 2h, 3d, today, 2026-12-24.")
+@click.option("--since", type=kind(SINCE), help="Submitted since: 2h, 3d, today, 2026-12-24.")
 def export_command(session: Session, kind: str, output: str | None, **given: Any) -> None:
     """Write all jobs, the newest first, with what became of them and the GPU time they took.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from leptond.cli import words
-from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.session import Session, command
+from leptond.cli.declare import argument, command, option
+from leptond.cli.output import Cell, Column, echo, print_table
+from leptond.cli.params import Whole
+from leptond.cli.session import Session
 
 GPU_COLUMNS = (
     Column("GPU", right=True),
@@ -63,7 +63,7 @@ def place_cells(gpu: words.Body, gpus: Sequence[words.Body]) -> list[Cell]:
 
 
 @command("gpus", short_help="The GPUs and who has them.")
-@click.option("--no-header", is_flag=True, help="Leave the column heads out.")
+@option("--no-header", is_flag=True, help="Leave the column heads out.")
 def gpus_command(session: Session, no_header: bool) -> None:
     """List the GPUs of this machine, what they do and who has them."""
     found = session.api.get("/v1/gpus")
@@ -97,15 +97,15 @@ def gpus_command(session: Session, no_header: bool) -> None:
 
 
 @command("drain", short_help="Take GPUs out of service.")
-@click.argument("gpus", nargs=-1, required=True, type=click.IntRange(0), metavar="GPU...")
-@click.option("--reason", metavar="TEXT", help="Why, for those who wonder.")
+@argument("gpus", nargs=-1, required=True, type=Whole(0), metavar="GPU...")
+@option("--reason", metavar="TEXT", help="Why, for those who wonder.")
 def drain_command(session: Session, gpus: tuple[int, ...], reason: str | None) -> None:
     """Take GPUs (by index) out of service: what runs there goes on, nothing new starts."""
     _change(session, gpus, "drain", {"reason": reason} if reason else None)
 
 
 @command("undrain", short_help="Put GPUs back into service.")
-@click.argument("gpus", nargs=-1, required=True, type=click.IntRange(0), metavar="GPU...")
+@argument("gpus", nargs=-1, required=True, type=Whole(0), metavar="GPU...")
 def undrain_command(session: Session, gpus: tuple[int, ...]) -> None:
     """Put GPUs (by index) back into service."""
     _change(session, gpus, "undrain", None)
@@ -118,4 +118,4 @@ def _change(session: Session, gpus: tuple[int, ...], action: str, body: dict[str
         return
     for gpu in changed:
         busy = f"; job {gpu['job_id']} goes on there" if gpu.get("job_id") is not None else ""
-        click.echo(f"GPU {gpu['index']}: {words.state_of_gpu(gpu)}{busy if gpu['drained'] else ''}")
+        echo(f"GPU {gpu['index']}: {words.state_of_gpu(gpu)}{busy if gpu['drained'] else ''}")

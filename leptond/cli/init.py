@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from leptond.cli.session import Session, command, leave
+from leptond.cli.clicked import command
+from leptond.cli.session import Session, leave
 from leptond.paths import data_dir, system_places, user_places
 
 CONFIG = """\

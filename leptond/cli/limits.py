@@ -8,8 +8,9 @@ from urllib.parse import quote
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import Verbs, command, shared_options
 from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.session import Session, Verbs, command, shared_options
+from leptond.cli.session import Session
 
 _SHARE_COLUMNS = (
     Column("KIND"),

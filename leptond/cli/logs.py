@@ -6,24 +6,22 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from leptond.cli import refs
+from leptond.cli.declare import argument, command, option
 from leptond.cli.logtext import LogWriter
-from leptond.cli.params import JOB
-from leptond.cli.session import Session, command
+from leptond.cli.output import echo
+from leptond.cli.params import JOB, Whole
+from leptond.cli.session import Session
 from leptond.client import ServerEvent
 from leptond.core.timespec import format_size
 
 
 @command("logs", short_help="The output of a job.")
-@click.argument("job", type=JOB)
-@click.option(
-    "-f", "--follow", is_flag=True, help="Go on as it comes, over retries, until the job has ended."
-)
-@click.option("-n", "--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
-@click.option("--attempt", type=click.IntRange(1), metavar="K", help="Of this attempt [the newest].")
-@click.option("--raw", is_flag=True, help="Every byte as the job wrote it, also what steers the terminal.")
+@argument("job", type=JOB)
+@option("-f", "--follow", is_flag=True, help="Go on as it comes, over retries, until the job has ended.")
+@option("-n", "--tail", type=Whole(0), metavar="N", help="Only the last N lines.")
+@option("--attempt", type=Whole(1), metavar="K", help="Of this attempt [the newest].")
+@option("--raw", is_flag=True, help="Every byte as the job wrote it, also what steers the terminal.")
 def logs_command(
     session: Session, job: str, follow: bool, tail: int | None, attempt: int | None, raw: bool
 ) -> None:
@@ -73,7 +71,7 @@ def show_events(
 def _follow_json(session: Session, ref: str, query: dict[str, Any]) -> None:
     for event in stream_events(session, ref, query):
         if event.type:
-            click.echo(json.dumps({"event": event.type, "id": event.id, "data": event.json()}))
+            echo(json.dumps({"event": event.type, "id": event.id, "data": event.json()}))
 
 
 def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None:

@@ -6,7 +6,7 @@ import re
 import sys
 from codecs import getincrementaldecoder
 
-import click
+from leptond.cli.output import echo
 
 _ESCAPE = re.compile(
     r"""
@@ -78,7 +78,7 @@ class LogWriter:
 
     def _print(self, text: str) -> None:
         if text:
-            click.echo(text, nl=False, err=self._to_stderr, color=True)
+            echo(text, end="", err=self._to_stderr)
             self._at_line_start = text.endswith("\n")
 
     def finish(self) -> None:
@@ -86,7 +86,7 @@ class LogWriter:
         stream = sys.stderr if self._to_stderr else sys.stdout
         self._print(self._cleaner.flush())
         if self._cleaner.colored:
-            click.echo("\x1b[0m", nl=False, err=self._to_stderr, color=True)
+            echo("\x1b[0m", end="", err=self._to_stderr)
         if not self._at_line_start and stream.isatty():
-            click.echo(err=self._to_stderr)
+            echo(err=self._to_stderr)
         self._at_line_start = True

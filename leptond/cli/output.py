@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from leptond.cli.session import Session
@@ -28,6 +26,14 @@ STYLES = {
 }
 
 
+def echo(text: object = "", *, end: str = "\n", err: bool = False) -> None:
+    """Writes a line, at once: what a command says must not wait for its end."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:  # it is where a caller has closed it
+        stream.write(f"{text}{end}")
+        stream.flush()
+
+
 def clean(text: object, *, keep: str = "") -> str:
     """`text` without control characters, except those in `keep`; a line break becomes a space.
 
@@ -41,8 +47,7 @@ def clean(text: object, *, keep: str = "") -> str:
     return _UNSAFE.sub(replacement, str(text))
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column's head, whether it holds numbers, and whether it may be folded on a narrow terminal."""
 
     head: str
@@ -65,9 +70,9 @@ def print_table(
     of a column STATE is coloured by what it says."""
     if not session.table:
         if header:
-            click.echo("\t".join(column.head for column in columns))
+            echo("\t".join(column.head for column in columns))
         for row in rows:
-            click.echo(plain_row(row))
+            echo(plain_row(row))
         return
     from rich.table import Table
     from rich.text import Text
@@ -99,7 +104,7 @@ def print_pairs(session: Session, pairs: Iterable[tuple[str, Cell]]) -> None:
     shown = [(name, _plain(value)) for name, value in pairs if value not in (None, "")]
     if not session.table:
         for name, value in shown:
-            click.echo(f"{name}\t{value}")
+            echo(f"{name}\t{value}")
         return
     from rich.table import Table
     from rich.text import Text
@@ -119,7 +124,7 @@ def print_line(session: Session, text: str, *, style: str = "") -> None:
 
         console(session).print(Text(clean(text), style=style))
     else:
-        click.echo(clean(text))
+        echo(clean(text))
 
 
 def console(session: Session) -> Any:

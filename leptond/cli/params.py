@@ -5,37 +5,36 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import click
-
-from leptond.cli.session import Session
 from leptond.core import timespec
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-    _ParamType = click.ParamType[Any]  # generic since click 8.2
-else:
-    _ParamType = click.ParamType
 
 COMPLETION_TIMEOUT_S = 2.0
 
 
-class Parsed(_ParamType):
+class Parsed:
     """What a function makes of the text; its ValueError is a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+    def __call__(self, text: str) -> Any:
+        return self._parse(text)
+
+
+class Whole:
+    """A whole number within bounds."""
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self.least = least
+        self.most = most
+
+    def __call__(self, text: str) -> int:
+        number = int(text)
+        if number < self.least or (self.most is not None and number > self.most):
+            raise ValueError(f"{number} is not in the range from {self.least} to {self.most}")
+        return number
 
 
 def _limit(text: str) -> float:
@@ -66,31 +65,22 @@ def commas(values: tuple[str, ...]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-class JobArgument(_ParamType):
-    """How a job is named on the command line; completes with the ids of jobs, their names and states."""
-
-    name = "job"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
-
-        from leptond.cli.output import clean
-        from leptond.client import ClientError, Transport
-
-        session = ctx.find_object(Session) or Session()
-        # a shell that completes must neither hang nor print errors
-        with contextlib.suppress(ClientError, KeyError, TypeError):
-            api = Transport.find(session.host, timeout_s=COMPLETION_TIMEOUT_S)
-            with contextlib.closing(api):
-                found = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()
-            return [
-                CompletionItem(job["ref"], help=clean(f"{job['name']} ({job['state']})"))
-                for job in found["items"]
-                if job["ref"].startswith(incomplete)
-            ]
-        return []
+JOB = Parsed("job", str)
+"""How a job is named on the command line; completes with :func:`jobs_like`."""
 
 
-JOB = JobArgument()
+def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:
+    """The jobs whose number begins so, each with its name and state; of the newest hundred. None at all when
+    the daemon does not answer: a shell that completes must neither hang nor print errors."""
+    from leptond.cli.output import clean
+    from leptond.client import ClientError, Transport
+
+    with contextlib.suppress(ClientError, KeyError, TypeError):
+        with contextlib.closing(Transport.find(host, timeout_s=COMPLETION_TIMEOUT_S)) as api:
+            found = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()
+        return [
+            (job["ref"], clean(f"{job['name']} ({job['state']})"))
+            for job in found["items"]
+            if job["ref"].startswith(beginning)
+        ]
+    return []

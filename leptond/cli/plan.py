@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import command
 from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 
 POLICIES = ("auto", "fifo", "firstfit", "shortest", "easy", "throughput")
 

@@ -8,14 +8,17 @@ from typing import Any
 import click
 
 from leptond.cli import refs
+from leptond.cli.clicked import command, kind
 from leptond.cli.params import JOB, SECONDS
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session, confirm
 from leptond.core.timespec import format_size
 
 
 @command("purge", short_help="Forget finished jobs, their output and old events.")
-@click.argument("jobs", nargs=-1, type=JOB)
-@click.option("--older-than", type=SECONDS, metavar="AGE", help="Every job that ended longer ago (as 30d).")
+@click.argument("jobs", nargs=-1, type=kind(JOB))
+@click.option(
+    "--older-than", type=kind(SECONDS), metavar="AGE", help="Every job that ended longer ago (as 30d)."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would go, and how many bytes; change nothing.")
 @click.option("--checkpoints", is_flag=True, help="With the last job that used them, checkpoints too.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -46,7 +49,7 @@ def purge_command(
         body["older_than_s"] = older_than
     if not dry_run and sys.stdin.isatty() and not yes:
         would = session.api.post("/v1/purge", {**body, "dry_run": True})
-        click.confirm(f"Forget {_words(would)}?", abort=True, err=True)
+        confirm(session, f"Forget {_words(would)}?")
     done = session.api.post("/v1/purge", {**body, "dry_run": dry_run})
     if session.json:
         session.emit(done)

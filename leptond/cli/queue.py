@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import click
-
 from leptond.cli import refs, words
+from leptond.cli.declare import F, command, option
 from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.params import SINCE
-from leptond.cli.session import F, Session, command
+from leptond.cli.params import SINCE, Whole
+from leptond.cli.session import Session
 
 QUEUE_COLUMNS = (
     Column("ID", right=True),
@@ -40,19 +39,19 @@ _HISTORY_COLUMNS = (
 )
 
 _FILTERS: tuple[Callable[[Any], Any], ...] = (
-    click.option("--mine", is_flag=True, help="Only my own jobs."),
-    click.option("--user", help="Only this user's."),
-    click.option("--project", help="Only this project's."),
-    click.option("--name", help="Only those of this name."),
-    click.option("--label", metavar="K=V", help="Only those with this label."),
-    click.option("--array", metavar="ID", help="Only the members of this array."),
-    click.option("--no-header", is_flag=True, help="Leave the column heads out."),
+    option("--mine", is_flag=True, help="Only my own jobs."),
+    option("--user", help="Only this user's."),
+    option("--project", help="Only this project's."),
+    option("--name", help="Only those of this name."),
+    option("--label", metavar="K=V", help="Only those with this label."),
+    option("--array", metavar="ID", help="Only the members of this array."),
+    option("--no-header", is_flag=True, help="Leave the column heads out."),
 )
 
 
 def _filters(function: F) -> F:
-    for option in reversed(_FILTERS):
-        function = option(function)
+    for add in reversed(_FILTERS):
+        function = add(function)
     return function
 
 
@@ -69,8 +68,8 @@ def _query(given: dict[str, Any], states: str) -> dict[str, Any]:
 
 @command("queue", short_help="The jobs that run or wait, in queue order.")
 @_filters
-@click.option("--state", metavar="STATES", help="pending, starting, running, stopping (comma list).")
-@click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="At most N jobs [all].")
+@option("--state", metavar="STATES", help="pending, starting, running, stopping (comma list).")
+@option("-n", "--limit", type=Whole(1), metavar="N", help="At most N jobs [all].")
 def queue_command(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
     """List the jobs that run or wait: first those that run, then the others in the order in which they
     would start.
@@ -116,9 +115,9 @@ def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
 
 @command("history", short_help="The jobs that have ended, newest first.")
 @_filters
-@click.option("--state", metavar="STATES", help="succeeded, failed, timed_out, cancelled, lost (comma list).")
-@click.option("--since", type=SINCE, help="Submitted since: 2h, 3d, today, 2026-12-24.")
-@click.option("-n", "--limit", type=click.IntRange(1), default=25, metavar="N", help="At most N jobs [25].")
+@option("--state", metavar="STATES", help="succeeded, failed, timed_out, cancelled, lost (comma list).")
+@option("--since", type=SINCE, help="Submitted since: 2h, 3d, today, 2026-12-24.")
+@option("-n", "--limit", type=Whole(1), default=25, metavar="N", help="At most N jobs [25].")
 def history_command(session: Session, limit: int, no_header: bool, since: str | None, **given: Any) -> None:
     """List the jobs that have ended, the newest first."""
     query = {**_query(given, ",".join(words.TERMINAL)), "since": since, "order": "newest"}

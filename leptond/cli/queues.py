@@ -9,9 +9,11 @@ from urllib.parse import quote
 import click
 
 from leptond.cli import words
+from leptond.cli.clicked import Verbs, command, shared_options
+from leptond.cli.declare import F
 from leptond.cli.output import Cell, Column, print_table
 from leptond.cli.params import LIMIT, commas
-from leptond.cli.session import F, Session, Verbs, command, shared_options
+from leptond.cli.session import Session
 
 _QUEUE_COLUMNS = (
     Column("QUEUE"),
@@ -95,11 +97,6 @@ def _or_none(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Para
     return convert
 
 
-def _limit(text: str) -> float:
-    seconds: float = LIMIT.convert(text, None, None)
-    return seconds
-
-
 _FIELDS: tuple[Callable[[Any], Any], ...] = (
     click.option("--state", type=click.Choice(["open", "closed"]), help="Whether it takes new jobs."),
     click.option("--weight", type=float, metavar="N", help="Its part beside other queues [1]."),
@@ -107,14 +104,14 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--time",
         "default_time_limit_s",
-        callback=_or_none(_limit),
+        callback=_or_none(LIMIT),
         metavar="TIME",
         help="Time limit of jobs that name none; none takes it away.",
     ),
     click.option(
         "--max-time",
         "max_time_limit_s",
-        callback=_or_none(_limit),
+        callback=_or_none(LIMIT),
         metavar="TIME",
         help="Longest time limit.",
     ),

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote
 
 from leptond.cli.session import Session
 from leptond.client import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
@@ -31,6 +30,8 @@ def me() -> str:
 
 def job_path(ref: str, action: str = "") -> str:
     """The path of a job in the API."""
+    from urllib.parse import quote
+
     return f"/v1/jobs/{quote(ref, safe='')}" + (f"/{action}" if action else "")
 
 

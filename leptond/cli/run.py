@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from time import sleep
 from typing import Any
 
-import click
-
 from leptond.cli import refs, words
+from leptond.cli.declare import Usage, command, option
 from leptond.cli.logs import show_events, stream_events
 from leptond.cli.logtext import LogWriter
-from leptond.cli.session import Session, command, leave
-from leptond.cli.submit import COMMAND_SETTINGS, MORE_HELP, WithDirectives, job_options, job_spec, send
+from leptond.cli.session import Session, leave
+from leptond.cli.submit import MORE_HELP, job_options, job_spec, send, with_directives
 from leptond.cli.wait import DEPENDENCY_POLL_S, wait_for_all
 from leptond.client import ServerEvent
 
@@ -20,17 +19,17 @@ SECOND_CHANCE_S = 2.0
 EXIT_INTERRUPTED = 130
 
 
-@command("run", cls=WithDirectives, context_settings=COMMAND_SETTINGS, help=f"""
+@command("run", interspersed=False, expand=with_directives, help=f"""
     Queue a command, show its output as it comes, and leave with its exit code.
 
     Ctrl-C lets go of the job, which goes on; Ctrl-C again within two seconds cancels it. With --json the
     output goes to standard error, and the ended job to standard output.
 {MORE_HELP}""", short_help="Queue a command, show its output and leave with its exit code.")  # fmt: skip
 @job_options
-@click.option("--raw", is_flag=True, help="Print every byte as the job wrote it.")
+@option("--raw", is_flag=True, help="Print every byte as the job wrote it.")
 def run_command(session: Session, raw: bool, **given: Any) -> None:
     if given["array"] is not None:
-        raise click.UsageError("run shows one job; queue an array with: leptonctl submit --array")
+        raise Usage("run shows one job; queue an array with: leptonctl submit --array")
     body = job_spec(session, given)
     answer = send(session, body)
     ref = str(answer["id"])

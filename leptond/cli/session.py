@@ -1,4 +1,4 @@
-"""What the commands share: the options that every command takes, the connection, messages and JSON."""
+"""What the commands share: the connection, messages, JSON, and what a failure becomes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import click
-
-from leptond.cli.output import clean
+from leptond.cli.output import clean, echo
 
 if TYPE_CHECKING:
     from leptond.client import ClientError, Transport
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Session:
@@ -42,6 +38,23 @@ class Session:
         if self._transport is not None:
             self._transport.close()
 
+    def run(self, work: Callable[[], Any]) -> int:
+        """Does `work`; the exit code. What fails becomes a message."""
+        # imported here: an entry point that only prints help needs no HTTP
+        from leptond.client import ClientError
+
+        try:
+            work()
+        except ClientError as error:
+            self.report(error)
+            return error.exit_code
+        except KeyboardInterrupt:
+            echo(err=True)
+            return 130
+        finally:
+            self.close()
+        return 0
+
     @property
     def table(self) -> bool:
         """Whether a person looks at standard output."""
@@ -56,7 +69,7 @@ class Session:
 
     def say(self, message: str) -> None:
         """A message for people: to standard error, so that data stays alone on standard output."""
-        click.echo(clean(message, keep="\n"), err=True)
+        echo(clean(message, keep="\n"), err=True)
 
     def warn(self, message: str) -> None:
         """A message that says who speaks."""
@@ -71,7 +84,7 @@ class Session:
     def emit(self, value: Any) -> None:
         """An API object as JSON: indented on a terminal, else one line. Only ASCII is written, so that a
         job's name cannot steer the terminal."""
-        click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+        echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
 
     def report(self, error: ClientError) -> None:
         """What failed, why, and what to do next; with --json also the problem body."""
@@ -85,60 +98,18 @@ class Session:
             self.say(f"  {error.hint}")
 
 
-def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        # only ever switched on: `leptonctl --json show 3` and `leptonctl show --json 3` are the same
-        if value:
-            setattr(ctx.ensure_object(Session), name, value)
-        return value
+def confirm(session: Session, question: str) -> None:
+    """Asks a person, and leaves with 1 without a yes."""
+    import click
 
-    return remember
-
-
-def shared_options(*, hidden: bool) -> Callable[[F], F]:
-    """The global options, for the group and for each command (there mostly out of sight)."""
-
-    def add(function: F) -> F:
-        for names, attribute, settings in (
-            (("-v", "--verbose"), "verbose", {"is_flag": True, "help": "Show the requests."}),
-            (("--no-color",), "no_color", {"is_flag": True, "help": "No colours (as NO_COLOR)."}),
-            (("--host",), "host", {"metavar": "URL", "help": "unix:///path or http://host:port."}),
-            (("--json",), "json", {"is_flag": True, "help": "Print the API's JSON object, also on errors."}),
-        ):
-            function = click.option(
-                *names,
-                f"shared_{attribute}",
-                expose_value=False,
-                hidden=hidden and attribute != "json",
-                callback=_set(attribute),
-                **settings,
-            )(function)
-        return function
-
-    return add
-
-
-def command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], click.Command]:
-    """A command that is handed the Session first and takes the shared options."""
-
-    def wrap(function: Callable[..., None]) -> click.Command:
-        settings = {"help_option_names": ["-h", "--help"], **attrs.pop("context_settings", {})}
-        make: Any = click.command(name, context_settings=settings, **attrs)
-        made: click.Command = make(click.pass_obj(shared_options(hidden=True)(function)))
-        return made
-
-    return wrap
-
-
-class Verbs(click.Group):
-    """Commands of one noun; the noun alone lists."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        ctx.ensure_object(Session)
-        return super().invoke(ctx)
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        session.say("Aborted!")
+        leave(1)
 
 
 def leave(code: int) -> None:
     """Ends the command with an exit code."""
     if code:
-        raise click.exceptions.Exit(code)
+        sys.exit(code)

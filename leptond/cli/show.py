@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import click
-
 from leptond.cli import refs, words
-from leptond.cli.output import Cell, Column, print_line, print_pairs, print_table
+from leptond.cli.declare import argument, command
+from leptond.cli.output import Cell, Column, echo, print_line, print_pairs, print_table
 from leptond.cli.params import JOB
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 from leptond.cli.spec import quote, submit_line
 from leptond.core.timespec import format_size
 
@@ -25,7 +24,7 @@ _ATTEMPT_COLUMNS = (
 
 
 @command("show", short_help="Everything about one job.")
-@click.argument("job", type=JOB)
+@argument("job", type=JOB)
 def show_command(session: Session, job: str) -> None:
     """Show everything about JOB: what it is, where it stands, its attempts and how each of them ended,
     and the command that submits it again."""
@@ -37,7 +36,7 @@ def show_command(session: Session, job: str) -> None:
     print_pairs(session, _pairs(found, table=session.table))
     attempts = [a for a in found.get("attempts") or [] if number is None or a["number"] == number]
     if attempts:
-        click.echo()
+        echo()
         rows = (_attempt_row(attempt, table=session.table) for attempt in attempts)
         print_table(session, _ATTEMPT_COLUMNS, rows)
         for attempt in attempts:
@@ -45,9 +44,9 @@ def show_command(session: Session, job: str) -> None:
                 print_line(
                     session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}"
                 )
-    click.echo()
+    echo()
     # neither cut nor wrapped: it is there to be copied
-    click.echo(submit_line(found))
+    echo(submit_line(found))
 
 
 def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
@@ -150,7 +149,7 @@ def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:
 
 
 @command("why", short_help="Why a job stands where it stands.")
-@click.argument("job", type=JOB)
+@argument("job", type=JOB)
 def why_command(session: Session, job: str) -> None:
     """Say in a sentence why JOB stands where it stands, and what would move it on."""
     found = session.api.get(refs.job_path(refs.one(session, job), "why"))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
+from leptond.cli.declare import Usage
 from leptond.core.timespec import spell_duration
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
@@ -30,7 +28,7 @@ _PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence[str]) -> dict[str, str]:
     """The environment to send. `export` is None (the default set), ALL, NONE or names; `settings` are
-    K=V or K. Raises click.BadParameter for a name that is not set."""
+    K=V or K. Raises Usage for a name that is not set."""
     env: dict[str, str] = {}
     word = (export or "").upper()
     if word == "ALL":
@@ -60,7 +58,7 @@ def is_text(word: str) -> bool:
 
 def _copied(environ: Mapping[str, str], name: str, option: str) -> str:
     if name not in environ:
-        raise click.BadParameter(f"{name!r} is not set here, so it cannot be copied", param_hint=option)
+        raise Usage(f"{name!r} is not set here, so it cannot be copied", option=option)
     return environ[name]
 
 
@@ -69,10 +67,12 @@ def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> tuple[list
 
     A program is looked for on `path`, then as a file in `cwd`, as sbatch does. A script that is not
     executable is given to the interpreter of its first line, or to /bin/sh. One that is not found stays
-    as it is: the job may see another machine's view of the world when it starts. Raises click.UsageError.
+    as it is: the job may see another machine's view of the world when it starts. Raises Usage.
     """
+    from shutil import which
+
     program, rest = words[0], list(words[1:])
-    found = None if "/" in program else shutil.which(program, path=path)
+    found = None if "/" in program else which(program, path=path)
     if found is not None:
         return [os.path.abspath(found), *rest], None  # noqa: PTH100  # links stay: a venv's python is one
     file = cwd / program
@@ -88,7 +88,7 @@ def _interpreter(script: Path) -> list[str]:
         with script.open("rb") as file:
             first = file.readline(512)
     except OSError as error:
-        raise click.UsageError(f"{script} cannot be read: {error.strerror}") from None
+        raise Usage(f"{script} cannot be read: {error.strerror}") from None
     executable = os.access(script, os.X_OK)
     if first.startswith(b"#!"):
         # the kernel hands over everything behind the interpreter as one argument
@@ -97,7 +97,7 @@ def _interpreter(script: Path) -> list[str]:
         return []
     if executable or script.suffix in (".sh", ".bash", ""):
         return ["/bin/sh"]
-    raise click.UsageError(
+    raise Usage(
         f"{script} is not executable; name its interpreter, as in: leptonctl submit -- python {script.name}"
     )
 
@@ -111,7 +111,7 @@ def name_of(path: str) -> str | None:
 def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
     """The options in the ``#LEPTON`` and ``#SBATCH`` lines at the head of a script (its comments before the
     first command); #LEPTON wins, wherever it stands. `ignore` names options of sbatch to leave out. Raises
-    click.UsageError when one cannot be read or honoured."""
+    Usage when one cannot be read or honoured."""
     words: list[str] = []
     slurm: list[str] = []
     try:
@@ -125,7 +125,7 @@ def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[st
                 if line.startswith(("#SBATCH ", "#SBATCH\t")):
                     slurm += shlex.split(line[7:], comments=True)
     except ValueError as error:
-        raise click.UsageError(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
+        raise Usage(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
     except OSError:
         return []
     if slurm:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from leptond.cli import words
+from leptond.cli.declare import command
 from leptond.cli.gpus import GPU_COLUMNS, gpu_row
-from leptond.cli.output import Cell, Column, plain_row, print_line, print_table
+from leptond.cli.output import Cell, Column, echo, plain_row, print_line, print_table
 from leptond.cli.queue import queue_row
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 
 _HEAD = (
     Column("ID", right=True),
@@ -55,14 +54,14 @@ def _screen(session: Session, status: words.Body) -> None:
         ("Failed lately", status["failed_recently"], (_WHY,)),
     ):
         if jobs:
-            click.echo()
+            echo()
             # a queue's row ends with when it starts and why it waits, or how far it is
             rows = [
                 [*row[: len(_HEAD)], *(row[-len(more) :] if more else ())]
                 for row in (queue_row(job, table=True) for job in jobs)
             ]
             print_table(session, (*_HEAD, *more), rows, title=title)
-    click.echo()
+    echo()
     print_line(session, _counts(status))
     print_line(session, _daemon(status), style="dim")
     for note in status["notes"]:
@@ -130,4 +129,4 @@ def _lines(status: words.Body) -> None:
         line("warning", [warning])
     line("well", ["yes" if is_well(status) else "no"])
     for row in rows:
-        click.echo(plain_row(row))
+        echo(plain_row(row))

@@ -3,99 +3,78 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
 from leptond.cli import refs, spec
+from leptond.cli.declare import F, Usage, argument, command, option
+from leptond.cli.output import echo
 from leptond.cli.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
-from leptond.cli.session import F, Session, command, leave
+from leptond.cli.session import Session, leave
 
 
-class WithDirectives(click.Command):
-    """A command whose first word may be a script with ``#LEPTON`` or ``#SBATCH`` lines: its options come
-    before those of the command line, which therefore win."""
+def with_directives(given: Mapping[str, Any]) -> list[str]:
+    """The options in the ``#LEPTON`` and ``#SBATCH`` lines of the script that `given` (raw values by name)
+    names as its first word. They come before those of the command line, which therefore win. Raises Usage."""
+    words, cwd = given.get("argv"), given.get("cwd")
+    if not words or given.get("shell"):
+        return []
+    script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
+    if not script.is_file():
+        return []
+    return spec.directives(script, ignore=frozenset(commas(tuple(given.get("ignore_sbatch") or ()))))
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not ctx.resilient_parsing:
-            options, _, _ = self.make_parser(ctx).parse_args(list(args))
-            words, cwd = options.get("argv"), options.get("cwd")
-            # what was not given is None or a marker of click's, depending on its version
-            if isinstance(words, tuple | list) and words and options.get("shell") is not True:
-                script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
-                if script.is_file():
-                    ignored = options.get("ignore_sbatch")
-                    names = commas(tuple(ignored)) if isinstance(ignored, list | tuple) else []
-                    args = [*spec.directives(script, ignore=frozenset(names)), *args]
-        return super().parse_args(ctx, args)
-
-
-COMMAND_SETTINGS = {"ignore_unknown_options": False, "allow_interspersed_args": False}
 
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
-    click.option("--gpu-type", metavar="NAME", help="Of this type: h100, a100-80gb; commas for any of."),
-    click.option(
+    option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
+    option("--gpu-type", metavar="NAME", help="Of this type: h100, a100-80gb; commas for any of."),
+    option(
         "--gpu-mem", "gpu_memory_bytes", type=SIZE, help="A share of a GPU: so much memory of each, as 20G."
     ),
-    click.option("--preemptible", is_flag=True, help="It saves on SIGTERM and resumes: it may make room."),
-    click.option("--urgent", is_flag=True, help="Before every other job; needs the right."),
-    click.option("--exclusive", is_flag=True, help="No other job on its GPUs, whatever --gpu-mem says."),
-    click.option("-Q", "--queue", metavar="NAME", help="The queue that it waits in [default]."),
-    click.option(
+    option("--preemptible", is_flag=True, help="It saves on SIGTERM and resumes: it may make room."),
+    option("--urgent", is_flag=True, help="Before every other job; needs the right."),
+    option("--exclusive", is_flag=True, help="No other job on its GPUs, whatever --gpu-mem says."),
+    option("-Q", "--queue", metavar="NAME", help="The queue that it waits in [default]."),
+    option(
         "-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."
     ),
-    click.option(
+    option(
         "-p", "--priority", type=int, default=0, metavar="N", help="Higher runs first, -1000 to 1000 [0]."
     ),
-    click.option("-n", "--name", help="Its name [the script's or program's]."),
-    click.option("-C", "--chdir", "cwd", metavar="DIR", help="Where it runs [here]."),
-    click.option("-e", "--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy it from here."),
-    click.option("--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."),
-    click.option(
-        "-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."
-    ),
-    click.option("--after-any", multiple=True, type=JOB, metavar="JOBS", help="After these have ended."),
-    click.option("--after-fail", multiple=True, type=JOB, metavar="JOBS", help="After these have failed."),
-    click.option(
-        "--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."
-    ),
-    click.option("--retries", type=int, metavar="N", help="Retries after a failure of the job's own."),
-    click.option(
-        "--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."
-    ),
-    click.option("--retry-max-delay", "retry_max_delay_s", type=SECONDS, help="Longest such wait."),
-    click.option(
-        "--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."
-    ),
-    click.option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
-    click.option(
-        "--fail-fast/--no-fail-fast", default=None, help="Whether the same error twice ends the retries."
-    ),
-    click.option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
-    click.option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
-    click.option(
-        "--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."
-    ),
-    click.option(
+    option("-n", "--name", help="Its name [the script's or program's]."),
+    option("-C", "--chdir", "cwd", metavar="DIR", help="Where it runs [here]."),
+    option("-e", "--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy it from here."),
+    option("--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."),
+    option("-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."),
+    option("--after-any", multiple=True, type=JOB, metavar="JOBS", help="After these have ended."),
+    option("--after-fail", multiple=True, type=JOB, metavar="JOBS", help="After these have failed."),
+    option("--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."),
+    option("--retries", type=int, metavar="N", help="Retries after a failure of the job's own."),
+    option("--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."),
+    option("--retry-max-delay", "retry_max_delay_s", type=SECONDS, help="Longest such wait."),
+    option("--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."),
+    option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
+    option("--fail-fast/--no-fail-fast", default=None, help="Whether the same error twice ends the retries."),
+    option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
+    option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
+    option("--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."),
+    option(
         "--nproc", metavar="auto|N", help="Run a Python script as N ranks under torchrun; auto: one a GPU."
     ),
-    click.option(
+    option(
         "--no-progress",
         "no_progress_s",
         type=SECONDS,
         help="Stop it as hung when it reports no new step for so long.",
     ),
-    click.option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
-    click.option("--hold", is_flag=True, help="Wait until it is released."),
-    click.option("--project", help="What its time is booked on."),
-    click.option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
-    click.option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
-    click.option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
-    click.option(
+    option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
+    option("--hold", is_flag=True, help="Wait until it is released."),
+    option("--project", help="What its time is booked on."),
+    option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
+    option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
+    option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
+    option(
         "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
     ),
 )
@@ -103,11 +82,9 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 def job_options(function: F) -> F:
     """Adds the options that describe a job, and its command."""
-    function = click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")(
-        function
-    )
-    for option in reversed(_OPTIONS):
-        function = option(function)
+    function = argument("argv", nargs=-1, required=True, metavar="COMMAND...")(function)
+    for add in reversed(_OPTIONS):
+        function = add(function)
     return function
 
 
@@ -123,16 +100,16 @@ MORE_HELP = """
 
 
 def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
-    """The body of a submit from the values of the options. Raises ClientError, click.UsageError."""
+    """The body of a submit from the values of the options. Raises ClientError, Usage."""
     words = [str(word) for word in given["argv"]]
     cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
     env = spec.build_env(os.environ, given["export"], given["env"])
     name = given["name"]
     if given["shell"] and given["nproc"] is not None:
-        raise click.UsageError("--nproc starts a Python script, and --shell a command line; say one of them")
+        raise Usage("--nproc starts a Python script, and --shell a command line; say one of them")
     if given["shell"]:
         if len(words) != 1:
-            raise click.UsageError("--shell takes one string; put the whole command line in quotes")
+            raise Usage("--shell takes one string; put the whole command line in quotes")
     else:
         path = env.get("PATH") or os.environ.get("PATH", os.defpath)
         words, script_name = spec.resolve_command(words, cwd=cwd, path=path)
@@ -147,7 +124,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
     for word in (*words, str(cwd), *env.values()):
         if not spec.is_text(word):
-            raise click.UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
+            raise Usage(f"{word!r} is not UTF-8; arguments, paths and variables must be")
     after, after_any, after_fail = _dependencies(session, given)
     wants_gpu = given["gpu_type"] or given["gpu_memory_bytes"] or given["exclusive"]
     body = {
@@ -194,7 +171,7 @@ def _labels(settings: tuple[str, ...]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise click.BadParameter(f"{setting!r} is not K=V", param_hint="--label")
+            raise Usage(f"{setting!r} is not K=V", option="--label")
         labels[name] = value
     return labels
 
@@ -205,14 +182,12 @@ _SLURM_KINDS = {"afterok": 0, "afterany": 1, "afternotok": 2}
 def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
     """The jobs to wait for, by kind. ``-d`` also reads sbatch's ``afterok:12:13``."""
     found: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for kind, option in enumerate(("after", "after_any", "after_fail")):
-        for text in commas(given[option]):
+    for kind, field in enumerate(("after", "after_any", "after_fail")):
+        for text in commas(given[field]):
             slurm, colon, rest = text.partition(":")
-            if option == "after" and colon:
+            if field == "after" and colon:
                 if slurm not in _SLURM_KINDS:
-                    raise click.BadParameter(
-                        f"{slurm!r} is not afterok, afterany or afternotok", param_hint="--after"
-                    )
+                    raise Usage(f"{slurm!r} is not afterok, afterany or afternotok", option="--after")
                 found[_SLURM_KINDS[slurm]].extend(refs.dependency(session, part) for part in rest.split(":"))
             else:
                 found[kind].append(refs.dependency(session, text))
@@ -221,13 +196,13 @@ def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], l
 
 def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     """Submits; safe to repeat when the connection breaks, for it carries an idempotency key."""
-    answer: dict[str, Any] = session.api.post("/v1/jobs", body, key=str(uuid.uuid4()))
+    answer: dict[str, Any] = session.api.post("/v1/jobs", body, key=os.urandom(16).hex())
     for warning in answer.get("warnings") or []:
         session.warn(str(warning))
     return answer
 
 
-@command("submit", cls=WithDirectives, context_settings=COMMAND_SETTINGS, help=f"""
+@command("submit", interspersed=False, expand=with_directives, help=f"""
     Queue a command or a script.
 
     Everything from COMMAND on belongs to the job: leptonctl submit -g 1 -t 2h -- python train.py --lr 3.
@@ -236,9 +211,9 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     refused by name. The script itself is read when the job starts.
 {MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
 @job_options
-@click.option("-q", "--parsable", is_flag=True, help="Print the id alone.")
-@click.option("--dry-run", is_flag=True, help="Say when it would start; queue nothing.")
-@click.option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")
+@option("-q", "--parsable", is_flag=True, help="Print the id alone.")
+@option("--dry-run", is_flag=True, help="Say when it would start; queue nothing.")
+@option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")
 def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it: bool, **given: Any) -> None:
     if dry_run:
         _estimate(session, job_spec(session, given))
@@ -248,11 +223,11 @@ def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it:
     if session.json:
         session.emit(answer)
     elif parsable:
-        click.echo(number)
+        echo(number)
     elif answer.get("array_id") is not None:
-        click.echo(f"Submitted array {number} ({len(answer['ids'])} jobs)")
+        echo(f"Submitted array {number} ({len(answer['ids'])} jobs)")
     else:
-        click.echo(f"Submitted job {number}")
+        echo(f"Submitted job {number}")
     if wait_for_it:
         from leptond.cli.wait import wait_for_all
 
@@ -268,16 +243,16 @@ def _estimate(session: Session, body: dict[str, Any]) -> None:
     if session.json:
         session.emit(found)
         return
-    click.echo(found["sentence"])
+    echo(found["sentence"])
     if found.get("starts_at"):
         gpus = ",".join(str(index) for index in found["gpu_indices"])
-        click.echo(
+        echo(
             f"starts: {words.ago(found['starts_at'], table=session.table)}"
             + (f" on GPU {gpus}" if gpus else "")
         )
         for name in ("earliest", "latest"):
             if found.get(f"{name}_at"):
-                click.echo(f"{name}: {words.ago(found[f'{name}_at'], table=session.table)}")
+                echo(f"{name}: {words.ago(found[f'{name}_at'], table=session.table)}")
 
 
 def _exit_code(job: dict[str, Any]) -> int:

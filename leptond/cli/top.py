@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from leptond.cli import words
-from leptond.cli.session import Session, command, leave
+from leptond.cli.clicked import command
+from leptond.cli.session import Session, leave
 from leptond.cli.topview import Picture, draw
 
 LOG_LINES = 200

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from leptond.cli import refs
+from leptond.cli.clicked import command, kind
 from leptond.cli.params import JOB
-from leptond.cli.session import Session, command
+from leptond.cli.session import Session
 
 
 @command("tune", short_help="Turn a running job's knobs, such as its learning rate.")
-@click.argument("job", type=JOB)
+@click.argument("job", type=kind(JOB))
 @click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
 def tune_command(session: Session, job: str, settings: tuple[str, ...]) -> None:
     """Turn knobs of JOB while it runs, as in: leptonctl tune 47 lr=3e-5.

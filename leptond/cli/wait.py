@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 from leptond.cli import refs, words
+from leptond.cli.declare import argument, command, option
+from leptond.cli.output import echo
 from leptond.cli.params import JOB, SECONDS
-from leptond.cli.session import Session, command, leave
+from leptond.cli.session import Session, leave
 
 EXIT_TIMEOUT = 75
 
@@ -23,9 +23,9 @@ class OutOfTime(Exception):
 
 
 @command("wait", short_help="Wait for jobs to end; leave with their exit code.")
-@click.argument("jobs", nargs=-1, required=True, type=JOB)
-@click.option("--any", "any_of_them", is_flag=True, help="Until the first of them has ended.")
-@click.option("--timeout", type=SECONDS, help="At most this long (seconds, or 10m); then leave with 75.")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+@option("--any", "any_of_them", is_flag=True, help="Until the first of them has ended.")
+@option("--timeout", type=SECONDS, help="At most this long (seconds, or 10m); then leave with 75.")
 def wait_command(session: Session, jobs: tuple[str, ...], any_of_them: bool, timeout: float | None) -> None:
     """Wait until all JOBS have ended.
 
@@ -49,7 +49,7 @@ def wait_command(session: Session, jobs: tuple[str, ...], any_of_them: bool, tim
     if session.json:
         session.emit(ended[0] if len(wanted) == 1 or any_of_them else ended)
     elif any_of_them:
-        click.echo(ended[0]["ref"])
+        echo(ended[0]["ref"])
     leave(next((code for code in map(words.exit_code_for, ended) if code), 0))
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -36,6 +39,12 @@ DEFAULT_WARNING_S = 60.0
 """How long before the limit a warning signal comes when nothing is said (sbatch(1), --signal)."""
 
 
+def _exact(number: str | float) -> Decimal:
+    from decimal import Decimal  # imported by those alone who read or write such a number
+
+    return Decimal(number)
+
+
 def parse_duration(text: str, *, bare_s: float) -> float:
     """Seconds. A number without a unit counts `bare_s` seconds each: pass 60 where Slurm means minutes
     (``--time``), 1 where it means seconds.
@@ -50,7 +59,7 @@ def parse_duration(text: str, *, bare_s: float) -> float:
     """
     word = text.strip().lower()
     if _PLAIN.match(word):
-        return float(Decimal(word) * Decimal(bare_s))
+        return float(_exact(word) * _exact(bare_s))
     seconds = _slurm_duration(word)
     if seconds is None:
         seconds = _unit_duration(word)
@@ -76,12 +85,12 @@ def _slurm_duration(word: str) -> float | None:
 
 
 def _unit_duration(word: str) -> float | None:
-    total, at = Decimal(0), 0
+    total, at = _exact(0), 0
     while at < len(word):
         match = _PART.match(word, at)
         if match is None or match[2] not in _UNITS:
             return None
-        total += Decimal(match[1]) * Decimal(str(_UNITS[match[2]]))
+        total += _exact(match[1]) * _exact(str(_UNITS[match[2]]))
         at = match.end()
     return float(total) if at else None
 
@@ -108,7 +117,7 @@ def spell_duration(seconds: float) -> str:
     """
     whole = int(seconds)
     if whole != seconds:
-        return f"{Decimal(repr(seconds)):f}s"
+        return f"{_exact(repr(seconds)):f}s"
     for name, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole and whole % size == 0:
             return f"{whole // size}{name}"
@@ -171,7 +180,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 65536, 256M or 1.5G (powers of 1024)")
     power = "KMGTP".index(match[2]) + 1 if match[2] else 0
-    return int(Decimal(match[1]) * 1024**power)
+    return int(_exact(match[1]) * 1024**power)
 
 
 def format_size(size: float) -> str:

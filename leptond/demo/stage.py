@@ -50,7 +50,7 @@ class Stage:
         self.say = say
         self._simulate = simulate
         self._process: subprocess.Popen[bytes] | None = None
-        self.api = Transport(Target(path=directory / "state" / "leptond.sock"))
+        self.api = Transport(Target(path=str(directory / "state" / "leptond.sock")))
         self.gpus: list[dict[str, Any]] = []
         self.simulated = False
         self.begin = time.monotonic()

@@ -32,7 +32,7 @@ from tests.cli.stub import Answer, Stub, make_job, problem, sse, submitted
 
 @pytest.fixture
 def api(stub: Stub) -> Iterator[Transport]:
-    with contextlib.closing(Transport(Target(path=stub.path), timeout_s=10)) as one:
+    with contextlib.closing(Transport(Target(path=str(stub.path)), timeout_s=10)) as one:
         yield one
 
 
@@ -95,7 +95,7 @@ def test_the_users_socket_comes_before_the_machines():
 
 def test_the_first_socket_that_is_there_is_taken(stub: Stub, home: Path):
     environ = {**os.environ, "XDG_RUNTIME_DIR": "/nowhere", "XDG_STATE_HOME": str(stub.path.parent.parent)}
-    assert find_target(None, environ).path == stub.path
+    assert find_target(None, environ).path == str(stub.path)
     assert find_target("http://a:1", {"LEPTOND_HOST": "http://b:1"}).host == "a"
     assert find_target(None, {"LEPTOND_HOST": "http://b:1"}).host == "b"
 
@@ -124,7 +124,7 @@ def test_a_path_longer_than_a_socket_address_works(home: Path):
     one.path.rename(deep / "leptond.sock")
     try:
         one.on("GET", "/v1/status", {"ok": True})
-        with contextlib.closing(Transport(Target(path=deep / "leptond.sock"))) as api:
+        with contextlib.closing(Transport(Target(path=str(deep / "leptond.sock")))) as api:
             assert api.get("/v1/status") == {"ok": True}
     finally:
         one.close()

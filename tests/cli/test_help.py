@@ -10,7 +10,8 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from leptond import __version__
-from leptond.cli import ALIASES, SECTIONS, group
+from leptond.cli import ALIASES, SECTIONS
+from leptond.cli.clicked import group
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub, make_job, page, problem
 

@@ -6,11 +6,11 @@ import contextlib
 import re
 from pathlib import Path
 
-import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leptond.cli.declare import Usage
 from leptond.cli.sbatch import OPTIONS, REFUSED, SHORT, translate
 from leptond.cli.spec import directives
 from tests.cli.conftest import Cli
@@ -63,7 +63,7 @@ def test_what_can_be_honoured(words, meant):
     ],
 )
 def test_what_cannot_be_is_refused_by_name(words, named):
-    with pytest.raises(click.UsageError, match=re.escape(named)):
+    with pytest.raises(Usage, match=re.escape(named)):
         translate(words)
 
 
@@ -76,7 +76,7 @@ def test_what_is_left_out_is_left_out():
 
 @given(st.lists(st.text(min_size=1, max_size=12), max_size=6))
 def test_any_words_are_translated_or_refused(words):
-    with contextlib.suppress(click.UsageError):
+    with contextlib.suppress(Usage):
         assert all(isinstance(word, str) for word in translate(words))
 
 

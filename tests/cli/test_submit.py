@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pytest
 from hypothesis import given
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 
 from leptond.cli import refs, spec
 from leptond.cli import submit as submit_module
+from leptond.cli.clicked import as_click
+from leptond.cli.declare import Usage
 from leptond.cli.session import Session
 from leptond.cli.submit import submit_command
 from leptond.core.model import JobSpec
@@ -343,7 +344,7 @@ def test_the_line_that_show_prints_makes_the_same_job_again(given_spec):
     # as submit stores it: a program that was found has its full path
     wanted["argv"] = [f"/nowhere/{wanted['argv'][0]}", *wanted["argv"][1:]]
     line = spec.submit_words({"spec": wanted, "name": wanted.get("name", "job")})
-    context = submit_command.make_context("submit", line[1:], resilient_parsing=False)
+    context = as_click(submit_command).make_context("submit", line[1:], resilient_parsing=False)
     params = {k: v for k, v in context.params.items() if k not in ("parsable", "wait_for_it")}
     body = submit_module.job_spec(_Silent(), params)
     assert body == {"name": "job", **wanted}
@@ -378,8 +379,8 @@ def test_secrets_that_the_api_hides_are_taken_from_the_shell_again():
     assert "--env API_KEY --env A=b" in line
 
 
-def test_usage_errors_of_the_spec_are_clicks():
-    with pytest.raises(click.BadParameter):
+def test_a_variable_that_is_not_set_cannot_be_copied():
+    with pytest.raises(Usage, match="not set here"):
         spec.build_env({}, None, ["MISSING"])
 
 
