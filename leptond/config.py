@@ -33,7 +33,8 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     """`listen`: HOST:PORT of a TCP listener, off when empty (then only the Unix socket is served).
     `allowed_hosts`: further names for the Host header. `max_body_bytes`, and `max_batch_bytes` for a
     batch: a larger body gets 413. `request_timeout_s`: a whole request, streams apart. `submits_per_s` and
-    `submit_burst`: how fast one user may submit before 429."""
+    `submit_burst`: how fast one user may submit before 429. `job_metrics`: /metrics also names the job on
+    each GPU (`leptond_running_job_info`): a new time series for every job."""
 
     listen: str = ""
     allowed_hosts: list[str] = []
@@ -42,6 +43,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     request_timeout_s: Positive = 15.0
     submits_per_s: Positive = 200.0
     submit_burst: Annotated[int, Meta(ge=1)] = 1000
+    job_metrics: bool = False
 
 
 class QueueSettings(Section, frozen=True, kw_only=True):

@@ -86,6 +86,7 @@ async def serve(settings: Settings, places: Places) -> None:
             # nothing is scheduled before this line
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
             scheduler = Scheduler(store, supervisor, clock, settings, watch.sick, room.may_start)
+            context.turn_times = scheduler.times
             watch.on_change(scheduler.wake)
             housekeeping = Housekeeping(settings, store, clock, context.retention)
             loops = [

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -16,6 +17,7 @@ from leptond.clock import Clock
 from leptond.config import Settings
 from leptond.core.cost import Demand
 from leptond.core.planner import Memory
+from leptond.durations import FAST_S, Durations
 from leptond.store import Store, attempts, ledger, planning
 from leptond.supervisor import OBSTACLE_S, Supervisor
 
@@ -53,6 +55,7 @@ class Scheduler:
         self._cpu_slots = settings.cpu_slots()
         self._sick = sick
         self._may_start = may_start
+        self.times = Durations(FAST_S)
         self._changed = asyncio.Event()
         self._woken: float | None = None
         self._looked: float | None = None
@@ -70,11 +73,13 @@ class Scheduler:
         """Until cancelled."""
         while True:
             self._changed.clear()
+            began = time.perf_counter()
             try:
                 sleep_s = await self.turn()
             except sqlite3.OperationalError as error:
                 log.error("cannot schedule now", error=str(error))
                 sleep_s = 1.0
+            self.times.note(time.perf_counter() - began)
             try:
                 async with asyncio.timeout(sleep_s):
                     await self._changed.wait()

@@ -44,6 +44,9 @@ def test_a_job_makes_room_resumes_and_spends_no_retry(daemon):
     assert second["class"] == "ok"
     assert daemon.output(long, 2) == "resume=1\n"
     assert done["retries_left"] == 0
+    metrics = daemon.get("/metrics").data.decode()
+    assert "leptond_preemptions_total 1.0" in metrics
+    assert 'leptond_job_retries_total{cause="preempted"}' not in metrics
 
 
 def test_a_job_that_finishes_in_its_grace_has_finished(daemon):

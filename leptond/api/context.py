@@ -11,6 +11,7 @@ from aiohttp import web
 
 from leptond.clock import Clock
 from leptond.config import Settings
+from leptond.durations import FAST_S, Durations
 from leptond.gpuhistory import GpuHistory
 from leptond.gpus.base import Sample
 from leptond.paths import Places
@@ -107,6 +108,8 @@ class Context:
         self.retention = Retention(store, clock)
         self.commits = Commits(store)
         self.closing = asyncio.Event()
+        self.turn_times = Durations(FAST_S)
+        """Of the scheduler's looks at the queue."""
         self.page_address: str | None = None
         """HOST:PORT of the TCP listener, once there is one."""
 

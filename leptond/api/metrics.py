@@ -17,20 +17,33 @@ from leptond.api.context import Context
 from leptond.api.explain import Explain
 from leptond.api.gpus import show_all
 from leptond.api.ledger_metrics import Ledger
-from leptond.core.model import TERMINAL
-from leptond.store import jobs, queries, webhooks
+from leptond.api.outcome_metrics import Outcomes, histogram
+from leptond.durations import Durations
+from leptond.store import Store, attempts, jobs, queries, webhooks
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A job on a GPU."""
+
+    gpu: int
+    uuid: str
+    job_id: int
+    name: str
+    user: str
 
 
 class Facts(msgspec.Struct, kw_only=True):
     """What one scrape reports."""
 
     counts: dict[str, int]
-    retries: dict[str, int]
     pending: dict[str, int]
     oldest_wait_s: float
     gpus: list[types.Gpu]
     commits: int
+    commit_times: Durations
+    turn_times: Durations
     webhooks: dict[str, int]
+    running: list[Running]
 
 
 class Metrics:
@@ -39,6 +52,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
         self._ledger = Ledger()
+        self._outcomes = Outcomes()
+        self.registry.register(self._outcomes)
         self.requests = Histogram(
             "leptond_http_request_seconds",
             "Time to answer, by route.",
@@ -47,6 +62,10 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
         )
         self.scrapes = Counter("leptond_scrapes", "Scrapes of this page.", registry=self.registry)
+
+    async def begin(self, store: Store) -> None:
+        """What happens from here on is counted."""
+        await self._outcomes.begin(store)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Notes a request."""
@@ -62,20 +81,17 @@ class Metrics:
             oldest = queries.oldest_wait(db)
             return Facts(
                 counts={str(state): n for state, n in jobs.counts(db).items()},
-                retries={
-                    row["class"]: row["n"]
-                    for row in db.execute(
-                        "SELECT json_extract(data, '$.class') AS class, count(*) AS n FROM events"
-                        " WHERE type = 'job.requeued' GROUP BY 1"
-                    )
-                },
                 pending=dict(Tally(str(wait.reason) for wait in explain.plan.waits.values())),
                 oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
                 gpus=show_all(db, samples, sick),
                 commits=context.store.commits,
+                commit_times=context.store.commit_times,
+                turn_times=context.turn_times,
                 webhooks=webhooks.totals(db),
+                running=_running(db) if context.settings.http.job_metrics else [],
             )
 
+        await self._outcomes.look(context.store)
         facts = await context.store.read(look)
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
@@ -94,14 +110,6 @@ class _Scrape(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield _by("leptond_jobs", "Jobs by state.", "state", facts.counts)
-        ended = CounterMetricFamily("leptond_jobs_finished", "Jobs that have ended.", labels=["outcome"])
-        for state in TERMINAL:
-            ended.add_metric([str(state)], facts.counts[str(state)])
-        yield ended
-        retries = CounterMetricFamily("leptond_job_retries", "Attempts that were retried.", labels=["cause"])
-        for cause, count in facts.retries.items():
-            retries.add_metric([cause], count)
-        yield retries
         yield _by("leptond_pending", "Jobs in the planner's window that wait.", "reason", facts.pending)
         yield GaugeMetricFamily(
             "leptond_queue_oldest_wait_seconds",
@@ -109,6 +117,21 @@ class _Scrape(Collector):
             facts.oldest_wait_s,
         )
         yield CounterMetricFamily("leptond_db_commits", "Transactions written.", facts.commits)
+        yield histogram("leptond_db_commit_seconds", "Time of a transaction.", facts.commit_times)
+        yield histogram(
+            "leptond_scheduler_tick_seconds",
+            "Time of a look at the queue with its starts.",
+            facts.turn_times,
+        )
+        if facts.running:
+            info = GaugeMetricFamily(
+                "leptond_running_job_info",
+                "Which job has which GPU.",
+                labels=["gpu", "uuid", "job_id", "name", "user"],
+            )
+            for one in facts.running:
+                info.add_metric([str(one.gpu), one.uuid, str(one.job_id), one.name, one.user], 1)
+            yield info
         told = CounterMetricFamily(
             "leptond_webhook_deliveries", "Events that webhooks were sent.", labels=["result"]
         )
@@ -130,6 +153,14 @@ class _Scrape(Collector):
                 if value is not None:
                     family.add_metric([str(gpu.index), gpu.uuid], value)
             yield family
+
+
+def _running(db: sqlite3.Connection) -> list[Running]:
+    return [
+        Running(gpu=gpu.index, uuid=gpu.uuid, job_id=one.job.id, name=one.job.name, user=one.job.user)
+        for one in attempts.live(db)
+        for gpu in one.attempt.gpus
+    ]
 
 
 def _by(name: str, text: str, label: str, values: dict[str, int]) -> GaugeMetricFamily:

@@ -152,6 +152,7 @@ class Api:
     async def start(self) -> None:
         """Listens. Raises StartRefused (75, 78)."""
         metrics = Metrics()
+        await metrics.begin(self._context.store)
         guard = Guard(self._context, metrics.observe)
         app = web.Application(middlewares=[guard.middleware])
         app[CONTEXT] = self._context

@@ -46,13 +46,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("init", "Write the configuration and the systemd unit."),
         "purge": ("purge", "Forget finished jobs, their output and old events."),
         "db": ("db", "The queue's database, and copies of it."),
+        "monitoring": ("monitoring", "Files for Prometheus and Grafana."),
         "doctor": ("doctor", "Check the installation, and say how to mend it."),
         "completion": ("completion", "Print the completion script of a shell."),
     },
 }
 """Each command's module and its first line of help: known without importing it."""
 
-ALIASES = {"ps": "queue", "kill": "cancel"}
+ALIASES = {"ps": "queue", "ls": "queue", "kill": "cancel"}
 
 MODULES = {name: module for section in SECTIONS.values() for name, (module, _) in section.items()}
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from leptond.durations import Durations
 from leptond.errors import StartRefused
 from leptond.paths import data_dir
 from leptond.store import backup
@@ -64,6 +65,11 @@ class Store:
     def commits(self) -> int:
         """Transactions so far."""
         return self._writer.commits
+
+    @property
+    def commit_times(self) -> Durations:
+        """How long they took."""
+        return self._writer.times
 
     async def open(self) -> None:
         """Looks at the file without changing it, opens it, migrates it (a backup is made before). Raises

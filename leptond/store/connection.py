@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import aiosqlite
 
 from leptond import failpoints
+from leptond.durations import FAST_S, Durations
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,6 +80,7 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
         self.changes = 0
+        self.times = Durations(FAST_S)
 
     async def open(self) -> None:
         await self._db
@@ -125,6 +128,7 @@ class Writer:
         self, group: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]
     ) -> None:
         changes = [change for change, _ in group]
+        began = time.perf_counter()
         try:
             outcomes = await self._db.run(lambda db: _transaction(db, changes))
         except Exception as error:
@@ -134,6 +138,7 @@ class Writer:
             if isinstance(error, sqlite3.Error):
                 self._on_trouble(error)
             return
+        self.times.note(time.perf_counter() - began)
         self.commits += 1
         self.changes += len(group)
         for (_, future), (value, failure) in zip(group, outcomes, strict=True):
