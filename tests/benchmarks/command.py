@@ -1,0 +1,59 @@
+"""The command line beside a bare interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.jobs import daemon, p50
+from tests.benchmarks.rows import FLOOR, Row
+
+CALLS = 15
+COMMANDS = {
+    "status": ["status"],
+    "submit": ["submit", "-q", "--hold", "--", "true"],
+    "queue": ["queue"],
+}
+
+
+def run(place: Path, runs: int) -> list[Row]:
+    """Whole commands in a pipe, from fork to exit, and `python -c pass`, in turn."""
+    program = Path(sys.executable).with_name("leptonctl")
+    command = [str(program)] if program.exists() else [sys.executable, "-m", "leptond.cli"]
+    bare: list[float] = []
+    found: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    with daemon(place, gpus=2) as one:
+        env = {**os.environ, "LEPTOND_HOST": f"unix://{one.socket}"}
+        for _ in range(runs):
+            took: dict[str, list[float]] = {name: [] for name in ("", *COMMANDS)}
+            for _ in range(CALLS):
+                took[""].append(_ms([sys.executable, "-c", "pass"], env))
+                for name, words in COMMANDS.items():
+                    took[name].append(_ms([*command, *words], env))
+            bare.append(p50(took[""]))
+            for name in COMMANDS:
+                found[name].append(p50(took[name]))
+    return [
+        Row(
+            figure=f"leptonctl {name}, whole command / bare interpreter",
+            unit="ms",
+            leptond=tuple(values),
+            floor=tuple(bare),
+            against=FLOOR,
+            bar=8.0 if name == "status" else None,
+            stretch=4.0 if name == "status" else None,
+        )
+        for name, values in found.items()
+    ]
+
+
+def _ms(command: Sequence[str], env: dict[str, str]) -> float:
+    begin = time.perf_counter()
+    subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True, timeout=60
+    )
+    return (time.perf_counter() - begin) * 1000

@@ -1,0 +1,138 @@
+"""Two commits against each other: did a change make something slower?
+
+Each commit is checked out beside the other, and both are measured by the benchmarks of the tree that this is
+called from, in turn: A, B, B, A, and so on, so that whatever else the machine does falls on both. What counts
+is the ratio within each pair; its mean comes with an interval, because clock times wander.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+OVERLAY = ("tests/__init__.py", "tests/daemon.py", "tests/benchmarks")
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+"""Student's t for 95%, two-sided, with 1, 2, ... degrees of freedom."""
+
+
+def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Path | None) -> None:
+    """Measures both commits `runs` times and prints the ratio second / first of each figure."""
+    with checked_out(first) as one, checked_out(second) as two:
+        measured: list[tuple[dict[str, float], dict[str, float]]] = []
+        for number in range(runs):
+            order = (one, two) if number % 2 == 0 else (two, one)
+            found = {each: _measure(*each, parts) for each in order}
+            measured.append((found[one], found[two]))
+            print(f"  pair {number + 1} of {runs} is measured", file=sys.stderr, flush=True)
+    rows = summary(measured)
+    table = Table(title=f"{second} / {first}, {runs} pairs", title_justify="left")
+    for head in ("figure", first[:12], second[:12], "ratio", "95% interval", ""):
+        table.add_column(head)
+    for row in rows:
+        table.add_row(
+            str(row["figure"]),
+            f"{row['first']:.4g}",
+            f"{row['second']:.4g}",
+            f"{row['ratio']:.3f}",
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            str(row["word"]),
+        )
+    Console(width=140).print(table)
+    if out is not None:
+        out.write_text(json.dumps({"first": first, "second": second, "rows": rows}, indent=2) + "\n")
+
+
+def summary(measured: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[dict[str, str | float]]:
+    """For each figure that every measurement has: medians, the mean ratio and its interval."""
+    names = [name for name in measured[0][0] if all(name in a and name in b for a, b in measured)]
+    rows: list[dict[str, str | float]] = []
+    for name in names:
+        pairs = [(a[name], b[name]) for a, b in measured]
+        ratio, low, high = interval([b / a for a, b in pairs])
+        rows.append(
+            {
+                "figure": name,
+                "first": statistics.median(a for a, _ in pairs),
+                "second": statistics.median(b for _, b in pairs),
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+                "word": "no difference seen" if low <= 1 <= high else "higher" if ratio > 1 else "lower",
+            }
+        )
+    return rows
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The geometric mean of paired ratios and its 95% interval (Student's t on their logarithms). One pair
+    alone says nothing: its interval has no end."""
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = statistics.fmean(logs)
+    if len(logs) < 2:
+        return math.exp(mean), 0.0, math.inf
+    t = _T95[len(logs) - 2] if len(logs) - 2 < len(_T95) else 2.1
+    half = t * statistics.stdev(logs) / math.sqrt(len(logs))
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
+
+
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
+    """A worktree of that commit with the benchmarks of this tree in it, and the Python to run it with: this
+    one, or that of an environment of its own where the commit has other dependencies."""
+    with tempfile.TemporaryDirectory(prefix="leptond-compare-") as place:
+        tree = Path(place) / "tree"
+        _git("worktree", "add", "--detach", str(tree), commit)
+        try:
+            for name in OVERLAY:
+                source, target = ROOT / name, tree / name
+                if source.is_dir():
+                    shutil.rmtree(target, ignore_errors=True)
+                    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(source, target)
+            python = sys.executable
+            if _dependencies(tree) != _dependencies(ROOT):
+                subprocess.run([python, "-m", "venv", f"{place}/venv"], check=True)
+                python = f"{place}/venv/bin/python"
+                subprocess.run([python, "-m", "pip", "install", "-q", str(tree)], check=True)
+            yield tree, python
+        finally:
+            _git("worktree", "remove", "--force", str(tree))
+
+
+def _git(*words: str) -> None:
+    subprocess.run(["git", "-C", str(ROOT), *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def _dependencies(tree: Path) -> list[str]:
+    with (tree / "pyproject.toml").open("rb") as file:
+        return sorted(tomllib.load(file)["project"]["dependencies"])
+
+
+def _measure(tree: Path, python: str, parts: Sequence[str]) -> dict[str, float]:
+    """Each figure of one run."""
+    file = tree / "figures.json"
+    words = [word for part in parts for word in ("--only", part)]
+    # its own code comes before what is installed
+    env = {**os.environ, "PYTHONPATH": str(tree)}
+    command = [python, "-m", "tests.benchmarks", "--runs", "1", "--out", str(file), *words]
+    ended = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
+    if ended.returncode not in (0, 1) or not file.exists():
+        raise SystemExit(f"the benchmarks of {tree} ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
+    rows = json.loads(file.read_text())["rows"]
+    file.unlink()
+    return {row["figure"]: row["leptond"][0] for row in rows if row["leptond"]}

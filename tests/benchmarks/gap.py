@@ -1,0 +1,98 @@
+"""The hand-over gap: from the last instruction of a job to the first of the next on the same slot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.jobs import daemon, gaps, p50, spawn, stamping, stamps, submit_many
+from tests.benchmarks.peers import SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
+from tests.benchmarks.rows import FLOOR, Row
+
+JOBS = 100
+SLURM_JOBS = 6
+SLURM_PATIENCE_S = 90.0
+
+
+def run(place: Path, runs: int) -> list[Row]:
+    """The gap against a bare spawn loop, against task-spooler, and against Slurm (measured once: it takes a
+    second a job)."""
+    floor, ours, tsp = [], [], []
+    for number in range(runs):
+        here = place / str(number)
+        here.mkdir(parents=True)
+        floor.append(_bare(here / "floor"))
+        if not missing(TSP):
+            tsp.append(_tsp(here))
+        ours.append(_leptond(here))
+    peers = {TSP: tuple(tsp)} if tsp else {}
+    told = [missing(TSP)]
+    if missing(SLURM):
+        told.append(missing(SLURM))
+    elif (slow := _slurm(place)) is not None:
+        peers[SLURM] = (slow,)
+    else:
+        told.append("Slurm is installed, but runs no jobs here")
+    note = "; ".join(word for word in told if word)
+    common = {"unit": "ms", "leptond": tuple(ours), "floor": tuple(floor), "peers": peers}
+    return [
+        Row(
+            figure=f"hand-over gap, {JOBS} jobs on one slot, p50 / floor",
+            against=FLOOR,
+            bar=2.5,
+            stretch=1.3,
+            note=note,
+            **common,
+        ),
+        Row(
+            figure="hand-over gap against task-spooler",
+            against=TSP,
+            bar=2.0,
+            stretch=1.0,
+            note=missing(TSP),
+            **common,
+        ),
+    ]
+
+
+def _bare(file: Path) -> float:
+    for _ in range(JOBS):
+        spawn(stamping(file))
+    return p50(gaps(file))
+
+
+def _leptond(here: Path) -> float:
+    file = here / "leptond"
+    with daemon(here) as one:
+        ids = submit_many(one, [{"argv": stamping(file), "gpus": 1}] * JOBS)
+        one.finished(ids[-1])
+    return p50(_whole(file, JOBS))
+
+
+def _tsp(here: Path) -> float:
+    file = here / "tsp-stamps"
+    with TaskSpooler(here / "tsp") as peer:
+        peer.close_gate()
+        for _ in range(JOBS):
+            peer.submit(stamping(file))
+        peer.open_gate()
+        peer.wait()
+    return p50(_whole(file, JOBS))
+
+
+def _slurm(place: Path) -> float | None:
+    file = place / "slurm-stamps"
+    script = place / "job.sh"
+    script.write_text(f"#!/bin/sh\n{stamping(file)[2]}\n")
+    with slurm(place / "slurm") as env:
+        if env is None:
+            return None
+        for _ in range(SLURM_JOBS):
+            sbatch(env, script)
+        if not patiently(lambda: len(stamps(file)) == SLURM_JOBS, SLURM_PATIENCE_S):
+            return None
+    return p50(gaps(file))
+
+
+def _whole(file: Path, jobs: int) -> list[float]:
+    assert len(stamps(file)) == jobs, f"{len(stamps(file))} of {jobs} jobs have left their stamps"
+    return gaps(file)

@@ -1,0 +1,67 @@
+"""What a daemon takes that has nothing to do: memory, and how often it wakes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.benchmarks.jobs import daemon, resident_mb, submit_many
+from tests.benchmarks.rows import Row
+from tests.daemon import Daemon
+
+SETTLE_S = 3.0
+WATCH_S = 60.0
+RUNNING = 4
+
+
+def run(place: Path, runs: int) -> list[Row]:
+    """Memory of an idle daemon; then, with jobs that run, how often its threads are woken, outside of the
+    sampling of GPUs (which is made rare for it), and what a shim adds to that. Each run watches a minute."""
+    idle, later, woken, shims = [], [], [], []
+    for number in range(runs):
+        here = place / str(number)
+        here.mkdir(parents=True)
+        with daemon(here, gpus=RUNNING, LEPTOND_GPUS__SAMPLE_S="3600") as one:
+            assert one.process is not None
+            pid = one.process.pid
+            time.sleep(SETTLE_S)
+            idle.append(resident_mb(pid))
+            jobs = submit_many(one, [{"argv": ["sleep", "600"], "gpus": 1}] * RUNNING)
+            for job in jobs:
+                one.reached(job, "running")
+            time.sleep(SETTLE_S)
+            watched = [pid, *(_shim(one, job) for job in jobs)]
+            before = [switches(each) for each in watched]
+            begin = time.monotonic()
+            time.sleep(WATCH_S)
+            seconds = time.monotonic() - begin
+            rates = [(switches(each) - old) / seconds for each, old in zip(watched, before, strict=True)]
+            woken.append(rates[0])
+            shims.append(max(rates[1:]))
+            later.append(resident_mb(pid))
+    return [
+        Row(figure="daemon memory, idle", unit="MB", leptond=tuple(idle), bar=80.0, stretch=45.0),
+        Row(
+            figure=f"wake-ups of the daemon, {RUNNING} jobs running",
+            unit="1/s",
+            leptond=tuple(woken),
+            bar=2.0,
+        ),
+        Row(figure="wake-ups of a shim", unit="1/s", leptond=tuple(shims)),
+        Row(figure="daemon memory, a minute later", unit="MB", leptond=tuple(later)),
+    ]
+
+
+def _shim(one: Daemon, job: int) -> int:
+    found = one.job(job)["attempts"][-1]
+    return int(Path(f"/proc/{found['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def switches(pid: int) -> int:
+    """How often the threads of a process have gone to sleep of themselves, which is how often they woke."""
+    count = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for line in (thread / "status").read_text().splitlines():
+            if line.startswith("voluntary_ctxt_switches:"):
+                count += int(line.split()[1])
+    return count
