@@ -95,8 +95,8 @@ def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False)
     than it knows, and a number that was given out and is not there was purged; with `everything` (rows may
     have been lost) the latter are taken for unknown too."""
     highest = adoption.highest_id(db)
-    unfinished = adoption.unfinished(db)
     here = numbers(jobs_dir)
+    unfinished = adoption.unfinished(db, here)
     lost = set()
     if everything:
         lost = set(here) - adoption.known(db, here)

@@ -55,7 +55,7 @@ class QueueSettings(Section, frozen=True, kw_only=True):
 
     policy: PolicyName = "auto"
     urgent_users: list[str] = []
-    max_pending: Annotated[int, Meta(ge=1)] = 100_000
+    max_pending: Annotated[int, Meta(ge=1)] = 1_000_000
     cpu_slots: Annotated[int, Meta(ge=0, le=4096)] = 0
     max_bypass_s: NotNegative = 0.0
 

@@ -37,6 +37,7 @@ from leptond.store.examine import forget_looks
 from leptond.store.migrate import wal_reset_fault
 from leptond.supervisor import Supervisor
 from leptond.token import load_tokens
+from leptond.unfolder import Unfolder
 from leptond.webhooks import Webhooks
 
 log = structlog.get_logger("leptond.daemon")
@@ -73,7 +74,8 @@ async def serve(settings: Settings, places: Places) -> None:
             store.on_full(room.full)
             reports = Reports(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
-            context = _context(settings, places, store, clock, watch, engine, phase, room)
+            unfolder = Unfolder(store, clock)
+            context = _context(settings, places, store, clock, watch, engine, phase, room, unfolder)
             api = Api(context)
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
@@ -97,6 +99,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 parts.create_task(_watchdog(store), name="watchdog"),
                 parts.create_task(room.run(scheduler.wake), name="room"),
                 parts.create_task(housekeeping.run(), name="housekeeping"),
+                parts.create_task(unfolder.run(), name="unfolder"),
                 parts.create_task(
                     Bookkeeper(store, clock, settings.cost.detail_days).run(), name="bookkeeper"
                 ),
@@ -145,6 +148,7 @@ def _context(
     engine: LocalEngine,
     phase: Phase,
     room: Room,
+    unfolder: Unfolder,
 ) -> Context:
     notes = _notes(places)
     for note in notes:
@@ -161,6 +165,7 @@ def _context(
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
         room=room,
+        unfold=unfolder.wake,
         tokens=load_tokens(places.token_file) if settings.http.listen else None,
     )
 

@@ -63,7 +63,8 @@ class Retention:
                 0
             ]
         )
-        return Purged(jobs=found.jobs, outputs=len(found.outputs), events=count, bytes=size)
+        folded = [job_id for first, last in found.folded for job_id in range(first, last + 1)]
+        return Purged(jobs=[*found.jobs, *folded], outputs=len(found.outputs), events=count, bytes=size)
 
     @staticmethod
     def _last_of_their_chain(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
@@ -93,6 +94,11 @@ class Retention:
                 jobs += gone
                 size += freed
                 await asyncio.sleep(PAUSE_S)
+            for first, last in found.folded:
+                count = await self._store.write(
+                    retention.forget_folded, first, last, by=by, now=self._clock.wall()
+                )
+                jobs += range(first, first + count)
             outputs = 0
             for part in _slices(found.outputs):
                 # the files first: a crash in between leaves a note unwritten, and the next pass writes it

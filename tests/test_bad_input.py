@@ -15,7 +15,7 @@ def state(daemon):
     """All that a submit or a command could change."""
     db = sqlite3.connect(f"file:{daemon.state_dir}/leptond.db?mode=ro", uri=True)
     try:
-        tables = ("jobs", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
+        tables = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
         return {table: db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
     finally:
         db.close()

@@ -158,6 +158,20 @@ def test_dependencies(daemon):
     assert daemon.post("/v1/jobs", {"argv": ["true"], "after": ["999999"]}).status == 422
 
 
+def test_a_large_array_runs_to_its_last_member(daemon):
+    """Members beyond the first get their rows while it runs, and after a restart too."""
+    answer = daemon.post("/v1/jobs", {"argv": ["true"], "array": "0-159", "hold": True}).json
+    array = answer["array_id"]
+    assert daemon.get(f"/v1/arrays/{array}").json["counts"] == {"pending": 160}
+    daemon.post(f"/v1/arrays/{array}/release")
+    daemon.finished(f"{array}_3")
+    daemon.kill()
+    daemon.start()
+    after = daemon.submit("true", after=[f"{array}_*"])
+    assert daemon.finished(after)["state"] == "succeeded"
+    assert daemon.get(f"/v1/arrays/{array}").json["counts"] == {"succeeded": 160}
+
+
 def test_an_array_with_a_limit(daemon, tmp_path):
     script = (
         f"mkdir {tmp_path}/in.$LEPTOND_ARRAY_INDEX; ls -d {tmp_path}/in.* | wc -l >> {tmp_path}/most; "

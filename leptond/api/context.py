@@ -75,7 +75,8 @@ class Commits:
 class Context:
     """Everything that handlers use. `phase` is starting, ready or stopping; `notes` are standing facts for
     the user; `tokens` are what TCP callers must show (None: no TCP).
-    `room` refuses submits while the disk is nearly full."""
+    `room` refuses submits while the disk is nearly full; `unfold` is called when a large array was
+    submitted."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Context:
         checkpoints_dir: Path,
         tokens: Tokens | None,
         room: Room | None = None,
+        unfold: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -105,6 +107,7 @@ class Context:
         self.checkpoints_dir = checkpoints_dir
         self.tokens = tokens
         self.room = room
+        self.unfold = unfold
         self.retention = Retention(store, clock)
         self.commits = Commits(store)
         self.closing = asyncio.Event()

@@ -27,10 +27,12 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
 
     def must_own(self, job: Job) -> None:
         """Raises Forbidden unless the job is the caller's, or the caller an admin."""
-        if not self.admin and job.user != self.user:
-            raise Forbidden(
-                f"job {job.ref} belongs to {job.user}", hint="only its owner or an admin may change a job"
-            )
+        self.must_be(job.user, f"job {job.ref}")
+
+    def must_be(self, user: str, what: str) -> None:
+        """Raises Forbidden unless the caller is `user`, whose `what` is, or an admin."""
+        if not self.admin and user != self.user:
+            raise Forbidden(f"{what} belongs to {user}", hint="only its owner or an admin may change a job")
 
     def must_be_admin(self) -> None:
         """Raises Forbidden unless the caller runs the daemon, or is root."""

@@ -27,7 +27,7 @@ from leptond.core.model import TERMINAL, Job, JobSpec, State
 from leptond.core.queues import Queue
 from leptond.core.shares import Kind, Limits
 from leptond.errors import BadRequest, Forbidden, Invalid, NotFound, OverBudget, TooMany, TooManyGpus
-from leptond.store import budgets, dependencies, gpus, jobs, planning, queries, queues, shares
+from leptond.store import budgets, dependencies, folds, gpus, jobs, planning, queries, queues, shares
 from leptond.store.gpus import KnownGpu
 from leptond.store.jobs import Key, Stored
 
@@ -78,7 +78,7 @@ async def one_job(context: Context, ref: str) -> types.Job:
         explain = Explain(db, context, sick)
         shown = explain.show(job, attempts)
         shown.attempts = [views.attempt(each, boot=explain.boot) for each in attempts]
-        shown.dependencies = [views.dependency(each) for each in dependencies.of(db, job.id)]
+        shown.dependencies = [views.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
     return await context.store.read(look)
@@ -172,8 +172,8 @@ async def submit_batch(call: Call) -> Reply:
 
 def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> types.Submitted:
     return types.Submitted(
-        id=stored.ids[0],
-        ids=stored.ids,
+        id=stored.id,
+        ids=list(stored.ids),
         array_id=stored.array_id,
         name=stored.name,
         state=State.PENDING,
@@ -213,6 +213,8 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
         caps=settings.shares.limits(),
         key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
     )
+    if any(one.count > folds.OVER for one in stored):
+        call.context.unfold()
     usable = sum(1 for gpu in known if not gpu.drained)
     caps = await call.context.store.read(shares.limits, settings.shares.limits())
     return stored, new, [[*_warnings(one.spec, usable, call.who.user, caps), *warned] for one in admitted]
@@ -321,25 +323,14 @@ async def _wait_for_end(call: Call, ref: str) -> None:
 )
 async def edit(call: Call) -> Reply:
     """Change a job. If-Match with the version guards against a change in between."""
-    changes: dict[str, Any] = {
-        name: value
-        for name in types.JobPatch.__struct_fields__
-        if (value := getattr(call.body, name)) is not msgspec.UNSET
-    }
-    if isinstance(changes.get("begin_at"), datetime):
-        changes["begin_at"] = changes["begin_at"].timestamp()
+    changes = patch_of(call.body)
     version = None
     match = call.request.headers.get("If-Match", "*").strip()
     if match != "*":
         if not re.fullmatch(r'"[0-9]{1,15}"', match):
             raise BadRequest('If-Match must be the ETag of the job, such as "3"')
         version = int(match.strip('"'))
-    known = await call.context.store.read(gpus.known, present_only=True)
-    if changes.get("gpus", 0) > len(known):
-        raise TooManyGpus(changes["gpus"], len(known))
-    longest = call.context.settings.jobs.max_time_limit_s
-    if longest and "time_limit_s" in changes and (changes["time_limit_s"] or float("inf")) > longest:
-        raise Invalid(f"the time limit is over this machine's {longest:.0f} s", pointer="/time_limit_s")
+    await check_patch(call, changes)
     ref = ref_of(call)
     who, now = call.who, call.context.clock.wall()
 
@@ -349,6 +340,28 @@ async def edit(call: Call) -> Reply:
 
     await call.context.store.write(change)
     return tagged(await one_job(call.context, ref))
+
+
+def patch_of(body: types.JobPatch) -> dict[str, Any]:
+    """The columns that a patch sets."""
+    changes: dict[str, Any] = {
+        name: value
+        for name in types.JobPatch.__struct_fields__
+        if (value := getattr(body, name)) is not msgspec.UNSET
+    }
+    if isinstance(changes.get("begin_at"), datetime):
+        changes["begin_at"] = changes["begin_at"].timestamp()
+    return changes
+
+
+async def check_patch(call: Call, changes: dict[str, Any]) -> None:
+    """Raises what this machine has to say against changes, whatever the job."""
+    known = await call.context.store.read(gpus.known, present_only=True)
+    if changes.get("gpus", 0) > len(known):
+        raise TooManyGpus(changes["gpus"], len(known))
+    longest = call.context.settings.jobs.max_time_limit_s
+    if longest and "time_limit_s" in changes and (changes["time_limit_s"] or float("inf")) > longest:
+        raise Invalid(f"the time limit is over this machine's {longest:.0f} s", pointer="/time_limit_s")
 
 
 @table.route(
@@ -412,7 +425,7 @@ async def retry(call: Call) -> Reply:
 
     stored, copied = await call.context.store.write(change)
     answer = types.Submitted(
-        id=stored.ids[0], ids=stored.ids, array_id=None, name=stored.name, state=State.PENDING
+        id=stored.id, ids=list(stored.ids), array_id=None, name=stored.name, state=State.PENDING
     )
     return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
@@ -450,6 +463,6 @@ async def why(call: Call) -> types.Why:
     def look(db: sqlite3.Connection) -> types.Why:
         job = jobs.find(db, ref)
         explain = Explain(db, context, sick)
-        return views.why(job, explain.wait(job), dependencies.of(db, job.id), explain.eta(job))
+        return views.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))
 
     return await context.store.read(look)

@@ -19,6 +19,9 @@ from leptond.store import forecast, gpus, queries, queues
 
 table = Table("plan")
 
+MEMBERS = 100
+"""Most members of an array that an estimate looks at."""
+
 
 class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """`policy`: as if that one decided; the daemon's own without it."""
@@ -86,8 +89,8 @@ async def estimate(call: Call) -> types.Estimate:
 
     def look(db: sqlite3.Connection) -> types.Estimate:
         door = queues.named(doors, spec.queue)
-        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=door.borrow)
-        answer = types.Estimate(jobs=len(own), expected_run_s=own[0].predicted_s or spec.time_limit_s)
+        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=door.borrow, most=MEMBERS)
+        answer = types.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
         if spec.hold:
             answer.reason, answer.sentence = Reason.HELD, "it would be held until it is released"
             return answer
@@ -104,7 +107,7 @@ async def estimate(call: Call) -> types.Estimate:
             policy=context.settings.policy(),
         )
         later = [msgspec.structs.replace(seen, now=own[0].since)] if own[0].since > now else [seen]
-        etas = later[0].etas(own[:100], until=own[0].id if len(own) == 1 else None)
+        etas = later[0].etas(own, until=own[0].id if len(own) == 1 else None)
         eta = etas.get(own[0].id)
         if eta is None:
             answer.reason = Reason.RESOURCES

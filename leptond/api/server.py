@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api import (
+    arrays,
     budgets,
     database,
     events,
@@ -106,6 +107,7 @@ MODULES = (
     database,
     status,
     jobs,
+    arrays,
     progress,
     logs,
     gpus,

@@ -80,7 +80,10 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 class Dependency(msgspec.Struct, kw_only=True):
+    """`on_ref`: the job that is waited for, or ``47_*`` for all of an array, whose first is `on_job_id`."""
+
     on_job_id: int
+    on_ref: str
     kind: DependencyKind
     state: str
 
@@ -146,6 +149,24 @@ class Submitted(msgspec.Struct, kw_only=True):
     name: str
     state: State
     warnings: list[str] = []
+
+
+class Array(msgspec.Struct, kw_only=True):
+    """A whole array. `counts`: how many of its members are in which state; `held`: of those that wait."""
+
+    id: int
+    name: str
+    user: str
+    counts: dict[State, int]
+    held: int
+
+
+class ArrayChanged(msgspec.Struct, kw_only=True):
+    """What became of an array. `changed`: of how many members what was asked for is so now; the others had
+    gone too far for it."""
+
+    array: Array
+    changed: int
 
 
 class Batch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

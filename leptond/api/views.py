@@ -200,7 +200,7 @@ def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
 
 def dependency(one: Dependency) -> types.Dependency:
     """A dependency of a job."""
-    return types.Dependency(on_job_id=one.on_job_id, kind=one.kind, state=one.state)
+    return types.Dependency(on_job_id=one.on_job_id, on_ref=one.on_ref, kind=one.kind, state=one.state)
 
 
 def gpu(
@@ -299,7 +299,7 @@ def why(
     one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency], eta: Eta | None = None
 ) -> types.Why:
     """Where a job stands, in one sentence."""
-    waits_for = [str(each.on_job_id) for each in dependencies if each.state != "met"]
+    waits_for = [each.on_ref for each in dependencies if each.state != "met"]
     if wait is None:
         return types.Why(id=one.id, state=one.state, reason=None, sentence=_not_waiting(one))
     unblock = {

@@ -55,7 +55,8 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
     deadline = job.get("deadline_at") if job["state"] in words.LIVE else None
     labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
     depends = ", ".join(
-        f"{d['on_job_id']} ({d['kind']}, {d['state']})" for d in job.get("dependencies") or []
+        f"{d.get('on_ref', d['on_job_id'])} ({d['kind']}, {d['state']})"
+        for d in job.get("dependencies") or []
     )
     ended = job["state"] in words.TERMINAL
     live = job["state"] in words.LIVE

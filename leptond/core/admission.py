@@ -38,20 +38,20 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     fail_fast: bool = True
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One job to be stored; a plain job has no index."""
-
-    name: str
-    array_index: int | None = None
-
-
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """A spec with nothing left open, and the jobs that it makes."""
+    """A spec with nothing left open, and the jobs that it makes: one, or one for each of the `indices` of an
+    array."""
 
     spec: JobSpec
-    begin_at: float | None
-    array_limit: int | None
-    members: Sequence[Member]
+    name: str
+    begin_at: float | None = None
+    array_limit: int | None = None
+    indices: Sequence[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many jobs it makes."""
+        return 1 if self.indices is None else len(self.indices)
 
 
 def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitted:
@@ -94,10 +94,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
     )
     return Admitted(
-        spec=full,
-        begin_at=_epoch(spec.begin_at),
-        array_limit=array_limit,
-        members=[Member(name=name, array_index=index) for index in indices] or [Member(name=name)],
+        spec=full, name=name, begin_at=_epoch(spec.begin_at), array_limit=array_limit, indices=indices
     )
 
 
@@ -219,14 +216,13 @@ def _check_env(spec: JobSpec) -> None:
         )
 
 
-def _members(spec: JobSpec) -> tuple[list[int], int | None]:
+def _members(spec: JobSpec) -> tuple[Sequence[int] | None, int | None]:
     if spec.array is None:
-        return [], None
+        return None, None
     try:
-        indices, limit = parse_array(spec.array, max_members=MAX_ARRAY)
+        return parse_array(spec.array, max_members=MAX_ARRAY)
     except ValueError as error:
         raise Invalid(str(error), pointer="/array") from None
-    return indices, limit
 
 
 def _epoch(instant: datetime | None) -> float | None:

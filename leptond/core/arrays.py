@@ -3,15 +3,76 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import overload
 
 _RANGE = re.compile(r"^([0-9]{1,9})(?:-([0-9]{1,9})(?::([0-9]{1,9}))?)?\Z")
 
 
-def parse_array(text: str, *, max_members: int) -> tuple[list[int], int | None]:
-    """The indices of an array, ascending, and how many may run at a time (None: any number). Raises
-    ValueError, which says what is wrong.
+class Indices(Sequence[int]):
+    """The indices of an array, ascending, each once. What is written as ranges is kept as ranges, so that
+    a million of them cost no more than ten."""
 
-    >>> parse_array("0-6:3,10%2", max_members=100)
+    def __init__(self, ranges: Sequence[range]) -> None:
+        parts = sorted((one for one in ranges if one), key=lambda one: one.start)
+        if any(one[-1] >= other.start for one, other in pairwise(parts)):
+            # they interleave: only spelled out they can be put in order
+            parts = _runs(sorted(set().union(*parts)))
+        self._parts = parts
+        self._begins = [0, *accumulate(len(part) for part in parts)]
+
+    def __len__(self) -> int:
+        return self._begins[-1]
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[int]: ...
+    def __getitem__(self, at: int | slice) -> int | Sequence[int]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(*at.indices(len(self)))]
+        at = at + len(self) if at < 0 else at
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        part = bisect_right(self._begins, at) - 1
+        return self._parts[part][at - self._begins[part]]
+
+    def __iter__(self) -> Iterator[int]:
+        for part in self._parts:
+            yield from part
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and self.position(index) is not None
+
+    def position(self, index: int) -> int | None:
+        """Which of the indices `index` is, counted from 0; None when it is none of them."""
+        part = bisect_right(self._parts, index, key=lambda one: one.start) - 1
+        if part < 0 or index not in self._parts[part]:
+            return None
+        return self._begins[part] + self._parts[part].index(index)
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    """Ascending numbers as ranges of the step 1."""
+    found: list[range] = []
+    for number in numbers:
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found
+
+
+@lru_cache(maxsize=64)
+def parse_array(text: str, *, max_members: int) -> tuple[Indices, int | None]:
+    """The indices of an array, and how many may run at a time (None: any number). Raises ValueError, which
+    says what is wrong.
+
+    >>> indices, limit = parse_array("0-6:3,10%2", max_members=100)
+    >>> list(indices), limit
     ([0, 3, 6, 10], 2)
     """
     ranges, percent, throttle = text.partition("%")
@@ -20,7 +81,8 @@ def parse_array(text: str, *, max_members: int) -> tuple[list[int], int | None]:
         if not re.fullmatch(r"[0-9]{1,9}", throttle) or int(throttle) == 0:
             raise ValueError(f"the array's limit after % must be a number from 1 on, not {throttle!r}")
         limit = int(throttle)
-    indices: set[int] = set()
+    found: list[range] = []
+    count = 0
     for part in ranges.split(","):
         match = _RANGE.match(part)
         if match is None:
@@ -32,7 +94,8 @@ def parse_array(text: str, *, max_members: int) -> tuple[list[int], int | None]:
         step = int(match[3]) if match[3] is not None else 1
         if last < first or step == 0:
             raise ValueError(f"the array range {part!r} is empty")
-        if len(indices) + (last - first) // step + 1 > max_members:
+        found.append(range(first, last + 1, step))
+        count += len(found[-1])
+        if count > max_members:
             raise ValueError(f"the array has more than {max_members} members")
-        indices.update(range(first, last + 1, step))
-    return sorted(indices), limit
+    return Indices(found), limit

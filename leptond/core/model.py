@@ -115,7 +115,7 @@ DEFAULT_QUEUE = "default"
 """The queue of jobs that name none. It is always there."""
 
 MAX_GPUS = 1024
-MAX_ARRAY = 10_000
+MAX_ARRAY = 1_000_000
 MAX_BATCH = 10_000
 MAX_DEPENDENCIES = 1_000
 

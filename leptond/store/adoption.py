@@ -13,7 +13,7 @@ import msgspec
 
 from leptond.core.model import LIVE, TERMINAL, FailureClass, Identity, State
 from leptond.live import OnDisk, command_pid, is_alive
-from leptond.store import events, jobs, rows
+from leptond.store import events, folds, jobs, rows
 from leptond.store.attempts import get
 
 ORPHAN = "orphan"
@@ -65,15 +65,19 @@ def highest_id(db: sqlite3.Connection) -> int:
     return row[0] if row is not None else 0
 
 
-def unfinished(db: sqlite3.Connection) -> dict[int, Known]:
-    """Every job that has not ended (index jobs_state)."""
-    return {
-        row["id"]: Known(state=State(row["state"]), attempt=row["attempt"])
+def unfinished(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Known]:
+    """Those of `ids` that are jobs of this database and have not ended."""
+    found: dict[int, Known] = {}
+    for begin in range(0, len(ids), 500):
+        part = ids[begin : begin + 500]
+        marks = ", ".join("?" * len(part))
         for row in db.execute(
-            "SELECT id, state, attempt FROM jobs"
-            " WHERE state IN ('pending', 'starting', 'running', 'stopping')"
-        )
-    }
+            f"SELECT id, state, attempt FROM jobs WHERE id IN ({marks}) AND ended_at IS NULL", part
+        ):
+            found[row["id"]] = Known(state=State(row["state"]), attempt=row["attempt"])
+    for job_id in folds.covered(db, ids, pending=True):
+        found[job_id] = Known(state=State.PENDING, attempt=0)
+    return found
 
 
 def known(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
@@ -83,7 +87,7 @@ def known(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
         part = ids[begin : begin + 500]
         marks = ", ".join("?" * len(part))
         found.update(row[0] for row in db.execute(f"SELECT id FROM jobs WHERE id IN ({marks})", part))
-    return found
+    return found | folds.covered(db, ids)
 
 
 def unidentified(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
@@ -115,6 +119,7 @@ def take_in(
     as live, with its GPUs leased, the ones before it as ended. A job that is unknown too comes in as an
     orphan."""
     last = found[-1]
+    folds.take_out(db, str(job_id), now)
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
     if row is None:
         _insert_job(db, job_id, last, user=user, now=now)

@@ -50,6 +50,11 @@ def books(db: sqlite3.Connection, budget: Budget, now: float) -> Books:
         f" WHERE ended_at IS NULL AND gpus > 0 AND {column} = ?",
         (budget.name,),
     ).fetchone()[0]
+    open_s += db.execute(
+        "SELECT coalesce(sum((last_id - id + 1) * gpus * coalesce(time_limit_s, 0)), 0) FROM folds"
+        f" WHERE state = 'pending' AND {column} = ?",
+        (budget.name,),
+    ).fetchone()[0]
     return Books(spent_gpu_hours=spent[0] / 3_600_000, spent=spent[1] / 1e6, open_gpu_hours=open_s / 3600)
 
 
@@ -85,7 +90,7 @@ def _judged(
     price, currency = dearest(db)
     for budget in rows:
         asks = [
-            Ask(gpus=one.spec.gpus, limit_s=one.spec.time_limit_s, count=len(one.members))
+            Ask(gpus=one.spec.gpus, limit_s=one.spec.time_limit_s, count=one.count)
             for one in admitted
             if budget.name == (user if budget.scope == "user" else one.spec.project)
         ]

@@ -84,9 +84,10 @@ def ahead(
 
 
 def would_wait(
-    db: sqlite3.Connection, admitted: Admitted, *, user: str, now: float, borrow: bool
+    db: sqlite3.Connection, admitted: Admitted, *, user: str, now: float, borrow: bool, most: int
 ) -> list[planner.Waiting]:
-    """The jobs that a submit would make, as the planner would see them; nothing is stored."""
+    """The jobs that a submit would make, the first `most` of them, as the planner would see them; nothing is
+    stored."""
     spec = admitted.spec
     places = ranks.columns(db, spec, user=user, now=now, begin_at=admitted.begin_at)
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
@@ -118,5 +119,5 @@ def would_wait(
                 places["short_s"],
             ),
         )
-        for number in range(len(admitted.members))
+        for number in range(min(admitted.count, most))
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from leptond.core.admission import Admitted, Member
+from leptond.core.admission import Admitted
 from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Job, State, StopReason
 from leptond.core.shares import Limits
 from leptond.core.states import move
@@ -18,6 +18,7 @@ from leptond.store import (
     budgets,
     dependencies,
     events,
+    folds,
     idempotency,
     queues,
     ranks,
@@ -30,11 +31,34 @@ _NO_CAPS = Limits()
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs that one submitted spec became."""
+    """The jobs that one submitted spec became: `count` with the ids from `id` on."""
+
+    id: int
+    count: int = 1
+    array_id: int | None
+    name: str
+
+    @property
+    def ids(self) -> range:
+        """The ids of all of them."""
+        return range(self.id, self.id + self.count)
+
+
+class _Before3(msgspec.Struct, frozen=True, kw_only=True):
+    """How Stored was remembered before 0.3.0."""
 
     ids: list[int]
     array_id: int | None
     name: str
+
+
+def _remembered(text: str) -> list[Stored]:
+    if '"ids"' not in text[:200]:
+        return msgspec.json.decode(text, type=list[Stored])
+    return [
+        Stored(id=old.ids[0], count=len(old.ids), array_id=old.array_id, name=old.name)
+        for old in msgspec.json.decode(text, type=list[_Before3])
+    ]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +83,9 @@ def submit(
     if key is not None:
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
         if answer is not None:
-            return msgspec.json.decode(answer, type=list[Stored]), False
+            return _remembered(answer), False
     pending = db.execute("SELECT n FROM job_counts WHERE state = 'pending'").fetchone()[0]
-    asked = sum(len(one.members) for one in admitted)
+    asked = sum(one.count for one in admitted)
     if pending + asked > max_pending:
         raise TooMany(
             f"the queue holds {pending} jobs of at most {max_pending}",
@@ -73,7 +97,7 @@ def submit(
         queues.find(db, name).must_be_open()
     for one in admitted:
         if one.spec.project is not None:
-            projects[one.spec.project] += len(one.members)
+            projects[one.spec.project] += one.count
     shares.check_pending(db, caps, user=user, asked=asked, projects=projects)
     budgets.check(db, admitted, user=user, now=now)
     stored = [_insert(db, one, user=user, now=now) for one in admitted]
@@ -95,22 +119,34 @@ def _insert(
     text = msgspec.json.encode(spec).decode()
     labels = msgspec.json.encode(spec.labels).decode()
     places = ranks.columns(db, spec, user=user, now=now, begin_at=admitted.begin_at)
-    ids: list[int] = []
-    array_id: int | None = None
-    for member in admitted.members:
-        if member.array_index is not None and array_id is None:
-            # an array is named by its first member
-            array_id = (
-                1 + (db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone() or [0])[0]
-            )
-        cursor = db.execute(
-            "INSERT INTO jobs (spec, name, user, project, labels, held, hold_reason, priority, gpus,"
+    many = admitted.count
+    # what waits for others, or for somebody, needs no rows yet: its first member stands for all
+    waits = spec.hold or spec.after or spec.after_any or spec.after_fail
+    apart = many if many <= folds.OVER else 1 if waits else folds.AT_ONCE
+    # ids are consecutive: an array is named by its first member, and member n of it has the id array_id + n
+    first = 1 + (db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone() or [0])[0]
+    array_id = first if admitted.indices is not None else None
+    told: dict[str, Any] = {
+        "name": admitted.name,
+        "user": user,
+        "gpus": spec.gpus,
+        "priority": spec.priority,
+        "queue": spec.queue or DEFAULT_QUEUE,
+    }
+    if retry_of is not None:
+        told["retry_of"] = retry_of
+    for position in range(apart):
+        job_id = first + position
+        index = admitted.indices[position] if admitted.indices is not None else None
+        db.execute(
+            "INSERT INTO jobs (id, spec, name, user, project, labels, held, hold_reason, priority, gpus,"
             " time_limit_s, retries, begin_at, array_id, array_index, array_limit, retry_of, root_id,"
             f" submitted_at, queue, gpu_type, gpu_memory_bytes, exclusive, {', '.join(places)})"
-            f" VALUES ({', '.join('?' * (22 + len(places)))})",
+            f" VALUES ({', '.join('?' * (23 + len(places)))})",
             (
+                job_id,
                 text,
-                member.name,
+                admitted.name,
                 user,
                 spec.project,
                 labels,
@@ -122,7 +158,7 @@ def _insert(
                 spec.retries or 0,
                 admitted.begin_at,
                 array_id,
-                member.array_index,
+                index,
                 admitted.array_limit,
                 retry_of,
                 root,
@@ -134,9 +170,6 @@ def _insert(
                 *places.values(),
             ),
         )
-        job_id = cursor.lastrowid
-        assert job_id is not None
-        ids.append(job_id)
         for refs, kind, field in (
             (spec.after, DependencyKind.OK, "after"),
             (spec.after_any, DependencyKind.ANY, "after_any"),
@@ -144,19 +177,13 @@ def _insert(
         ):
             if refs:
                 dependencies.add(db, job_id, refs, kind, field)
-        data: dict[str, Any] = {
-            "name": member.name,
-            "user": user,
-            "gpus": spec.gpus,
-            "priority": spec.priority,
-            "queue": spec.queue or DEFAULT_QUEUE,
-        }
-        if array_id is not None:
-            data |= {"array_id": array_id, "array_index": member.array_index}
-        if retry_of is not None:
-            data["retry_of"] = retry_of
+        data = told if array_id is None else {**told, "array_id": array_id, "array_index": index}
         events.append(db, now, "job.submitted", job=job_id, data=data)
-    return Stored(ids=ids, array_id=array_id, name=admitted.members[0].name)
+    if array_id is not None and apart < many:
+        folds.begin(db, array_id, first + apart, first + many - 1)
+        data = {**told, "array": spec.array, "jobs": many, "last_id": first + many - 1}
+        events.append(db, now, "array.submitted", job=array_id, data=data)
+    return Stored(id=first, count=many, array_id=array_id, name=admitted.name)
 
 
 def find(db: sqlite3.Connection, ref: str) -> Job:
@@ -168,9 +195,19 @@ def find(db: sqlite3.Connection, ref: str) -> Job:
         ).fetchone()
     else:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (int(array),)).fetchone()
-    if row is None:
+    if row is not None:
+        return rows.job(row)
+    folded = folds.find(db, ref)
+    if folded is None:
         raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
-    return rows.job(row)
+    return folded
+
+
+def turn_to(db: sqlite3.Connection, ref: str, now: float) -> Job:
+    """The job that `ref` names, about to be changed: a folded member of an array gets its own row first.
+    Raises NotFound."""
+    folds.take_out(db, ref, now)
+    return find(db, ref)
 
 
 def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
@@ -216,7 +253,7 @@ def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dic
             "explanation": changes.get("explanation"),
         },
     )
-    dependencies.resolve(db, job.id, state, now)
+    dependencies.resolve(db, job.id, state, now, array_id=job.array_id)
 
 
 def cancel(
@@ -224,7 +261,7 @@ def cancel(
 ) -> Job:
     """Cancels a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
     error, and a second time may shorten the grace. Raises NotFound, WrongState."""
-    job = find(db, ref)
+    job = turn_to(db, ref, now)
     why = f"cancelled by {by}" + (f": {reason}" if reason else "")
     if job.state in TERMINAL:
         raise WrongState(f"job {job.ref} has already ended: {job.state}")
@@ -264,7 +301,7 @@ def stop(
 
 def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
     """Keeps a pending job from starting. Raises NotFound, WrongState."""
-    job = _pending(db, ref, "held")
+    job = _pending(db, ref, "held", now)
     if not job.held:
         touch(db, job.id, {"held": 1, "hold_reason": f"held by {by}"})
         events.append(db, now, "job.held", job=job.id, data={"by": by})
@@ -273,7 +310,7 @@ def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
 
 def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
     """Undoes :func:`hold`. Raises NotFound, WrongState."""
-    job = _pending(db, ref, "released")
+    job = _pending(db, ref, "released", now)
     if job.held:
         # whoever looked at it gives it a fresh budget against the machine's failures
         touch(db, job.id, {"held": 0, "hold_reason": None, "spent_requeue": 0})
@@ -287,11 +324,11 @@ def retry(
     """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
     runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
     NotFound, WrongState, TooMany, QueueClosed."""
-    job = find(db, ref)
+    job = turn_to(db, ref, now)
     if job.state is State.PENDING and job.backoff_boot is not None:
         touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
         events.append(db, now, "job.edited", job=job.id, data={"backoff": "skipped", "by": user})
-        return Stored(ids=[job.id], array_id=job.array_id, name=job.name), False
+        return Stored(id=job.id, array_id=job.array_id, name=job.name), False
     if job.state not in TERMINAL:
         raise WrongState(
             f"job {job.ref} is {job.state}", hint="only a finished job, or one in back-off, can be retried"
@@ -324,7 +361,7 @@ def retry(
     queues.find(db, job.queue).must_be_open()
     projects = {job.project: 1} if job.project is not None else {}
     shares.check_pending(db, caps, user=job.user, asked=1, projects=projects)
-    one = Admitted(spec=spec, begin_at=None, array_limit=None, members=[Member(name=job.name)])
+    one = Admitted(spec=spec, name=job.name)
     return _insert(db, one, user=job.user, now=now, retry_of=job.id, root=root), True
 
 
@@ -341,7 +378,7 @@ def edit(
     """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
     `time_limit_s`, `retries`, `begin_at`, `queue` while it is pending). Raises NotFound, WrongState,
     Conflict, and what the queue says to the job."""
-    job = find(db, ref)
+    job = turn_to(db, ref, now)
     if if_version is not None and if_version != job.version:
         raise Conflict(
             f"job {job.ref} is at version {job.version}, not {if_version}", hint="read it again, then edit"
@@ -355,6 +392,22 @@ def edit(
         )
     if not changes:
         return job
+    check_changes(db, job, changes, by_admin=by_admin)
+    touch(db, job.id, columns_of(changes))
+    ranks.place(db, job.id)
+    events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
+    return find(db, ref)
+
+
+def columns_of(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of a job as columns."""
+    if "labels" not in changes:
+        return changes
+    return {**changes, "labels": msgspec.json.encode(changes["labels"]).decode()}
+
+
+def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:
+    """Raises what speaks against new values of a job that has not ended."""
     if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
         raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
     if "queue" in changes or "gpus" in changes:
@@ -364,19 +417,12 @@ def edit(
             queue.must_be_open()
             queue.admit(job.spec, user=job.user, admin=by_admin)
         queue.check_gpus(changes.get("gpus", job.gpus))
-    columns = dict(changes)
-    if "labels" in columns:
-        columns["labels"] = msgspec.json.encode(columns["labels"]).decode()
-    touch(db, job.id, columns)
-    ranks.place(db, job.id)
-    events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
-    return find(db, ref)
 
 
 def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tuple[int, int]]:
     """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
     WrongState."""
-    job = find(db, ref)
+    job = turn_to(db, ref, now)
     must_be_forgettable(db, job)
     retention.forget(db, [job.id], by=by, now=now)
     return [(job.id, number) for number in range(1, job.attempt + 1)]
@@ -391,8 +437,8 @@ def must_be_forgettable(db: sqlite3.Connection, job: Job) -> None:
         raise WrongState(f"job {job.ref} is still needed: {why}", hint="wait for that job, or cancel it")
 
 
-def _pending(db: sqlite3.Connection, ref: str, verb: str) -> Job:
-    job = find(db, ref)
+def _pending(db: sqlite3.Connection, ref: str, verb: str, now: float) -> Job:
+    job = turn_to(db, ref, now)
     if job.state is not State.PENDING:
         also = " (a running job keeps its GPUs: cancel it instead)" if job.state in LIVE else ""
         raise WrongState(f"job {job.ref} is {job.state} and cannot be {verb}{also}")

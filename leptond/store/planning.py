@@ -383,7 +383,8 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
     db.execute(
         # a wall clock that was set in between must not make years of it: never longer than a back-off can be
         "UPDATE jobs SET backoff_boot = ? + min(max(0, backoff_at - ?),"
-        " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0))) WHERE backoff_at IS NOT NULL",
+        " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0)))"
+        " WHERE state = 'pending' AND backoff_boot IS NOT NULL AND backoff_at IS NOT NULL",
         (boot, now),
     )
     return row is not None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from leptond.core.model import LIVE, Attempt, Job, State
 from leptond.errors import BadRequest
-from leptond.store import rows
+from leptond.store import folds, rows
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,10 +31,17 @@ def newest(
 ) -> tuple[list[Job], str | None]:
     """Jobs from the newest to the oldest, and the cursor of the next page. Raises BadRequest."""
     where, values = _where(wanted)
-    if cursor is not None:
-        where.append("id < ?")
-        values.append(_cursor(cursor, 1)[0])
-    found = _select(db, where, values, "id DESC", limit + 1)
+    below = _cursor(cursor, 1)[0] if cursor is not None else None
+    # one look for each state goes along its index; all states at once would be sorted first
+    looks = [[*where, f"state = '{state}'"] for state in wanted.states] or [where]
+    under, key = (["id < ?"], [below]) if below is not None else ([], [])
+    found = [
+        job for look in looks for job in _select(db, [*look, *under], [*values, *key], "id DESC", limit + 1)
+    ]
+    if not wanted.states or {State.PENDING, State.CANCELLED} & set(wanted.states):
+        folded = _folds(db, [*where, *_states(wanted), *under], [*values, *key], "id DESC", limit + 1)
+        found += islice(folds.newest(folded, below=below), limit + 1)
+    found.sort(key=lambda job: -job.id)
     page = found[:limit]
     return page, str(page[-1].id) if len(found) > limit else None
 
@@ -43,6 +51,7 @@ def in_queue_order(
 ) -> tuple[list[Job], str | None]:
     """Live jobs by id, then pending ones in the planner's order. Raises BadRequest."""
     where, values = _where(wanted)
+    where += _states(wanted)
     # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending
     group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
     found: list[Job] = []
@@ -50,11 +59,7 @@ def in_queue_order(
         live = [*where, "state IN ('starting', 'running', 'stopping')", "id > ?"]
         found += _select(db, live, [*values, first], "id", limit + 1, "jobs_live")
     if len(found) <= limit:
-        pending, keys = [*where, "state = 'pending'"], list(values)
-        if group == 1:
-            pending.append("(priority < ? OR (priority = ? AND id > ?))")
-            keys += [first, first, second]
-        found += _select(db, pending, keys, "priority DESC, id", limit + 1 - len(found), "jobs_queue")
+        found += _pending(db, where, values, limit + 1 - len(found), (first, second) if group == 1 else None)
     page = found[:limit]
     if len(found) <= limit:
         return page, None
@@ -62,6 +67,24 @@ def in_queue_order(
     if last.state in LIVE:
         return page, f"0.{last.id}.0"
     return page, f"1.{last.priority}.{last.id}"
+
+
+def _pending(
+    db: sqlite3.Connection, where: list[str], values: list[Any], limit: int, after: tuple[int, int] | None
+) -> list[Job]:
+    """The next pending jobs in the queue's order, after (priority, id) (indexes jobs_queue, folds_queue)."""
+    where = [*where, "state = 'pending'"]
+    order = "priority DESC, id"
+    keys = [after[0], *after] if after is not None else []
+    next_row = "(priority < ? OR (priority = ? AND {} > ?))"
+    rest = [next_row.format("id")] if after is not None else []
+    found = _select(db, [*where, *rest], [*values, *keys], order, limit, "jobs_queue")
+    rest = [next_row.format("last_id")] if after is not None else []
+    folded = _folds(db, [*where, *rest], [*values, *keys], order, limit)
+    if folded:
+        found += islice(folds.in_order(folded, after=after), limit)
+        found.sort(key=lambda job: (-job.priority, job.id))
+    return found[:limit]
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,26 +134,31 @@ def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Jo
 
 def held_count(db: sqlite3.Connection) -> int:
     """How many pending jobs are held."""
-    count: int = db.execute("SELECT count(*) FROM jobs WHERE state = 'pending' AND held = 1").fetchone()[0]
+    count: int = db.execute("SELECT n FROM held_count").fetchone()[0]
     return count
 
 
 def oldest_wait(db: sqlite3.Connection) -> float | None:
-    """Submission time of the oldest job that could start (index jobs_state)."""
-    row = db.execute(
-        "SELECT submitted_at FROM jobs INDEXED BY jobs_state WHERE state = 'pending' AND held = 0"
-        " AND deps_waiting = 0 AND deps_failed = 0 AND backoff_boot IS NULL ORDER BY id LIMIT 1"
-    ).fetchone()
-    value: float | None = row[0] if row is not None else None
-    return value
+    """Submission time of the oldest job that could start (indexes jobs_oldest; a look at the folds)."""
+    ready = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
+    found = [
+        db.execute(f"SELECT id, submitted_at FROM {table} WHERE {ready}{more} ORDER BY id LIMIT 1").fetchone()
+        for table, more in (("jobs INDEXED BY jobs_oldest", " AND backoff_boot IS NULL"), ("folds", ""))
+    ]
+    oldest = min((row for row in found if row is not None), key=lambda row: row["id"], default=None)
+    return oldest["submitted_at"] if oldest is not None else None
+
+
+def _states(wanted: Filter) -> list[str]:
+    """The states that are asked for, as a condition."""
+    if not wanted.states:
+        return []
+    return [f"state IN ({', '.join(repr(str(state)) for state in wanted.states)})"]
 
 
 def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     where: list[str] = ["1"]
     values: list[Any] = []
-    if wanted.states:
-        where.append(f"state IN ({', '.join('?' * len(wanted.states))})")
-        values.extend(wanted.states)
     for column, value in (
         ("user", wanted.user),
         ("project", wanted.project),
@@ -162,6 +190,15 @@ def _select(
         f"SELECT * FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
     )
     return [rows.job(row) for row in found]
+
+
+def _folds(
+    db: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], order: str, limit: int
+) -> list[folds.Fold]:
+    found = db.execute(
+        f"SELECT * FROM folds WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
+    )
+    return [folds.Fold(row) for row in found]
 
 
 def _cursor(text: str, parts: int) -> list[int]:

@@ -4,6 +4,7 @@ runs that predictions come from."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -32,10 +33,19 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
     known = row is not None and row["value"] == text
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_KEY, text))
     only = " AND signature = ''" if known else ""
-    pending = db.execute(f"SELECT * FROM jobs WHERE state = 'pending'{only}").fetchall()
-    for job in pending:
-        _place(db, job, policy)
-    return len(pending)
+    placed = last = 0
+    while True:
+        some = db.execute(
+            f"SELECT * FROM jobs WHERE state = 'pending'{only} AND id > ? ORDER BY id LIMIT 1000", (last,)
+        ).fetchall()
+        if not some:
+            break
+        for job in some:
+            _place(db, job, policy)
+        placed, last = placed + len(some), some[-1]["id"]
+    for fold in db.execute(f"SELECT * FROM folds WHERE state = 'pending'{only}").fetchall():
+        place_fold(db, fold, policy)
+    return placed
 
 
 def columns(
@@ -67,7 +77,28 @@ def place(db: sqlite3.Connection, job_id: int) -> None:
     _place(db, job, figures(db))
 
 
-def _place(db: sqlite3.Connection, job: sqlite3.Row, policy: Policy) -> None:
+def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> None:
+    """The same for folded jobs; how many of their array stand where they do is counted anew."""
+    _place(db, {**dict(fold), "gpu_ms": 0}, policy, "folds")
+    db.execute(
+        "UPDATE arrays SET (queue, gpus, order_at, due_at, alone_at, short_s) = (SELECT queue, gpus,"
+        " order_at, due_at, alone_at, short_s FROM folds WHERE id = ?) WHERE id = ?",
+        (fold["id"], fold["array_id"]),
+    )
+    db.execute(
+        "UPDATE arrays SET ready = (SELECT count(*) FROM jobs WHERE array_id = arrays.id"
+        " AND state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
+        " AND backoff_boot IS NULL"
+        " AND jobs.queue = arrays.queue AND jobs.gpus = arrays.gpus AND jobs.order_at = arrays.order_at"
+        " AND jobs.due_at = arrays.due_at AND jobs.alone_at = arrays.alone_at"
+        " AND jobs.short_s = arrays.short_s) WHERE id = ?",
+        (fold["array_id"],),
+    )
+
+
+def _place(
+    db: sqlite3.Connection, job: sqlite3.Row | Mapping[str, Any], policy: Policy, table: str = "jobs"
+) -> None:
     kind = job["signature"]
     if not kind:
         spec = msgspec.json.decode(job["spec"], type=JobSpec)
@@ -83,8 +114,8 @@ def _place(db: sqlite3.Connection, job: sqlite3.Row, policy: Policy) -> None:
         attained_gpu_s=job["gpu_ms"] / 1000,
     )
     db.execute(
-        "UPDATE jobs SET signature = ?, predicted_s = ?, order_at = ?, lane = ?, due_at = ?, alone_at = ?,"
-        " short_s = ? WHERE id = ?",
+        f"UPDATE {table} SET signature = ?, predicted_s = ?, order_at = ?, lane = ?, due_at = ?,"
+        " alone_at = ?, short_s = ? WHERE id = ?",
         (kind, predicted_s, *rank(facts, policy), job["id"]),
     )
 

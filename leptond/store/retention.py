@@ -9,13 +9,17 @@ from collections.abc import Sequence
 import msgspec
 
 from leptond.core.keeping import Keep
-from leptond.store import events
+from leptond.core.model import State
+from leptond.store import events, folds
 
 SLICE = 20
 """Jobs, outputs or (times 25) events in one transaction: a few milliseconds of the writer."""
 
 MOST = 10_000
 """Most jobs of one pass."""
+
+MOST_LOOKS = 100_000
+"""Most finished jobs that one pass looks at: those that are still needed are looked at in vain."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,58 +32,81 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """What may go now. `events_to`: every event up to this id (0: none)."""
+    """What may go now. `folded`: from the first to the last id, jobs that were cancelled before they had rows
+    of their own. `events_to`: every event up to this id (0: none)."""
 
     jobs: Sequence[int]
     outputs: Sequence[Output]
     events_to: int
+    folded: Sequence[tuple[int, int]] = ()
 
 
 def due(db: sqlite3.Connection, limits: Keep, now: float) -> Due:
     """What is over its limits at `now` (index jobs_ended, 0001; attempts_output, of the migration named
-    retention)."""
-    needed = _needed(db)
-    jobs: dict[int, None] = {}
+    retention; folds_ended)."""
+    look = _Look(db)
     if limits.job_age_s:
-        jobs.update(_oldest(db, needed, "ended_at < ?", (now - limits.job_age_s,), MOST))
+        look.take("ended_at < ?", (now - limits.job_age_s,), None)
     if limits.max_jobs:
         row = db.execute(
             "SELECT sum(n) FROM job_counts WHERE state IN"
             " ('succeeded', 'failed', 'timed_out', 'cancelled', 'lost')"
         ).fetchone()
-        over = min(MOST, (row[0] or 0) - limits.max_jobs)
-        if over > 0:
-            jobs.update(_oldest(db, needed, "ended_at IS NOT NULL", (), over))
-    return Due(jobs=list(jobs), outputs=_outputs(db, limits, now, jobs), events_to=_events(db, limits, now))
+        look.take("ended_at IS NOT NULL", (), (row[0] or 0) - limits.max_jobs)
+    return Due(
+        jobs=list(look.jobs),
+        outputs=_outputs(db, limits, now, look.jobs),
+        events_to=_events(db, limits, now),
+        folded=[(first, last) for first, last in look.folded.items()],
+    )
 
 
-def _needed(db: sqlite3.Connection) -> set[int]:
-    """Finished jobs that an unfinished one still speaks of: it waits or waited for them, is of their array,
-    or goes on from their checkpoints."""
-    unfinished = "state IN ('pending', 'starting', 'running', 'stopping')"
-    found: set[int] = set()
-    for query in (
-        f"SELECT on_job_id FROM dependencies WHERE job_id IN (SELECT id FROM jobs WHERE {unfinished})",
-        "SELECT id FROM jobs WHERE array_id IN"
-        f" (SELECT array_id FROM jobs WHERE {unfinished} AND array_id IS NOT NULL)",
-        f"SELECT root_id FROM jobs WHERE {unfinished} AND root_id IS NOT NULL",
-        "SELECT id FROM jobs WHERE root_id IN"
-        f" (SELECT root_id FROM jobs WHERE {unfinished} AND root_id IS NOT NULL)",
-    ):
-        found.update(row[0] for row in db.execute(query))
-    return found
+class _Look:
+    """Goes through finished jobs from the oldest on, and passes over those that an unfinished one still
+    speaks of: it waits or waited for them, is of their array, or goes on from their checkpoints."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.jobs: dict[int, None] = {}
+        self.folded: dict[int, int] = {}
+        self._open: dict[int, bool] = {}
 
-def _oldest(
-    db: sqlite3.Connection, needed: set[int], where: str, bound: tuple[float, ...], count: int
-) -> dict[int, None]:
-    found: dict[int, None] = {}
-    for row in db.execute(f"SELECT id FROM jobs WHERE {where} ORDER BY ended_at", bound):
-        if row["id"] not in needed:
-            found[row["id"]] = None
-            if len(found) >= count:
-                break
-    return found
+    def take(self, where: str, bound: tuple[float, ...], count: int | None) -> None:
+        """Takes the oldest that fulfil `where`, `count` at most (None: all; in one pass never more than MOST
+        that have rows)."""
+        taken = looked = 0
+        for row in self._db.execute(
+            f"SELECT id, array_id, id AS last_id, ended_at, 0 AS folded FROM jobs WHERE {where} UNION ALL"
+            f" SELECT id, array_id, last_id, ended_at, 1 FROM folds WHERE {where} ORDER BY ended_at",
+            (*bound, *bound),
+        ):
+            looked += 1
+            if (count is not None and taken >= count) or len(self.jobs) >= MOST or looked > MOST_LOOKS:
+                return
+            first, last = row["id"], row["last_id"]
+            if self._of_open_array(row["array_id"]) or needed_now(self._db, first, last):
+                continue
+            if row["folded"]:
+                last = last if count is None else min(last, first + count - taken - 1)
+                self.folded[first] = max(last, self.folded.get(first, 0))
+            else:
+                self.jobs[first] = None
+            taken += last - first + 1
+
+    def _of_open_array(self, array_id: int | None) -> bool:
+        """Whether some member of the array has not ended: one of the last ones, as a rule."""
+        if array_id is None:
+            return False
+        if array_id not in self._open:
+            self._open[array_id] = any(
+                self._db.execute(query, (array_id,)).fetchone() is not None
+                for query in (
+                    "SELECT 1 FROM folds WHERE array_id = ? AND state = 'pending' LIMIT 1",
+                    "SELECT 1 FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NULL"
+                    " ORDER BY array_index DESC LIMIT 1",
+                )
+            )
+        return self._open[array_id]
 
 
 def _outputs(db: sqlite3.Connection, limits: Keep, now: float, jobs: dict[int, None]) -> list[Output]:
@@ -136,6 +163,7 @@ def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -
     event says so."""
     gone = []
     for job_id in ids:
+        folds.take_out(db, str(job_id), now)
         row = db.execute("SELECT ended_at, root_id FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None or row["ended_at"] is None or needed_now(db, job_id):
             continue
@@ -145,21 +173,43 @@ def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -
     return gone
 
 
-def needed_now(db: sqlite3.Connection, job_id: int) -> str | None:
-    """Why a finished job has to stay; None when nothing unfinished speaks of it."""
-    row = db.execute(
+def forget_folded(db: sqlite3.Connection, first: int, last: int, *, by: str, now: float) -> int:
+    """Removes jobs that were cancelled before they had rows of their own, unless something has come to need
+    them meanwhile; how many it were. An event says so."""
+    fold = folds.at(db, first)
+    if fold is None or fold.state is not State.CANCELLED or needed_now(db, first, last):
+        return 0
+    last = min(last, fold.last)
+    folds.cut(db, fold, first, last)
+    data = {"first_id": first, "last_id": last, "jobs": last - first + 1, "by": by}
+    events.append(db, now, "array.purged", job=fold.array_id, data=data)
+    return last - first + 1
+
+
+def needed_now(db: sqlite3.Connection, job_id: int, last: int | None = None) -> str | None:
+    """Why a finished job, or one of those up to `last`, has to stay; None when nothing unfinished speaks of
+    it."""
+    last = job_id if last is None else last
+    for query in (
         "SELECT jobs.id FROM dependencies JOIN jobs ON jobs.id = dependencies.job_id"
-        " WHERE dependencies.on_job_id = ? AND jobs.ended_at IS NULL",
-        (job_id,),
-    ).fetchone()
-    if row is not None:
-        return f"job {row['id']} depends on it"
+        " WHERE dependencies.on_job_id BETWEEN ? AND ? AND jobs.ended_at IS NULL",
+        "SELECT jobs.id FROM array_dependencies JOIN jobs ON jobs.id = array_dependencies.job_id"
+        " WHERE on_array_id IN (SELECT array_id FROM jobs WHERE id BETWEEN ? AND ? UNION"
+        " SELECT array_id FROM folds WHERE id <= ?1 AND last_id >= ?1) AND jobs.ended_at IS NULL",
+    ):
+        row = db.execute(query, (job_id, last)).fetchone()
+        if row is not None:
+            return f"job {row['id']} depends on it"
     row = db.execute(
         "SELECT id FROM jobs WHERE ended_at IS NULL AND"
         " root_id = (SELECT coalesce(root_id, id) FROM jobs WHERE id = ?)",
         (job_id,),
     ).fetchone()
-    return f"job {row['id']} goes on from its checkpoints" if row is not None else None
+    if row is not None:
+        return f"job {row['id']} goes on from its checkpoints"
+    # what the folded members wait or waited for is written down with the first of their array
+    row = db.execute("SELECT id FROM folds WHERE array_id = ? LIMIT 1", (job_id,)).fetchone()
+    return f"job {row['id']} of its array has not its own row yet" if row is not None else None
 
 
 def roots(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,7 +19,7 @@ _metrics = msgspec.json.Decoder(dict[str, float | None])
 _knobs = msgspec.json.Decoder(dict[str, Knob])
 
 
-def job(row: sqlite3.Row) -> Job:
+def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     """A row of ``jobs``."""
     values = dict(row)
     values["spec"] = _spec.decode(values["spec"])

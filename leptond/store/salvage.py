@@ -16,17 +16,31 @@ from typing import Any
 import msgspec
 
 from leptond.core.model import FailureClass
-from leptond.store import rows
+from leptond.store import folds, rows
 from leptond.store.examine import check, looked_at
 from leptond.store.migrate import available, migrate, newest, version
 
 COUNTS = {
     "job_counts": "INSERT OR REPLACE INTO job_counts SELECT states.state, (SELECT count(*) FROM jobs"
-    " WHERE jobs.state = states.state) FROM job_counts AS states",
-    "pending_counts": "INSERT INTO pending_counts SELECT 'user', user, count(*) FROM jobs"
-    " WHERE state = 'pending' GROUP BY user UNION ALL SELECT 'project', project, count(*) FROM jobs"
-    " WHERE state = 'pending' AND project IS NOT NULL GROUP BY project UNION ALL"
-    " SELECT 'queue', queue, count(*) FROM jobs WHERE state = 'pending' GROUP BY queue",
+    " WHERE jobs.state = states.state) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
+    " WHERE folds.state = states.state) FROM job_counts AS states",
+    "pending_counts": "INSERT INTO pending_counts SELECT kind, name, sum(n) FROM ("
+    + " UNION ALL ".join(
+        f"SELECT '{kind}' AS kind, {kind} AS name, count(*) AS n FROM jobs WHERE state = 'pending'"
+        f" GROUP BY {kind} UNION ALL SELECT '{kind}', {kind}, sum(last_id - id + 1) FROM folds"
+        f" WHERE state = 'pending' GROUP BY {kind}"
+        for kind in ("user", "project", "queue")
+    )
+    + ") WHERE name IS NOT NULL GROUP BY kind, name",
+    "held_count": "INSERT INTO held_count SELECT 1, (SELECT count(*) FROM jobs WHERE state = 'pending'"
+    " AND held = 1) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds WHERE state = 'pending'"
+    " AND held = 1)",
+    "arrays": "INSERT INTO arrays SELECT f.array_id, (SELECT count(*) FROM jobs AS j WHERE"
+    " j.array_id = f.array_id AND j.state = 'pending' AND j.held = 0 AND j.deps_waiting = 0"
+    " AND j.deps_failed = 0 AND j.backoff_boot IS NULL AND j.queue = f.queue AND j.gpus = f.gpus"
+    " AND j.order_at = f.order_at AND j.due_at = f.due_at AND j.alone_at = f.alone_at"
+    " AND j.short_s = f.short_s), f.queue, f.gpus, f.order_at, f.due_at, f.alone_at, f.short_s"
+    " FROM folds AS f WHERE f.id = (SELECT min(id) FROM folds WHERE array_id = f.array_id)",
 }
 """Tables that triggers keep, and how they are counted again (a test compares the list with the schema)."""
 
@@ -67,7 +81,7 @@ def build(damaged: Path | None, base: Path | None, target: Path, migrations: Pat
         wrong = db.execute("PRAGMA foreign_key_check").fetchall()
         if wrong:
             raise sqlite3.IntegrityError(f"{len(wrong)} rows point to nothing")
-        found.jobs = db.execute("SELECT count(*) FROM jobs").fetchone()[0]
+        found.jobs = db.execute("SELECT sum(n) FROM job_counts").fetchone()[0]
     return found
 
 
@@ -159,6 +173,8 @@ def _decodes(table: str, row: sqlite3.Row) -> None:
         rows.job(row)
     elif table == "attempts":
         rows.attempt(row)
+    elif table == "folds":
+        folds.Fold(row).member(row["last_id"])
 
 
 def _rows(
@@ -262,6 +278,7 @@ def _agree(db: sqlite3.Connection) -> None:
     the attempts' directories afterwards: here a job without its attempt only goes back to before it."""
     ended = ", ".join(f"'{state}'" for state in ("succeeded", "failed", "timed_out", "cancelled", "lost"))
     with _unguarded(db):
+        _apart(db)
         db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
         # an attempt that runs, of a job that does not: the job's row is the older one, or it has ended
         for row in db.execute(
@@ -300,22 +317,66 @@ def _agree(db: sqlite3.Connection) -> None:
             " ((SELECT state FROM jobs WHERE id = on_job_id) = 'succeeded') THEN 'met' ELSE 'failed' END"
             f" WHERE state = 'waiting' AND (SELECT state FROM jobs WHERE id = on_job_id) IN ({ended})"
         )
+        db.execute("DELETE FROM array_dependencies WHERE job_id NOT IN (SELECT id FROM jobs)")
+        db.execute(
+            "UPDATE array_dependencies SET waiting = (SELECT count(*) FROM jobs WHERE array_id = on_array_id"
+            f" AND state NOT IN ({ended})) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
+            " WHERE array_id = on_array_id AND state = 'pending'), failed = max(failed, (SELECT count(*)"
+            f" FROM jobs WHERE array_id = on_array_id AND state IN ({ended}) AND kind <> 'any'"
+            " AND (kind = 'ok') <> (state = 'succeeded')))"
+        )
         for state in ("waiting", "failed"):
             db.execute(
                 f"UPDATE jobs SET deps_{state} ="
-                " (SELECT count(*) FROM dependencies WHERE job_id = jobs.id AND state = ?)",
+                " (SELECT count(*) FROM dependencies WHERE job_id = jobs.id AND state = ?)"
+                f" + (SELECT coalesce(sum({state}), 0) FROM array_dependencies WHERE job_id = jobs.id)",
                 (state,),
+            )
+            db.execute(
+                f"UPDATE folds SET deps_{state} = coalesce((SELECT deps_{state} FROM jobs"
+                " WHERE id = folds.array_id), deps_waiting) WHERE state = 'pending'"
             )
         db.execute(
             "DELETE FROM leases WHERE attempt_id NOT IN (SELECT id FROM attempts WHERE state <> 'ended')"
         )
         db.execute("DELETE FROM leases WHERE gpu_uuid NOT IN (SELECT uuid FROM gpus)")
         _lease_again(db)
-        db.execute("UPDATE jobs SET queue = 'default' WHERE queue NOT IN (SELECT name FROM queues)")
-        db.execute("DELETE FROM pending_counts")
+        for table in ("jobs", "folds"):
+            db.execute(f"UPDATE {table} SET queue = 'default' WHERE queue NOT IN (SELECT name FROM queues)")
+        for table in COUNTS.keys() - {"job_counts"}:
+            db.execute(f"DELETE FROM {table}")
         for count in COUNTS.values():
             db.execute(count)
         _drop_danglers(db)
+
+
+def _apart(db: sqlite3.Connection) -> None:
+    """Takes out of the folds what has a row of its own or stands in a newer fold: the two sources may have
+    been written before and after members were unfolded."""
+    names = [row["name"] for row in db.execute("PRAGMA table_info(folds)")]
+    all_folds = db.execute("SELECT * FROM folds").fetchall()
+    db.execute("DELETE FROM folds")
+    for row in sorted(all_folds, key=lambda one: (-one["version"], one["state"] == "pending", -one["id"])):
+        first, last = row["id"], row["last_id"]
+        taken = [
+            (job["id"], job["id"])
+            for job in db.execute("SELECT id FROM jobs WHERE id BETWEEN ? AND ?", (first, last))
+        ]
+        taken += [
+            (other["id"], other["last_id"])
+            for other in db.execute(
+                "SELECT id, last_id FROM folds WHERE id <= ? AND last_id >= ?", (last, first)
+            )
+        ]
+        for begin, end in [*sorted(taken), (last + 1, last + 1)]:
+            if first < begin:
+                values = {**dict(row), "id": first, "last_id": begin - 1}
+                db.execute(
+                    f"INSERT INTO folds ({', '.join(names)})"
+                    f" VALUES ({', '.join(f':{name}' for name in names)})",
+                    values,
+                )
+            first = max(first, end + 1)
 
 
 def _end(db: sqlite3.Connection, attempt_id: str) -> None:

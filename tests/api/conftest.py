@@ -28,7 +28,7 @@ from leptond.store import DATABASE, Store, attempts, gpus, open_store
 from leptond.token import Tokens
 
 PATIENCE_S = 60.0
-TABLES = ("jobs", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
+TABLES = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
 
 
 class Devices:

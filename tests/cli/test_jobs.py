@@ -145,7 +145,7 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
             explanation="failed with exit code 1",
             array_id=None,
             spec=JobSpec(argv=["/usr/bin/python3", "a b.py"], cwd="/home/ana", gpus=2, time_limit_s=3600.0),
-            dependencies=[types.Dependency(on_job_id=12, kind=DependencyKind.ANY, state="met")],
+            dependencies=[types.Dependency(on_job_id=12, on_ref="12", kind=DependencyKind.ANY, state="met")],
             attempts=[
                 types.Attempt(
                     number=1,

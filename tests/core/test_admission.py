@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond.core.admission import Defaults, admit, default_name
-from leptond.core.arrays import parse_array
+from leptond.core.arrays import Indices, parse_array
 from leptond.core.model import JobSpec, Signal
 from leptond.errors import Invalid, TooManyGpus
 
@@ -71,8 +71,9 @@ def test_a_default_name_is_always_a_legal_one(argv, shell):
 
 
 def test_arrays():
-    assert parse_array("0-9%4", max_members=10) == (list(range(10)), 4)
-    assert parse_array("7", max_members=10) == ([7], None)
+    for text, wanted in (("0-9%4", (list(range(10)), 4)), ("7", ([7], None))):
+        indices, limit = parse_array(text, max_members=10)
+        assert (list(indices), limit) == wanted
     for bad in ("", "a", "1-", "%3", "1%0", "1%x", "-1", "1:2", "0-10:0", "0-10"):
         with pytest.raises(ValueError, match=r"array|range|limit"):
             parse_array(bad, max_members=10)
@@ -81,7 +82,27 @@ def test_arrays():
 @given(st.sets(st.integers(0, 500), min_size=1), st.one_of(st.none(), st.integers(1, 50)))
 def test_an_array_written_out_reads_back(indices, limit):
     text = ",".join(str(index) for index in indices) + (f"%{limit}" if limit else "")
-    assert parse_array(text, max_members=1000) == (sorted(indices), limit)
+    found, at_a_time = parse_array(text, max_members=1000)
+    assert (list(found), at_a_time) == (sorted(indices), limit)
+
+
+RANGES = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 40), st.integers(1, 7)), min_size=1, max_size=6
+)
+
+
+@given(RANGES, st.integers(-5, 120))
+def test_indices_are_the_sorted_set_of_their_ranges_however_they_interleave(ranges, probe):
+    parts = [range(first, first + length + 1, step) for first, length, step in ranges]
+    wanted = sorted(set().union(*parts))
+    found = Indices(parts)
+    assert list(found) == wanted == [found[at] for at in range(len(found))]
+    assert found[-1] == wanted[-1]
+    assert list(found[1:3]) == wanted[1:3]
+    assert found.position(probe) == (wanted.index(probe) if probe in wanted else None)
+    assert (probe in found) == (probe in wanted)
+    with pytest.raises(IndexError):
+        found[len(wanted)]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from leptond.reports import Reports
 from leptond.scheduler import Scheduler
 from leptond.store import ranks, shares
 from leptond.supervisor import Supervisor
+from leptond.unfolder import Unfolder
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
 from tests.simulation.faults import Swarm
@@ -96,6 +97,8 @@ class Life:
             self.report = reports._take
             await reconcile(store, engine, supervisor, clock)
             await store.write(ranks.adopt, sim.settings.policy())
+            unfolder = Unfolder(store, clock)
+            store.on_commit(unfolder.wake)
             scheduler = Scheduler(store, supervisor, clock, sim.settings, self.watch.sick)
             scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]
             self.watch.on_change(scheduler.wake)
@@ -103,6 +106,7 @@ class Life:
                 parts.create_task(scheduler.run()),
                 parts.create_task(self.watch.run()),
                 parts.create_task(reports.run()),
+                parts.create_task(unfolder.run()),
             ]
             sim.world.note("ready")
             await self.stop.wait()

@@ -5,6 +5,7 @@ have come of it."""
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,14 +23,19 @@ from hypothesis.stateful import (
 
 from leptond.config import Settings
 from leptond.core.admission import Defaults, admit
-from leptond.core.model import ExitRecord, Identity, JobSpec
+from leptond.core.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome import Evidence, classify
 from leptond.errors import WrongState
-from leptond.store import attempts, gpus, jobs, planning
+from leptond.store import arrays, attempts, folds, gpus, jobs, planning, queries
 from leptond.store.connection import _transaction
+from leptond.store.salvage import COUNTS
 from tests.simulation.store import database
 
 GPUS, SLOTS = 4, 2
+OVER, AT_ONCE, LOW, HIGH = 4, 2, 7, 8
+"""Of leptond.store.folds: few enough that arrays of a dozen members are folded, and more than can run."""
+
+ARRAYS = [("0-2", 3, None), ("0-3%1", 4, 1), ("0-13", 14, None), ("5-40:3,7%2", 13, 2), ("3,0-11", 12, None)]
 ENDED = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
 LIVE = {"starting", "running", "stopping"}
 
@@ -61,6 +67,7 @@ class Queue(RuleBasedStateMachine):
     """Time is in seconds from 0, for both clocks."""
 
     numbers = Bundle("numbers")
+    arrays = Bundle("arrays")
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,11 +108,87 @@ class Queue(RuleBasedStateMachine):
         retries=st.integers(0, 2),
         hold=st.booleans(),
         later=st.sampled_from([0.0, 0.0, 0.0, 500.0]),
-        array=st.sampled_from([None, None, None, ("0-2", 3, None), ("0-3%1", 4, 1), ("0-3%2", 4, 2)]),
         kind=st.sampled_from(["after", "after_any", "after_fail"]),
         on=st.one_of(st.none(), numbers),
     )
-    def submit(self, gpus, priority, retries, hold, later, array, kind, on):
+    def submit(self, gpus, priority, retries, hold, later, kind, on):
+        return multiple(*self.submitted(gpus, priority, retries, hold, later, None, kind, on))
+
+    @rule(
+        target=arrays,
+        gpus=st.sampled_from([0, 1, 2]),
+        priority=st.integers(-2, 2),
+        retries=st.integers(0, 1),
+        hold=st.sampled_from([False, False, False, True]),
+        later=st.sampled_from([0.0, 0.0, 0.0, 500.0]),
+        array=st.sampled_from(ARRAYS),
+        kind=st.sampled_from(["after", "after_any", "after_fail"]),
+        on=st.one_of(st.none(), numbers, arrays),
+    )
+    def submit_array(self, gpus, priority, retries, hold, later, array, kind, on):
+        """Small ones are rows at once, the others are folded."""
+        ids = self.submitted(gpus, priority, retries, hold, later, array, kind, on)
+        return ids[0]
+
+    @rule(target=numbers, array=arrays, at=st.integers(0, 40))
+    def single_out(self, array, at):
+        """From now on this member is turned to alone, too."""
+        ids = self.members(array)
+        return ids[at % len(ids)]
+
+    def members(self, array):
+        return [job.number for job in self.model.values() if job.array == array]
+
+    @rule(
+        target=numbers,
+        kind=st.sampled_from(["after", "after_any", "after_fail"]),
+        on=arrays,
+    )
+    def submit_after_array(self, kind, on):
+        return self.submitted(1, 0, 0, False, 0.0, None, kind, f"{on}_*")[0]
+
+    @rule(
+        array=arrays, verb=st.sampled_from(["cancel", "hold", "release", "edit"]), number=st.integers(-3, 3)
+    )
+    def whole_array(self, array, verb, number):
+        """As api/arrays.py does it: what is folded first, then the rest in slices."""
+        how = {"by": "ada", "now": self.now}
+        changes = {"priority": number}
+        if verb == "cancel":
+            self.write(arrays.cancel_folded, array, reason=None, **how)
+            how |= {"grace_s": 1.0, "reason": None}
+        elif verb == "edit":
+            self.write(arrays.edit_folded, array, changes, by_admin=False, **how)
+            how |= {"changes": changes, "if_version": None}
+        else:
+            self.write(getattr(arrays, f"{verb}_folded"), array, **how)
+        at = 2**53
+        while some := arrays.unended(self.db, array, at, newest_first=True):
+            self.write(arrays.each, some, getattr(jobs, verb), **how)
+            at = some[-1][0]
+        for one in self.members(array):
+            job = self.model[one]
+            if job.state in ENDED:
+                continue
+            if verb == "cancel":
+                job.state, job.stop = (
+                    ("cancelled", job.stop) if job.state == "pending" else ("stopping", "cancel")
+                )
+            elif verb == "edit":
+                job.priority = number
+            elif job.state == "pending":
+                if verb == "release" and job.held:
+                    job.requeues = 0
+                job.held = verb == "hold"
+        found = arrays.find(self.db, array)
+        assert found.counts == Counter(self.model[one].state for one in self.members(array))
+
+    @rule(array=arrays)
+    def unfold_more(self, array):
+        """Sooner than anybody needs it."""
+        self.write(folds.refill, array, 3, self.now)
+
+    def submitted(self, gpus, priority, retries, hold, later, array, kind, on):
         more = {}
         if later:
             more["begin_at"] = datetime.fromtimestamp(self.now + later, UTC)
@@ -128,6 +211,7 @@ class Queue(RuleBasedStateMachine):
         stored, _ = self.write(jobs.submit, [one], user="ada", now=self.now, max_pending=10_000)
         ids = stored[0].ids
         assert len(ids) == (array[1] if array is not None else 1)
+        awaited = self.members(int(on[:-2])) if isinstance(on, str) else [on] if on is not None else []
         for number in ids:
             self.model[number] = Job(
                 number,
@@ -136,11 +220,11 @@ class Queue(RuleBasedStateMachine):
                 retries,
                 hold,
                 self.now + later if later else 0.0,
-                after=[(on, kind)] if on is not None else [],
+                after=[(one, kind) for one in awaited],
                 array=ids[0] if array is not None else None,
                 limit=array[2] if array is not None else None,
             )
-        return multiple(*ids)
+        return ids
 
     @rule(number=numbers)
     def cancel(self, number):
@@ -241,6 +325,9 @@ class Queue(RuleBasedStateMachine):
     def tick(self, passes, ready):
         """The scheduler's turn; `ready`: the shims stand at their gates before anything else happens."""
         self.now += passes
+        while short := folds.short(self.db):
+            for one in short:
+                self.write(folds.refill, one.array_id, one.missing, self.now)
         decided = planning.decide(
             self.db, now=self.now, boot=self.now, sick={}, cpu_slots=SLOTS, policy=self.policy
         )
@@ -404,29 +491,70 @@ class Queue(RuleBasedStateMachine):
         held = {row["gpu_uuid"]: row["attempt_id"] for row in self.db.execute("SELECT * FROM leases")}
         count: dict[str, int] = {}
         for job in self.model.values():
-            row = self.row(job.number)
-            assert row["state"] == job.state, f"{job} is {row['state']}"
-            assert (row["attempt"], row["priority"]) == (job.attempt, job.priority)
-            assert bool(row["held"]) == job.held
-            assert row["spent_user"] == job.failures
-            assert row["spent_requeue"] == job.requeues
+            row = jobs.find(self.db, str(job.number))
+            assert row.state == job.state, f"{job} is {row.state}"
+            assert (row.attempt, row.priority) == (job.attempt, job.priority)
+            assert row.held == job.held
+            assert row.spent_user == job.failures
+            assert row.spent_requeue == job.requeues
             count[job.state] = count.get(job.state, 0) + 1
             if job.state == "pending":
-                assert (row["deps_failed"] > 0) == (self.dependency(job) == "failed")
-                assert (row["deps_waiting"] > 0) >= (self.dependency(job) == "waiting")
+                assert (row.deps_failed > 0) == (self.dependency(job) == "failed")
+                assert (row.deps_waiting > 0) >= (self.dependency(job) == "waiting")
+            if job.array is not None:
+                assert jobs.find(self.db, f"{job.array}_{row.array_index}") == row
             live = self.live_attempt(job.number)
             assert (live is not None) == (job.state in LIVE)
             if live is not None:
                 assert list(held.values()).count(live["id"]) == job.gpus
         assert len(held) == sum(job.gpus for job in self.model.values() if job.state in LIVE)
-        kept = dict(self.db.execute("SELECT state, n FROM job_counts WHERE n > 0").fetchall())
-        assert kept == count
+        kept = {name: self.told(name) for name in COUNTS}
+        assert dict(kept["job_counts"]) == count
+        self.db.execute("BEGIN")
+        for name in COUNTS.keys() - {"job_counts"}:
+            self.db.execute(f"DELETE FROM {name}")
+        for again in COUNTS.values():
+            self.db.execute(again)
+        assert kept == {name: self.told(name) for name in COUNTS}, "what is kept is what there is to count"
+        self.db.execute("ROLLBACK")
+        self.lists()
+
+    def told(self, name):
+        rows = [tuple(row) for row in self.db.execute(f"SELECT * FROM {name}")]
+        return sorted(row for row in rows if name == "arrays" or row[-1])
+
+    def lists(self):
+        """Every list, read in pages, has each job once, folded or not."""
+        for listing, wanted, order in (
+            (queries.newest, queries.Filter(), lambda job: -job.number),
+            (
+                queries.newest,
+                queries.Filter(states=[State.CANCELLED, State.PENDING]),
+                lambda job: -job.number,
+            ),
+            (
+                queries.in_queue_order,
+                queries.Filter(states=[State.PENDING]),
+                lambda job: (-job.priority, job.number),
+            ),
+        ):
+            states = wanted.states or list(State)
+            there = sorted((job for job in self.model.values() if job.state in states), key=order)
+            seen, cursor = [], None
+            while True:
+                page, cursor = listing(self.db, wanted, limit=7, cursor=cursor)
+                seen += [(job.id, job.state, job.array_id) for job in page]
+                if cursor is None:
+                    break
+            assert seen == [(job.number, job.state, job.array) for job in there]
 
 
 EXAMPLES = int(os.environ.get("LEPTOND_QUEUE_EXAMPLES", "15"))
 
 
-def test_the_queue_is_what_the_model_says():
+def test_the_queue_is_what_the_model_says(monkeypatch):
+    for name, value in (("OVER", OVER), ("AT_ONCE", AT_ONCE), ("LOW", LOW), ("HIGH", HIGH)):
+        monkeypatch.setattr(folds, name, value)
     run_state_machine_as_test(
         Queue,
         settings=settings(

@@ -1,0 +1,128 @@
+"""Whole arrays over HTTP: one request for all members, however many those are."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from leptond.api import types
+from leptond.api.jobs import check_patch, patch_of
+from leptond.api.routing import Call, Table
+from leptond.errors import NotFound
+from leptond.store import arrays, jobs
+
+table = Table("arrays")
+
+
+def _id(call: Call) -> int:
+    text = call.path("id")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise NotFound(f"there is no array {text[:40]!r}", hint="an array is named by its number, as in 47")
+    return int(text)
+
+
+def _shown(one: arrays.Array) -> types.Array:
+    return types.Array(id=one.id, name=one.name, user=one.user, counts=one.counts, held=one.held)
+
+
+@table.route("GET", "/v1/arrays/{id}", answer=types.Array, errors=(404,))
+async def get_array(call: Call) -> types.Array:
+    """An array: how many of its members are in which state."""
+    return _shown(await call.context.store.read(arrays.find, _id(call)))
+
+
+async def _all(
+    call: Call,
+    folded: Callable[[sqlite3.Connection, int], int],
+    verb: Any,
+    *,
+    newest_first: bool = False,
+    **how: Any,
+) -> types.ArrayChanged:
+    """Changes what is folded, then slice by slice the members that have rows."""
+    array_id, who, store = _id(call), call.who, call.context.store
+
+    def first(db: sqlite3.Connection) -> int:
+        who.must_be(arrays.owner(db, array_id), f"array {array_id}")
+        return folded(db, array_id)
+
+    changed = await store.write(first)
+    at = 2**53 if newest_first else -1
+    while members := await store.read(arrays.unended, array_id, at, newest_first=newest_first):
+        changed += await store.write(arrays.each, members, verb, now=call.context.clock.wall(), **how)
+        at = members[-1][0]
+    now = _shown(await store.read(arrays.find, array_id))
+    return types.ArrayChanged(array=now, changed=changed)
+
+
+@table.route(
+    "POST",
+    "/v1/arrays/{id}/cancel",
+    body=types.Cancel,
+    body_optional=True,
+    answer=types.ArrayChanged,
+    status=202,
+    errors=(404,),
+    streams=True,
+)
+async def cancel_array(call: Call) -> types.ArrayChanged:
+    """Cancel all members that have not ended; those that wait come first."""
+    by, body, now = call.who.user, call.body, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.cancel_folded(db, array_id, by=by, reason=body.reason, now=now),
+        jobs.cancel,
+        newest_first=True,
+        by=by,
+        grace_s=body.grace_s,
+        reason=body.reason,
+    )
+
+
+@table.route("POST", "/v1/arrays/{id}/hold", answer=types.ArrayChanged, errors=(404,), streams=True)
+async def hold_array(call: Call) -> types.ArrayChanged:
+    """Keep all members that wait from starting."""
+    by, now = call.who.user, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.hold_folded(db, array_id, by=by, now=now),
+        jobs.hold,
+        by=by,
+    )
+
+
+@table.route("POST", "/v1/arrays/{id}/release", answer=types.ArrayChanged, errors=(404,), streams=True)
+async def release_array(call: Call) -> types.ArrayChanged:
+    """Let all held members start."""
+    by, now = call.who.user, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.release_folded(db, array_id, by=by, now=now),
+        jobs.release,
+        by=by,
+    )
+
+
+@table.route(
+    "PATCH",
+    "/v1/arrays/{id}",
+    body=types.JobPatch,
+    answer=types.ArrayChanged,
+    errors=(404,),
+    streams=True,
+)
+async def edit_array(call: Call) -> types.ArrayChanged:
+    """Change all members that have not ended; what may change only while a job waits, of those that wait."""
+    changes = patch_of(call.body)
+    await check_patch(call, changes)
+    by, admin, now = call.who.user, call.who.admin, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.edit_folded(db, array_id, changes, by=by, by_admin=admin, now=now),
+        jobs.edit,
+        changes=changes,
+        by=by,
+        if_version=None,
+        by_admin=admin,
+    )

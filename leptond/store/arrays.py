@@ -1,0 +1,158 @@
+"""Whole arrays: what people do to all members at once. The folded part is changed as it is folded, in one
+transaction; the members with rows of their own follow, a few in each, so that nobody waits for the writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from leptond.core.model import State
+from leptond.errors import NotFound, WrongState
+from leptond.store import dependencies, events, folds, jobs, ranks
+
+SLICE = 25
+"""Members that are changed in one transaction: a few milliseconds of the writer."""
+
+
+class Array(msgspec.Struct, frozen=True, kw_only=True):
+    """An array: how many of its members are in which state, and how many of those that wait are held."""
+
+    id: int
+    name: str
+    user: str
+    counts: dict[State, int]
+    held: int
+
+
+def find(db: sqlite3.Connection, array_id: int) -> Array:
+    """An array with the counts of its members. Raises NotFound."""
+    found: Counter[State] = Counter()
+    held = 0
+    for row in db.execute(
+        "SELECT state, count(*) AS n, sum(held) AS held FROM jobs WHERE array_id = ? GROUP BY state",
+        (array_id,),
+    ):
+        found[State(row["state"])] += row["n"]
+        held += row["held"] if row["state"] == State.PENDING else 0
+    for fold in folds.of_array(db, array_id):
+        found[fold.state] += fold.count
+        held += fold.count if fold.row["held"] and fold.state is State.PENDING else 0
+    name, user = _whose(db, array_id)
+    return Array(id=array_id, name=name, user=user, counts=dict(found), held=held)
+
+
+def _whose(db: sqlite3.Connection, array_id: int) -> tuple[str, str]:
+    """Name and user of an array. Raises NotFound."""
+    for table in ("jobs", "folds"):
+        row = db.execute(f"SELECT name, user FROM {table} WHERE array_id = ? LIMIT 1", (array_id,)).fetchone()
+        if row is not None:
+            return row["name"], row["user"]
+    raise NotFound(f"there is no array {array_id}", hint="`leptonctl queue` lists the jobs")
+
+
+def owner(db: sqlite3.Connection, array_id: int) -> str:
+    """Whose array it is. Raises NotFound."""
+    return _whose(db, array_id)[1]
+
+
+def unended(
+    db: sqlite3.Connection, array_id: int, after: int, *, newest_first: bool
+) -> list[tuple[int, int]]:
+    """(index, id) of the next members that have rows and have not ended, a slice of them, after the index
+    `after`."""
+    sign, order = ("<", "DESC") if newest_first else (">", "ASC")
+    return [
+        (row["array_index"], row["id"])
+        for row in db.execute(
+            "SELECT array_index, id FROM jobs INDEXED BY jobs_array WHERE array_id = ?"
+            f" AND array_index {sign} ? AND ended_at IS NULL ORDER BY array_index {order} LIMIT ?",
+            (array_id, after, SLICE),
+        )
+    ]
+
+
+def cancel_folded(db: sqlite3.Connection, array_id: int, *, by: str, reason: str | None, now: float) -> int:
+    """Cancels the members that are folded; how many."""
+    why = f"cancelled by {by}" + (f": {reason}" if reason else "")
+    count = 0
+    for fold in folds.of_array(db, array_id, pending=True):
+        db.execute(
+            "UPDATE folds SET state = 'cancelled', ended_at = ?, class = 'cancelled', explanation = ?,"
+            " version = version + 1 WHERE id = ?",
+            (now, why, fold.first),
+        )
+        _tell(db, "array.cancelled", fold, {"explanation": why}, by, now)
+        dependencies.resolve(db, fold.first, State.CANCELLED, now, array_id=array_id, last=fold.last)
+        count += fold.count
+    return count
+
+
+def hold_folded(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
+    """Holds the members that are folded; how many those are."""
+    return _set_held(db, array_id, True, f"held by {by}", by, now)
+
+
+def release_folded(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
+    """Releases the members that are folded; how many those are."""
+    return _set_held(db, array_id, False, None, by, now)
+
+
+def _set_held(
+    db: sqlite3.Connection, array_id: int, held: bool, reason: str | None, by: str, now: float
+) -> int:
+    count = 0
+    for fold in folds.of_array(db, array_id, pending=True):
+        count += fold.count
+        if bool(fold.row["held"]) is not held:
+            db.execute(
+                "UPDATE folds SET held = ?, hold_reason = ?, version = version + 1 WHERE id = ?",
+                (int(held), reason, fold.first),
+            )
+            _tell(db, "array.edited", fold, {"held": held}, by, now)
+    return count
+
+
+def edit_folded(
+    db: sqlite3.Connection, array_id: int, changes: dict[str, Any], *, by: str, by_admin: bool, now: float
+) -> int:
+    """Sets columns of the members that are folded; how many those are. Raises as
+    :func:`leptond.store.jobs.edit`."""
+    count = 0
+    columns = jobs.columns_of(changes)
+    policy = ranks.figures(db)
+    for fold in folds.of_array(db, array_id, pending=True):
+        count += fold.count
+        if not changes:
+            continue
+        jobs.check_changes(db, fold.member(fold.first), changes, by_admin=by_admin)
+        assignments = ", ".join(f"{column} = :{column}" for column in columns)
+        db.execute(
+            f"UPDATE folds SET {assignments}, version = version + 1 WHERE id = :id",
+            {**columns, "id": fold.first},
+        )
+        ranks.place_fold(db, db.execute("SELECT * FROM folds WHERE id = ?", (fold.first,)).fetchone(), policy)
+        _tell(db, "array.edited", fold, changes, by, now)
+    return count
+
+
+def each(db: sqlite3.Connection, /, members: Sequence[tuple[int, int]], verb: Any, **how: Any) -> int:
+    """Does to members what `verb` of :mod:`leptond.store.jobs` does to one; how many it could be done to."""
+    done = 0
+    for _, job_id in members:
+        try:
+            verb(db, str(job_id), **how)
+        except WrongState:
+            continue
+        done += 1
+    return done
+
+
+def _tell(
+    db: sqlite3.Connection, kind: str, fold: folds.Fold, data: dict[str, Any], by: str, now: float
+) -> None:
+    spans = {"first_id": fold.first, "last_id": fold.last, "jobs": fold.count, "by": by}
+    events.append(db, now, kind, job=fold.array_id, data={**data, **spans})

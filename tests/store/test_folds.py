@@ -1,0 +1,320 @@
+"""Folded members of arrays: the schema keeps them apart from rows, everything finds and counts them, and it
+makes no difference when they are unfolded."""
+
+import random
+import sqlite3
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leptond.core.admission import Defaults, admit
+from leptond.core.keeping import Keep
+from leptond.core.model import JobSpec, State
+from leptond.core.planner import Policy
+from leptond.errors import Invalid
+from leptond.store import (
+    adoption,
+    arrays,
+    attempts,
+    dependencies,
+    events,
+    folds,
+    gpus,
+    jobs,
+    planning,
+    queries,
+)
+from leptond.store.connection import _transaction
+from leptond.store.retention import due, forget_folded
+from tests.simulation.store import database
+
+
+def write(db, change, *args, **more):
+    ((value, failure),) = _transaction(db, [lambda db: change(db, *args, **more)])
+    if failure is not None:
+        raise failure
+    return value
+
+
+def submit(db, now=1.0, **spec):
+    one = admit(JobSpec(argv=["true"], **spec), gpus=2, home="/", defaults=Defaults())
+    stored, _ = write(db, jobs.submit, [one], user="ana", now=now, max_pending=10_000_000)
+    return stored[0]
+
+
+@pytest.fixture
+def db():
+    one = database()
+    found = [gpus.Found(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1, simulated=True) for i in range(2)]
+    write(one, gpus.sync, found, 1.0)
+    yield one
+    one.close()
+
+
+def columns(db, table):
+    return {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
+
+
+def test_a_fold_has_all_that_its_jobs_have(db):
+    assert set(folds.SHARED) | {"id", "last_id"} == columns(db, "folds")
+    assert set(folds.SHARED) | set(folds._OF_ONE) | {"id", "array_index"} == columns(db, "jobs")
+    number = submit(db).id
+    row = db.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
+    assert {name: row[name] for name in folds._OF_ONE} == folds._OF_ONE
+
+
+def test_a_large_array_is_one_row_and_yet_all_its_jobs(db):
+    submit(db)
+    stored = submit(db, array="0-99999", name="sweep")
+    assert (stored.id, stored.count, stored.array_id) == (2, 100_000, 2)
+    assert db.execute("SELECT count(*) FROM jobs").fetchone()[0] == 1 + folds.AT_ONCE
+    assert jobs.counts(db)[State.PENDING] == 100_001
+    assert submit(db).id == 100_002, "their ids are given out"
+    last = jobs.find(db, "2_99999")
+    assert (last.id, last.ref, last.name) == (100_001, "2_99999", "sweep")
+    assert jobs.find(db, "100001") == last
+    assert [job.id for job in queries.newest(db, queries.Filter(), limit=2, cursor=None)[0]] == [
+        100_002,
+        100_001,
+    ]
+    assert adoption.known(db, [1, 5000, 100_001, 100_003]) == {1, 5000, 100_001}
+
+
+def test_the_schema_keeps_rows_and_folds_apart(db):
+    array = submit(db, array="0-999").id
+    with pytest.raises(sqlite3.IntegrityError, match="folded or not"):
+        write(
+            db,
+            lambda db: db.execute(
+                "INSERT INTO jobs (id, spec, name, user, gpus, submitted_at, array_id,"
+                " array_index) SELECT 500, spec, name, user, gpus, submitted_at, 1, 700"
+                " FROM jobs WHERE id = 1"
+            ),
+        )
+    with pytest.raises(sqlite3.IntegrityError, match="folded or not"):
+        write(db, folds.begin, array, 900, 1100)
+    with pytest.raises(sqlite3.IntegrityError, match="shrinks"):
+        write(db, lambda db: db.execute("UPDATE folds SET last_id = last_id + 1"))
+
+
+def test_a_member_that_somebody_turns_to_gets_its_row_and_nothing_else_changes(db):
+    array = submit(db, array="0-999%3", priority=2).id
+    before = [jobs.find(db, f"{array}_{index}") for index in range(1000)]
+    write(db, jobs.cancel, f"{array}_500", by="ana", grace_s=None, reason=None, now=5.0)
+    write(db, jobs.edit, f"{array}_501", {"priority": 9}, by="ana", if_version=1, now=5.0)
+    write(db, jobs.hold, f"{array}_502", by="ana", now=5.0)
+    after = [jobs.find(db, f"{array}_{index}") for index in range(1000)]
+    assert [a.id for a in after] == [b.id for b in before]
+    assert [at for at in range(1000) if after[at] != before[at]] == [500, 501, 502]
+    assert after[500].state is State.CANCELLED
+    assert jobs.counts(db)[State.PENDING] == 999
+    assert queries.held_count(db) == 1
+    told = events.after(db, 0, limit=10_000, job=after[500].id)
+    assert [one.type for one in told] == ["job.submitted", "job.state"]
+
+
+def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
+    array = submit(db, array="0-99999").id
+    waits = {kind: submit(db, **{kind: [f"{array}_*"]}).id for kind in ("after", "after_any", "after_fail")}
+    single = submit(db, after_any=[f"{array}_70000"]).id
+    assert jobs.find(db, str(waits["after"])).deps_waiting == 100_000
+    assert write(db, arrays.cancel_folded, array, by="ana", reason="no", now=5.0) == 100_000 - folds.AT_ONCE
+    assert jobs.find(db, f"{array}_99999").explanation == "cancelled by ana: no"
+    assert jobs.counts(db) == {
+        **dict.fromkeys(State, 0),
+        State.PENDING: folds.AT_ONCE + 4,
+        State.CANCELLED: 99_936,
+    }
+    assert jobs.find(db, str(single)).deps_waiting == 0
+    while some := arrays.unended(db, array, -1, newest_first=False):
+        write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=5.0)
+    for kind, failed in (("after", 100_000), ("after_any", 0), ("after_fail", 0)):
+        job = jobs.find(db, str(waits[kind]))
+        assert (job.deps_waiting, job.deps_failed) == (0, failed), kind
+    (one,) = dependencies.of(db, waits["after"])
+    assert (one.on_ref, one.state) == (f"{array}_*", "failed")
+    assert not due(db, Keep(job_age_s=10.0), 100.0).folded, "jobs that have not ended speak of it"
+    for number in (*waits.values(), single):
+        write(db, jobs.cancel, str(number), by="ana", grace_s=None, reason=None, now=5.0)
+    found = due(db, Keep(job_age_s=10.0), 100.0)
+    assert sum(last - first + 1 for first, last in found.folded) == 100_000 - folds.AT_ONCE
+    ((first, last),) = found.folded
+    assert write(db, forget_folded, first, last, by="ana", now=100.0) == 100_000 - folds.AT_ONCE
+    assert jobs.counts(db)[State.CANCELLED] == folds.AT_ONCE + 4
+
+
+def test_what_is_edited_stands_where_it_would_without_folds(db):
+    array = submit(db, array="0-999", gpus=1).id
+    places = "SELECT order_at, lane, due_at, alone_at, short_s FROM {} WHERE array_id = ?"
+    (before,) = {tuple(row) for row in db.execute(places.format("folds"), (array,))}
+    write(db, arrays.edit_folded, array, {"priority": 5}, by="ana", by_admin=False, now=2.0)
+    assert db.execute("SELECT ready FROM arrays").fetchone()[0] == 0, "those with rows stand elsewhere"
+    write(db, jobs.edit, str(array), {"priority": 5}, by="ana", if_version=None, now=2.0)
+    (after,) = {tuple(row) for row in db.execute(places.format("folds"), (array,))}
+    assert after != before
+    assert after == tuple(db.execute(places.format("jobs"), (array,)).fetchone())
+    assert db.execute("SELECT ready FROM arrays").fetchone()[0] == 1
+
+
+def test_only_so_many_of_a_fold_are_forgotten_as_are_too_many(db):
+    array = submit(db, array="0-999").id
+    write(db, arrays.cancel_folded, array, by="ana", reason=None, now=5.0)
+    while some := arrays.unended(db, array, -1, newest_first=False):
+        write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=6.0)
+    ((first, last),) = due(db, Keep(max_jobs=400), 100.0).folded
+    assert last - first + 1 == 600
+    write(db, forget_folded, first, last, by="ana", now=100.0)
+    assert jobs.counts(db)[State.CANCELLED] == 400
+    assert write(db, jobs.retry, f"{array}_999", user="ana", now=101.0, max_pending=9)[1]
+
+
+def test_an_array_that_waits_for_another_is_unfolded_when_its_time_comes(db):
+    one = submit(db, array="0-199").id
+    two = submit(db, array="0-999", after=[f"{one}_*"]).id
+    assert db.execute("SELECT count(*) FROM jobs WHERE array_id = ?", (two,)).fetchone()[0] == 1
+    assert [short.array_id for short in folds.short(db)] == [one]
+    assert jobs.find(db, f"{two}_999").deps_waiting == 200
+    assert planning.why_not_ready(jobs.find(db, f"{two}_999"), now=1.0, boot=1.0).sentence.endswith(
+        "200 other jobs"
+    )
+    write(db, jobs.hold, f"{two}_500", by="ana", now=2.0)
+    for job in range(one, one + 200):
+        db.execute("BEGIN")
+        job_id = folds.take_out(db, str(job), 3.0) or job
+        for state in ("starting", "running"):
+            jobs.touch(db, job_id, {"state": state})
+        jobs.end(db, jobs.find(db, str(job)), State.SUCCEEDED, 4.0, {})
+        db.execute("COMMIT")
+    for index in (0, 500, 999):
+        member = jobs.find(db, f"{two}_{index}")
+        assert (member.deps_waiting, member.deps_failed) == (0, 0), index
+        assert [each.state for each in dependencies.of(db, member.id, two)] == ["met"]
+    assert [short.array_id for short in folds.short(db)] == [two]
+
+
+def test_who_waits_for_what_is_not_there_is_refused(db):
+    array = submit(db, array="0-999").id
+    for ref in ("5000", f"{array}_1000", "2_*", f"{array + 1000}_*"):
+        with pytest.raises(Invalid, match="no job"):
+            submit(db, after=[ref])
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "cancel",
+                "hold",
+                "release",
+                "edit",
+                "cancel_folded",
+                "hold_folded",
+                "release_folded",
+                "edit_folded",
+                "decide",
+                "submit",
+                "after",
+                "unfold",
+                "retry",
+                "purge",
+            ]
+        ),
+        st.integers(0, 60),
+        st.integers(-3, 3),
+    ),
+    max_size=25,
+)
+
+
+@given(OPERATIONS, st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_it_makes_no_difference_when_members_are_unfolded(operations, seed):
+    """The same is done to a queue that folds and to one that never does; only the first unfolds at random."""
+    dice = random.Random(seed)
+    told = []
+    for folding in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in (("OVER", 3), ("AT_ONCE", 1), ("LOW", 9), ("HIGH", 10)):
+                patch.setattr(folds, name, value if folding else 1_000_000)
+            told.append(list(_carried_out(operations, dice if folding else None)))
+    assert told[0] == told[1]
+
+
+def _carried_out(operations, dice):
+    db = database()
+    found = [gpus.Found(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1, simulated=True) for i in range(2)]
+    write(db, gpus.sync, found, 1.0)
+    first = submit(db, array="0-39%4", gpus=1)
+    submit(db, array="0-12", after_any=[f"{first.id}_*"], project="p")
+    now = 10.0
+    for verb, at, number in operations:
+        now += 1.0
+        total = jobs.counts(db)
+        ref = str(1 + at % sum(total.values()))  # some are purged: then it may be refused
+        how = {"by": "ana", "now": now}
+        try:
+            match verb:
+                case "cancel":
+                    write(db, jobs.cancel, ref, grace_s=0.0, reason=None, **how)
+                case "hold" | "release":
+                    write(db, getattr(jobs, verb), ref, **how)
+                case "edit":
+                    write(db, jobs.edit, ref, {"priority": number}, if_version=None, **how)
+                case "retry":
+                    yield write(db, jobs.retry, ref, user="ana", now=now, max_pending=10_000)
+                case "purge":
+                    write(db, jobs.purge, ref, **how)
+                case "submit":
+                    submit(db, now, array=f"0-{at}", priority=number, gpus=at % 2)
+                case "after":
+                    submit(db, now, array=f"0-{at}", after=[ref])
+                case "unfold":
+                    if dice is not None:
+                        write(db, folds.refill, first.id, at, now)
+                case "decide":
+                    yield from _start(db, now)
+                case _:
+                    _whole(db, first.id, verb.removesuffix("_folded"), number, how)
+        except Exception as refusal:
+            yield type(refusal).__name__, str(refusal)
+        if dice is not None and dice.random() < 0.3:
+            for one in folds.short(db):
+                write(db, folds.refill, one.array_id, dice.randrange(1, 5), now)
+        yield jobs.counts(db), queries.held_count(db), queries.oldest_wait(db)
+        yield sorted(tuple(row) for row in db.execute("SELECT * FROM pending_counts WHERE n > 0"))
+        found, _ = queries.newest(db, queries.Filter(), limit=1000, cursor=None)
+        yield found
+        yield queries.in_queue_order(db, queries.Filter(), limit=1000, cursor=None)
+        yield queries.newest(db, queries.Filter(array_id=first.id, user="ana"), limit=7, cursor="20")
+        yield [dependencies.of(db, job.id, job.array_id) for job in found]
+    db.close()
+
+
+def _whole(db, array, verb, number, how):
+    more = {}
+    if verb == "cancel":
+        write(db, arrays.cancel_folded, array, reason=None, **how)
+        more = {"grace_s": 0.0, "reason": None}
+    elif verb == "edit":
+        more = {"changes": {"priority": number}, "by_admin": False}
+        write(db, arrays.edit_folded, array, **more, **how)
+        more["if_version"] = None
+    else:
+        write(db, getattr(arrays, f"{verb}_folded"), array, **how)
+    at = -1
+    while some := arrays.unended(db, array, at, newest_first=False):
+        write(db, arrays.each, some, getattr(jobs, verb), **more, **how)
+        at = some[-1][0]
+
+
+def _start(db, now):
+    while short := folds.short(db):
+        for one in short:
+            write(db, folds.refill, one.array_id, one.missing, now)
+    decided = planning.decide(db, now=now, boot=now, sick={}, cpu_slots=2, policy=Policy())
+    for start in decided.plan.starts:
+        claimed = write(
+            db, attempts.claim, start, attempt_id=f"{start.id:032x}", now=now, boot=now, boot_id="boot"
+        )
+        yield start, claimed is not None
