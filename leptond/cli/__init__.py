@@ -77,6 +77,8 @@ def main() -> None:
         code = _at_once(sys.argv[1:])
         if code is not None:
             sys.exit(code)
+    elif os.environ[_COMPLETE].startswith("bash"):
+        import_module("leptond.cli.completion")  # has a bash completion of its own
     from leptond.cli.clicked import group
 
     group(prog_name="leptonctl", complete_var=_COMPLETE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
 from leptond.cli.clicked import command, group
 from leptond.cli.session import Session
@@ -13,6 +13,43 @@ _INSTALL = {
     "zsh": 'add to ~/.zshrc:  eval "$(leptonctl completion zsh)"',
     "fish": "run: leptonctl completion fish > ~/.config/fish/completions/leptonctl.fish",
 }
+
+_BASH = r"""
+%(complete_func)s() {
+    local IFS=$'\n'
+    local line type value help
+    local -a values=() shown=()
+    for line in $(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" \
+        %(complete_var)s=bash_complete "$1"); do
+        IFS=$'\t' read -r type value help <<< "$line"
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            *) values+=("$value"); shown+=("$value${help:+  ($help)}") ;;
+        esac
+    done
+    # what a value means is shown in a list, and never put on the line
+    if [[ ${#values[@]} -gt 1 && $COMP_TYPE != 37 && $COMP_TYPE != 42 ]]; then
+        COMPREPLY=("${shown[@]}")
+    else
+        COMPREPLY=("${values[@]}")
+    fi
+    return 0
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+
+class Bash(BashComplete):
+    """bash knows no descriptions: they are shown behind the values, as long as there is a choice."""
+
+    source_template = _BASH
+
+    def format_completion(self, item: CompletionItem) -> str:
+        return f"{item.type}\t{item.value}\t{item.help or ''}"
+
+
+add_completion_class(Bash)
 
 
 @command("completion", short_help="Print the completion script of a shell.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leptond.cli import refs, words
 from leptond.cli.declare import Usage, argument, command, option
@@ -12,6 +13,12 @@ from leptond.cli.output import echo
 from leptond.cli.params import BEGIN, JOB, LIMIT, SECONDS
 from leptond.cli.session import Session, confirm, leave
 from leptond.client import EXIT_UNREACHABLE, ClientError
+
+if TYPE_CHECKING:
+    from leptond.cli.progress import Bar
+
+MANY = 20
+"""More jobs than this get a progress bar, where that is worth it."""
 
 
 def _each(
@@ -27,23 +34,34 @@ def _each(
     single = len(named) == 1 and len(wanted) == 1 and not named[0].endswith("*")
     answers: list[Any] = []
     code = 0
-    for ref in wanted:
-        try:
-            answer = act(ref)
-        except ClientError as error:
-            if error.exit_code == EXIT_UNREACHABLE or single:
-                raise
-            code = code or error.exit_code
-            answers.append(error.problem)
-            who = "" if f"job {ref}" in str(error) else f"job {ref}: "
-            session.warn(f"{who}{error}" + (f" ({error.hint})" if error.hint else ""))
-            continue
-        answers.append(answer)
-        if not session.json:
-            echo(tell(ref, answer))
+    with _bar(session, len(wanted)) as bar:
+        for ref in wanted:
+            if bar is not None:
+                bar.add()
+            try:
+                answer = act(ref)
+            except ClientError as error:
+                if error.exit_code == EXIT_UNREACHABLE or single:
+                    raise
+                code = code or error.exit_code
+                answers.append(error.problem)
+                who = "" if f"job {ref}" in str(error) else f"job {ref}: "
+                session.warn(f"{who}{error}" + (f" ({error.hint})" if error.hint else ""))
+                continue
+            answers.append(answer)
+            if not session.json:
+                echo(tell(ref, answer))
     if session.json:
         session.emit(answers[0] if single else answers)
     leave(code)
+
+
+def _bar(session: Session, count: int) -> contextlib.AbstractContextManager[Bar | None]:
+    if count <= MANY:
+        return contextlib.nullcontext()
+    from leptond.cli.progress import Bar
+
+    return Bar(session, "jobs", count)
 
 
 @command("cancel", short_help="Cancel jobs.")

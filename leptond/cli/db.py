@@ -13,6 +13,7 @@ import click
 from leptond.cli import words
 from leptond.cli.clicked import command, shared_options
 from leptond.cli.output import Column, print_table
+from leptond.cli.progress import Bar
 from leptond.cli.session import Session
 from leptond.client import ClientError
 from leptond.core.timespec import format_size
@@ -71,7 +72,8 @@ def backup_command(session: Session, path: Path | None, force: bool) -> None:
     rights (mode 0600: it holds the environment of every job), or without PATH into backups/ of the daemon's
     state directory. `leptond recover --from FILE` puts one back."""
     if path is None:
-        reply = session.api.request("POST", "/v1/db/backups", wait_s=PATIENCE_S)
+        with Bar(session, "copying the database"):
+            reply = session.api.request("POST", "/v1/db/backups", wait_s=PATIENCE_S)
         one = reply.json()
         if session.json:
             session.emit(one)
@@ -82,7 +84,8 @@ def backup_command(session: Session, path: Path | None, force: bool) -> None:
         raise _failed(f"{path} is there already", "name another file, or say --force")
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        size = _receive(session, aside)
+        with Bar(session, "copying the database"):
+            size = _receive(session, aside)
         if force:
             aside.replace(path)
         else:

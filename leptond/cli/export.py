@@ -16,6 +16,7 @@ import click
 from leptond.cli import words
 from leptond.cli.clicked import command, kind
 from leptond.cli.params import SINCE
+from leptond.cli.progress import Bar
 from leptond.cli.session import Session, leave
 
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -63,23 +64,30 @@ def export_command(session: Session, kind: str, output: str | None, **given: Any
     if kind == "parquet" and output is None:
         raise click.UsageError("--parquet needs a file: -o jobs.parquet")
     query = {name: value for name, value in given.items() if value is not None}
-    jobs = _jobs(session, {**query, "order": "newest"})
-    if kind == "parquet":
-        write_parquet(session, jobs, Path(str(output)))
-        return
     write = write_csv if kind == "csv" else write_json_lines
     if output is None:
-        write(jobs, sys.stdout)
+        write(_jobs(session, query), sys.stdout)
         return
-    with _aside(Path(output)) as file:
-        write(jobs, file)
+    with Bar(session, "exporting jobs", None if query else lambda: _how_many(session)) as bar:
+        jobs = _jobs(session, query, bar)
+        if kind == "parquet":
+            write_parquet(session, jobs, Path(output))
+            return
+        with _aside(Path(output)) as file:
+            write(jobs, file)
 
 
-def _jobs(session: Session, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every job, a page at a time."""
+def _how_many(session: Session) -> int:
+    return sum(session.api.get("/v1/status")["counts"].values())
+
+
+def _jobs(session: Session, query: Mapping[str, Any], bar: Bar | None = None) -> Iterator[dict[str, Any]]:
+    """Every job, the newest first, a page at a time."""
     cursor = None
     while True:
-        page = session.api.get("/v1/jobs", {**query, "limit": 500, "cursor": cursor})
+        page = session.api.get("/v1/jobs", {**query, "order": "newest", "limit": 500, "cursor": cursor})
+        if bar is not None:
+            bar.add(len(page["items"]))
         yield from page["items"]
         cursor = page["next_cursor"]
         if cursor is None:

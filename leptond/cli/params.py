@@ -70,17 +70,27 @@ JOB = Parsed("job", str)
 
 
 def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:
-    """The jobs whose number begins so, each with its name and state; of the newest hundred. None at all when
-    the daemon does not answer: a shell that completes must neither hang nor print errors."""
+    """The jobs whose number or name begins so, each with its name and state; of the newest hundred. A name
+    that several of them have names no job. None at all when the daemon does not answer: a shell that
+    completes must neither hang nor print errors."""
     from leptond.cli.output import clean
     from leptond.client import ClientError, Transport
 
     with contextlib.suppress(ClientError, KeyError, TypeError):
         with contextlib.closing(Transport.find(host, timeout_s=COMPLETION_TIMEOUT_S)) as api:
-            found = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()
-        return [
-            (job["ref"], clean(f"{job['name']} ({job['state']})"))
-            for job in found["items"]
+            jobs = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()["items"]
+        found = [
+            (job["ref"], clean(f"{job['name']} {job['state']}"))
+            for job in jobs
             if job["ref"].startswith(beginning)
         ]
+        if jobs and "@last".startswith(beginning):
+            found.append(("@last", "your newest job"))
+        names = [job["name"] for job in jobs]
+        found += [
+            (job["name"], clean(f"{job['ref']} {job['state']}"))
+            for job in jobs
+            if beginning and job["name"].startswith(beginning) and names.count(job["name"]) == 1
+        ]
+        return found
     return []

@@ -10,6 +10,7 @@ import click
 from leptond.cli import refs
 from leptond.cli.clicked import command, kind
 from leptond.cli.params import JOB, SECONDS
+from leptond.cli.progress import Bar
 from leptond.cli.session import Session, confirm
 from leptond.core.timespec import format_size
 
@@ -37,10 +38,12 @@ def purge_command(
         raise click.UsageError("--older-than, --dry-run and --checkpoints are for a purge without JOBS")
     if jobs:
         wanted = refs.expand(session, jobs)
-        for ref in wanted:
-            session.api.request("DELETE", refs.job_path(ref))
-            if not session.json:
-                click.echo(f"Job {ref} is forgotten")
+        with Bar(session, "forgetting", len(wanted)) as bar:
+            for ref in wanted:
+                session.api.request("DELETE", refs.job_path(ref))
+                bar.add()
+                if not session.json:
+                    click.echo(f"Job {ref} is forgotten")
         if session.json:
             session.emit(wanted)
         return
@@ -50,7 +53,8 @@ def purge_command(
     if not dry_run and sys.stdin.isatty() and not yes:
         would = session.api.post("/v1/purge", {**body, "dry_run": True})
         confirm(session, f"Forget {_words(would)}?")
-    done = session.api.post("/v1/purge", {**body, "dry_run": dry_run})
+    with Bar(session, "forgetting"):
+        done = session.api.post("/v1/purge", {**body, "dry_run": dry_run})
     if session.json:
         session.emit(done)
         return

@@ -8,7 +8,7 @@ from typing import Any
 from leptond.cli import refs, words
 from leptond.cli.declare import F, command, option
 from leptond.cli.output import Cell, Column, print_table
-from leptond.cli.params import SINCE, Whole
+from leptond.cli.params import SECONDS, SINCE, Whole
 from leptond.cli.session import Session
 
 QUEUE_COLUMNS = (
@@ -70,13 +70,24 @@ def _query(given: dict[str, Any], states: str) -> dict[str, Any]:
 @_filters
 @option("--state", metavar="STATES", help="pending, starting, running, stopping (comma list).")
 @option("-n", "--limit", type=Whole(1), metavar="N", help="At most N jobs [all].")
-def queue_command(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
+@option("-w", "--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@option("--every", type=SECONDS, default=2.0, metavar="TIME", help="How often, with --watch [2s].")
+def queue_command(session: Session, watch: bool, every: float, **given: Any) -> None:
     """List the jobs that run or wait: first those that run, then the others in the order in which they
     would start.
 
     On a terminal TIME is how long a job has run or waited. In a pipe the columns are separated by tabs,
     times are in seconds, and nothing is cut off.
     """
+    if watch:
+        from leptond.cli.watch import watch as again
+
+        again(session, lambda: _show_queue(session, **given), every)
+    else:
+        _show_queue(session, **given)
+
+
+def _show_queue(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
     query = {**_query(given, ",".join(words.UNFINISHED)), "order": "queue"}
     page = session.api.pages("/v1/jobs", query, limit=limit)
     if session.json:

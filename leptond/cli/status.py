@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from leptond.cli import words
-from leptond.cli.declare import command
+from leptond.cli.declare import command, option
 from leptond.cli.gpus import GPU_COLUMNS, gpu_row
 from leptond.cli.output import Cell, Column, echo, plain_row, print_line, print_table
+from leptond.cli.params import SECONDS
 from leptond.cli.queue import queue_row
 from leptond.cli.session import Session
 
@@ -27,12 +28,23 @@ _HOW_FAR = Column("PROGRESS", fold=True)
 
 
 @command("status", short_help="What runs, what waits and why, and whether all is well.")
-def status_command(session: Session) -> None:
+@option("-w", "--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@option("--every", type=SECONDS, default=2.0, metavar="TIME", help="How often, with --watch [2s].")
+def status_command(session: Session, watch: bool, every: float) -> None:
     """Show the GPUs, what runs, what is next and why it waits, what failed lately, and whether all is
     well.
 
     In a pipe the first column says what a line is: gpu, running, next, failed, daemon, note or warning.
     """
+    if watch:
+        from leptond.cli.watch import watch as again
+
+        again(session, lambda: _show(session), every)
+    else:
+        _show(session)
+
+
+def _show(session: Session) -> None:
     status = session.api.get("/v1/status")
     if session.json:
         session.emit(status)

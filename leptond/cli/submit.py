@@ -196,7 +196,15 @@ def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], l
 
 def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     """Submits; safe to repeat when the connection breaks, for it carries an idempotency key."""
-    answer: dict[str, Any] = session.api.post("/v1/jobs", body, key=os.urandom(16).hex())
+    key = os.urandom(16).hex()
+    answer: dict[str, Any]
+    if "array" in body:
+        from leptond.cli.progress import Bar
+
+        with Bar(session, f"submitting {body['array']}"):
+            answer = session.api.post("/v1/jobs", body, key=key)
+    else:
+        answer = session.api.post("/v1/jobs", body, key=key)
     for warning in answer.get("warnings") or []:
         session.warn(str(warning))
     return answer

@@ -64,9 +64,9 @@ def complete(*words: str) -> list[tuple[str, str | None]]:
 
 def test_job_ids_are_completed_with_their_names_and_states(stub: Stub):
     stub.on("GET", "/v1/jobs", page(make_job(id=47), make_job(id=51, name="ev\x1bal"), make_job(id=471)))
-    assert complete("show", "47") == [("47", "train.py (pending)"), ("471", "train.py (pending)")]
-    assert complete("submit", "--after", "5") == [("51", "eval (pending)")]
-    assert complete("--host", f"unix:{stub.path}", "cancel", "5") == [("51", "eval (pending)")]
+    assert complete("show", "47") == [("47", "train.py pending"), ("471", "train.py pending")]
+    assert complete("submit", "--after", "5") == [("51", "eval pending")]
+    assert complete("--host", f"unix:{stub.path}", "cancel", "5") == [("51", "eval pending")]
 
 
 def test_commands_and_options_are_completed(home):
