@@ -21,7 +21,7 @@ SEE_ALSO = {"leptonctl": "leptond", "leptond": "leptonctl"}
 
 def page(name: str, group: click.Group) -> str:
     """The page of a program and all its commands, in man(7)."""
-    top = click.Context(group, info_name=name)
+    top = click.Context(group, info_name=name, **group.context_settings)
     text = (group.help or "").strip()
     title, _, rest = text.partition("\n\n")
     lines = [
@@ -46,7 +46,7 @@ def page(name: str, group: click.Group) -> str:
 
 
 def _command(command: click.Command, name: str, above: click.Context) -> Iterator[str]:
-    ctx = click.Context(command, info_name=name, parent=above)
+    ctx = click.Context(command, info_name=name, parent=above, **command.context_settings)
     path = ctx.command_path.partition(" ")[2]
     yield f".SS {_text(' '.join([path, *command.collect_usage_pieces(ctx)]))}"
     yield _paragraphs(command.help or command.short_help or "")
