@@ -54,7 +54,7 @@ class Outcomes(Collector):
             else:
                 self._retries[one.cause or "unknown"] += 1
         elif one.to in TERMINAL:
-            self._finished[one.to] += 1
+            self._finished[one.to] += one.jobs
         if one.wait_s is not None:
             self._waits.note(one.wait_s)
         if one.run_s is not None:
