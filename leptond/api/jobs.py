@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import pwd
 import re
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,17 +15,16 @@ from msgspec import Meta
 
 from leptond.api import types, views
 from leptond.api.context import Context
+from leptond.api.door import Door
 from leptond.api.explain import Explain
 from leptond.api.identity import Who
 from leptond.api.routing import Call, Reply, Table
-from leptond.core.admission import Admitted, admit, check_gpus, need_of
+from leptond.core.admission import Admitted
 from leptond.core.model import TERMINAL, Job, JobSpec, State
-from leptond.core.queues import Queue
-from leptond.core.shares import Kind, Limits
-from leptond.errors import BadRequest, Forbidden, Invalid, NotFound, OverBudget, TooMany, TooManyGpus
-from leptond.store import budgets, dependencies, folds, gpus, jobs, planning, queries, queues, shares
-from leptond.store.gpus import KnownGpu
-from leptond.store.jobs import Key, Stored
+from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
+from leptond.store import dependencies, folds, gpus, jobs, queries
+from leptond.store.jobs import Key
+from leptond.store.submits import Stored
 
 table = Table("jobs")
 
@@ -189,81 +184,27 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
     key = call.request.headers.get("Idempotency-Key")
     if key is not None and not KEY.match(key):
         raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
-    known = await call.context.store.read(gpus.known, present_only=True)
-    doors = await call.context.store.read(queues.every)
-    admitted: list[Admitted] = []
-    for position, spec in enumerate(specs):
-        try:
-            admitted.append(admit_one(call, spec, known, {queue.name: queue for queue in doors}))
-        except Invalid as refusal:
-            if len(specs) > 1 or call.request.path.endswith(":batch"):
-                refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
-            raise
-    settings = call.context.settings
-    # before the jobs are there: they do not count against themselves
-    warned = await call.context.store.read(
-        _budget_warnings, admitted, call.who.user, call.context.clock.wall()
-    )
+    settings, now = call.context.settings, call.context.clock.wall()
+    in_batch = call.request.path.endswith(":batch")
+
+    def look(db: sqlite3.Connection) -> tuple[list[Admitted], list[list[str]]]:
+        door = Door(db, settings, call.who)
+        admitted = door.admit_all(specs, in_batch=in_batch)
+        return admitted, door.warnings(admitted, now)
+
+    admitted, warnings = await call.context.store.read(look)
     stored, new = await call.context.store.write(
         jobs.submit,
         admitted,
         user=call.who.user,
-        now=call.context.clock.wall(),
+        now=now,
         max_pending=settings.queue.max_pending,
         caps=settings.shares.limits(),
         key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
     )
     if any(one.count > folds.OVER for one in stored):
         call.context.unfold()
-    usable = sum(1 for gpu in known if not gpu.drained)
-    caps = await call.context.store.read(shares.limits, settings.shares.limits())
-    return stored, new, [[*_warnings(one.spec, usable, call.who.user, caps), *warned] for one in admitted]
-
-
-def _budget_warnings(
-    db: sqlite3.Connection, admitted: Sequence[Admitted], user: str, now: float
-) -> list[str]:
-    """What budgets that only warn have to say; one that refuses speaks when the jobs are stored."""
-    try:
-        return budgets.check(db, admitted, user=user, now=now)
-    except OverBudget:
-        return []
-
-
-def admit_one(call: Call, spec: JobSpec, known: Sequence[KnownGpu], doors: Mapping[str, Queue]) -> Admitted:
-    """A spec through the door of its queue. Raises Invalid, Forbidden."""
-    settings = call.context.settings
-    if spec.urgent and not call.who.admin and call.who.user not in settings.queue.urgent_users:
-        raise Forbidden(
-            f"{call.who.user} may not submit urgent jobs",
-            hint="the setting queue.urgent_users names who may; --priority is free to all",
-        )
-    queue = queues.named(doors, spec.queue)
-    admitted = admit(
-        queue.admit(spec, user=call.who.user, admin=call.who.admin),
-        gpus=len(known),
-        home=pwd.getpwuid(os.geteuid()).pw_dir,
-        defaults=queue.defaults(settings.jobs.defaults()),
-    )
-    need = need_of(spec, queue=queue.name, borrow=queue.borrow)
-    check_gpus(need, [planning.device(gpu, {}) for gpu in known], sharing=settings.gpus.sharing)
-    return admitted
-
-
-def _warnings(spec: JobSpec, usable: int, user: str, caps: Limits) -> list[str]:
-    found = []
-    if spec.cwd is not None and not Path(spec.cwd).is_dir():
-        found.append(f"the directory {spec.cwd} is not there now")
-    if spec.gpus > usable:
-        found.append(f"it needs {spec.gpus} GPUs, of which {usable} are in service: it waits for an undrain")
-    owners: list[tuple[Kind, str | None]] = [("user", user), ("project", spec.project)]
-    for kind, name in owners:
-        cap = caps.of(kind, name).max_gpus if name is not None else None
-        if cap is not None and spec.gpus > cap and spec.gpu_memory_bytes is None:
-            found.append(
-                f"it needs {spec.gpus} GPUs, {kind} {name} may hold {cap:g}: it waits for a higher cap"
-            )
-    return found
+    return stored, new, warnings
 
 
 class _Bucket(msgspec.Struct):

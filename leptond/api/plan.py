@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Meta
 
 from leptond.api import types, views
-from leptond.api.jobs import admit_one
+from leptond.api.door import Door
 from leptond.api.routing import Call, Table
 from leptond.core.forward import Eta
 from leptond.core.model import Gpu, JobSpec, Reason
 from leptond.core.scene import PolicyName
-from leptond.store import forecast, gpus, queries, queues
+from leptond.store import forecast, queries, queues
 
 table = Table("plan")
 
@@ -81,15 +81,14 @@ def planned(eta: Eta, gpus: Sequence[Gpu], named: queries.Named) -> types.Planne
 async def estimate(call: Call) -> types.Estimate:
     """When a job would start if it were submitted now: checked as a submit is, and nothing is stored."""
     context, sick = call.context, call.context.gpu_view.sick()
-    known = await context.store.read(gpus.known, present_only=True)
-    doors = {queue.name: queue for queue in await context.store.read(queues.every)}
-    admitted = admit_one(call, call.body, known, doors)
     now, boot = context.clock.wall(), context.clock.boot()
-    spec = admitted.spec
 
     def look(db: sqlite3.Connection) -> types.Estimate:
-        door = queues.named(doors, spec.queue)
-        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=door.borrow, most=MEMBERS)
+        door = Door(db, context.settings, call.who)
+        admitted = door.admit(call.body)
+        spec = admitted.spec
+        borrow = queues.named(door.queues, spec.queue).borrow
+        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=borrow, most=MEMBERS)
         answer = types.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
         if spec.hold:
             answer.reason, answer.sentence = Reason.HELD, "it would be held until it is released"

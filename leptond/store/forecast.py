@@ -11,7 +11,7 @@ from leptond.core import planner
 from leptond.core.admission import Admitted
 from leptond.core.forward import MAX_LOOKS, Eta, Forecast, foretell, forward
 from leptond.core.model import DEFAULT_QUEUE
-from leptond.store import planning, ranks
+from leptond.store import planning, ranks, submits
 from leptond.store.planning import View
 
 VISITS = 100_000
@@ -89,9 +89,8 @@ def would_wait(
     """The jobs that a submit would make, the first `most` of them, as the planner would see them; nothing is
     stored."""
     spec = admitted.spec
-    places = ranks.columns(db, spec, user=user, now=now, begin_at=admitted.begin_at)
-    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
-    first = 1 + (row["seq"] if row is not None else 0)
+    places = ranks.Places(db).columns(spec, user=user, now=now, begin_at=admitted.begin_at)
+    first = submits.next_id(db)
     return [
         planner.Waiting(
             id=first + number,

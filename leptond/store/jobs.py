@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.admission import Admitted
-from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, DependencyKind, Job, State, StopReason
+from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, Job, State, StopReason
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
@@ -25,40 +25,11 @@ from leptond.store import (
     retention,
     rows,
     shares,
+    submits,
 )
+from leptond.store.submits import Stored
 
 _NO_CAPS = Limits()
-
-
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs that one submitted spec became: `count` with the ids from `id` on."""
-
-    id: int
-    count: int = 1
-    array_id: int | None
-    name: str
-
-    @property
-    def ids(self) -> range:
-        """The ids of all of them."""
-        return range(self.id, self.id + self.count)
-
-
-class _Before3(msgspec.Struct, frozen=True, kw_only=True):
-    """How Stored was remembered before 0.3.0."""
-
-    ids: list[int]
-    array_id: int | None
-    name: str
-
-
-def _remembered(text: str) -> list[Stored]:
-    if '"ids"' not in text[:200]:
-        return msgspec.json.decode(text, type=list[Stored])
-    return [
-        Stored(id=old.ids[0], count=len(old.ids), array_id=old.array_id, name=old.name)
-        for old in msgspec.json.decode(text, type=list[_Before3])
-    ]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +54,7 @@ def submit(
     if key is not None:
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
         if answer is not None:
-            return _remembered(answer), False
+            return submits.remembered(answer), False
     pending = db.execute("SELECT n FROM job_counts WHERE state = 'pending'").fetchone()[0]
     asked = sum(one.count for one in admitted)
     if pending + asked > max_pending:
@@ -100,90 +71,10 @@ def submit(
             projects[one.spec.project] += one.count
     shares.check_pending(db, caps, user=user, asked=asked, projects=projects)
     budgets.check(db, admitted, user=user, now=now)
-    stored = [_insert(db, one, user=user, now=now) for one in admitted]
+    stored = submits.insert(db, admitted, user=user, now=now)
     if key is not None:
         idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
     return stored, True
-
-
-def _insert(
-    db: sqlite3.Connection,
-    admitted: Admitted,
-    *,
-    user: str,
-    now: float,
-    retry_of: int | None = None,
-    root: int | None = None,
-) -> Stored:
-    spec = admitted.spec
-    text = msgspec.json.encode(spec).decode()
-    labels = msgspec.json.encode(spec.labels).decode()
-    places = ranks.columns(db, spec, user=user, now=now, begin_at=admitted.begin_at)
-    many = admitted.count
-    # what waits for others, or for somebody, needs no rows yet: its first member stands for all
-    waits = spec.hold or spec.after or spec.after_any or spec.after_fail
-    apart = many if many <= folds.OVER else 1 if waits else folds.AT_ONCE
-    # ids are consecutive: an array is named by its first member, and member n of it has the id array_id + n
-    first = 1 + (db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone() or [0])[0]
-    array_id = first if admitted.indices is not None else None
-    told: dict[str, Any] = {
-        "name": admitted.name,
-        "user": user,
-        "gpus": spec.gpus,
-        "priority": spec.priority,
-        "queue": spec.queue or DEFAULT_QUEUE,
-    }
-    if retry_of is not None:
-        told["retry_of"] = retry_of
-    for position in range(apart):
-        job_id = first + position
-        index = admitted.indices[position] if admitted.indices is not None else None
-        db.execute(
-            "INSERT INTO jobs (id, spec, name, user, project, labels, held, hold_reason, priority, gpus,"
-            " time_limit_s, retries, begin_at, array_id, array_index, array_limit, retry_of, root_id,"
-            f" submitted_at, queue, gpu_type, gpu_memory_bytes, exclusive, {', '.join(places)})"
-            f" VALUES ({', '.join('?' * (23 + len(places)))})",
-            (
-                job_id,
-                text,
-                admitted.name,
-                user,
-                spec.project,
-                labels,
-                int(spec.hold),
-                "held at submission" if spec.hold else None,
-                spec.priority,
-                spec.gpus,
-                spec.time_limit_s,
-                spec.retries or 0,
-                admitted.begin_at,
-                array_id,
-                index,
-                admitted.array_limit,
-                retry_of,
-                root,
-                now,
-                spec.queue or DEFAULT_QUEUE,
-                spec.gpu_type,
-                spec.gpu_memory_bytes,
-                int(spec.exclusive),
-                *places.values(),
-            ),
-        )
-        for refs, kind, field in (
-            (spec.after, DependencyKind.OK, "after"),
-            (spec.after_any, DependencyKind.ANY, "after_any"),
-            (spec.after_fail, DependencyKind.FAIL, "after_fail"),
-        ):
-            if refs:
-                dependencies.add(db, job_id, refs, kind, field)
-        data = told if array_id is None else {**told, "array_id": array_id, "array_index": index}
-        events.append(db, now, "job.submitted", job=job_id, data=data)
-    if array_id is not None and apart < many:
-        folds.begin(db, array_id, first + apart, first + many - 1)
-        data = {**told, "array": spec.array, "jobs": many, "last_id": first + many - 1}
-        events.append(db, now, "array.submitted", job=array_id, data=data)
-    return Stored(id=first, count=many, array_id=array_id, name=admitted.name)
 
 
 def find(db: sqlite3.Connection, ref: str) -> Job:
@@ -362,7 +253,8 @@ def retry(
     projects = {job.project: 1} if job.project is not None else {}
     shares.check_pending(db, caps, user=job.user, asked=1, projects=projects)
     one = Admitted(spec=spec, name=job.name)
-    return _insert(db, one, user=job.user, now=now, retry_of=job.id, root=root), True
+    (stored,) = submits.insert(db, [one], user=job.user, now=now, retry_of=job.id, root=root)
+    return stored, True
 
 
 def edit(

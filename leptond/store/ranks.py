@@ -48,27 +48,45 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
     return placed
 
 
-def columns(
-    db: sqlite3.Connection, spec: JobSpec, *, user: str, now: float, begin_at: float | None
-) -> dict[str, Any]:
-    """The planner's columns of a job that is about to be stored."""
-    kind = predict.signature(spec.argv, shell=spec.shell)
-    predicted_s = _predicted(db, user, kind, spec.gpus)
-    facts = Facts(
-        priority=spec.priority,
-        gpus=spec.gpus,
-        since=max(now, begin_at or 0.0),
-        preemptible=spec.preemptible,
-        limit_s=spec.time_limit_s,
-        predicted_s=predicted_s,
-    )
-    return {
-        "preemptible": int(spec.preemptible),
-        "urgent": int(spec.urgent),
-        "signature": kind,
-        "predicted_s": predicted_s,
-        **rank(facts, figures(db))._asdict(),
-    }
+class Places:
+    """The planner's columns of jobs that are about to be stored together: what they have in common is looked
+    up once."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._policy = figures(db)
+        self._kinds: dict[tuple[str, ...], str] = {}
+        self._known: dict[tuple[str, str, int], float | None] = {}
+
+    def columns(self, spec: JobSpec, *, user: str, now: float, begin_at: float | None) -> dict[str, Any]:
+        """The columns of one job."""
+        command = (str(spec.shell), *spec.argv)
+        kind = self._kinds.get(command)
+        if kind is None:
+            kind = self._kinds[command] = predict.signature(spec.argv, shell=spec.shell)
+        key = (user, kind, spec.gpus)
+        if key not in self._known:
+            self._known[key] = _predicted(self._db, user, kind, spec.gpus)
+        facts = Facts(
+            priority=spec.priority,
+            gpus=spec.gpus,
+            since=max(now, begin_at or 0.0),
+            preemptible=spec.preemptible,
+            limit_s=spec.time_limit_s,
+            predicted_s=self._known[key],
+        )
+        place = rank(facts, self._policy)
+        return {
+            "preemptible": int(spec.preemptible),
+            "urgent": int(spec.urgent),
+            "signature": kind,
+            "predicted_s": self._known[key],
+            "order_at": place.order_at,
+            "lane": place.lane,
+            "due_at": place.due_at,
+            "alone_at": place.alone_at,
+            "short_s": place.short_s,
+        }
 
 
 def place(db: sqlite3.Connection, job_id: int) -> None:
