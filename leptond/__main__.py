@@ -86,6 +86,8 @@ def run(
     unsafe_failpoints: bool,
 ) -> None:
     """Run the daemon in the foreground until SIGTERM. Running jobs go on without it."""
+    # structlog would take it in, to draw tracebacks: 3 MB for as long as the daemon lives
+    sys.modules["rich"] = None  # type: ignore[assignment]
     from leptond.daemon import serve  # aiohttp and structlog cost half a second
     from leptond.logs import configure
 
