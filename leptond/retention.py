@@ -51,14 +51,14 @@ class Retention:
 
     async def plan(self, limits: Keep, *, checkpoints: bool) -> Purged:
         """What a pass would remove now."""
-        found = await self._store.read(retention.due, limits, self._clock.wall())
+        found = await self._store.browse(retention.due, limits, self._clock.wall())
         size = await asyncio.to_thread(self._sizes, found)
         if checkpoints:
-            ends = await self._store.read(self._last_of_their_chain, found.jobs)
+            ends = await self._store.browse(self._last_of_their_chain, found.jobs)
             size += await asyncio.to_thread(
                 lambda: sum(_size(self._checkpoints / str(root)) for root in ends)
             )
-        count = await self._store.read(
+        count = await self._store.browse(
             lambda db: db.execute("SELECT count(*) FROM events WHERE id <= ?", (found.events_to,)).fetchone()[
                 0
             ]
@@ -86,7 +86,7 @@ class Retention:
     async def purge(self, limits: Keep, *, checkpoints: bool, by: str) -> Purged:
         """One pass: jobs and outputs and events over their limits go, in slices."""
         async with self._one:
-            found = await self._store.read(retention.due, limits, self._clock.wall())
+            found = await self._store.browse(retention.due, limits, self._clock.wall())
             jobs: list[int] = []
             size = 0
             for ids in _slices(found.jobs):
@@ -121,14 +121,14 @@ class Retention:
 
     async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
         """Removes finished jobs, then their files; those that went, and the bytes of their files."""
-        roots = await self._store.read(retention.roots, ids)
+        roots = await self._store.browse(retention.roots, ids)
         gone = await self._store.write(retention.forget, ids, by=by, now=self._clock.wall())
         size = 0
         for job_id in gone:
             size += await asyncio.to_thread(remove_tree, self._jobs, str(job_id))
         if checkpoints:
             ends = {roots[job_id] for job_id in gone if job_id in roots}
-            for root in await self._store.read(retention.unused_roots, sorted(ends)):
+            for root in await self._store.browse(retention.unused_roots, sorted(ends)):
                 size += await asyncio.to_thread(remove_tree, self._checkpoints, str(root))
         return gone, size
 
@@ -136,8 +136,8 @@ class Retention:
         """Removes the directories of jobs that are not there any more: a crash came between their rows and
         their files. What is alive, or has a number that was never given out here, is left."""
         here = await asyncio.to_thread(numbers, self._jobs)
-        highest = await self._store.read(adoption.highest_id)
-        known = await self._store.read(adoption.known, here)
+        highest = await self._store.browse(adoption.highest_id)
+        known = await self._store.browse(adoption.known, here)
         gone = []
         for job_id in here:
             if job_id in known or job_id > highest:

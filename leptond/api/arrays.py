@@ -29,7 +29,7 @@ def _shown(one: arrays.Array) -> types.Array:
 @table.route("GET", "/v1/arrays/{id}", answer=types.Array, errors=(404,))
 async def get_array(call: Call) -> types.Array:
     """An array: how many of its members are in which state."""
-    return _shown(await call.context.store.read(arrays.find, _id(call)))
+    return _shown(await call.context.store.browse(arrays.find, _id(call)))
 
 
 async def _all(
@@ -49,10 +49,10 @@ async def _all(
 
     changed = await store.write(first)
     at = 2**53 if newest_first else -1
-    while members := await store.read(arrays.unended, array_id, at, newest_first=newest_first):
+    while members := await store.browse(arrays.unended, array_id, at, newest_first=newest_first):
         changed += await store.write(arrays.each, members, verb, now=call.context.clock.wall(), **how)
         at = members[-1][0]
-    now = _shown(await store.read(arrays.find, array_id))
+    now = _shown(await store.browse(arrays.find, array_id))
     return types.ArrayChanged(array=now, changed=changed)
 
 

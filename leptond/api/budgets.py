@@ -54,7 +54,7 @@ async def list_budgets(call: Call) -> BudgetList:
     def look(db: sqlite3.Connection) -> BudgetList:
         return BudgetList(items=[_line(db, budget, currency, now) for budget in budgets.every(db)])
 
-    return await call.context.store.read(look)
+    return await call.context.store.browse(look)
 
 
 def _line(db: sqlite3.Connection, budget: Budget, currency: str, now: float) -> BudgetLine:

@@ -66,7 +66,7 @@ async def database(call: Call) -> Database:
     """The queue's database and the backups that the daemon keeps."""
     call.who.must_be_admin()
     store = call.context.store
-    schema = await store.read(version)
+    schema = await store.browse(version)
     seen = os.statvfs(store.path.parent)
     return Database(
         path=str(store.path),

@@ -41,7 +41,7 @@ async def list_events(call: Call) -> types.EventPage | web.StreamResponse:
     if "text/event-stream" in call.request.headers.get("Accept", ""):
         return await _follow(call)
     query: EventQuery = call.query
-    found = await call.context.store.read(
+    found = await call.context.store.browse(
         events.after, query.since or 0, limit=query.limit, job=query.job, kinds=_kinds(query)
     )
     full = len(found) == query.limit
@@ -65,13 +65,13 @@ async def _follow(call: Call) -> web.StreamResponse:
     elif query.since is not None:
         last = query.since
     else:
-        last = await context.store.read(events.last_id)
+        last = await context.store.browse(events.last_id)
     stream = await open_stream(call.request)
     try:
         await stream.send("hello", {"last_event_id": last})
         while not context.closing.is_set():
             commit = context.commits.next()
-            found = await context.store.read(
+            found = await context.store.browse(
                 events.after, last, limit=PAGE, job=query.job, kinds=_kinds(query)
             )
             for one in found:

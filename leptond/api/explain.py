@@ -10,7 +10,7 @@ from leptond.api.context import Context
 from leptond.core.forward import Eta, Forecast
 from leptond.core.model import Attempt, Job, Reason, State
 from leptond.core.planner import Plan, Wait, plan
-from leptond.store import planning
+from leptond.store import folds, planning
 from leptond.store.forecast import QUICK_WINDOW, Ahead, ahead
 
 
@@ -21,32 +21,34 @@ class Explain:
         self._db = db
         self._context = context
         self._sick = sick
-        self._plan: Plan | None = None
+        self._plans: dict[int, Plan] = {}
+        self._seen: dict[int, Ahead] = {}
         self._starts: Mapping[int, Forecast] | None = None
         self.now = context.clock.wall()
         self.boot = context.clock.boot()
 
-    @property
-    def plan(self) -> Plan:
-        """What the planner would do now."""
-        if self._plan is None:
-            slots = self._context.settings.cpu_slots()
-            policy = planning.rules(self._db, self._context.settings.policy())
-            view = planning.view(self._db, now=self.now, boot=self.boot, sick=self._sick, policy=policy)
-            memory = planning.recall(self._db)
-            self._plan = plan(view.waiting, view.running, view.gpus, slots, self.now, policy, memory)
-        return self._plan
+    def planned(self, window: int) -> Plan:
+        """What the planner would do now, as far as it looks."""
+        if window not in self._plans:
+            seen = self._ahead(window)
+            view = seen.view
+            self._plans[window] = plan(
+                view.waiting, view.running, view.gpus, seen.cpu_slots, self.now, seen.policy, seen.memory
+            )
+        return self._plans[window]
 
     def _ahead(self, window: int) -> Ahead:
-        return ahead(
-            self._db,
-            now=self.now,
-            boot=self.boot,
-            sick=self._sick,
-            cpu_slots=self._context.settings.cpu_slots(),
-            policy=self._context.settings.policy(),
-            window=window,
-        )
+        if window not in self._seen:
+            self._seen[window] = ahead(
+                self._db,
+                now=self.now,
+                boot=self.boot,
+                sick=self._sick,
+                cpu_slots=self._context.settings.cpu_slots(),
+                policy=self._context.settings.policy(),
+                window=window,
+            )
+        return self._seen[window]
 
     def starts_at(self, job: Job) -> float | None:
         """When a pending job is likely to start, as far as a short forward run tells."""
@@ -70,11 +72,16 @@ class Explain:
         early = planning.why_not_ready(job, now=self.now, boot=self.boot)
         if early is not None:
             return early
-        wait = self.plan.waits.get(job.id)
-        if wait is not None:
-            return wait
-        if any(start.id == job.id for start in self.plan.starts):
-            return Wait(reason=Reason.RESOURCES, sentence="it is being started")
+        # a job's turn does not depend on those after it: a short look is enough for one that it sees
+        for window in (QUICK_WINDOW, planning.WINDOW):
+            seen = self.planned(window)
+            wait = seen.waits.get(job.id)
+            if wait is not None:
+                return wait
+            if any(start.id == job.id for start in seen.starts):
+                return Wait(reason=Reason.RESOURCES, sentence="it is being started")
+            if job.array_id is not None and folds.at(self._db, job.id) is not None:
+                break  # more members of its own array stand before it than a plan looks at
         return Wait(
             reason=Reason.PRIORITY, sentence=f"more than {planning.WINDOW} jobs stand before it in the queue"
         )

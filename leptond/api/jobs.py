@@ -98,7 +98,7 @@ async def list_jobs(call: Call) -> types.JobPage:
         explain = Explain(db, call.context, sick)
         return types.JobPage(items=[explain.show(job, attempts[job.id]) for job in found], next_cursor=cursor)
 
-    return await call.context.store.read(look)
+    return await call.context.store.browse(look)
 
 
 def _filter(query: ListQuery) -> queries.Filter:
@@ -406,4 +406,4 @@ async def why(call: Call) -> types.Why:
         explain = Explain(db, context, sick)
         return views.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))
 
-    return await context.store.read(look)
+    return await context.store.browse(look)

@@ -19,7 +19,7 @@ from leptond.api.gpus import show_all
 from leptond.api.ledger_metrics import Ledger
 from leptond.api.outcome_metrics import Outcomes, histogram
 from leptond.durations import Durations
-from leptond.store import Store, attempts, jobs, queries, webhooks
+from leptond.store import Store, attempts, jobs, planning, queries, webhooks
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,9 +79,10 @@ class Metrics:
         def look(db: sqlite3.Connection) -> Facts:
             explain = Explain(db, context, sick)
             oldest = queries.oldest_wait(db)
+            waits = explain.planned(planning.WINDOW).waits
             return Facts(
                 counts={str(state): n for state, n in jobs.counts(db).items()},
-                pending=dict(Tally(str(wait.reason) for wait in explain.plan.waits.values())),
+                pending=dict(Tally(str(wait.reason) for wait in waits.values())),
                 oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
                 gpus=show_all(db, samples, sick),
                 commits=context.store.commits,
@@ -92,7 +93,7 @@ class Metrics:
             )
 
         await self._outcomes.look(context.store)
-        facts = await context.store.read(look)
+        facts = await context.store.browse(look)
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
         scrape.register(_Scrape(facts))

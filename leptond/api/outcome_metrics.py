@@ -41,7 +41,7 @@ class Outcomes(Collector):
         """Takes in what has happened since the last look."""
         async with self._reading:  # two scrapes at a time must not count the same twice
             while self._position is not None:
-                found, self._position = await store.read(outcomes.after, self._position, limit=SLICE)
+                found, self._position = await store.browse(outcomes.after, self._position, limit=SLICE)
                 for one in found:
                     self._note(one)
                 if len(found) < SLICE:

@@ -57,7 +57,7 @@ async def plan(call: Call) -> types.Plan:
             not_foretold=len(seen.view.waiting) - len(etas),
         )
 
-    return await context.store.read(look)
+    return await context.store.browse(look)
 
 
 def planned(eta: Eta, gpus: Sequence[Gpu], named: queries.Named) -> types.Planned:
@@ -126,4 +126,4 @@ async def estimate(call: Call) -> types.Estimate:
             answer.sentence = f"it would start in about {wait_s:.0f} s"
         return answer
 
-    return await context.store.read(look)
+    return await context.store.browse(look)

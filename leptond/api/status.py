@@ -66,4 +66,4 @@ async def status(call: Call) -> types.Status:
             notes=context.notes,
         )
 
-    return await context.store.read(look)
+    return await context.store.browse(look)

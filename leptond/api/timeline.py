@@ -38,7 +38,7 @@ async def show(call: Call) -> types.Timeline:
     since = query.since.timestamp() if query.since is not None else until - DEFAULT_S
     if not 0 < until - since <= LONGEST_S:
         raise Invalid("the span must be between 0 s and 90 days", pointer="/since")
-    lanes, more = await call.context.store.read(timeline.between, since, until, query.limit)
+    lanes, more = await call.context.store.browse(timeline.between, since, until, query.limit)
     return types.Timeline(
         since=views.instant(since),
         until=views.instant(until),
@@ -74,4 +74,4 @@ async def history(call: Call) -> types.GpuHistoryList:
             ]
         )
 
-    return await call.context.store.read(look)
+    return await call.context.store.browse(look)

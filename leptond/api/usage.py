@@ -55,7 +55,7 @@ async def usage(call: Call) -> Usage:
             pointer="/since",
             hint="since must be before until, and before now",
         )
-    history = await call.context.store.read(rollup.history, begin, end)
+    history = await call.context.store.browse(rollup.history, begin, end)
     rates = call.context.settings.cost.rates()
     # a month of many jobs takes seconds: not on the loop
     found = await asyncio.to_thread(

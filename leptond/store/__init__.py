@@ -1,5 +1,6 @@
 """All of leptond's SQL. :class:`Store` is the door: functions of the modules here are handed to
-``write`` (durable when it returns) or ``read`` (one snapshot, never waiting for a write)."""
+``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write) or ``browse`` (the
+same, for what may take long)."""
 
 from __future__ import annotations
 
@@ -38,6 +39,9 @@ class Store:
         self._reader = Reader(path, self._failed)
         self.write = self._writer.write
         self.read = self._reader.read
+        # a second one for what may take long, so that the scheduler never waits for somebody's list
+        self._browser = Reader(path, self._failed)
+        self.browse = self._browser.read
         self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
         self.lineage = ""
 
@@ -88,6 +92,7 @@ class Store:
             await self._writer.exclusive(lambda db: migrate(db, migrations))
             self.lineage = await self._writer.exclusive(lineage_of)
             await self._reader.open()
+            await self._browser.open()
         except sqlite3.DatabaseError as error:
             if trouble_of(error, self.path.parent) is Trouble.FULL:
                 raise StartRefused(f"there is no room to open {self.path}: make room first.", 75) from None
@@ -101,6 +106,7 @@ class Store:
     async def close(self) -> None:
         """Finishes the writes that wait, then closes."""
         await self._reader.close()
+        await self._browser.close()
         await self._writer.close()
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import msgspec
 
 from leptond.core.model import LIVE
+from leptond.store import events
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,4 +51,5 @@ def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Out
                 run_s=row["run_s"] if row["before"] in LIVE and row["after"] not in LIVE else None,
             )
         )
-    return found, rows[-1]["id"] if rows else last_id
+    # what lies behind the last of them are events of other kinds: not to be looked at again
+    return found, rows[-1]["id"] if len(rows) == limit else max(last_id, events.last_id(db))
