@@ -93,8 +93,8 @@ def _verb(ref: Ref, verb: str, body: Any = None) -> Ask[types.Job]:
     return Ask(method="POST", path=f"/v1/jobs/{ref}/{verb}", answer=types.Job, body=body)
 
 
-def _retry(ref: Ref) -> Ask[types.Submitted]:
-    return Ask(method="POST", path=f"/v1/jobs/{ref}/retry", answer=types.Submitted)
+def _retry(ref: Ref, changes: Mapping[str, Any]) -> Ask[types.Submitted]:
+    return Ask(method="POST", path=f"/v1/jobs/{ref}/retry", answer=types.Submitted, body=dict(changes))
 
 
 def _edit(ref: Ref, changes: Mapping[str, Any]) -> Ask[types.Job]:
@@ -215,9 +215,9 @@ class Client:
         """Lets a held job start."""
         return self._do(_verb(ref, "release"))
 
-    def retry(self, ref: Ref) -> types.Submitted:
+    def retry(self, ref: Ref, **changes: Any) -> types.Submitted:
         """Runs an ended job again, as a copy that shares its checkpoints."""
-        return self._do(_retry(ref))
+        return self._do(_retry(ref, changes))
 
     def edit(self, ref: Ref, **changes: Any) -> types.Job:
         """Changes priority, name, project, labels; of a pending job also time_limit_s, gpus, retries."""
@@ -400,9 +400,9 @@ class AsyncClient:
         """As :meth:`Client.release`."""
         return await self._do(_verb(ref, "release"))
 
-    async def retry(self, ref: Ref) -> types.Submitted:
+    async def retry(self, ref: Ref, **changes: Any) -> types.Submitted:
         """As :meth:`Client.retry`."""
-        return await self._do(_retry(ref))
+        return await self._do(_retry(ref, changes))
 
     async def edit(self, ref: Ref, **changes: Any) -> types.Job:
         """As :meth:`Client.edit`."""

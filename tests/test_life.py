@@ -216,6 +216,11 @@ def test_a_retry_is_a_copy_that_shares_the_checkpoints(daemon):
     assert second["checkpoint_dir"] == first["checkpoint_dir"]
     assert daemon.output(second["id"]) == "0\n1\n"
     assert daemon.job(first["id"])["state"] == "failed"
+    before = daemon.get("/v1/status").json["counts"]
+    assert daemon.post(f"/v1/jobs/{first['id']}/retry", {"gpus": 99}).status == 422
+    assert daemon.get("/v1/status").json["counts"] == before, "a change that is refused makes no copy"
+    third = daemon.post(f"/v1/jobs/{first['id']}/retry", {"time_limit_s": 7200, "priority": 5}).json["id"]
+    assert (daemon.job(third)["time_limit_s"], daemon.job(third)["priority"]) == (7200, 5)
 
 
 def test_a_log_larger_than_its_budget_keeps_head_and_tail(daemon):

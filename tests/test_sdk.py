@@ -41,7 +41,9 @@ def test_a_job_from_submit_to_its_end(host, tmp_path, monkeypatch):
         assert (done.state, done.exit_code, done.name) == (State.SUCCEEDED, 0, "greet")
         assert "".join(lept.logs(made.id)) == f"{tmp_path}\nhello\n"
         assert made.id in [job.id for job in lept.jobs(state="succeeded")]
-        assert lept.retry(made.id).id != made.id
+        again = lept.retry(made.id, time_limit_s=99.0)
+        assert again.id != made.id
+        assert lept.job(again.id).time_limit_s == 99.0
 
 
 def test_a_text_is_for_the_shell_and_many_go_at_once(host):

@@ -350,9 +350,20 @@ async def _simple(call: Call, verb: Any) -> types.Job:
     return await one_job(call.context, ref)
 
 
-@table.route("POST", "/v1/jobs/{ref}/retry", answer=types.Submitted, status=201, errors=(404, 409, 507))
+@table.route(
+    "POST",
+    "/v1/jobs/{ref}/retry",
+    body=types.JobPatch,
+    body_optional=True,
+    answer=types.Submitted,
+    status=201,
+    errors=(404, 409, 507),
+)
 async def retry(call: Call) -> Reply:
-    """Run a job again: a finished one as a copy, one in back-off without waiting longer."""
+    """Run a job again: a finished one as a copy, one in back-off without waiting longer; with what the body
+    says changed."""
+    changes = patch_of(call.body)
+    await check_patch(call, changes)
     ref, who, now = ref_of(call), call.who, call.context.clock.wall()
     who.must_submit()
     if call.context.room is not None:
@@ -362,7 +373,10 @@ async def retry(call: Call) -> Reply:
 
     def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
         who.must_own(jobs.find(db, ref))
-        return jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending, caps=caps)
+        again = jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending, caps=caps)
+        # in the same transaction: a change that is refused undoes the copy
+        jobs.edit(db, str(again[0].id), changes, by=who.user, if_version=None, now=now, by_admin=who.admin)
+        return again
 
     stored, copied = await call.context.store.write(change)
     answer = types.Submitted(

@@ -77,8 +77,8 @@ class Route:
 
     @property
     def summary(self) -> str:
-        """The first line of the handler's docstring."""
-        return (self.handler.__doc__ or "").strip().split("\n")[0]
+        """The first paragraph of the handler's docstring."""
+        return " ".join((self.handler.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 class Table:

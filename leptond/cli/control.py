@@ -120,9 +120,15 @@ def _unfinished(session: Session, *, mine: bool) -> list[str]:
 
 @command("retry", short_help="Run ended jobs again, as copies; skip a backoff.")
 @argument("jobs", nargs=-1, required=True, type=JOB)
-def retry_command(session: Session, jobs: tuple[str, ...]) -> None:
+@option("-t", "--time", "time_limit_s", type=LIMIT, help="With another time limit.")
+@option("-g", "--gpus", type=int, metavar="N", help="On another number of GPUs.")
+@option("-p", "--priority", type=int, metavar="N", help="With another priority.")
+@option("-Q", "--queue", metavar="NAME", help="In another queue.")
+@option("--retries", type=int, metavar="N", help="With so many retries.")
+def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None:
     """Run JOBS again. One that has ended is queued as a new job, which finds the old one's checkpoints;
-    one that waits in backoff starts without waiting longer."""
+    one that waits in backoff starts without waiting longer. What no option changes stays as it was."""
+    changes = {field: value for field, value in given.items() if value is not None}
 
     def tell(ref: str, answer: dict[str, Any]) -> str:
         if answer["id"] == known.get(ref) or str(answer["id"]) == ref:
@@ -135,7 +141,7 @@ def retry_command(session: Session, jobs: tuple[str, ...]) -> None:
     _each(
         session,
         wanted,
-        lambda ref: session.api.post(refs.job_path(ref, "retry")),
+        lambda ref: session.api.post(refs.job_path(ref, "retry"), changes or None),
         tell,
         named=jobs,
     )

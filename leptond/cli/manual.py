@@ -1,12 +1,10 @@
-"""The manual pages, made from the commands themselves: ``python -m leptond.cli.manual man`` writes them into
-``man/``, from where the wheel takes them to share/man/man1."""
+"""The manual pages, made from the commands themselves. They stand in ``man/`` (written by
+:mod:`leptond.reference`), from where the wheel takes them to share/man/man1."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -25,7 +23,7 @@ def page(name: str, group: click.Group) -> str:
     text = (group.help or "").strip()
     title, _, rest = text.partition("\n\n")
     lines = [
-        f'.\\" made by python -m leptond.cli.manual from the help of the commands\n.TH {name.upper()} 1',
+        f'.\\" made by python -m leptond.reference from the help of the commands\n.TH {name.upper()} 1',
         f".SH NAME\n{name} \\- {_text(_one_line(title).removeprefix(name + ' ').rstrip('.'))}",
         f".SH SYNOPSIS\n.B {name}\n[OPTIONS] COMMAND [ARGS]...",
     ]
@@ -88,8 +86,3 @@ def pages() -> dict[str, str]:
     from leptond.cli.clicked import group as leptonctl
 
     return {"leptonctl.1": page("leptonctl", leptonctl), "leptond.1": page("leptond", leptond)}
-
-
-if __name__ == "__main__":
-    for _file, _made in pages().items():
-        Path(sys.argv[1], _file).write_text(_made)

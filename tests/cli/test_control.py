@@ -82,6 +82,9 @@ def test_retry_says_whether_it_is_a_copy(cli: Cli, stub: Stub):
     stub.on("POST", "/v1/jobs/1/retry", submitted(9))
     stub.on("POST", "/v1/jobs/2/retry", Answer(submitted(2).body))
     assert cli("retry", "1", "2").out == "Submitted job 9 (again 1)\nJob 2 does not wait any longer\n"
+    assert stub.asked[-1].body is None
+    cli("retry", "1", "--time", "4h", "-g", "2")
+    assert stub.asked[-1].body == {"time_limit_s": 14400.0, "gpus": 2}
 
 
 def test_release(cli: Cli, stub: Stub):

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from leptond.cli import manual
 from leptond.core.model import State
 from tests.cli.stub import Answer, Asked, Stub, ended, make_job, make_status, page
 from tests.cli.terminal import Terminal
@@ -168,11 +167,6 @@ def test_a_pipe_gets_no_bar(stub: Stub, cli):
     stub.on("POST", "/v1/purge", give)
     result = cli("purge", "-y")
     assert (result.code, result.err) == (0, "")
-
-
-def test_the_manual_pages_are_those_of_the_commands():
-    for file, text in manual.pages().items():
-        assert (TOP / "man" / file).read_text() == text, "run: python -m leptond.cli.manual man"
 
 
 def test_the_manual_pages_are_read_without_a_complaint():
