@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -82,6 +83,20 @@ def main() -> None:
     from leptond.cli.clicked import group
 
     group(prog_name="leptonctl", complete_var=_COMPLETE)
+
+
+def program() -> None:
+    """The program `leptonctl`: :func:`main` without the end of the interpreter, which takes as long as a
+    request. Everything is closed by then; only what was printed has to go out."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise  # a message, which the interpreter prints
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, broken or not there at all
+                stream.flush()
+        os._exit(end.code or 0)
 
 
 def _at_once(words: list[str]) -> int | None:

@@ -1,5 +1,5 @@
 """`python -m leptond.cli` is leptonctl."""
 
-from leptond.cli import main
+from leptond.cli import program
 
-main()
+program()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leptond.cli import SECTIONS
-from tests.cli.stub import Answer, Stub, ended, make_status, page, submitted
+from tests.cli.stub import Answer, Stub, ended, make_job, make_status, page, submitted
 
 NEVER = {
     "asyncio",
@@ -146,3 +146,23 @@ def test_every_command_module_keeps_to_the_rule(home: Path):
         timeout=60,
     )
     assert not set(found.stdout.split()) & (NEVER - {"click", "dataclasses", "inspect"})
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["queue"], 0), (["show", "48"], 3), (["show"], 2), (["--help"], 0)]
+)
+def test_the_program_leaves_with_its_code_and_all_that_it_printed(stub: Stub, words, code):
+    stub.on("GET", "/v1/jobs", page(*(make_job(id=number, name="x" * 100) for number in range(1, 400))))
+    ended = subprocess.run(
+        [sys.executable, "-m", "leptond.cli", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=60,
+    )
+    assert ended.returncode == code
+    lines = (ended.stdout or ended.stderr).splitlines()
+    assert lines
+    if words == ["queue"]:
+        assert [line.split("\t")[0] for line in lines] == ["ID", *map(str, range(1, 400))]
