@@ -89,16 +89,19 @@ class Retention:
             found = await self._store.browse(retention.due, limits, self._clock.wall())
             jobs: list[int] = []
             size = 0
-            for ids in _slices(found.jobs):
-                gone, freed = await self.forget(ids, checkpoints=checkpoints, by=by)
-                jobs += gone
-                size += freed
-                await asyncio.sleep(PAUSE_S)
             for first, last in found.folded:
                 count = await self._store.write(
                     retention.forget_folded, first, last, by=by, now=self._clock.wall()
                 )
                 jobs += range(first, first + count)
+            if jobs:
+                # the first members of their arrays, which stand for them, may go now too
+                found = await self._store.browse(retention.due, limits, self._clock.wall())
+            for ids in _slices(found.jobs):
+                gone, freed = await self.forget(ids, checkpoints=checkpoints, by=by)
+                jobs += gone
+                size += freed
+                await asyncio.sleep(PAUSE_S)
             outputs = 0
             for part in _slices(found.outputs):
                 # the files first: a crash in between leaves a note unwritten, and the next pass writes it
