@@ -6,18 +6,31 @@ import os
 import time
 from pathlib import Path
 
-from tests.benchmarks.jobs import NOOP, daemon, spawn_many, submit_many
-from tests.benchmarks.peers import MOST_QUEUED, TSP, TaskSpooler, missing
+from tests.benchmarks.jobs import NOOP, daemon, ended, spawn_many, submit_many
+from tests.benchmarks.peers import (
+    MOST_QUEUED,
+    RUNS_NO_JOBS,
+    SLURM,
+    TSP,
+    TaskSpooler,
+    missing,
+    patiently,
+    sbatch,
+    slurm,
+    slurm_calls,
+)
 from tests.benchmarks.rows import Row
 from tests.daemon import until
 
 JOBS = 1000
 SLOTS = 4
+SLURM_JOBS = 40
+SLURM_PATIENCE_S = 120.0
 
 
 def run(place: Path, runs: int) -> list[Row]:
     """Jobs a second on four slots. All are queued before the first starts, and the clock runs from the moment
-    when the slots are let go of until the last has ended."""
+    when the slots are let go of until the last has ended. Slurm gets fewer, and once."""
     floor, ours, tsp = [], [], []
     for number in range(runs):
         here = place / str(number)
@@ -26,15 +39,19 @@ def run(place: Path, runs: int) -> list[Row]:
         if not missing(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
+    slow = None if missing(SLURM) else _slurm(place)
+    told = missing(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
+    note = "; ".join(word for word in (missing(TSP), told) if word)
+    peers = {TSP: tuple(tsp), SLURM: (slow,) if slow is not None else ()}
     common = {
         "unit": "jobs/s",
         "leptond": tuple(ours),
         "floor": tuple(floor),
-        "peers": {TSP: tuple(tsp)} if tsp else {},
+        "peers": {name: values for name, values in peers.items() if values},
         "better": "higher",
     }
     return [
-        Row(figure=f"drain of {JOBS:,} no-op jobs, {SLOTS} slots", bar=200.0, note=missing(TSP), **common),
+        Row(figure=f"drain of {JOBS:,} no-op jobs, {SLOTS} slots", bar=200.0, note=note, **common),
         Row(figure="drain against task-spooler", against=TSP, stretch=1.0, note=missing(TSP), **common),
     ]
 
@@ -52,7 +69,7 @@ def _leptond(here: Path) -> float:
             for _ in range(SLOTS):
                 file.write("\n")
                 file.flush()
-        one.finished(ids[-1])
+        ended(one, ids[-1])
         until(lambda: one.get("/v1/status").json["counts"]["succeeded"] == JOBS + SLOTS, "the end of all")
         return JOBS / (time.perf_counter() - begin)
 
@@ -66,3 +83,19 @@ def _tsp(here: Path) -> float:
         peer.open_gate()
         peer.wait()
         return MOST_QUEUED / (time.perf_counter() - begin)
+
+
+def _slurm(place: Path) -> float | None:
+    script = place / "job.sh"
+    script.write_text("#!/bin/sh\ntrue\n")
+    with slurm(place / "slurm", SLOTS) as env:
+        if env is None:
+            return None
+        slurm_calls(env, "scontrol", "update", "PartitionName=main", "State=DOWN")
+        for _ in range(SLURM_JOBS):
+            sbatch(env, script)
+        begin = time.perf_counter()
+        slurm_calls(env, "scontrol", "update", "PartitionName=main", "State=UP")
+        if not patiently(lambda: not slurm_calls(env, "squeue", "-h"), SLURM_PATIENCE_S):
+            return None
+        return SLURM_JOBS / (time.perf_counter() - begin)

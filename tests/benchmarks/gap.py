@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.jobs import daemon, gaps, p50, spawn, stamping, stamps, submit_many
-from tests.benchmarks.peers import SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
+from tests.benchmarks.jobs import daemon, ended, gaps, p50, spawn, stamping, stamps, submit_many
+from tests.benchmarks.peers import RUNS_NO_JOBS, SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
 from tests.benchmarks.rows import FLOOR, Row
 
 JOBS = 100
@@ -31,7 +31,7 @@ def run(place: Path, runs: int) -> list[Row]:
     elif (slow := _slurm(place)) is not None:
         peers[SLURM] = (slow,)
     else:
-        told.append("Slurm is installed, but runs no jobs here")
+        told.append(RUNS_NO_JOBS)
     note = "; ".join(word for word in told if word)
     common = {"unit": "ms", "leptond": tuple(ours), "floor": tuple(floor), "peers": peers}
     return [
@@ -64,7 +64,7 @@ def _leptond(here: Path) -> float:
     file = here / "leptond"
     with daemon(here) as one:
         ids = submit_many(one, [{"argv": stamping(file), "gpus": 1}] * JOBS)
-        one.finished(ids[-1])
+        ended(one, ids[-1])
     return p50(_whole(file, JOBS))
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tests.daemon import Daemon
+from tests.daemon import TERMINAL, Daemon
 
 STAMP = "date +%s%N"
 NOOP = ["/bin/true"]
@@ -91,6 +91,13 @@ def submit_many(one: Daemon, bodies: Sequence[dict[str, object]]) -> list[int]:
         assert answer.status == 201, answer.data
         ids += [job["id"] for job in answer.json["jobs"]]
     return ids
+
+
+def ended(one: Daemon, job: int, within_s: float = 600.0) -> None:
+    """Returns when the job has ended. It waits in the daemon, which is not asked again and again."""
+    deadline = time.monotonic() + within_s
+    while one.get(f"/v1/jobs/{job}?wait_s=30").json["state"] not in TERMINAL:
+        assert time.monotonic() < deadline, f"job {job} does not end"
 
 
 def resident_mb(pid: int) -> float:

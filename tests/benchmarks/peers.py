@@ -134,6 +134,16 @@ def sbatch(env: dict[str, str], script: Path) -> None:
     )
 
 
+def slurm_calls(env: dict[str, str], *words: str) -> str:
+    """What a command of Slurm prints."""
+    return subprocess.run(
+        words, env=env, check=True, capture_output=True, text=True, timeout=60
+    ).stdout.strip()
+
+
+RUNS_NO_JOBS = "Slurm is installed, but runs no jobs here"
+
+
 def patiently(true: Callable[[], bool], seconds: float) -> bool:
     """Whether `true()` comes true within that time."""
     deadline = time.monotonic() + seconds
@@ -163,6 +173,7 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+SlurmdParameters=config_overrides
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill

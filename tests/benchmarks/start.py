@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 
 from tests.benchmarks.jobs import daemon, p50, spawn, stamping, stamps
-from tests.benchmarks.peers import TSP, TaskSpooler, missing
+from tests.benchmarks.peers import RUNS_NO_JOBS, SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
 from tests.benchmarks.rows import Row
 
 JOBS = 30
+SLURM_JOBS = 5
+SLURM_PATIENCE_S = 30.0
 PAUSE_S = 0.05
 """Between two submits, so that each finds the daemon at rest."""
 
@@ -24,16 +26,19 @@ def run(place: Path, runs: int) -> list[Row]:
         if not missing(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
+    slow = None if missing(SLURM) else _slurm(place)
+    told = missing(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
+    peers = {TSP: tuple(tsp), SLURM: (slow,) if slow is not None else ()}
     return [
         Row(
             figure="submit to first instruction, idle daemon, p50",
             unit="ms",
             leptond=tuple(ours),
             floor=tuple(floor),
-            peers={TSP: tuple(tsp)} if tsp else {},
+            peers={name: values for name, values in peers.items() if values},
             bar=12.0,
             stretch=6.0,
-            note=missing(TSP),
+            note="; ".join(word for word in (missing(TSP), told) if word),
         )
     ]
 
@@ -67,6 +72,22 @@ def _tsp(here: Path) -> float:
             asked.append(time.time_ns() / 1e6)
             peer.submit(stamping(file))
             peer.wait()
+    return _waits(asked, file)
+
+
+def _slurm(place: Path) -> float | None:
+    file = place / "slurm-stamps"
+    script = place / "job.sh"
+    script.write_text(f"#!/bin/sh\n{stamping(file)[2]}\n")
+    asked = []
+    with slurm(place / "slurm") as env:
+        if env is None:
+            return None
+        for number in range(SLURM_JOBS):
+            asked.append(time.time_ns() / 1e6)
+            sbatch(env, script)
+            if not patiently(lambda: len(stamps(file)) > number, SLURM_PATIENCE_S):  # noqa: B023
+                return None
     return _waits(asked, file)
 
 
