@@ -165,13 +165,15 @@ class ShareSettings(Section, frozen=True, kw_only=True):
 class EngineSettings(Section, frozen=True, kw_only=True):
     """`containment`: `auto` uses a cgroup where one is delegated to the daemon, else the process tree
     (`descendants`). `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long
-    processes that a job left behind may take to end after a SIGTERM. `start_timeout_s`: for the supervising
-    process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called unkillable, and its
-    GPUs are drained."""
+    processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
+    are forked from one that stands ready, instead of each starting an interpreter. `start_timeout_s`: for
+    the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
+    unkillable, and its GPUs are drained."""
 
     containment: Literal["auto", "cgroup", "descendants"] = "auto"
     cgroup_root: str = ""
     linger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
+    prefork: bool = True
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
 

@@ -216,6 +216,7 @@ async def _open_gpus(
 async def _open_engine(settings: Settings, places: Places, lineage: str) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(settings, places)
     engine.lineage = lineage
+    engine.open()
     try:
         yield engine
     finally:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import pwd
 import random
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -27,13 +25,13 @@ from leptond.core.outcome import LOG_TAIL_BYTES, Word
 from leptond.engines import cgroup, processes
 from leptond.engines.base import End, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, describe
-from leptond.engines.shim import GATE_FD, LAUNCH_FD, write_durably
+from leptond.engines.shim import write_durably
+from leptond.engines.spawning import Spawner
 from leptond.joblog import JobLog
 from leptond.paths import Places, make_directory
 
 log = structlog.get_logger("leptond.engine")
 
-SHIM = Path(__file__).with_name("shim.py")
 PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
 takes the port between our look and the job's start."""
@@ -102,6 +100,11 @@ class LocalEngine:
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
+        self._spawner = Spawner(settings.jobs.path, prefork=settings.engine.prefork)
+
+    def open(self) -> None:
+        """Gets ready to start attempts. Needs a running loop."""
+        self._spawner.open()
 
     @property
     def containment(self) -> str:
@@ -124,7 +127,7 @@ class LocalEngine:
     async def spawn(self, job: Job, attempt: Attempt) -> Identity:
         """Starts the shim and waits until it stands at its gate. Raises SpawnFailed."""
         try:
-            watched = self._start_shim(job, attempt)
+            watched = await self._start_shim(job, attempt)
         except OSError as error:
             raise SpawnFailed(
                 f"the supervising process could not be started: {error}", error.errno or errno.EAGAIN
@@ -166,7 +169,7 @@ class LocalEngine:
             return str(error)
         return ""
 
-    def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
+    async def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
         directory = self.directory(attempt)
         failpoints.fp("before_attempt_directory")
         directory.mkdir(mode=0o750, parents=True)
@@ -184,46 +187,18 @@ class LocalEngine:
             launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs, contextlib.ExitStack() as close:
+            shut = close.enter_context(contextlib.ExitStack())
+            shut.callback(ours.close)
             memory = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
             close.callback(os.close, memory)
             data = json.dumps(launch).encode()
             while data:
                 data = data[os.write(memory, data) :]
-            # above the numbers that they are moved to in the child
-            gate_fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 16)
-            close.callback(os.close, gate_fd)
-            launch_fd = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, 16)
-            close.callback(os.close, launch_fd)
-            pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM)],
-                {
-                    "PATH": self._settings.jobs.path,
-                    "LEPTOND_SHIM": attempt.id,
-                    **failpoints.shim_environment(),
-                },
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                    (
-                        os.POSIX_SPAWN_OPEN,
-                        2,
-                        str(directory / "shim.log"),
-                        os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW,
-                        0o600,
-                    ),
-                    (os.POSIX_SPAWN_DUP2, gate_fd, GATE_FD),
-                    (os.POSIX_SPAWN_DUP2, launch_fd, LAUNCH_FD),
-                ],
-                setsid=True,
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
-            )
+            shim = await self._spawner.shim(attempt.id, theirs.fileno(), memory, directory / "shim.log")
+            shut.pop_all()
         failpoints.fp("after_spawn")
         ours.setblocking(False)
-        # our own child: its pid cannot be anybody else's before we have collected it
-        pidfd = os.pidfd_open(pid)
-        return _Watched(pid, processes.start_ticks(pid) or 0, pidfd, ours, port)
+        return _Watched(shim.pid, shim.start_ticks, shim.pidfd, ours, port)
 
     def _surroundings(self, directory: Path, checkpoints: Path, group: str, port: int) -> Surroundings:
         account = pwd.getpwuid(os.getuid())
@@ -412,6 +387,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stops watching; the shims and their jobs go on."""
+        self._spawner.close()
         for watched in self._watched.values():
             self._let_go(watched)
         self._watched.clear()

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,8 +22,69 @@ from leptond.joblog import JobLog
 SHIM = Path(__file__).parents[2] / "leptond" / "engines" / "shim.py"
 
 
+class Forked:
+    """A shim that a zygote has forked, with the face of a Popen."""
+
+    def __init__(self, pid: int, pidfd: int, directory: Path) -> None:
+        self.pid, self.pidfd, self.directory = pid, pidfd, directory
+
+    def wait(self, timeout: float) -> int:
+        """0 when it has left its record: its status is the zygote's to see."""
+        assert select.select([self.pidfd], [], [], timeout)[0]
+        return 0 if (self.directory / "exit.json").exists() else 1
+
+    def send_signal(self, number: int) -> None:
+        signal.pidfd_send_signal(self.pidfd, number)
+
+    def __del__(self) -> None:
+        os.close(self.pidfd)
+
+
+class Zygote:
+    """A zygote, spoken to as the daemon speaks to it."""
+
+    def __init__(self) -> None:
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.channel.settimeout(30)
+        command = [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM.with_name("zygote.py"))]
+        with theirs:
+            self.process = subprocess.Popen(
+                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env={"PATH": "/usr/bin:/bin"}
+            )
+        assert json.loads(self.channel.recv(4096)) == {"ready": True}
+
+    def ask(self, gate: int, launch: int, errors: int, name: str = "a1") -> None:
+        body = {"id": 1, "env": {"LEPTOND_SHIM": name, "PATH": "/usr/bin:/bin"}}
+        socket.send_fds(self.channel, [json.dumps(body).encode()], [gate, launch, errors])
+
+    def fork(self, gate: int, launch: int, directory: Path) -> Forked:
+        errors = os.open(os.devnull, os.O_WRONLY)
+        self.ask(gate, launch, errors)
+        os.close(errors)
+        data, fds, _, _ = socket.recv_fds(self.channel, 4096, 1)
+        return Forked(json.loads(data)["pid"], fds[0], directory)
+
+    def close(self) -> None:
+        self.channel.close()
+        assert self.process.wait(30) == 0
+
+
+@pytest.fixture(params=["cold", "forked"])
+def born(request, monkeypatch):
+    """Shims that start an interpreter, and shims from a zygote."""
+    if request.param == "cold":
+        yield
+        return
+    zygote = Zygote()
+    monkeypatch.setattr(Shim, "zygote", zygote)
+    yield
+    zygote.close()
+
+
 class Shim:
     """A started shim and our end of its gate."""
+
+    zygote: Zygote | None = None
 
     def __init__(self, directory: Path, argv: list[str], *, program=(str(SHIM),), **more) -> None:
         self.directory = directory
@@ -50,11 +113,11 @@ class Shim:
         memory = os.memfd_create("launch")
         os.write(memory, json.dumps(launch).encode())
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), memory)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", MOVE.format(*high), sys.executable, "-I", "-S", *program],
-            pass_fds=high,
-            start_new_session=True,
-        )
+        command = [sys.executable, "-c", MOVE.format(*high), sys.executable, "-I", "-S", *program]
+        if self.zygote is not None and program == (str(SHIM),):
+            self.process = self.zygote.fork(*high, directory)
+        else:
+            self.process = subprocess.Popen(command, pass_fds=high, start_new_session=True)
         for fd in (*high, memory):
             os.close(fd)
         theirs.close()
@@ -78,7 +141,7 @@ class Shim:
 MOVE = "import os, sys; os.dup2({}, 3); os.dup2({}, 4); os.execv(sys.argv[1], sys.argv[1:])"
 
 
-def test_without_go_nothing_runs(tmp_path):
+def test_without_go_nothing_runs(tmp_path, born):
     marker = tmp_path / "ran"
     attempt = tmp_path / "a"
     attempt.mkdir()
@@ -99,7 +162,7 @@ def test_without_go_nothing_runs(tmp_path):
 
 
 @pytest.mark.parametrize("word", [b"GO", b"NO\n", b"GOGO\n"])
-def test_only_the_whole_word_opens_the_gate(tmp_path, word):
+def test_only_the_whole_word_opens_the_gate(tmp_path, word, born):
     marker = tmp_path / "ran"
     attempt = tmp_path / "a"
     attempt.mkdir()
@@ -111,7 +174,7 @@ def test_only_the_whole_word_opens_the_gate(tmp_path, word):
     assert not marker.exists()
 
 
-def test_it_records_what_the_command_did(tmp_path):
+def test_it_records_what_the_command_did(tmp_path, born):
     shim = Shim(tmp_path, ["sh", "-c", "echo out; echo err >&2; exit 41"])
     shim.line()
     shim.gate.sendall(b"GO\n")
@@ -124,7 +187,7 @@ def test_it_records_what_the_command_did(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path):
+def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path, born):
     first = Shim(tmp_path, ["sleep", "600"])
     first.line()
     second = Shim(tmp_path, ["sleep", "600"])
@@ -135,7 +198,7 @@ def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path):
     assert first.end()["never_started"] is True
 
 
-def test_it_ignores_signals_that_are_not_for_it(tmp_path):
+def test_it_ignores_signals_that_are_not_for_it(tmp_path, born):
     shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
     os.mkfifo(tmp_path / "fifo")
     shim.line()
@@ -229,7 +292,7 @@ def test_the_tail_is_the_last_lines(tmp_path_factory, lines, wanted, end):
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away):
+def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away, born):
     mine = sorted(os.sched_getaffinity(0))
     near = [4095] if away else [mine[-1], 4095]
     show = "import os; print(sorted(os.sched_getaffinity(0)))"
@@ -277,7 +340,7 @@ def test_what_cannot_be_killed_is_given_up_and_counted(tmp_path):
     os.kill(pid, 9)
 
 
-def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path):
+def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path, born):
     attempt = tmp_path / "a"
     attempt.mkdir()
     shim = Shim(attempt, ["sh", "-c", f"rm -rf {attempt}; exit 3"])

@@ -81,6 +81,8 @@ def crash_points(crash: Crash, trials: int, seed: int, workdir: Path) -> Outcome
             with templates.rig(place) as rig:
                 if k % 2:
                     rig.plain_order()
+                if k % 4 < 2:
+                    rig.cold_shims()
                 crash(rig, k)
                 fired = rig.fired
                 rig.recover()

@@ -27,9 +27,9 @@ from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.campaign_io_errors import Fault, suffer
 from tests.faults.images import Disk, Record, mark, records
 from tests.faults.invariants import Evidence
-from tests.faults.rig import Rig, Templates
+from tests.faults.rig import Rig, Templates, in_shims
 from tests.faults.scenario import drained
-from tests.faults.template import built, why_not
+from tests.faults.template import why_not
 
 BATCH = 250
 """Images of one recording."""
@@ -44,7 +44,7 @@ def record(rig: Rig, *, plant: str = "") -> Path:
     scenario.on_accepted = lambda ids: mark(file, "accepted", ids)
     for half in (12, None):
         rig.arm("daemon", 0, RECORD=str(file), COUNTER="", TRACE="", DIR=str(rig.place))
-        daemon.faults |= {"LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": str(built("faults"))}
+        daemon.faults |= in_shims()
         daemon.plant = plant
         daemon.start()
         if half is not None:

@@ -51,8 +51,12 @@ class Rig:
         }
         self.daemon.faults = {f"LEPTOND_FAULTS_{name}": value for name, value in faults.items()}
         if who == "shim":
-            self.daemon.faults |= {"LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": str(built("faults"))}
+            self.daemon.faults |= in_shims()
         self.daemon.arm = who == "daemon"
+
+    def cold_shims(self) -> None:
+        """Lets each shim start an interpreter of its own."""
+        self.daemon.env["LEPTOND_ENGINE__PREFORK"] = "false"
 
     def plain_order(self) -> None:
         """Lets the daemon go by priority and number alone, and the checker look for it."""
@@ -115,6 +119,15 @@ class Rig:
         process = self.daemon.process
         if process is not None and process.poll() is None:
             self.daemon.close()
+
+
+def in_shims() -> dict[str, str]:
+    """What arms the library in the shims, whichever way they start."""
+    return {
+        "LEPTOND_FAULTS_TARGET": "shim.py",
+        "LEPTOND_FAULTS_FORKED": "zygote.py",
+        "LD_PRELOAD": str(built("faults")),
+    }
 
 
 def site_of(call: str, path: str, state: Path) -> str:

@@ -8,6 +8,7 @@
  *
  * Environment, read when the library is armed (LEPTOND_FAULTS_...):
  *   TARGET   armed by itself in a process whose command line contains this text; else leptond_faults_arm()
+ *   FORKED   armed also in each child that a process whose command line contains this text forks
  *   COUNTER  a file of 64 bytes, shared: [0] calls so far, [1] faults so far, [2] not 0: no fault any more
  *   MODE     count | kill | error
  *   K        the call that the fault comes at, from 1
@@ -55,6 +56,7 @@ static pid_t owner;                    /* the armed process; 0: not armed */
 static _Atomic uint64_t *counter;      /* shared, see COUNTER */
 static uint64_t fault_at;
 static int runs, kill_parent;
+static pid_t above;                    /* of an armed child of a FORKED process: that one's parent */
 static _Atomic int run_of_log, run_of_database;
 static int mode_kill, mode_error, error_number, short_write, sticky, error_kinds;
 static int trace_fd = -1, record_fd = -1;
@@ -115,8 +117,12 @@ void leptond_faults_arm(void) {
     owner = getpid();
 }
 
+static void arm_child(void) {
+    if (!owner) leptond_faults_arm(); /* and not in what the child forks in its turn */
+}
+
 __attribute__((constructor)) static void begin(void) {
-    const char *target = setting("TARGET");
+    const char *target = setting("TARGET"), *forked = setting("FORKED");
     if (!*target) return;
     char line[4096];
     long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
@@ -127,6 +133,10 @@ __attribute__((constructor)) static void begin(void) {
         if (!line[i]) line[i] = ' ';
     line[length > 0 ? length : 0] = 0;
     if (strstr(line, target)) leptond_faults_arm();
+    if (*forked && strstr(line, forked)) {
+        above = getppid();
+        pthread_atfork(NULL, NULL, arm_child);
+    }
 }
 
 static int armed(void) { return owner && owner == getpid(); }
@@ -180,7 +190,7 @@ static int fault(int kind, const char *call, const char *path) {
     if (!fault_at || counter[2]) return 0;
     if (mode_kill && number == fault_at) {
         atomic_fetch_add(&counter[1], 1);
-        if (kill_parent) syscall(SYS_kill, getppid(), SIGKILL);
+        if (kill_parent) syscall(SYS_kill, above ? above : getppid(), SIGKILL);
         syscall(SYS_kill, owner, SIGKILL);
         for (;;) pause();
     }
