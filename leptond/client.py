@@ -341,12 +341,12 @@ class Transport:
             pause_s = min(1.0, pause_s * 2)
 
     def wait_job(self, ref: str, wait_s: float, *, patience_s: float = PATIENCE_S) -> Any:
-        """Job `ref` as soon as it has ended, or after `wait_s` (at most 60) as it then is. With
-        `patience_s` it also waits that long for a daemon that is not there. Raises ClientError."""
+        """Job `ref` (or all of ``47_*``) as soon as it has ended, or after `wait_s` (at most 60) as it then
+        is. With `patience_s` it also waits that long for a daemon that is not there. Raises ClientError."""
         from urllib.parse import quote
 
         query = {"wait_s": f"{wait_s:g}"} if wait_s > 0 else None
-        path = f"/v1/jobs/{quote(ref)}"
+        path = f"/v1/arrays/{ref[:-2]}" if ref.endswith("_*") else f"/v1/jobs/{quote(ref)}"
         reply = self.request(
             "GET", path, query=query, wait_s=wait_s, patience_s=patience_s, persistent=patience_s > 0
         )

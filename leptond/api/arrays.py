@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from typing import Any
 
 from leptond.api import types
-from leptond.api.jobs import check_patch, patch_of
+from leptond.api.jobs import GetQuery, check_patch, patch_of
 from leptond.api.routing import Call, Table
 from leptond.errors import NotFound
 from leptond.store import arrays, jobs
@@ -23,13 +24,33 @@ def _id(call: Call) -> int:
 
 
 def _shown(one: arrays.Array) -> types.Array:
-    return types.Array(id=one.id, name=one.name, user=one.user, counts=one.counts, held=one.held)
+    return types.Array(
+        id=one.id,
+        name=one.name,
+        user=one.user,
+        counts=one.counts,
+        held=one.held,
+        never_start=one.never_start,
+        first_failed=one.first_failed,
+    )
 
 
-@table.route("GET", "/v1/arrays/{id}", answer=types.Array, errors=(404,))
+@table.route("GET", "/v1/arrays/{id}", query=GetQuery, answer=types.Array, errors=(404,), streams=True)
 async def get_array(call: Call) -> types.Array:
-    """An array: how many of its members are in which state."""
-    return _shown(await call.context.store.browse(arrays.find, _id(call)))
+    """An array: how many of its members are in which state; with wait_s, when all have ended."""
+    array_id, context = _id(call), call.context
+    until = context.clock.boot() + call.query.wait_s
+    while call.query.wait_s:
+        commit = context.commits.next()
+        over = await context.store.read(arrays.is_over, array_id)
+        left = until - context.clock.boot()
+        if over or left <= 0 or context.closing.is_set():
+            commit.cancel()
+            break
+        await context.commits.wait(commit, min(left, 5.0))
+        if call.request.transport is None:
+            raise asyncio.CancelledError
+    return _shown(await context.store.browse(arrays.find, array_id))
 
 
 async def _all(

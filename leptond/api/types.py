@@ -152,13 +152,17 @@ class Submitted(msgspec.Struct, kw_only=True):
 
 
 class Array(msgspec.Struct, kw_only=True):
-    """A whole array. `counts`: how many of its members are in which state; `held`: of those that wait."""
+    """A whole array. `counts`: how many of its members are in which state; of those that wait, `held` are
+    held and `never_start` wait for what cannot happen any more. `first_failed`: the first, by its index, that
+    ended without success."""
 
     id: int
     name: str
     user: str
     counts: dict[State, int]
     held: int
+    never_start: int
+    first_failed: JobRef | None = None
 
 
 class ArrayChanged(msgspec.Struct, kw_only=True):

@@ -56,6 +56,13 @@ def _each(
     leave(code)
 
 
+def _who(ref: str, answer: Any) -> str:
+    """The subject of a sentence about what was done to a job, or to a whole array."""
+    if not refs.is_whole(ref):
+        return f"Job {ref} is"
+    return f"{answer['changed']:,} jobs of array {ref[:-2]} are"
+
+
 def _bar(session: Session, count: int) -> contextlib.AbstractContextManager[Bar | None]:
     if count <= MANY:
         return contextlib.nullcontext()
@@ -88,7 +95,7 @@ def cancel_command(
     if bool(jobs) == (everything or mine):
         raise Usage("name jobs, or say --mine or --all")
     if jobs:
-        wanted = refs.expand(session, jobs)
+        wanted = refs.expand(session, jobs, whole=True)
     else:
         wanted = _unfinished(session, mine=mine)
         if not wanted:
@@ -99,6 +106,9 @@ def cancel_command(
     body = {key: value for key, value in (("grace_s", grace), ("reason", reason)) if value is not None}
 
     def tell(ref: str, job: dict[str, Any]) -> str:
+        if refs.is_whole(ref):
+            stopping = job["array"]["counts"].get("stopping", 0)
+            return f"{_who(ref, job)} cancelled" + (f", {stopping} of them being stopped" if stopping else "")
         done = job["state"] == "cancelled"
         return f"Job {ref} is cancelled" if done else f"Job {ref} is being cancelled"
 
@@ -153,9 +163,9 @@ def hold_command(session: Session, jobs: tuple[str, ...]) -> None:
     """Keep JOBS that wait from starting, until they are released."""
     _each(
         session,
-        refs.expand(session, jobs),
+        refs.expand(session, jobs, whole=True),
         lambda ref: session.api.post(refs.job_path(ref, "hold")),
-        lambda ref, _: f"Job {ref} is held",
+        lambda ref, answer: f"{_who(ref, answer)} held",
         named=jobs,
     )
 
@@ -166,9 +176,9 @@ def release_command(session: Session, jobs: tuple[str, ...]) -> None:
     """Let held JOBS start when their turn comes."""
     _each(
         session,
-        refs.expand(session, jobs),
+        refs.expand(session, jobs, whole=True),
         lambda ref: session.api.post(refs.job_path(ref, "release")),
-        lambda ref, _: f"Job {ref} is released",
+        lambda ref, answer: f"{_who(ref, answer)} released",
         named=jobs,
     )
 
@@ -207,9 +217,9 @@ def edit_command(
 
     _each(
         session,
-        refs.expand(session, jobs),
+        refs.expand(session, jobs, whole=not changes),
         act,
-        lambda ref, _: f"Job {ref} is changed",
+        lambda ref, answer: f"{_who(ref, answer)} changed",
         named=jobs,
     )
 

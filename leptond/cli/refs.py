@@ -28,11 +28,21 @@ def me() -> str:
         return f"uid-{os.getuid()}"
 
 
+MANY = 128
+"""Arrays of more members are asked about and changed as a whole."""
+
+
 def job_path(ref: str, action: str = "") -> str:
-    """The path of a job in the API."""
+    """The path of a job in the API, or that of a whole array (``47_*``)."""
     from urllib.parse import quote
 
-    return f"/v1/jobs/{quote(ref, safe='')}" + (f"/{action}" if action else "")
+    at = f"/v1/arrays/{ref[:-2]}" if is_whole(ref) else f"/v1/jobs/{quote(ref, safe='')}"
+    return at + (f"/{action}" if action else "")
+
+
+def is_whole(ref: str) -> bool:
+    """Whether it names a whole array."""
+    return ref.endswith("_*")
 
 
 def one(session: Session, text: str) -> str:
@@ -54,20 +64,33 @@ def one_with_attempt(session: Session, text: str) -> tuple[str, int | None]:
     return (text if match is not None else _by_name(session, text)), None
 
 
-def expand(session: Session, texts: Iterable[str]) -> list[str]:
-    """The refs of all the jobs that are meant, once each. An array becomes its members. Raises
-    ClientError."""
+def expand(session: Session, texts: Iterable[str], *, whole: bool = False) -> list[str]:
+    """The refs of all the jobs that are meant, once each. An array becomes its members; with `whole` a large
+    one stays ``47_*``. Raises ClientError."""
     refs: list[str] = []
     for text in texts:
         match = _REF.match(text)
         if match is None or (match[2] != "*" and not _is_array(session, match)):
             refs.append(one(session, text))
             continue
+        if whole and _members(session, match[1]) > MANY:
+            refs.append(f"{match[1]}_*")
+            continue
         members = session.api.pages("/v1/jobs", {"array": match[1]})["items"]
         if not members:
             raise _mistake(f"there is no array {match[1]}", "leptonctl queue lists the jobs", EXIT_NOT_FOUND)
         refs += [job["ref"] for job in sorted(members, key=lambda job: int(job["id"]))]
     return list(dict.fromkeys(refs))
+
+
+def _members(session: Session, array: str) -> int:
+    """How many members an array has; 0 where the daemon cannot say, which is one before 0.3.0."""
+    try:
+        return sum(session.api.get(f"/v1/arrays/{array}")["counts"].values())
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return 0
 
 
 def _is_array(session: Session, match: re.Match[str]) -> bool:

@@ -32,7 +32,7 @@ def wait_command(session: Session, jobs: tuple[str, ...], any_of_them: bool, tim
     Leaves with 0 when all succeeded, else with the code of the first that did not, in the order given:
     the job's own exit code, 128+N after signal N, 124 for its time limit, 130 when it was cancelled.
     """
-    wanted = refs.expand(session, jobs)
+    wanted = refs.expand(session, jobs, whole=not any_of_them)
     give_up_at = None if timeout is None else time.monotonic() + timeout
     try:
         if any_of_them:
@@ -50,7 +50,7 @@ def wait_command(session: Session, jobs: tuple[str, ...], any_of_them: bool, tim
         session.emit(ended[0] if len(wanted) == 1 or any_of_them else ended)
     elif any_of_them:
         echo(ended[0]["ref"])
-    leave(next((code for code in map(words.exit_code_for, ended) if code), 0))
+    leave(next((code for code in map(_code_for, ended) if code), 0))
 
 
 def wait_for_all(
@@ -58,7 +58,40 @@ def wait_for_all(
 ) -> list[dict[str, Any]]:
     """The jobs `wanted` once all have ended (or can never start), in that order. Says what failed.
     `give_up_at` is a time.monotonic(). Raises OutOfTime, ClientError."""
-    return [_wait_for(session, ref, give_up_at) for ref in wanted]
+    return [
+        _wait_for_array(session, ref, give_up_at)
+        if refs.is_whole(ref)
+        else _wait_for(session, ref, give_up_at)
+        for ref in wanted
+    ]
+
+
+def _wait_for_array(session: Session, ref: str, give_up_at: float | None) -> dict[str, Any]:
+    """A whole array once all its members have ended (or can never start), with the first that failed."""
+    while True:
+        wait_s = _POLL_S
+        if give_up_at is not None:
+            wait_s = max(0.0, min(wait_s, give_up_at - time.monotonic()))
+        array: dict[str, Any] = session.api.wait_job(ref, wait_s)
+        open_ones = sum(array["counts"].get(state, 0) for state in words.UNFINISHED)
+        if open_ones <= array["never_start"]:
+            break
+        if give_up_at is not None and time.monotonic() >= give_up_at:
+            raise OutOfTime
+    failed = array.get("first_failed")
+    if failed is not None:
+        array["failed"] = session.api.get(refs.job_path(failed))
+        _say_end(session, array["failed"])
+    if open_ones:
+        session.warn(f"{open_ones:,} jobs of array {array['id']} can never start")
+    return array
+
+
+def _code_for(ended: dict[str, Any]) -> int:
+    """The exit code for a job or for a whole array."""
+    if "counts" not in ended:
+        return words.exit_code_for(ended)
+    return words.exit_code_for(ended["failed"]) if "failed" in ended else int(ended["never_start"] > 0)
 
 
 def _wait_for(session: Session, ref: str, give_up_at: float | None) -> dict[str, Any]:

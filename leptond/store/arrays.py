@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from leptond.core.model import State
+from leptond.core.model import TERMINAL, State
 from leptond.errors import NotFound, WrongState
 from leptond.store import dependencies, events, folds, jobs, ranks
 
@@ -19,30 +19,68 @@ SLICE = 25
 
 
 class Array(msgspec.Struct, frozen=True, kw_only=True):
-    """An array: how many of its members are in which state, and how many of those that wait are held."""
+    """An array: how many of its members are in which state; how many of those that wait are held, and how
+    many can never start; and the first that ended without success, by its index."""
 
     id: int
     name: str
     user: str
     counts: dict[State, int]
     held: int
+    never_start: int
+    first_failed: str | None
 
 
 def find(db: sqlite3.Connection, array_id: int) -> Array:
     """An array with the counts of its members. Raises NotFound."""
-    found: Counter[State] = Counter()
-    held = 0
+    counts: Counter[State] = Counter()
+    held = never = 0
     for row in db.execute(
-        "SELECT state, count(*) AS n, sum(held) AS held FROM jobs WHERE array_id = ? GROUP BY state",
+        "SELECT state, count(*) AS n, sum(held) AS held, sum(deps_failed > 0) AS never FROM jobs"
+        " WHERE array_id = ? GROUP BY state",
         (array_id,),
     ):
-        found[State(row["state"])] += row["n"]
-        held += row["held"] if row["state"] == State.PENDING else 0
+        counts[State(row["state"])] += row["n"]
+        if row["state"] == State.PENDING:
+            held, never = held + row["held"], never + row["never"]
     for fold in folds.of_array(db, array_id):
-        found[fold.state] += fold.count
-        held += fold.count if fold.row["held"] and fold.state is State.PENDING else 0
+        counts[fold.state] += fold.count
+        if fold.state is State.PENDING:
+            held += fold.count if fold.row["held"] else 0
+            never += fold.count if fold.row["deps_failed"] else 0
     name, user = _whose(db, array_id)
-    return Array(id=array_id, name=name, user=user, counts=dict(found), held=held)
+    failed = sum(n for state, n in counts.items() if state in TERMINAL and state is not State.SUCCEEDED)
+    return Array(
+        id=array_id,
+        name=name,
+        user=user,
+        counts=dict(counts),
+        held=held,
+        never_start=never,
+        first_failed=_first_failed(db, array_id) if failed else None,
+    )
+
+
+def _first_failed(db: sqlite3.Connection, array_id: int) -> str | None:
+    row = db.execute(
+        "SELECT array_index FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NOT NULL"
+        " AND state <> 'succeeded' ORDER BY array_index LIMIT 1",
+        (array_id,),
+    ).fetchone()
+    found = [row["array_index"]] if row is not None else []
+    found += [fold.index(fold.first) for fold in folds.of_array(db, array_id) if fold.state in TERMINAL]
+    return f"{array_id}_{min(found)}" if found else None
+
+
+def is_over(db: sqlite3.Connection, array_id: int) -> bool:
+    """Whether all members have ended: a look at the last of them, as a rule."""
+    if folds.of_array(db, array_id, pending=True):
+        return False
+    return not db.execute(
+        "SELECT 1 FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NULL"
+        " ORDER BY array_index DESC LIMIT 1",
+        (array_id,),
+    ).fetchone()
 
 
 def _whose(db: sqlite3.Connection, array_id: int) -> tuple[str, str]:

@@ -53,6 +53,8 @@ async def test_one_request_changes_the_whole_array(world, array):
         "user": held.json["array"]["user"],
         "counts": {"pending": 10_000},
         "held": 10_000,
+        "never_start": 0,
+        "first_failed": None,
     }
     assert (await get(world, f"/v1/jobs/{array}_7000"))["reason"] == "Held"
     assert (await get(world, "/v1/status"))["held"] == 10_000
@@ -65,6 +67,7 @@ async def test_one_request_changes_the_whole_array(world, array):
     cancelled = await world.post(f"/v1/arrays/{array}/cancel", {"reason": "enough"})
     assert cancelled.status == 202, cancelled.data
     assert cancelled.json["array"]["counts"] == {"cancelled": 9_999, "stopping": 1}
+    assert cancelled.json["array"]["first_failed"] == f"{array}_1"
     member = await get(world, f"/v1/jobs/{array}_7000")
     assert (member["state"], member["class"]) == ("cancelled", "cancelled")
     assert member["explanation"].endswith(": enough")

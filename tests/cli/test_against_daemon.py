@@ -97,6 +97,23 @@ def test_the_line_that_show_prints_queues_the_same_spec_again(ctl):
     assert json.loads(ctl("show", "--json", "@last")[1])["spec"] == first
 
 
+def test_a_large_array_is_held_released_cancelled_and_waited_for_in_one_request(ctl):
+    array = ctl("submit", "-q", "--array", "0-999", "--hold", "--", "true")[1].strip()
+    assert ctl("hold", array)[1] == f"1,000 jobs of array {array} are held\n"
+    assert ctl("edit", array, "--priority", "3")[1] == f"1,000 jobs of array {array} are changed\n"
+    assert json.loads(ctl("show", f"{array}_999", "--json")[1])["priority"] == 3
+    waits = ctl("submit", "-q", "-d", array, "-n", "behind", "--", "true")[1].strip()
+    assert f"{array}_*" in ctl("why", waits)[1]
+    assert ctl("wait", "--timeout", "0.2s", array)[0] == 75
+    assert (
+        ctl("cancel", f"{array}_*", "--reason", "enough")[1] == f"1,000 jobs of array {array} are cancelled\n"
+    )
+    code, _, err = ctl("wait", array)
+    assert (code, f"job {array}_0" in err, "enough" in err) == (130, True, True)
+    assert ctl("wait", waits)[0] == 1, "what it waits for cannot happen"
+    ctl("cancel", waits)
+
+
 def test_an_array_is_waited_for_cancelled_and_depended_on_as_a_whole(ctl):
     array = ctl("submit", "-q", "--array", "0-3%2", "--hold", "--", "true")[1].strip()
     code, _, err = ctl("submit", "-q", "-d", array, "-n", "after", "--", "true")
