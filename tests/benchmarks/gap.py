@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.jobs import daemon, ended, gaps, p50, spawn, stamping, stamps, submit_many
+from tests.benchmarks.jobs import (
+    daemon,
+    ended,
+    gaps,
+    p50,
+    spawn,
+    stamp_program,
+    stamping,
+    stamps,
+    submit_many,
+)
 from tests.benchmarks.peers import RUNS_NO_JOBS, SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
 from tests.benchmarks.rows import FLOOR, Row
 
@@ -16,7 +26,8 @@ SLURM_PATIENCE_S = 90.0
 def run(place: Path, runs: int) -> list[Row]:
     """The gap against a bare spawn loop, against task-spooler, and against Slurm (measured once: it takes a
     second a job)."""
-    floor, ours, tsp = [], [], []
+    floor, ours, tsp, least = [], [], [], []
+    program = stamp_program(place)
     for number in range(runs):
         here = place / str(number)
         here.mkdir(parents=True)
@@ -24,6 +35,8 @@ def run(place: Path, runs: int) -> list[Row]:
         if not missing(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
+        if program:
+            least.append(_stamp_only(here / "stamp", program))
     peers = {TSP: tuple(tsp)} if tsp else {}
     told = [missing(TSP)]
     if missing(SLURM):
@@ -51,19 +64,33 @@ def run(place: Path, runs: int) -> list[Row]:
             note=missing(TSP),
             **common,
         ),
+        Row(
+            figure="hand-over gap of a program that only stamps the clock",
+            unit="ms",
+            leptond=tuple(ours for _, ours in least),
+            floor=tuple(bare for bare, _ in least),
+            note="" if program else "there is no C compiler",
+        ),
     ]
 
 
-def _bare(file: Path) -> float:
+def _bare(file: Path, argv: list[str] | None = None) -> float:
     for _ in range(JOBS):
-        spawn(stamping(file))
+        spawn(argv or stamping(file))
     return p50(gaps(file))
 
 
-def _leptond(here: Path) -> float:
+def _stamp_only(here: Path, program: str) -> tuple[float, float]:
+    """Floor and leptond with a program that does nothing else, so that nothing hides the gap."""
+    here.mkdir()
+    floor = _bare(here / "floor", [program, str(here / "floor")])
+    return floor, _leptond(here, [program, str(here / "leptond")])
+
+
+def _leptond(here: Path, argv: list[str] | None = None) -> float:
     file = here / "leptond"
     with daemon(here) as one:
-        ids = submit_many(one, [{"argv": stamping(file), "gpus": 1}] * JOBS)
+        ids = submit_many(one, [{"argv": argv or stamping(file), "gpus": 1}] * JOBS)
         ended(one, ids[-1])
     return p50(_whole(file, JOBS))
 

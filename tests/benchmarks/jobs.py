@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -23,6 +25,19 @@ NOOP = ["/bin/true"]
 def stamping(file: Path) -> list[str]:
     """A job that leaves the nanoseconds of its first and its last instruction in `file`."""
     return ["/bin/sh", "-c", f"{STAMP} >> {file}; {STAMP} >> {file}"]
+
+
+def stamp_program(place: Path) -> str:
+    """The compiled stamp.c; empty without a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        return ""
+    out = place / "stamp"
+    source = Path(__file__).with_name("stamp.c")
+    made = subprocess.run(
+        [compiler, "-O2", "-static", "-o", str(out), str(source)], capture_output=True, check=False
+    )
+    return str(out) if made.returncode == 0 else ""
 
 
 def stamps(file: Path) -> list[tuple[float, float]]:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.benchmarks.jobs import daemon, resident_mb, submit_many
+from tests.benchmarks.jobs import NOOP, daemon, ended, resident_mb, submit_many
 from tests.benchmarks.rows import Row
 from tests.daemon import Daemon
 
 SETTLE_S = 3.0
 WATCH_S = 60.0
 RUNNING = 4
+ROUND, ROUNDS = 250, 3
 
 
 def run(place: Path, runs: int) -> list[Row]:
-    """Memory of an idle daemon; then, with jobs that run, how often its threads are woken, outside of the
-    sampling of GPUs (which is made rare for it), and what a shim adds to that. Each run watches a minute."""
-    idle, later, woken, shims = [], [], [], []
+    """Memory of an idle daemon, and how it grows with jobs that come and go; then, with jobs that run, how
+    often its threads are woken, outside of the sampling of GPUs (which is made rare for it), and how often a
+    shim is. Each run watches a minute."""
+    idle, grown, woken, shims = [], [], [], []
     for number in range(runs):
         here = place / str(number)
         here.mkdir(parents=True)
@@ -38,7 +40,8 @@ def run(place: Path, runs: int) -> list[Row]:
             rates = [(switches(each) - old) / seconds for each, old in zip(watched, before, strict=True)]
             woken.append(rates[0])
             shims.append(max(rates[1:]))
-            later.append(resident_mb(pid))
+        with daemon(here / "busy", LEPTOND_QUEUE__CPU_SLOTS="4") as one:
+            grown.append(_growth(one))
     return [
         Row(figure="daemon memory, idle", unit="MB", leptond=tuple(idle), bar=80.0, stretch=45.0),
         Row(
@@ -48,8 +51,24 @@ def run(place: Path, runs: int) -> list[Row]:
             bar=2.0,
         ),
         Row(figure="wake-ups of a shim", unit="1/s", leptond=tuple(shims)),
-        Row(figure="daemon memory, a minute later", unit="MB", leptond=tuple(later)),
+        Row(
+            figure=f"daemon memory after {ROUND * (ROUNDS + 1):,} jobs above that after {ROUND:,}",
+            unit="MB",
+            leptond=tuple(grown),
+        ),
     ]
+
+
+def _growth(one: Daemon) -> float:
+    """By how many MB the daemon grows over jobs that are worked off, once it has seen some."""
+    assert one.process is not None
+    seen = []
+    for _ in range(ROUNDS + 1):
+        ids = submit_many(one, [{"argv": NOOP}] * ROUND)
+        for job in ids[-4:]:
+            ended(one, job)
+        seen.append(resident_mb(one.process.pid))
+    return seen[-1] - seen[0]
 
 
 def _shim(one: Daemon, job: int) -> int:
