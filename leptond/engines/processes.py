@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -26,6 +27,10 @@ _LIMIT = b"\nMax file locks "
 
 _MARKS = (COOKIE.encode(), b"LEPTOND_SHIM")
 
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""We are short of something: that says nothing of the process that was to be looked at, and to take it for
+gone would start a second copy beside it."""
+
 
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot (field 22 of its stat); None when it is gone."""
@@ -35,11 +40,21 @@ def start_ticks(pid: int) -> int | None:
 
 def _stat(pid: int) -> list[str] | None:
     """Fields of /proc/PID/stat from the third (state) on. The second, the name, may hold anything."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    text = _read(pid, "stat")
+    if text is None:
         return None
     return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    """A file of /proc/PID; None when the process is gone or the file is not for us. Raises OSError when we
+    are too short of descriptors or memory to look."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
+        return None
 
 
 def is_alive(pid: int) -> bool:
@@ -85,9 +100,8 @@ def tags() -> dict[int, str]:
 
 
 def _tag_on(pid: int) -> str | None:
-    try:
-        limits = Path(f"/proc/{pid}/limits").read_bytes()
-    except OSError:
+    limits = _read(pid, "limits")
+    if limits is None:
         return None
     _, _, rest = limits.partition(_LIMIT)
     value = rest.split(maxsplit=1)[:1]
@@ -97,17 +111,22 @@ def _tag_on(pid: int) -> str | None:
 def pin(identity: Identity) -> int | None:
     """A pidfd of exactly this process, or None when it is gone (or belongs to an earlier boot).
 
-    The start time is compared after the pidfd is open: from then on the pid cannot change hands.
+    The start time is compared after the pidfd is open: from then on the pid cannot change hands. Raises
+    OSError when nobody can tell: no descriptors left, no memory.
     """
     if identity.boot_id != kernel_boot_id():
         return None
     try:
         pidfd = os.pidfd_open(identity.pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
         return None
-    if start_ticks(identity.pid) != identity.start_ticks or not is_alive(identity.pid):
-        os.close(pidfd)
-        return None
+    with contextlib.ExitStack() as unless_it_is:
+        unless_it_is.callback(os.close, pidfd)
+        if start_ticks(identity.pid) != identity.start_ticks or not is_alive(identity.pid):
+            return None
+        unless_it_is.pop_all()
     return pidfd
 
 
@@ -153,11 +172,7 @@ def cookies() -> dict[int, str]:
     found = {}
     mark = f"{COOKIE}=".encode()
     for pid in all_pids():
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            continue
-        for item in environ.split(b"\0"):
+        for item in (_read(pid, "environ") or b"").split(b"\0"):
             if item.startswith(mark):
                 found[pid] = item[len(mark) :].decode("ascii", "replace")
                 break
@@ -174,11 +189,7 @@ def attempt_of(pid: int) -> str | None:
         if fields is None:
             break
         seen = True
-        try:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            environ = b""  # somebody else's
-        for item in environ.split(b"\0"):
+        for item in (_read(pid, "environ") or b"").split(b"\0"):  # nothing: somebody else's
             name, _, value = item.partition(b"=")
             if name in _MARKS:
                 return value.decode("ascii", "replace")
@@ -221,24 +232,31 @@ def command_of(shim: Identity, pid: int | None) -> Identity | None:
 
 async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
     """Ends what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or
-    `limit_s` has passed. How many processes are left."""
+    `limit_s` has passed. How many processes are left; where we could not look to the end, at least one."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
-    seen = set(left)
-    while loop.time() - begin < limit_s:
-        # these are nobody's children that we could wait for, and there may be new ones: look again
-        if left:
+    left, seen, asked = {0}, set[int](), False
+    while left and loop.time() - begin < limit_s:
+        try:
+            if not asked:
+                left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
+                asked = True
+                seen |= left
+            # these are nobody's children that we could wait for, and there may be new ones: look again
+            if left:
+                await asyncio.sleep(0.05)
+            if not left or loop.time() - begin >= grace_s:
+                # also where nothing was found: what forks and exits all the time is not in a list of /proc
+                left = await asyncio.to_thread(_kill_remains, attempt_id, main)
+            else:
+                left = set(await asyncio.to_thread(remains, attempt_id, main))
+        except OSError as error:
+            if error.errno not in _SHORT:
+                raise
+            left = left or {0}
             await asyncio.sleep(0.05)
-        if not left or loop.time() - begin >= grace_s:
-            # also where nothing was found: what forks and exits all the time is not in a list of /proc
-            left = await asyncio.to_thread(_kill_remains, attempt_id, main)
-            if not left:
-                break
-        else:
-            left = set(await asyncio.to_thread(remains, attempt_id, main))
         seen |= left
-    _collect(seen)
+    _collect(seen - {0})
     return len(left)
 
 

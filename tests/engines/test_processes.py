@@ -1,5 +1,8 @@
 """What is left of an attempt is found whatever it did to hide, and nobody else is touched."""
 
+import asyncio
+import contextlib
+import errno
 import os
 import resource
 import secrets
@@ -111,6 +114,40 @@ def test_another_process_with_the_pid_is_not_pinned(one):
     os.close(pidfd)
     assert processes.pin(Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks + 1)) is None
     assert processes.pin(Identity(boot_id="another", pid=one.pid, start_ticks=ticks)) is None
+
+
+@contextlib.contextmanager
+def no_descriptors_left():
+    """Whatever is opened here fails with EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open("/", os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_that_cannot_be_looked_at_is_not_gone(attempt_id, one):
+    right = Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=processes.start_ticks(one.pid))
+    for look in (
+        lambda: processes.pin(right),
+        lambda: processes.is_alive(one.pid),
+        lambda: processes.start_ticks(one.pid),
+        lambda: processes.attempt_of(one.pid),
+    ):
+        with no_descriptors_left(), pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+            look()
+
+
+def test_an_attempt_is_not_over_while_nobody_can_look(attempt_id, one):
+    async def look():
+        with no_descriptors_left():
+            return await processes.end_remains(attempt_id, None, grace_s=0.0, limit_s=0.2)
+
+    assert asyncio.run(look()) == 1
+    assert processes.is_alive(one.pid)
 
 
 def test_the_session_of_somebody_else_is_not_ours(attempt_id, one):
