@@ -86,23 +86,42 @@ class MachineLocks:
         if self._directory is None:
             log.warning("this machine has no directory for locks; nothing keeps a second leptond away")
             return
-        path = self._directory / f"leptond-{name}.lock"
+        path = self._path(name)
         try:
             fd = _open_shared(path)
+            while not self._locked(fd, path):
+                os.close(fd)
+                fd = _open_shared(path)
         except OSError as error:
             log.warning("cannot lock; nothing keeps a second leptond away", file=str(path), error=str(error))
             return
+        self._held[name] = fd
+
+    @staticmethod
+    def _locked(fd: int, path: Path) -> bool:
+        """Takes the lock; False when its last holder has removed the file meanwhile, so that others would
+        not meet us there. Raises Busy."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _flock_holder(fd)
             os.close(fd)
             raise Busy(holder) from None
-        self._held[name] = fd
+        try:
+            return os.path.samestat(os.fstat(fd), path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def _path(self, name: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"leptond-{name}.lock"
 
     def release(self) -> None:
-        """Lets all of them go. The files stay: to remove one would let two hold it."""
-        for fd in self._held.values():
+        """Lets all of them go. A file is removed while its lock is held: who has opened it before looks once
+        more whether it is still there (only its owner can remove it, and after a kill it stays)."""
+        for name, fd in self._held.items():
+            with contextlib.suppress(OSError):
+                self._path(name).unlink()
             os.close(fd)
         self._held.clear()
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from leptond import holder
 from leptond.clock import SystemClock
 from leptond.errors import StartRefused
 from leptond.gpus.base import Device
@@ -26,17 +27,17 @@ sys.stdin.read()
 
 
 def test_a_lock_is_had_once_and_ends_with_its_process(tmp_path):
-    holder = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path), "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    with holder:
-        assert holder.stdout.readline() == b"held\n"
+    with process:
+        assert process.stdout.readline() == b"held\n"
         locks = MachineLocks(tmp_path)
         with pytest.raises(Busy) as busy:
             locks.take("x")
-        assert busy.value.pid == holder.pid
+        assert busy.value.pid == process.pid
         locks.take("y")
-        holder.kill()
+        process.kill()
     locks.take("x")
     locks.take("x")
     with pytest.raises(Busy) as busy:
@@ -45,8 +46,24 @@ def test_a_lock_is_had_once_and_ends_with_its_process(tmp_path):
     locks.release()
     again = MachineLocks(tmp_path)
     again.take("x")
-    again.release()
     assert not stat.S_IMODE((tmp_path / "leptond-x.lock").stat().st_mode) & 0o022
+    again.release()
+    assert list(tmp_path.iterdir()) == [], "no file is left of a lock that was let go"
+
+
+def test_who_opened_a_lock_that_was_then_removed_does_not_hold_it(tmp_path, monkeypatch):
+    first = MachineLocks(tmp_path)
+    first.take("x")
+    stale = os.open(tmp_path / "leptond-x.lock", os.O_RDONLY)
+    first.release()
+    opened = iter([stale])
+    real = holder._open_shared
+    monkeypatch.setattr(holder, "_open_shared", lambda path: next(opened, None) or real(path))
+    second = MachineLocks(tmp_path)
+    second.take("x")
+    with pytest.raises(Busy):
+        MachineLocks(tmp_path).take("x")
+    second.release()
 
 
 def test_what_is_not_a_file_of_ours_is_no_lock_and_no_obstacle(tmp_path):
