@@ -9,6 +9,13 @@ from leptond.errors import Conflict
 KEEP_S = 7 * 86400.0
 """How long a key is remembered."""
 
+KEEP = 10_000
+"""So many of the newest are remembered however old the wall clock makes them: it may be set forward between
+a submit and its repetition."""
+
+ONE_IN = "00"
+"""Which submits forget old keys, by the begin of their digest: one of 256."""
+
 
 def recall(db: sqlite3.Connection, user: str, key: str, body_sha256: str) -> str | None:
     """The answer (JSON) that was given to this key, or None when it is new. Raises Conflict when the key
@@ -32,4 +39,14 @@ def remember(db: sqlite3.Connection, user: str, key: str, body_sha256: str, answ
         "INSERT INTO idempotency (user, key, body, answer, at) VALUES (?, ?, ?, ?, ?)",
         (user, key, body_sha256, answer, now),
     )
-    db.execute("DELETE FROM idempotency WHERE at < ?", (now - KEEP_S,))
+    if body_sha256.startswith(ONE_IN):
+        forget(db, now)
+
+
+def forget(db: sqlite3.Connection, now: float) -> None:
+    """Forgets keys that are old, except the newest."""
+    db.execute(
+        "DELETE FROM idempotency WHERE at < ?"
+        " AND at < (SELECT at FROM idempotency ORDER BY at DESC LIMIT 1 OFFSET ?)",
+        (now - KEEP_S, KEEP - 1),
+    )
