@@ -310,7 +310,7 @@ def finish(
         ranks.note_run(db, job.id, run_s, now)
     if decision.again:
         _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
-        ranks.place(db, job.id)
+        ranks.place(db, job.id, was=job.priority)
     else:
         jobs.end(db, job, end_state(verdict.cause), now, changes)
     return decision

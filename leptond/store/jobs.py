@@ -286,7 +286,7 @@ def edit(
         return job
     check_changes(db, job, changes, by_admin=by_admin)
     touch(db, job.id, columns_of(changes))
-    ranks.place(db, job.id)
+    ranks.place(db, job.id, was=job.priority if "begin_at" not in changes else None)
     events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
     return find(db, ref)
 

@@ -31,6 +31,7 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
     text = msgspec.json.encode(policy).decode()
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
     known = row is not None and row["value"] == text
+    before = figures(db)
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_KEY, text))
     only = " AND signature = ''" if known else ""
     placed = last = 0
@@ -41,7 +42,8 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
         if not some:
             break
         for job in some:
-            _place(db, job, policy)
+            since = _since(job, job["priority"], before) if job["signature"] else None
+            _place(db, job, policy, since=since)
         placed, last = placed + len(some), some[-1]["id"]
     for fold in db.execute(f"SELECT * FROM folds WHERE state = 'pending'{only}").fetchall():
         place_fold(db, fold, policy)
@@ -55,6 +57,7 @@ class Places:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._policy = figures(db)
+        self._not_before = _newest(db, self._policy)
         self._kinds: dict[tuple[str, ...], str] = {}
         self._known: dict[tuple[str, str, int], float | None] = {}
 
@@ -70,7 +73,7 @@ class Places:
         facts = Facts(
             priority=spec.priority,
             gpus=spec.gpus,
-            since=max(now, begin_at or 0.0),
+            since=max(now, self._not_before, begin_at or 0.0),
             preemptible=spec.preemptible,
             limit_s=spec.time_limit_s,
             predicted_s=self._known[key],
@@ -89,10 +92,30 @@ class Places:
         }
 
 
-def place(db: sqlite3.Connection, job_id: int) -> None:
-    """Works the places of a job out anew, after something about it has changed."""
+def _newest(db: sqlite3.Connection, policy: Policy) -> float:
+    """From when the newest of the jobs that wait counts its place. Nobody who comes later counts from an
+    earlier time, also when the wall clock has been set back in between: equal jobs keep their order."""
+    row = db.execute(
+        "SELECT submitted_at, begin_at, order_at, priority FROM jobs WHERE state = 'pending'"
+        " ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return _since(row, row["priority"], policy) if row is not None and row["begin_at"] is None else 0.0
+
+
+def _since(job: sqlite3.Row | Mapping[str, Any], priority: int, policy: Policy) -> float:
+    """From when a job counts its place: its submission, or later where the clock was set back before it. It
+    is what its stored place was made from, with the priority and the policy of then."""
+    own: float = max(job["submitted_at"], job["begin_at"] or 0.0)
+    stored: float = job["order_at"] + priority * policy.priority_step_s
+    return stored if job["begin_at"] is None and stored > own + 1.0 else own
+
+
+def place(db: sqlite3.Connection, job_id: int, *, was: int | None = None) -> None:
+    """Works the places of a job out anew, after something about it has changed. It counts from when it did,
+    if `was` is given, its priority before; else from its submission or its begin time."""
     job = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    _place(db, job, figures(db))
+    policy = figures(db)
+    _place(db, job, policy, since=_since(job, was, policy) if was is not None else None)
 
 
 def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> None:
@@ -115,7 +138,12 @@ def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> Non
 
 
 def _place(
-    db: sqlite3.Connection, job: sqlite3.Row | Mapping[str, Any], policy: Policy, table: str = "jobs"
+    db: sqlite3.Connection,
+    job: sqlite3.Row | Mapping[str, Any],
+    policy: Policy,
+    table: str = "jobs",
+    *,
+    since: float | None = None,
 ) -> None:
     kind = job["signature"]
     if not kind:
@@ -125,7 +153,7 @@ def _place(
     facts = Facts(
         priority=job["priority"],
         gpus=job["gpus"],
-        since=max(job["submitted_at"], job["begin_at"] or 0.0),
+        since=max(job["submitted_at"], job["begin_at"] or 0.0) if since is None else since,
         preemptible=bool(job["preemptible"]),
         limit_s=job["time_limit_s"],
         predicted_s=predicted_s,
