@@ -8,6 +8,7 @@ import sqlite3
 from typing import Any
 
 from leptond.core.model import LEGAL, TERMINAL, State
+from leptond.core.scene import Policy
 from tests.simulation.machine import Command, Machine, Shim
 from tests.simulation.world import Violation, World
 
@@ -38,12 +39,11 @@ CANCEL_SLACK_S = 180.0
 class Checker:
     """Raises Violation."""
 
-    def __init__(
-        self, world: World, db: sqlite3.Connection, *, max_bypass_s: float, longest_s: float
-    ) -> None:
+    def __init__(self, world: World, db: sqlite3.Connection, policy: Policy, *, longest_s: float) -> None:
         self.world, self.db = world, db
         self.machine: Machine
-        self.starve_s: float | None = max_bypass_s + longest_s
+        self.policy, self.longest_s = policy, longest_s
+        self.wall_jumps = False
         columns = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
         self.budgets = [name.removeprefix("spent_") for name in columns if name.startswith("spent_")]
         self.state: dict[int, str] = {}
@@ -57,7 +57,8 @@ class Checker:
         self.cancel_due: dict[str, float] = {}
         self.looked_at = 0.0
         self.room_changed_at = 0.0
-        self.uptime = 0.0
+        self.up_since: float | None = None
+        self._uptime = 0.0
         self.decisions = 0
         self.claims = 0
         self.preemptions = 0
@@ -155,39 +156,71 @@ class Checker:
 
     def _order(self, job: sqlite3.Row) -> None:
         """Nobody is overtaken by an equal, and nobody is overtaken for ever."""
-        boot, wall = self.world.boot(), self.world.wall()
-        if not job["gpus"] or self.starve_s is None:
-            return  # where the wall clock jumps: the policies count a job's wait by it
-        # an older one that differs in nothing but a priority that is not lower
-        equals = self.db.execute(
+        if not job["gpus"]:
+            return
+        self._equals(job)
+        if not self.wall_jumps:
+            self._starving(job)
+
+    def _equals(self, job: sqlite3.Row) -> None:
+        """An older one that differs in nothing but a priority that is not lower: it stands before `job` in
+        the order of every policy."""
+        if job["attempt"] != 1 or job["array_id"] is not None or job["begin_at"] is not None:
+            return
+        for other, spec in self.db.execute(
             "SELECT id, spec FROM jobs WHERE state = 'pending' AND held = 0"
             " AND deps_waiting = 0 AND deps_failed = 0 AND id < ? AND gpus = ? AND priority >= ?"
-            " AND name = ? AND user = ?"
+            " AND name = ? AND user = ? AND predicted_s IS ?"
             " AND array_id IS NULL AND attempt = 0 AND time_limit_s IS ? AND begin_at IS NULL",
-            (job["id"], job["gpus"], job["priority"], job["name"], job["user"], job["time_limit_s"]),
-        ).fetchall()
-        if job["attempt"] == 1 and job["array_id"] is None and job["begin_at"] is None:
-            for other, spec in equals:
-                alike = json.loads(spec).get("preemptible") == json.loads(job["spec"]).get("preemptible")
-                if alike and self.changed_at[other] < self.looked_at:
-                    self.fail(f"job {job['id']} was started before job {other}, which is older and alike")
+            (
+                *(job["id"], job["gpus"], job["priority"], job["name"], job["user"], job["predicted_s"]),
+                job["time_limit_s"],
+            ),
+        ).fetchall():
+            alike = json.loads(spec).get("preemptible") == json.loads(job["spec"]).get("preemptible")
+            if alike and self.changed_at[other] < self.looked_at:
+                self.fail(f"job {job['id']} was started before job {other}, which is older and alike")
+
+    def _starving(self, job: sqlite3.Row) -> None:
+        """The bound of the policy: for how long an older one may be passed over."""
+        if self.policy.name in ("shortest", "easy"):
+            return  # `shortest` has none; what `easy` delays nobody knows beforehand
         usable = self.db.execute("SELECT count(*) FROM gpus WHERE present = 1 AND drained = 0").fetchone()[0]
         usable -= len(set(self.machine.sick_gpus) | self.machine.gone_gpus)
-        oldest = self.looked_at - self.starve_s
-        for other, since in self.db.execute(
-            "SELECT id, max(submitted_at, coalesce(begin_at, 0)) FROM jobs"
-            " WHERE state = 'pending'"
+        for other in self.db.execute(
+            "SELECT * FROM jobs WHERE state = 'pending'"
             " AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND gpus BETWEEN 1 AND ?"
             " AND (priority > ? OR priority = ? AND id < ?) AND array_id IS NULL"
-            " AND (backoff_boot IS NULL OR backoff_boot <= ?)",
-            (usable, job["priority"], job["priority"], job["id"], boot - self.starve_s),
+            " AND submitted_at < ?",
+            (
+                *(usable, job["priority"], job["priority"], job["id"]),
+                self.world.wall() - self.longest_s,
+            ),
         ):
-            waits_since = max(self.changed_at[other], since - wall + self.world.now, self.room_changed_at)
-            if waits_since < oldest:
+            bound_s = self.longest_s + self._patience(other)
+            if (other["backoff_boot"] or 0.0) > self.world.boot() - bound_s:
+                continue
+            since = max(other["submitted_at"], other["begin_at"] or 0.0)
+            since = since - self.world.wall() + self.world.now
+            waits_since = max(self.changed_at[other["id"]], since, self.room_changed_at)
+            if waits_since < self.looked_at - bound_s:
                 self.fail(
-                    f"job {other} could have run since {waits_since:.0f}"
+                    f"job {other['id']} could have run since {waits_since:.0f}"
                     f" and is still passed over by job {job['id']}"
                 )
+
+    def _patience(self, other: sqlite3.Row) -> float:
+        """When the policy begins to keep GPUs for a job that waits."""
+        policy = self.policy
+        if policy.name == "fifo":
+            return 0.0
+        if policy.name == "firstfit":
+            return policy.max_bypass_s
+        expected_s = min(
+            (one for one in (other["predicted_s"], other["time_limit_s"]) if one is not None),
+            default=policy.unknown_run_s,
+        )
+        return max(policy.overdue_s, 4 * policy.overdue_factor * expected_s)
 
     def _overran(self, job_id: int) -> None:
         """No false timeouts: the limit is really over, by boot time."""
@@ -331,25 +364,32 @@ class Checker:
             self.fail(f"one key, two sets of jobs: {self.keys[key]} and {ids}")
         self.accepted.update(one for one in ids if one in self.state)
 
+    def uptime(self) -> float:
+        """For how long, in all, there has been a daemon."""
+        return self._uptime + (self.world.now - self.up_since if self.up_since is not None else 0.0)
+
+    def down(self) -> None:
+        """The daemon is gone."""
+        self._uptime, self.up_since = self.uptime(), None
+
     def cancel_answered(self, job_id: int, grace_s: float) -> None:
         """A cancel was answered: while the daemon lives, the job must be gone soon after its grace."""
         row = self.db.execute(
             "SELECT id FROM attempts WHERE job_id = ? AND state <> 'ended'", (job_id,)
         ).fetchone()
         if row is not None:
-            due = self.uptime + grace_s + CANCEL_SLACK_S
+            due = self.uptime() + grace_s + CANCEL_SLACK_S
             self.cancel_due[row["id"]] = min(due, self.cancel_due.get(row["id"], due))
 
     def look_at_cancels(self) -> None:
         """Every cancel that is overdue is a broken promise."""
+        uptime = self.uptime()
         for attempt_id, due in list(self.cancel_due.items()):
             command = self.machine.alive.get(attempt_id)
             if command is None or command.killed:
                 del self.cancel_due[attempt_id]
-            elif self.uptime > due:
-                self.fail(
-                    f"job {command.job_id} was cancelled and still runs {self.uptime - due:.0f} s too long"
-                )
+            elif uptime > due:
+                self.fail(f"job {command.job_id} was cancelled and still runs {uptime - due:.0f} s too long")
 
     # -- at the end ----------------------------------------------------------------------------------
 

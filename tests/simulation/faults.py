@@ -68,7 +68,8 @@ class Swarm:
                 self._next(kind)
 
     def _next(self, kind: str) -> None:
-        self._world.after(self._dice[kind].expovariate(KINDS[kind] / 86400), self._strike, kind)
+        a_day = KINDS[kind] * self._sim.pace
+        self._world.after(self._dice[kind].expovariate(a_day / 86400), self._strike, kind)
 
     def _strike(self, kind: str) -> None:
         if self.working:

@@ -77,6 +77,7 @@ class Shim:
         self.started_boot = 0.0
         self.started_now = 0.0
         self.run_s = 0.0
+        self.asked: tuple[str, float] | None = None  # a stop.json that came before the command began
         self.stop_reason: str | None = None
         self.stop_sent: float | None = None
         self.kill_at: float | None = None
@@ -176,6 +177,8 @@ class Machine:
             command.end = self.world.after(command.lasts_s, self._main_ends, command, *command.will)
         if shim.job.time_limit_s is not None:
             shim.timers["limit"] = self.world.after(shim.job.time_limit_s, self._limit, shim)
+        if shim.asked is not None:
+            self.stop(shim, *shim.asked)
         self._tell(shim)
 
     # -- the end -------------------------------------------------------------------------------------
@@ -190,15 +193,15 @@ class Machine:
         self.world.note(f"command {command.attempt_id} ends {exit_code} {signal}")
         shim = self.shims.get(command.attempt_id)
         supervised = shim is not None and shim.state == "running"
+        if supervised and shim is not None:
+            shim.run_s = self.world.boot() - shim.started_boot
+            self._cancel(shim, "limit")
         if command.leaves_s and not command.killed:
             # children stay behind: the shim gives them a moment, then kills them
             left_s = min(command.leaves_s, LINGER_S) if supervised else command.leaves_s
             self.world.after(left_s, self._all_gone, command)
         else:
             self._all_gone(command)
-        if supervised and shim is not None:
-            shim.run_s = self.world.boot() - shim.started_boot
-            self._cancel(shim, "limit")
 
     def _all_gone(self, command: Command) -> None:
         if not command.alive:
@@ -215,6 +218,8 @@ class Machine:
     def stop(self, shim: Shim, reason: str, grace_s: float) -> None:
         """``stop.json`` and the signal: SIGTERM once, a second request can only bring the kill nearer."""
         command = shim.command
+        if shim.state in ("new", "gate"):
+            shim.asked = (reason, grace_s)  # its signal waits as well
         if shim.state != "running" or command is None:
             return
         self.world.note(f"shim {shim.attempt.id} stops: {reason} {grace_s}")

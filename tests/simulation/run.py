@@ -19,8 +19,9 @@ import structlog
 import leptond.reports
 import leptond.scheduler
 import leptond.supervisor
-from leptond.config import GpuSettings, QueueSettings, Settings
+from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
 from leptond.core.progress import Report
+from leptond.core.scene import PolicyName
 from leptond.gpuwatch import GpuWatch
 from leptond.reconcile import reconcile
 from leptond.reports import Reports
@@ -40,6 +41,13 @@ from tests.simulation.world import Violation, World
 DAY = 86400.0
 GPUS, CPU_SLOTS = 8, 4
 MAX_BYPASS_S = 3600.0
+POLICIES: tuple[PolicyName, ...] = (
+    *("auto",) * 5,
+    *("fifo", "firstfit", "firstfit", "shortest", "easy", "throughput"),
+)
+SPANS = {(0.02, 4.0): 70, (0.06, 3.0): 22, (0.3, 1.5): 6, (1.0, 1.0): 2}
+"""Days and pace of a seed, and how often they are drawn."""
+
 SPINS = 50_000
 """Callbacks without any time in between that are too many."""
 
@@ -118,31 +126,47 @@ class Life:
             await reports.write()
 
 
-class Simulation:
-    """`days` of work, then as long as the queue needs to come to rest."""
+def _settings(dice: random.Random) -> Settings:
+    """The policy is the seed's choice; half of the time with figures small enough that a day reaches the
+    bounds which its default figures set for weeks."""
+    policy = dice.choice(POLICIES)
+    small = PlannerSettings(
+        overdue_factor=2.0, overdue_batch_gpu_s=600.0, unknown_run_s=1800.0, class_gpu_s=600.0
+    )
+    return Settings(
+        queue=QueueSettings(policy=policy, cpu_slots=CPU_SLOTS, max_bypass_s=MAX_BYPASS_S),
+        planner=small if dice.random() < 0.5 else PlannerSettings(),
+        gpus=GpuSettings(sample_s=300.0),
+    )
 
-    def __init__(self, seed: int, days: float = 1.0, *, without: frozenset[str] = frozenset()) -> None:
+
+class Simulation:
+    """`days` of work (None: the seed's choice), then as long as the queue needs to come to rest. In a short
+    span more comes together: `pace` times as many submits and troubles an hour as on a whole day."""
+
+    def __init__(
+        self, seed: int, days: float | None = None, *, without: frozenset[str] = frozenset()
+    ) -> None:
         self.world = world = World(seed)
-        self.days = days
+        span, self.pace = world.dice("span").choices(list(SPANS), list(SPANS.values()))[0]
+        self.days = span if days is None else days
+        if days is not None:
+            self.pace = 1.0
         self.gpus = GPUS
-        self.settings = Settings(
-            queue=QueueSettings(cpu_slots=CPU_SLOTS, max_bypass_s=MAX_BYPASS_S),
-            gpus=GpuSettings(sample_s=300.0),
-        )
+        self.settings = _settings(world.dice("settings"))
         self.db = database()
         self.disk = Faults()
-        self.checker = Checker(world, self.db, max_bypass_s=MAX_BYPASS_S, longest_s=2 * MAX_LIMIT_S)
+        self.checker = Checker(world, self.db, self.settings.policy(), longest_s=2 * MAX_LIMIT_S)
         self.machine = self.checker.machine = Machine(world, GPUS, self.checker.started)
-        self.people = People(self, world, self.checker, world.dice("load").randint(140, 300))
+        per_day = round(self.pace * world.dice("load").randint(140, 300))
+        self.people = People(self, world, self.checker, per_day)
         self.life: Life | None = None
         self.lives = 0
         self.commits = 0
         self.fuse: int | None = None
         self.thaws_at = 0.0
-        self._up_since = 0.0
         self.swarm = Swarm(self, world, without)
-        if "clock-jumps" in self.swarm.kinds:
-            self.checker.starve_s = None  # waiting is measured by wall time
+        self.checker.wall_jumps = "clock-jumps" in self.swarm.kinds
         self._dice = world.dice("daemon")
 
     # -- the daemon's life ---------------------------------------------------------------------------
@@ -153,7 +177,7 @@ class Simulation:
             self.lives += 1
             self.world.note("start")
             self.life = Life(self)
-            self._up_since = self.world.now
+            self.checker.up_since = self.world.now
             self.swarm.after_start()
 
     def crash(self, away_s: float | None = None) -> None:
@@ -171,7 +195,7 @@ class Simulation:
         life.store.dead = life.engine.dead = True
         life.open = False
         self.commits += life.store.commits
-        self.checker.uptime += self.world.now - self._up_since
+        self.checker.down()
         _abandon(life)
         self.machine.daemon_died(life.engine)
         self.people.daemon_died()
@@ -271,9 +295,6 @@ class Simulation:
         world.now = max(world.now, end)
 
     def _hourly(self) -> None:
-        if self.life is not None:
-            self.checker.uptime += self.world.now - self._up_since
-            self._up_since = self.world.now
         self.checker.look_at_cancels()
         self.world.after(600.0, self._hourly)
 
