@@ -112,9 +112,10 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
     """All devices by index, with who holds them."""
     leases: dict[str, list[Lease]] = {}
     for row in db.execute(
+        # CROSS: from the few leases to their attempts; for the order SQLite would go through all attempts
         "SELECT leases.gpu_uuid, leases.memory_bytes, attempts.job_id, attempts.number, attempts.id,"
-        " jobs.exclusive FROM leases JOIN attempts ON attempts.id = leases.attempt_id"
-        " JOIN jobs ON jobs.id = attempts.job_id ORDER BY attempts.job_id"
+        " jobs.exclusive FROM leases CROSS JOIN attempts ON attempts.id = leases.attempt_id"
+        " CROSS JOIN jobs ON jobs.id = attempts.job_id ORDER BY attempts.job_id"
     ):
         one = Lease(
             job_id=row["job_id"],

@@ -382,7 +382,7 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", (boot_id,))
     db.execute(
         # a wall clock that was set in between must not make years of it: never longer than a back-off can be
-        "UPDATE jobs SET backoff_boot = ? + min(max(0, backoff_at - ?),"
+        "UPDATE jobs INDEXED BY jobs_backoff SET backoff_boot = ? + min(max(0, backoff_at - ?),"
         " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0)))"
         " WHERE state = 'pending' AND backoff_boot IS NOT NULL AND backoff_at IS NOT NULL",
         (boot, now),

@@ -32,18 +32,33 @@ def newest(
     """Jobs from the newest to the oldest, and the cursor of the next page. Raises BadRequest."""
     where, values = _where(wanted)
     below = _cursor(cursor, 1)[0] if cursor is not None else None
-    # one look for each state goes along its index; all states at once would be sorted first
-    looks = [[*where, f"state = '{state}'"] for state in wanted.states] or [where]
     under, key = (["id < ?"], [below]) if below is not None else ([], [])
-    found = [
-        job for look in looks for job in _select(db, [*look, *under], [*values, *key], "id DESC", limit + 1)
-    ]
+    found: list[Job] = []
+    # one look for each state goes along its index; all states at once would be sorted first
+    for look, index in _looks(db, wanted, where):
+        found += _select(db, [*look, *under], [*values, *key], "id DESC", limit + 1, index)
     if not wanted.states or {State.PENDING, State.CANCELLED} & set(wanted.states):
         folded = _folds(db, [*where, *_states(wanted), *under], [*values, *key], "id DESC", limit + 1)
         found += islice(folds.newest(folded, below=below), limit + 1)
     found.sort(key=lambda job: -job.id)
     page = found[:limit]
     return page, str(page[-1].id) if len(found) > limit else None
+
+
+FEW = 20_000
+"""So many jobs of a state are looked through rather than all jobs of a user or of a name."""
+
+
+def _looks(db: sqlite3.Connection, wanted: Filter, where: list[str]) -> list[tuple[list[str], str | None]]:
+    """The conditions of the looks that find the jobs, each with the index that it has to take."""
+    if not wanted.states:
+        return [(where, None)]
+    counts = {row["state"]: row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
+    return [
+        ([*where, f"state = '{state}'"], "jobs_state" if counts[state] <= FEW else None)
+        for state in wanted.states
+        if counts[state]
+    ]
 
 
 def in_queue_order(
