@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Meta
 
 from leptond.api import types, views
+from leptond.api.jobs import ref_of
 from leptond.api.routing import Call, Table
 from leptond.errors import Invalid
 from leptond.gpuhistory import BUCKET_S, KEPT_BUCKETS
-from leptond.store import gpus, timeline
+from leptond.store import gpus, jobs, ledger, queries, timeline
 
 table = Table("timeline")
 
@@ -45,6 +46,26 @@ async def show(call: Call) -> types.Timeline:
         items=[views.bar(one) for one in lanes],
         more=more,
     )
+
+
+@table.route("GET", "/v1/jobs/{ref}/gpus", answer=list[types.GpuUse], errors=(404,))
+async def job_gpus(call: Call) -> list[types.GpuUse]:
+    """How a job used its GPUs, attempt by attempt: load, memory, energy, and minutes."""
+    ref = ref_of(call)
+    kept = call.context.gpu_view.history
+
+    def look(db: sqlite3.Connection) -> list[types.GpuUse]:
+        job = jobs.find(db, ref)
+        found = []
+        for attempt in queries.attempts_of(db, [job.id]).get(job.id, ()):
+            sampled = {use.gpu: use for use in ledger.uses(db, attempt.id)}
+            end = attempt.ended_at if attempt.ended_at is not None else call.context.clock.wall()
+            for gpu in attempt.gpus:
+                minutes = [one for one in kept.since(gpu.uuid, attempt.claimed_at) if one.at < end]
+                found.append(views.gpu_use(attempt.number, gpu, sampled.get(gpu.uuid), minutes))
+        return found
+
+    return await call.context.store.browse(look)
 
 
 class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -378,6 +378,24 @@ class GpuSeries(msgspec.Struct, kw_only=True):
     minutes: list[GpuMinute]
 
 
+class GpuUse(msgspec.Struct, kw_only=True):
+    """What samples of a device say of an attempt that had it. `idle_s`: held, but under 5% load, of
+    `sampled_s`; `first_use_at`: when it was first loaded. `minutes` are those of the device meanwhile, as far
+    back as the daemon remembers them (a day at most)."""
+
+    attempt: int
+    index: int
+    uuid: str
+    sampled_s: float = 0.0
+    idle_s: float = 0.0
+    first_use_at: datetime | None = None
+    max_utilization: float | None = None
+    max_memory_bytes: int | None = None
+    energy_kwh: float | None = None
+    energy_source: str | None = None
+    minutes: list[GpuMinute] = []
+
+
 class GpuHistoryList(msgspec.Struct, kw_only=True):
     """What the devices did lately, as far back as the daemon runs (a day at most)."""
 

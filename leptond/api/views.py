@@ -11,6 +11,7 @@ import msgspec
 
 from leptond.api import types
 from leptond.core import model
+from leptond.core.account import Use
 from leptond.core.forward import Eta
 from leptond.core.model import LIVE, State
 from leptond.core.outcome import signal_name
@@ -281,6 +282,22 @@ def minute(one: Bucket) -> types.GpuMinute:
         power_w=round(one.power_w, 1) if one.power_w is not None else None,
         temperature_c=one.temperature_c,
     )
+
+
+def gpu_use(attempt: int, gpu: model.LeasedGpu, use: Use | None, minutes: Sequence[Bucket]) -> types.GpuUse:
+    """What is known of how an attempt used a device."""
+    shown = types.GpuUse(
+        attempt=attempt, index=gpu.index, uuid=gpu.uuid, minutes=[minute(one) for one in minutes]
+    )
+    if use is not None:
+        shown.sampled_s = use.sampled_ms / 1000
+        shown.idle_s = use.idle_ms / 1000
+        shown.first_use_at = maybe_instant(use.first_use_at)
+        shown.max_utilization = use.max_utilization
+        shown.max_memory_bytes = use.max_memory_bytes
+        shown.energy_kwh = use.energy_mj / 3.6e9 if use.energy_mj is not None else None
+        shown.energy_source = use.energy_source
+    return shown
 
 
 def event(one: events.Event) -> types.Event:

@@ -44,9 +44,42 @@ def show_command(session: Session, job: str) -> None:
                 print_line(
                     session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}"
                 )
+    if any(attempt.get("gpus") for attempt in attempts):
+        _print_use(session, session.api.get(refs.job_path(ref, "gpus")), {a["number"] for a in attempts})
     echo()
     # neither cut nor wrapped: it is there to be copied
     echo(submit_line(found))
+
+
+_USE_COLUMNS = (
+    Column("ATTEMPT", right=True),
+    Column("GPU", right=True),
+    Column("MAX LOAD", right=True),
+    Column("MAX MEMORY", right=True),
+    Column("IDLE", right=True),
+    Column("ENERGY", right=True),
+)
+
+
+def _print_use(session: Session, uses: list[words.Body], numbers: set[int]) -> None:
+    """How the attempts used their GPUs, as far as that has been sampled."""
+    shown = [use for use in uses if use["attempt"] in numbers and use["sampled_s"]]
+    if not shown:
+        return
+    echo()
+    print_table(session, _USE_COLUMNS, (_use_row(use, table=session.table) for use in shown))
+
+
+def _use_row(use: words.Body, *, table: bool) -> list[Cell]:
+    load, memory, kwh = use["max_utilization"], use["max_memory_bytes"], use["energy_kwh"]
+    return [
+        use["attempt"],
+        use["index"],
+        None if load is None else f"{load:.0%}",
+        None if memory is None else format_size(memory) if table else memory,
+        words.span(use["idle_s"], table=table),
+        None if kwh is None else f"{1000 * kwh:.1f} Wh",
+    ]
 
 
 def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:

@@ -35,6 +35,12 @@ def test_nothing_comes_from_elsewhere():
         assert not re.search(r"\sstyle=", text), f"{name}: the policy forbids inline styles"
 
 
+def test_every_module_is_asked_for_at_once():
+    page = assets()["index.html"][0].decode()
+    modules = {name for name in assets() if name.endswith(".js")} - {"app.js", "vendor/uplot.js"}
+    assert set(re.findall(r'modulepreload" href="/web/([^"]+)"', page)) == modules
+
+
 def test_every_module_that_is_imported_is_there():
     for name, (data, _) in assets().items():
         for wanted in re.findall(r"""["']/web/([a-z./-]+)["']""", data.decode()):

@@ -173,7 +173,19 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
             ],
         ),
     )
+    use = types.GpuUse(
+        attempt=1,
+        index=1,
+        uuid="GPU-1",
+        sampled_s=60.0,
+        idle_s=6.0,
+        max_utilization=0.9,
+        max_memory_bytes=5,
+        energy_kwh=0.001,
+    )
+    stub.on("GET", "/v1/jobs/47/gpus", [use, types.GpuUse(attempt=2, index=0, uuid="GPU-0")])
     result = cli("show", "47")
+    assert ["1", "1", "90%", "5", "6", "1.0 Wh"] in result.rows
     pairs = dict(row for row in result.rows if len(row) == 2)
     assert pairs["state"] == "failed"
     assert pairs["waits for"] == "12 (any, met)"

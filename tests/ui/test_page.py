@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 
 import pytest
 
+from leptond.cli.declare import parse
+from leptond.cli.spec import submit_words
+from leptond.cli.submit import submit_command
 from tests.daemon import until
 from tests.ui.conftest import Watched, axe_source, url_of
 
@@ -101,6 +105,53 @@ def test_a_training_shows_its_curve_and_takes_a_new_rate(watched, served, tmp_pa
     page.get_by_text("lr 0.001").first.wait_for()
     served.post(f"/v1/jobs/{job}/cancel", {})
     served.finished(job)
+
+
+def test_a_job_shows_how_it_uses_its_gpus(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".row .id a").first.wait_for()
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{queue['running']}")
+    page.get_by_role("heading", name="GPU use").wait_for()
+    assert page.locator(".gpu-use").count() == 2
+    until(lambda: page.locator(".use .load").count() >= 2, "load of both GPUs")
+    assert re.search(r"at most \d+% load", page.inner_text(".gpu-use"))
+
+
+def test_what_the_page_copies_is_the_same_job_again(watched, served):
+    spec = {
+        "argv": ["sh", "-c", "echo it's; exit 3"],
+        "name": "again",
+        "project": "p",
+        "labels": {"a": "b c"},
+        "env": {"A": "1 2", "MY_TOKEN": "hidden"},
+        "gpus": 2,
+        "gpu_type": "Simulated",
+        "priority": -3,
+        "time_limit_s": 5400,
+        "grace_s": 0.5,
+        "warn_signal": {"signal": "USR1", "before_s": 60},
+        "retries": 2,
+        "retry_on": ["75", "timeout"],
+        "no_retry_on": ["SIGSEGV"],
+        "fail_fast": False,
+        "requeue": False,
+        "preemptible": True,
+        "no_progress_s": 600,
+        "array": "3-4%1",
+        "hold": True,
+    }
+    answer = served.post("/v1/jobs", {**spec, "cwd": "/tmp"})
+    assert answer.status == 201, answer.data
+    first = served.job(answer.json["ids"][0])
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".gpu").first.wait_for()
+    line = page.evaluate("async (job) => (await import('/web/format.js')).asSubmit(job)", first)
+    words = shlex.split(line)
+    assert words[:2] == ["leptonctl", "submit"]
+    assert parse(submit_command, words[2:]) == parse(submit_command, submit_words(first)[1:])
+    served.post(f"/v1/arrays/{answer.json['array_id']}/cancel")
 
 
 def test_the_actions_act(watched, served, queue):

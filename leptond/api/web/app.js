@@ -6,13 +6,14 @@ import { duration } from "/web/format.js";
 import { Gpus } from "/web/gpus.js";
 import { Job } from "/web/job.js";
 import { Live } from "/web/live.js";
-import { History, Queue } from "/web/queue.js";
+import { History, Queue, prefetchQueue } from "/web/queue.js";
 import { Submit } from "/web/submit.js";
 import { Timeline } from "/web/timeline.js";
 import { useAction } from "/web/ui.js";
 import { Usage } from "/web/usage.js";
 
 loadToken();
+if (/^#?\/?$/.test(location.hash)) prefetchQueue();
 const live = new Live();
 
 function useLive() {

@@ -4,6 +4,7 @@ import { html, useEffect, useMemo, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
 import { LIVE, asSubmit, clock, command, duration, ended, figure, relative } from "/web/format.js";
 import { Curve } from "/web/chart.js";
+import { GpuUse } from "/web/gpuuse.js";
 import { Log } from "/web/log.js";
 import { Copy, State, Sure } from "/web/ui.js";
 
@@ -39,7 +40,7 @@ function Facts({ job }) {
 }
 
 const LINK = /https?:\/\/[^\s"'<>\u001b]{8,200}/g;
-const TRACKERS = /wandb\.ai|mlflow|tensorboard|:6006|comet\.com|neptune\.ai|aimstack/i;
+const TRACKERS = /wandb\.|mlflow|tensorboard|:6006|comet\.com|neptune\.ai|aimstack|clear\.ml|#\/experiments\/\w+\/runs\//i;
 
 function useMetrics(id, tick) {
   const [found, setFound] = useState(null);
@@ -106,8 +107,10 @@ export function Job({ id, tick, canAct, run }) {
   useEffect(() => {
     if (!attempt) return undefined;
     let gone = false;
-    get(`/v1/jobs/${job.id}/log?tail=400&limit=262144`).then((text) => {
-      if (!gone) setLinks([...new Set(text.match(LINK) ?? [])].filter((one) => TRACKERS.test(one)).slice(0, 8));
+    // trackers say where they are when they begin, and once more when they end
+    Promise.all(["offset=0&limit=131072", "tail=400&limit=131072"].map((part) => get(`/v1/jobs/${job.id}/log?${part}`))).then((texts) => {
+      const found = texts.flatMap((text) => text.match(LINK) ?? []).map((one) => one.replace(/[.,;:)\]]+$/, ""));
+      if (!gone) setLinks([...new Set(found)].filter((one) => TRACKERS.test(one)).slice(0, 8));
     }).catch(() => {});
     return () => { gone = true; };
   }, [job?.id, attempt, job?.state]);
@@ -137,6 +140,7 @@ export function Job({ id, tick, canAct, run }) {
     ${canAct && job.state === "running" && progress && Object.keys(progress.knobs).length ? html`<${Tune} job=${job} run=${run} />` : null}
     ${links.length ? html`<p class="links">Found in the output: ${links.map((link) => html`<a key=${link} href=${link} rel="noreferrer noopener" target="_blank">${link}</a> `)}</p>` : null}
     <${Training} job=${job} tick=${tick} />
+    <${GpuUse} job=${job} tick=${tick} />
     <section aria-labelledby="h-log"><h3 id="h-log">Output</h3><${Log} job=${job} /></section>
     <${Attempts} job=${job} />
     <section aria-labelledby="h-facts"><h3 id="h-facts">Details</h3><${Facts} job=${job} />

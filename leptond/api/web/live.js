@@ -34,6 +34,7 @@ export class Live {
   async start() {
     this.stop();
     this.running = true;
+    const first = this.refresh();  // on its way together with the question who we are
     try {
       this.set({ me: await get("/v1/me"), problem: null });
     } catch (error) {
@@ -42,7 +43,7 @@ export class Live {
       this.again = setTimeout(() => this.start(), 1500);
       return;
     }
-    await this.refresh();
+    await first;
     this.stopStream = follow("/v1/events", {
       onEvent: (event) => {
         for (const listener of this.eventListeners) listener(event);

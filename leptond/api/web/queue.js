@@ -1,20 +1,35 @@
 // The queue in planner order. Only the rows in view are in the document, so ten thousand jobs cost
 // what fifty do; pages come as they are scrolled to.
 
-import { html, useCallback, useEffect, useRef, useState } from "/web/vendor/htm-preact.js";
+import { Component, html, useCallback, useEffect, useRef, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
 import { LIVE, clock, duration, relative } from "/web/format.js";
 import { State, Sure } from "/web/ui.js";
 
-const ROW = 46, PAGE = 100, SPARE = 8;
+const ROW = 46, HEAD = 40, PAGE = 100, SPARE = 8;  // HEAD: rows of the first page, which somebody waits for
+const STRIDE = 4;  // rows that scroll by before the list is drawn anew
+const QUEUE = "/v1/jobs?order=queue&state=pending,starting,running,stopping";
+
+let early = null;
+
+/** Asks for the head of the queue before there is a view to show it in. */
+export function prefetchQueue() {
+  const path = `${QUEUE}&limit=${HEAD}`;
+  early = { path, answer: get(path) };
+  early.answer.catch(() => {});
+}
 
 /** Pages of a list by key. `reload` fetches again what is loaded, up to `depth` rows. */
 function usePages(path) {
   const [rows, setRows] = useState([]);
   const [cursor, setCursor] = useState(undefined);  // undefined: nothing loaded yet; null: the end
   const busy = useRef(false);
+  const [settled, settle] = useState(0);  // counts fetches that are over: who was turned away asks again
   const fetchFrom = async (from) => {
-    const answer = await get(`${path}&limit=${PAGE}${from ? `&cursor=${encodeURIComponent(from)}` : ""}`);
+    const wanted = from ? `${path}&limit=${PAGE}&cursor=${encodeURIComponent(from)}` : `${path}&limit=${HEAD}`;
+    const known = early?.path === wanted ? early.answer : null;
+    early = null;
+    const answer = await (known ?? get(wanted));
     return [answer.items, answer.next_cursor ?? null];
   };
   const more = useCallback(async () => {
@@ -22,9 +37,13 @@ function usePages(path) {
     busy.current = true;
     try {
       const [items, next] = await fetchFrom(cursor);
-      setRows((before) => [...before, ...items]);
+      // the order may have changed between two pages: no job twice
+      setRows((before) => {
+        const known = new Set(before.map((job) => job.id));
+        return [...before, ...items.filter((job) => !known.has(job.id))];
+      });
       setCursor(next);
-    } catch { /* the next event tries again */ } finally { busy.current = false; }
+    } catch { /* the next event tries again */ } finally { busy.current = false; settle((n) => n + 1); }
   }, [path, cursor]);
   const reload = useCallback(async (depth) => {
     if (busy.current) return;
@@ -38,9 +57,9 @@ function usePages(path) {
       } while (next && found.length < depth);
       setRows(found);
       setCursor(next);
-    } catch { /* as above */ } finally { busy.current = false; }
+    } catch { /* as above */ } finally { busy.current = false; settle((n) => n + 1); }
   }, [path]);
-  return [rows, cursor, more, reload];
+  return [rows, cursor, more, reload, settled];
 }
 
 function Actions({ job, run }) {
@@ -75,7 +94,18 @@ function startsOf(job) {
   return `starts ~${clock(job.starts_at)}`;
 }
 
-function Row({ job, canAct, run }) {
+/** A row is drawn anew only when its job is another object: what scrolls by costs nothing. */
+class Row extends Component {
+  shouldComponentUpdate(next) {
+    return next.job !== this.props.job || next.canAct !== this.props.canAct;
+  }
+
+  render({ job, canAct, run }) {
+    return html`<${Cells} job=${job} canAct=${canAct} run=${run} />`;
+  }
+}
+
+function Cells({ job, canAct, run }) {
   const gpus = LIVE.has(job.state) ? job.gpu_indices.join(",") || "–" : job.gpus || "–";
   return html`<div class="row" role="row">
     <span class="id" role="cell"><a href=${`#/jobs/${job.id}`}>${job.ref}</a></span>
@@ -89,16 +119,16 @@ function Row({ job, canAct, run }) {
 }
 
 export function Queue({ tick, canAct, run, counts }) {
-  const [rows, cursor, more, reload] = usePages("/v1/jobs?order=queue&state=pending,starting,running,stopping");
+  const [rows, cursor, more, reload, settled] = usePages(QUEUE);
   const [top, setTop] = useState(0);
   const box = useRef(null);
   const view = 560;
   const first = Math.max(0, Math.floor(top / ROW) - SPARE);
-  const last = Math.min(rows.length, Math.ceil((top + view) / ROW) + SPARE);
+  const last = Math.min(rows.length, Math.ceil((top + view) / ROW) + STRIDE + SPARE);
 
   // what is in view is fetched afresh; far down, only when the reader is there
   useEffect(() => { if (first < 2 * PAGE) reload(Math.min(last, 2 * PAGE)); }, [tick]);
-  useEffect(() => { if (cursor && last > rows.length - PAGE / 2 && rows.length) more(); }, [last, rows.length, cursor]);
+  useEffect(() => { if (cursor && last > rows.length - PAGE / 2 && rows.length) more(); }, [last, rows.length, cursor, settled]);
 
   const total = (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
   if (cursor === undefined) return html`<p class="empty">Loading the queue…</p>`;
@@ -108,7 +138,7 @@ export function Queue({ tick, canAct, run, counts }) {
   }
   return html`<div class="table" role="table" aria-label="The queue" aria-rowcount=${total}>
     <div class="row head" role="row"><span role="columnheader">Job</span><span role="columnheader">Name</span><span role="columnheader">State</span><span role="columnheader" class="num">GPUs</span><span role="columnheader" class="num">Time</span><span role="columnheader" class="reason">Why, or how far</span><span role="columnheader" class="do">${canAct ? "Actions" : ""}</span></div>
-    <div class="rows" ref=${box} tabindex="0" role="rowgroup" aria-label="Queue rows" onScroll=${(event) => setTop(event.currentTarget.scrollTop)}>
+    <div class="rows" ref=${box} tabindex="0" role="rowgroup" aria-label="Queue rows" onScroll=${(event) => setTop(event.currentTarget.scrollTop - (event.currentTarget.scrollTop % (STRIDE * ROW)))}>
       <div class="strut"><svg width="1" height=${first * ROW} aria-hidden="true"></svg></div>
       ${rows.slice(first, last).map((job) => html`<${Row} key=${job.id} job=${job} canAct=${canAct} run=${run} />`)}
       <div class="strut"><svg width="1" height=${Math.max(0, (rows.length - last) * ROW)} aria-hidden="true"></svg></div>

@@ -41,6 +41,7 @@ export function Timeline({ status, tick }) {
   const [planned, setPlanned] = useState([]);
   const [drag, setDrag] = useState(null);
   const svg = useRef(null);
+  const looked = useRef(false);
   const now = Date.now() / 1000;
   const future = planned.length ? Math.min(24 * 3600, Math.max(FUTURE_S, ...planned.map((one) => one.to - now))) : FUTURE_S;
   // a young daemon's first minutes fill the picture rather than a sliver of six hours
@@ -62,11 +63,13 @@ export function Timeline({ status, tick }) {
 
   useEffect(() => {
     let gone = false;
-    get("/v1/plan?limit=200").then((answer) => {
+    // a plan costs more than a look at the queue, which is to be seen first
+    const timer = setTimeout(() => get("/v1/plan?limit=200").then((answer) => {
       if (!gone) setPlanned(answer.items.map((one) => ({ ...one, from: seconds(one.starts_at), to: seconds(one.ends_at) })));
-    }).catch(() => {});
-    return () => { gone = true; };
-  }, [Math.floor(now / 5)]);  // a plan costs more than a look at the queue
+    }).catch(() => {}), looked.current ? 0 : 800);
+    looked.current = true;
+    return () => { gone = true; clearTimeout(timer); };
+  }, [Math.floor(now / 5)]);
 
   const lanes = status.gpus.map((gpu) => gpu.index);
   const inner = Math.max(50, width - LEFT - 4);
