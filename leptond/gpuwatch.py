@@ -22,6 +22,9 @@ log = structlog.get_logger("leptond.gpus")
 TOLERATED_FAILURES = 5
 """Failed calls in a row after which a device is not given away (a call without any answer: at once)."""
 
+LOOK_S = 300.0
+"""How often it is looked whether devices have come that were not there before."""
+
 WRITE_S = 60.0
 """How often what the samples amount to is written while devices are held; else once an hour."""
 
@@ -49,6 +52,9 @@ class GpuWatch:
         self._sick: dict[str, str] = {}
         self._sick_is_noted = False
         self._open = False
+        self._devices: frozenset[str] = frozenset()
+        self._looked = clock.boot()
+        self._refused: frozenset[str] = frozenset()
         self._rates = rates if rates is not None else Rates()
         self._written = clock.boot()
         self.usage = Usage(sample_s)
@@ -113,6 +119,7 @@ class GpuWatch:
 
         await self._store.write(take_in)
         self.usage.found(devices)
+        self._devices = frozenset(device.uuid for device in devices)
         self._open = True
 
     def _lock(self, devices: Sequence[Device]) -> None:
@@ -132,8 +139,9 @@ class GpuWatch:
         """Samples until cancelled."""
         while True:
             try:
-                if not self._open:
+                if not self._open or await self._more():
                     await self.open()
+                    self._changed()
                 if self._open:
                     await self.look()
                     await self._write_now_and_then()
@@ -142,6 +150,26 @@ class GpuWatch:
             except sqlite3.OperationalError as error:
                 log.warning("cannot record the state of the GPUs", error=str(error))
             await asyncio.sleep(self._sample_s)
+
+    async def _more(self) -> bool:
+        """Now and then: whether devices have come that may be had. Those that have gone need no look, for
+        their samples tell."""
+        if self._clock.boot() - self._looked < LOOK_S:
+            return False
+        self._looked = self._clock.boot()
+        new = [device for device in await self._backend.look() if device.uuid not in self._devices]
+        if not new:
+            return False
+        try:
+            self._lock(new)
+        except GpuBackendError as error:
+            uuids = frozenset(device.uuid for device in new)
+            if uuids != self._refused:
+                log.warning("a GPU has come that cannot be used", error=str(error))
+            self._refused = uuids
+            return False
+        log.info("GPUs have come", uuids=[device.uuid for device in new])
+        return True
 
     async def look(self) -> None:
         """Takes one sample of every device."""
@@ -172,6 +200,9 @@ class GpuWatch:
             log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
         for uuid in before.keys() - sick.keys():
             log.info("a GPU is back in service", uuid=uuid)
+        self._changed()
+
+    def _changed(self) -> None:
         for listener in self._listeners:
             listener()
 

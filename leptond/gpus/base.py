@@ -60,6 +60,10 @@ class GpuBackend(Protocol):
     async def open(self) -> list[Device]:
         """Finds the devices. Raises GpuBackendError."""
 
+    async def look(self) -> list[Device]:
+        """The devices that are there now. Those that :meth:`open` found stay the ones that are sampled.
+        Raises GpuBackendError."""
+
     async def sample(self) -> list[Sample]:
         """One sample a device. Raises GpuBackendError."""
 
@@ -76,6 +80,9 @@ class NoGpus:
         self.note: str | None = note
 
     async def open(self) -> list[Device]:
+        return []
+
+    async def look(self) -> list[Device]:
         return []
 
     async def sample(self) -> list[Sample]:

@@ -40,11 +40,13 @@ class NvmlBackend:
         self._optional = optional
         self._on_note = on_note
         self._helper = Helper(helper, times or Times(), on_note)
+        self._looker = Helper(helper, times or Times(), lambda note: None)
         self._devices: list[Device] = []
         self._usual_note: str | None = None
 
     async def open(self) -> list[Device]:
         """The devices. Raises GpuBackendError; not for a missing driver, if GPUs are optional."""
+        await self._helper.stop()  # one that is there shows what was there when it was started
         try:
             answer = await self._helper.ask("list")
         except NoAnswer as error:
@@ -63,6 +65,21 @@ class NvmlBackend:
         self.note = self._usual_note = "; ".join(answer.trouble) or (None if answer.devices else NO_GPUS)
         return list(self._devices)
 
+    async def look(self) -> list[Device]:
+        """Asks a helper of its own: what the driver showed a process at its start is what it goes on showing
+        it, and the helper that samples keeps the driver loaded meanwhile. Raises GpuBackendError."""
+        try:
+            answer = await self._looker.ask("list")
+        except NoAnswer as error:
+            raise GpuBackendError(f"the NVIDIA driver does not answer: {error}") from error
+        finally:
+            await self._looker.stop()
+        if answer.error is None:
+            return answer.devices
+        if answer.missing and self._optional:
+            return []
+        raise GpuBackendError(f"the NVIDIA GPUs cannot be used: {answer.error}")
+
     async def sample(self) -> list[Sample]:
         """One sample a device; while the driver is silent, samples that say so."""
         if not self._devices:
@@ -77,7 +94,8 @@ class NvmlBackend:
         return self._all(answer.error) if answer.error is not None else self._matched(answer)
 
     async def close(self) -> None:
-        """Ends the helper; one that cannot be ended is left."""
+        """Ends the helpers; one that cannot be ended is left."""
+        await self._looker.close()
         await self._helper.close()
 
     def _matched(self, answer: Answer) -> list[Sample]:

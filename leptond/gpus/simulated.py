@@ -84,6 +84,11 @@ class SimulatedBackend:
         self.held: Callable[[], Collection[str]] = tuple
 
     async def open(self) -> list[Device]:
+        devices = await self.look()
+        self._opened = [device.index for device in devices]
+        return devices
+
+    async def look(self) -> list[Device]:
         state = self._state()
         if state.hang:
             raise GpuBackendError("the simulated driver does not answer")
@@ -91,7 +96,6 @@ class SimulatedBackend:
             index for index in range(self._count) if not state.devices.get(str(index), _DeviceState()).missing
         ]
         spots = places(self._topology, self._count, sorted(os.sched_getaffinity(0)))
-        self._opened = there
         return [
             Device(
                 uuid=uuid_of(index),

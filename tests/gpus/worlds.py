@@ -42,6 +42,8 @@ class World(Protocol):
 
     def remove_last(self) -> None: ...
 
+    def bring_last(self) -> None: ...
+
     def hang(self, hangs: bool) -> None: ...
 
 
@@ -75,6 +77,10 @@ class SimulatedWorld:
 
     def remove_last(self) -> None:
         self._state["devices"]["1"]["missing"] = True
+        self._write()
+
+    def bring_last(self) -> None:
+        self._state["devices"]["1"]["missing"] = False
         self._write()
 
     def hang(self, hangs: bool) -> None:
@@ -121,6 +127,9 @@ class NvmlWorld:
 
     def remove_last(self) -> None:
         self.change({"count": 1})
+
+    def bring_last(self) -> None:
+        self.change({"count": 2})
 
     def hang(self, hangs: bool) -> None:
         self.change({"hang": "nvmlDeviceGetMemoryInfo" if hangs else ""})

@@ -133,13 +133,18 @@ class SimulatedDevices:
         self._opened: list[str] = []
 
     async def open(self) -> list[Device]:
+        devices = await self.look()
+        self._opened = [device.uuid for device in devices]
+        return devices
+
+    async def look(self) -> list[Device]:
         if self._machine.driver_hangs:
             await asyncio.sleep(10.0)
             raise GpuBackendError("the driver does not answer")
-        self._opened = [uuid for uuid in self._machine.uuids if uuid not in self._machine.gone_gpus]
         return [
-            Device(uuid=uuid, index=self._machine.uuids.index(uuid), name="GPU", memory_bytes=1 << 34)
-            for uuid in self._opened
+            Device(uuid=uuid, index=index, name="GPU", memory_bytes=1 << 34)
+            for index, uuid in enumerate(self._machine.uuids)
+            if uuid not in self._machine.gone_gpus
         ]
 
     async def sample(self) -> list[Sample]:

@@ -307,7 +307,6 @@ class Simulation:
         self.thaws_at = 0.0
         self.checker.room_changed_at = self.world.now
         self.world.note("evening")
-        self.terminate()  # devices that were missing when the daemon started are found by the next one
         end = self.world.now + REST_LIMIT_S
         while self.world.now < end:
             if self.life is None:
