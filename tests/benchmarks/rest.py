@@ -19,7 +19,7 @@ def run(place: Path, runs: int) -> list[Row]:
     """Memory of an idle daemon, and how it grows with jobs that come and go; then, with jobs that run, how
     often its threads are woken, outside of the sampling of GPUs (which is made rare for it), and how often a
     shim is. Each run watches a minute."""
-    idle, grown, woken, shims = [], [], [], []
+    idle, helpers, grown, woken, shims = [], [], [], [], []
     for number in range(runs):
         here = place / str(number)
         here.mkdir(parents=True)
@@ -28,6 +28,7 @@ def run(place: Path, runs: int) -> list[Row]:
             pid = one.process.pid
             time.sleep(SETTLE_S)
             idle.append(resident_mb(pid))
+            helpers.append(sum(map(resident_mb, children(pid))))
             jobs = submit_many(one, [{"argv": ["sleep", "600"], "gpus": 1}] * RUNNING)
             for job in jobs:
                 one.reached(job, "running")
@@ -44,6 +45,7 @@ def run(place: Path, runs: int) -> list[Row]:
             grown.append(_growth(one))
     return [
         Row(figure="daemon memory, idle", unit="MB", leptond=tuple(idle), bar=80.0, stretch=45.0),
+        Row(figure="memory of its helper processes, idle", unit="MB", leptond=tuple(helpers)),
         Row(
             figure=f"wake-ups of the daemon, {RUNNING} jobs running",
             unit="1/s",
@@ -55,6 +57,7 @@ def run(place: Path, runs: int) -> list[Row]:
             figure=f"daemon memory after {ROUND * (ROUNDS + 1):,} jobs above that after {ROUND:,}",
             unit="MB",
             leptond=tuple(grown),
+            note="SQLite's page caches fill with the database, up to 32 MiB; the rest stays as it is",
         ),
     ]
 
@@ -74,6 +77,12 @@ def _growth(one: Daemon) -> float:
 def _shim(one: Daemon, job: int) -> int:
     found = one.job(job)["attempts"][-1]
     return int(Path(f"/proc/{found['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for file in found for word in file.read_text().split()]
 
 
 def switches(pid: int) -> int:
