@@ -37,9 +37,9 @@ class Bookkeeper:
         count = 0
         while (found := await self._store.read(rollup.next_day, self._clock.wall())) is not None:
             day, sums = found
-            await self._store.write(rollup.keep, day, sums)
+            await self._store.jot(rollup.keep, day, sums)
             count += 1
         if count:
             before = int(self._clock.wall() // rollup.DAY_S) - self._detail_days
-            await self._store.write(rollup.forget, before)
+            await self._store.jot(rollup.forget, before)
         return count

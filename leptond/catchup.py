@@ -22,7 +22,7 @@ from leptond.engines import processes
 from leptond.engines.shim import write_durably
 from leptond.errors import StartRefused
 from leptond.live import OnDisk, boot_id, numbers, read
-from leptond.store import DATABASE, Store, adoption
+from leptond.store import DATABASE, Store, adoption, successors
 from leptond.store.examine import looked_at
 
 log = structlog.get_logger("leptond.catchup")
@@ -100,6 +100,7 @@ def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False)
     lost = set()
     if everything:
         lost = set(here) - adoption.known(db, here)
+    meant = {one.attempt_id for one in successors.named(db)}
     found: dict[int, list[OnDisk]] = {}
     for job_id in here:
         if job_id in unfinished:
@@ -109,6 +110,8 @@ def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False)
         else:
             continue
         fresh = [read(jobs_dir, job_id, n) for n in numbers(jobs_dir / str(job_id)) if n > after]
+        # one that was told to start before it was claimed is claimed by reconcile.settle
+        fresh = [one for one in fresh if one.attempt_id not in meant]
         if fresh:
             found[job_id] = [_with_gpus(one) for one in fresh]
     return found
@@ -152,6 +155,8 @@ def bring_up(
     has counted."""
     jobs_dir = state_dir / "jobs"
     restored = restored or adoption.is_copy(db) or adoption.starts(db) < starts
+    if restored or everything:
+        successors.name(db, ())  # they were those of another day
     found = missing(db, jobs_dir, everything=everything)
     user = getpass.getuser()
     # a later start of a GPU's holder wins over what the books of an older day say

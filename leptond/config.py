@@ -168,7 +168,8 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
     are forked from one that stands ready, instead of each starting an interpreter. `start_timeout_s`: for
     the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
-    unkillable, and its GPUs are drained."""
+    unkillable, and its GPUs are drained. `on_deck`: how many jobs that are likely to start next have their
+    supervising process ready while they wait (0: none)."""
 
     containment: Literal["auto", "cgroup", "descendants"] = "auto"
     cgroup_root: str = ""
@@ -176,6 +177,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     prefork: bool = True
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
+    on_deck: Annotated[int, Meta(ge=0, le=64)] = 8
 
 
 class OwnedGpu(Section, frozen=True, kw_only=True):

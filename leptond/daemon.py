@@ -20,6 +20,7 @@ from leptond.bookkeeper import Bookkeeper
 from leptond.catchup import catch_up, guard
 from leptond.clock import Clock, SystemClock
 from leptond.config import Settings
+from leptond.deck import Deck
 from leptond.engines.local import LocalEngine
 from leptond.errors import StartRefused
 from leptond.gpus import open_backend
@@ -28,7 +29,7 @@ from leptond.holder import MachineLocks, check_links, held, machine_locks, prepa
 from leptond.housekeeping import Housekeeping
 from leptond.notify import notify, watchdog_interval_s
 from leptond.paths import Places
-from leptond.reconcile import reconcile
+from leptond.reconcile import reconcile, settle
 from leptond.reports import Reports
 from leptond.room import Room
 from leptond.scheduler import Scheduler
@@ -43,6 +44,11 @@ from leptond.webhooks import Webhooks
 log = structlog.get_logger("leptond.daemon")
 
 
+SWITCH_S = 0.0005
+"""How long the database's threads may hold up the loop (the interpreter's default is 5 ms, more than a
+hand-over takes)."""
+
+
 @dataclass
 class Phase:
     """How far the daemon is: starting, ready, stopping."""
@@ -54,6 +60,7 @@ async def serve(settings: Settings, places: Places) -> None:
     """Runs the daemon until SIGTERM or SIGINT. Running jobs go on without it. Raises StartRefused,
     alone or in an ExceptionGroup."""
     clock = SystemClock()
+    sys.setswitchinterval(SWITCH_S)
     phase = Phase()
     stop = _stop_signals()
     prepare(places.state_dir)
@@ -79,6 +86,7 @@ async def serve(settings: Settings, places: Places) -> None:
             api = Api(context)
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
+            await settle(store, engine, supervisor, clock)
             await api.start()
             reports.open()
             half_life_s = settings.shares.half_life_s
@@ -87,7 +95,10 @@ async def serve(settings: Settings, places: Places) -> None:
             await store.write(ranks.adopt, settings.policy())
             # nothing is scheduled before this line
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
-            scheduler = Scheduler(store, supervisor, clock, settings, watch.sick, room.may_start)
+            deck = Deck(engine, clock, parts, settings.engine.on_deck)
+            scheduler = Scheduler(
+                store, supervisor, engine, clock, settings, watch.sick, deck, room.may_start
+            )
             context.turn_times = scheduler.times
             watch.on_change(scheduler.wake)
             housekeeping = Housekeeping(settings, store, clock, context.retention)
@@ -123,6 +134,7 @@ async def serve(settings: Settings, places: Places) -> None:
             for task in loops:
                 task.cancel()
             await scheduler.write_notes()
+            await deck.clear()
             await api.stop()
             supervisor.close()
             reports.close()

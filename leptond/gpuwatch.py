@@ -218,7 +218,7 @@ class GpuWatch:
         if not uses and not idle:
             return
         try:
-            await self._store.write(ledger.add_use, uses, idle)
+            await self._store.jot(ledger.add_use, uses, idle)
         except sqlite3.Error:
             self.usage.back(uses, idle)
             raise

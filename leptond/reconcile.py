@@ -10,7 +10,7 @@ from leptond.clock import Clock
 from leptond.core.model import ExitRecord
 from leptond.engines.base import End, Engine
 from leptond.engines.processes import TAG_DIGITS
-from leptond.store import Store, attempts, planning
+from leptond.store import Store, attempts, planning, successors, turns
 from leptond.supervisor import Supervisor
 
 log = structlog.get_logger("leptond.reconcile")
@@ -46,9 +46,31 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
             # may take a while where processes have to be ended: its GPUs stay leased meanwhile
             supervisor.follow(claim)
             failpoints.fp("reconcile_ended")
+    await engine.clear_deck({claim.attempt.id for claim in live})
     await _strays(store, engine, {claim.attempt.id for claim in live})
     failpoints.fp("reconcile_done")
     return adopted
+
+
+async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> None:
+    """The first thing of all: a successor may have been told to go by a daemon that died before it could
+    claim him. Then the attempt before him is over, and he is claimed now."""
+    for one in await store.read(successors.named):
+        gpus = await engine.went(one.attempt_id, one.job_id, one.number, one.shim)
+        if gpus is None:
+            continue
+        failpoints.fp("settle_went")
+        for claim in await store.read(attempts.live):
+            if claim.attempt.id in one.after and {gpu.uuid for gpu in claim.attempt.gpus} == set(gpus):
+                await supervisor.see_out(claim)
+        context = turns.Context(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
+        try:
+            await store.write(successors.claim_late, one, gpus, context)
+            log.info("claimed a job that had been told to start", job=one.job_id, attempt=one.number)
+        except (successors.OutOfStep, LookupError) as error:
+            log.error("ending a job that should not have been started", error=str(error))
+            await engine.end_stray(one.attempt_id)
+    await store.write(successors.name, ())
 
 
 async def _strays(store: Store, engine: Engine, live: set[str]) -> None:

@@ -110,7 +110,7 @@ class Reports:
         if not batch:
             return
         try:
-            await self._store.write(progress.record, batch.values(), now=self._clock.wall())
+            await self._store.jot(progress.record, batch.values(), now=self._clock.wall())
         except sqlite3.Error as error:
             log.error("cannot store reports yet", error=str(error))
             for attempt_id, old in batch.items():

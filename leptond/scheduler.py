@@ -4,10 +4,12 @@ end of a back-off; it does not poll."""
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -16,9 +18,13 @@ from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
 from leptond.core.cost import Demand
-from leptond.core.planner import Memory
+from leptond.core.deck import ended_well, same_launch
+from leptond.core.model import Attempt, Job
+from leptond.deck import Deck
 from leptond.durations import FAST_S, Durations
-from leptond.store import Store, attempts, ledger, planning
+from leptond.engines.base import End, Engine, Given
+from leptond.store import Store, attempts, ledger, planning, successors, turns
+from leptond.store.attempts import Claim
 from leptond.supervisor import OBSTACLE_S, Supervisor
 
 log = structlog.get_logger("leptond.scheduler")
@@ -43,25 +49,33 @@ class Scheduler:
         self,
         store: Store,
         supervisor: Supervisor,
+        engine: Engine,
         clock: Clock,
         settings: Settings,
         sick: Callable[[], Mapping[str, str]],
+        deck: Deck,
         may_start: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._supervisor = supervisor
+        self._engine = engine
         self._clock = clock
         self._policy = settings.policy()
         self._cpu_slots = settings.cpu_slots()
         self._sick = sick
         self._may_start = may_start
+        self._deck = deck
+        self._line = _Line()
+        self._named: dict[str, str] | None = None
         self.times = Durations(FAST_S)
         self._changed = asyncio.Event()
         self._woken: float | None = None
         self._looked: float | None = None
         self._demand: tuple[Demand, str] | None = None
         self._unnoted: list[tuple[float, Demand, str]] = []
-        store.on_commit(self.wake)
+        store.on_change(self.wake)
+        supervisor.successor = self.successor
+        deck.on_ready = self.wake
 
     def wake(self) -> None:
         """Something has changed: look again."""
@@ -90,46 +104,88 @@ class Scheduler:
         """One look at the queue: stops are delivered, then what can start is started. How long the next
         look can wait, in seconds, if nothing changes."""
         woken, self._woken = self._woken, None
-        snapshot = await self._store.read(self._look)
+        moment = self._store.moment
+        snapshot = await self._store.read(self._look, self._deck.jobs(), self._deck.ready())
         self._note(snapshot, woken)
         for attempt_id, reason, grace_s in snapshot.stops:
             attempt = await self._store.read(attempts.get, attempt_id)
             self._supervisor.stop(attempt_id, attempt, reason, grace_s)
-        if snapshot.decided.plan.memory != snapshot.memory:
-            await self._store.write(planning.remember, snapshot.decided.plan.memory)
-        for preempt in snapshot.decided.plan.preempts:
-            # durable first; the stop itself is delivered by the next look, which this commit wakes
-            await self._store.write(attempts.preempt, preempt, now=self._clock.wall())
-        if snapshot.decided.plan.starts and not self._may_start():
-            return NO_ROOM_S
-        if snapshot.decided.plan.starts and await self._supervisor.obstacle():
-            return OBSTACLE_S
-        for start in snapshot.decided.plan.starts:
+        decided = snapshot.decided
+        if decided.plan.starts:
+            if not self._may_start():
+                return NO_ROOM_S
+            if await self._supervisor.obstacle():
+                return OBSTACLE_S
+        if decided.plan.starts or decided.plan.preempts or decided.plan.memory != decided.recalled:
             failpoints.fp("before_claim")
-            claim = await self._store.write(
-                attempts.claim,
-                start,
-                attempt_id=secrets.token_hex(16),
-                now=self._clock.wall(),
-                boot=self._clock.boot(),
-                boot_id=self._clock.boot_id,
-                turn=attempts.Turn(looked=self._looked, woken=woken, demand=tuple(self._unnoted)),
-            )
-            failpoints.fp("after_claim")
-            self._unnoted.clear()
-            if claim is not None:
-                self._supervisor.start(claim)
+            # durable first; a stop is delivered by the next look, which this commit wakes
+            await self._start(partial(turns.carry_out, decided=decided), woken)
+        self._deck.arrange(snapshot.wanted, snapshot.pending)
+        if moment is not None:
+            await self._name_successors(snapshot, moment)
         self._looked = snapshot.at
         sleep_s = (
             min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
         )
-        if snapshot.decided.plan.wake_at is not None:
-            sleep_s = min(sleep_s, TIMER_SLEEP_S, max(0.01, snapshot.decided.plan.wake_at - snapshot.at))
+        if decided.plan.wake_at is not None:
+            sleep_s = min(sleep_s, TIMER_SLEEP_S, max(0.01, decided.plan.wake_at - snapshot.at))
         if self._unnoted:
             if self._clock.wall() - self._unnoted[0][0] >= NOTE_S:
                 await self.write_notes()
             sleep_s = min(sleep_s, NOTE_S)
         return sleep_s
+
+    async def _start(self, change: Callable[..., list[Claim]], woken: float | None) -> None:
+        """Carries a change out and starts what it claimed."""
+        next_up = _NextUp(self, woken)
+        claims: list[Claim] = []
+        try:
+            claims = await self._store.write(lambda db: change(db, context=next_up.context))
+            failpoints.fp("after_claim")
+            for claim in claims:
+                self._supervisor.start(claim)
+        finally:
+            next_up.done(claims)
+
+    async def _name_successors(self, snapshot: _Snapshot, moment: int) -> None:
+        """Writes down who takes whose GPUs. It holds as long as nothing else changes."""
+        names = {one.after: one.ready.attempt_id for one in snapshot.successors}
+        if names != self._named:
+            await self._store.jot(successors.name, snapshot.successors)
+            self._named = names
+        self._line = _Line(
+            moment=moment,
+            until=min(
+                snapshot.at + snapshot.next_wake if snapshot.next_wake is not None else math.inf,
+                snapshot.decided.plan.wake_at or math.inf,
+            ),
+            sick=snapshot.sick,
+            pairs={one.after: one for one in snapshot.successors},
+        )
+
+    def successor(self, attempt: Attempt, end: End) -> _NextUp | None:
+        """Who comes next when an attempt ends; None while nothing may start. Whose turn it is for certain is
+        told to go at once."""
+        if not self._may_start() or self._supervisor.hindered:
+            return None
+        pair = self._line.pairs.get(attempt.id)
+        if (
+            pair is None
+            or end.record is None
+            or not ended_well(end.record)
+            or self._line.moment != self._store.moment
+            or self._line.until <= self._clock.wall()
+            or self._line.sick != dict(self._sick())
+            or self._deck.ready().get(pair.ready.job.id) != pair.ready
+        ):
+            return _NextUp(self, None)
+        next_up = _NextUp(self, None, pair)
+        context = next_up.context
+        told = Given(gpus=pair.gpus, claimed_at=context.now, claimed_boot=context.boot)
+        failpoints.fp("before_early_go")
+        self._engine.go(pair.ready.attempt_id, told)
+        failpoints.fp("after_early_go")
+        return next_up
 
     def _note(self, snapshot: _Snapshot, woken: float | None) -> None:
         """Keeps in mind how the queue is for GPUs that stay free, if that has changed: since what woke us,
@@ -146,16 +202,37 @@ class Scheduler:
         """Stores what has been kept in mind for the ledger."""
         notes, self._unnoted = tuple(self._unnoted), []
         if notes:
-            await self._store.write(ledger.note_demand, notes)
+            await self._store.jot(ledger.note_demand, notes)
 
-    def _look(self, db: sqlite3.Connection) -> _Snapshot:
+    def _look(
+        self, db: sqlite3.Connection, on_deck: Sequence[int], ready: Mapping[int, turns.Ready]
+    ) -> _Snapshot:
         now, boot = self._clock.wall(), self._clock.boot()
+        sick, cpu_slots, policy = self._sick(), self._cpu_slots, self._policy
+        decided = planning.decide(db, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy)
+        starting = {start.id for start in decided.plan.starts}
+        places = self._deck.size + len(starting) if self._deck.size else 0
+        line = planning.next_in_line(
+            db, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy, places=places
+        )
+        line = [job_id for job_id in line if job_id not in starting]
+        pairs: list[successors.Pair] = []
+        if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
+            pairs = successors.plan(
+                db, ready, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy
+            )
+        jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck})}
         return _Snapshot(
             at=now,
-            memory=planning.recall(db),
-            decided=planning.decide(
-                db, now=now, boot=boot, sick=self._sick(), cpu_slots=self._cpu_slots, policy=self._policy
-            ),
+            decided=decided,
+            wanted=[jobs[job_id] for job_id in line if job_id in jobs],
+            successors=[
+                one
+                for one in pairs
+                if (job := jobs.get(one.ready.job.id)) and same_launch(one.ready.job, job)
+            ],
+            sick=dict(sick),
+            pending=[jobs[job_id] for job_id in on_deck if job_id in jobs],
             stops=planning.stops(db),
             next_wake=planning.next_wake(db, now=now, boot=boot),
             noted=ledger.newest_demand(db),
@@ -163,10 +240,61 @@ class Scheduler:
         )
 
 
+class _NextUp:
+    """The starts of one transaction (:class:`leptond.supervisor.Successor`): while it is under way nobody
+    leaves the deck."""
+
+    def __init__(
+        self, scheduler: Scheduler, woken: float | None, pair: successors.Pair | None = None
+    ) -> None:
+        self._scheduler = scheduler
+        self._pair = pair
+        self.gone = pair is not None
+        clock = scheduler._clock
+        self._notes = tuple(scheduler._unnoted)
+        self.context = turns.Context(
+            now=clock.wall(),
+            boot=clock.boot(),
+            boot_id=clock.boot_id,
+            ready=scheduler._deck.ready(),
+            new_id=lambda: secrets.token_hex(16),
+            turn=attempts.Turn(looked=scheduler._looked, woken=woken, demand=self._notes),
+        )
+        scheduler._deck.hold()
+
+    def claim(self, db: sqlite3.Connection) -> list[Claim]:
+        """Claims for what the transaction has freed."""
+        if self._pair is not None:
+            return [successors.claim(db, self._pair, self.context)]
+        one = self._scheduler
+        return turns.follow_up(
+            db, self.context, sick=one._sick(), cpu_slots=one._cpu_slots, policy=one._policy
+        )
+
+    def done(self, claims: Sequence[Claim]) -> None:
+        """The transaction is over."""
+        self._scheduler._deck.taken({claim.attempt.id for claim in claims})
+        if claims:
+            unnoted = self._scheduler._unnoted
+            del unnoted[: len(self._notes)]
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes whose GPUs, by the attempt that has them: as of a moment of the store, and until a time."""
+
+    moment: int | None = None
+    until: float = 0.0
+    sick: Mapping[str, str] = {}
+    pairs: Mapping[str, successors.Pair] = {}
+
+
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: float
-    memory: Memory
     decided: planning.Decided
+    wanted: Sequence[Job]
+    successors: Sequence[successors.Pair]
+    sick: Mapping[str, str]
+    pending: Sequence[Job]
     noted: tuple[Demand, str]
     released: float | None
     stops: Sequence[tuple[str, str, float]]

@@ -5,23 +5,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import sqlite3
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.model import Attempt, ExitRecord, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
-from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed
+from leptond.core.retry import Decision
+from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
+from leptond.errors import StartRefused
 from leptond.gpumemory import MemoryFacts
 from leptond.reports import Reports
 from leptond.store import Store, attempts, progress
 from leptond.store.attempts import Claim
+from leptond.store.successors import OutOfStep
 from leptond.usage import Usage
 
 log = structlog.get_logger("leptond.supervisor")
@@ -33,8 +38,19 @@ OBSTACLE_S = 2.0
 RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
 
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 OVERRUN_SLACK_S = 1.0
+
+
+class Successor(Protocol):
+    """Who comes next when GPUs are freed. `gone`: he has been told to go already."""
+
+    gone: bool
+
+    def claim(self, db: sqlite3.Connection) -> Sequence[Claim]:
+        """Claims for what is free now, in the transaction that freed it. Does not raise."""
+
+    def done(self, claims: Sequence[Claim]) -> None:
+        """The transaction is over; these were started."""
 
 
 class Supervisor:
@@ -59,11 +75,24 @@ class Supervisor:
         self._reports = reports
         self._usage = usage
         self._stopped: dict[str, float] = {}
+        self.successor: Callable[[Attempt, End], Successor | None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
-        """Starts a claimed attempt and follows it to its end."""
-        self._life(claim, self._start(claim))
+        """Starts a claimed attempt and follows it to its end. One whose shim is stored already stands at its
+        gate: it goes at once."""
+        if claim.attempt.shim is None:
+            self._life(claim, self._start(claim))
+        else:
+            failpoints.fp("before_go")
+            self._engine.go(claim.attempt.id, given(claim.attempt))
+            self._life(claim, self._run(claim))
+
+    async def see_out(self, claim: Claim) -> None:
+        """Waits for the end of an attempt that is as good as over, and books it."""
+        self._engine.adopt(claim.attempt)
+        self._usage.begin(claim.attempt, self._clock.wall())
+        await self._follow(claim)
 
     def follow(self, claim: Claim) -> None:
         """Follows an attempt that already runs (adopted) to its end."""
@@ -85,8 +114,16 @@ class Supervisor:
         start of the daemon reconciles it."""
         try:
             await life
+        except OutOfStep as error:
+            # its process must not live on, nor anything start beside it: the daemon's next start sees to it
+            self._store.broken.set_result(StartRefused(f"a job was started out of turn: {error}", 75))
         except Exception:
             log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
+
+    @property
+    def hindered(self) -> bool:
+        """Whether something stood in the way of a start, as far as is known without trying."""
+        return bool(self._no_room)
 
     async def obstacle(self) -> str:
         """Why nothing should be started now; empty when nothing stands in the way. A disk that took no
@@ -117,7 +154,7 @@ class Supervisor:
         job, attempt = claim.job, claim.attempt
         bound = log.bind(job=job.id, attempt=attempt.number)
         try:
-            shim = await self._engine.spawn(job, attempt)
+            shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
         except SpawnFailed as error:
             bound.warning("cannot start", error=str(error))
             record = ExitRecord(
@@ -137,17 +174,25 @@ class Supervisor:
             wanted = False
         failpoints.fp("after_commit_started")
         if wanted:
-            pid = await self._engine.go(attempt.id)
-            failpoints.fp("after_go")
-            bound.info("started", pid=pid, gpus=[gpu.index for gpu in attempt.gpus], name=job.name)
-            if pid is not None:
-                now = self._clock.wall()
-                deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
-                with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
-                    await self._store.write(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at)
-            failpoints.fp("after_pid_stored")
+            self._engine.go(attempt.id, given(attempt))
+            await self._run(claim)
         else:
             self._engine.abandon(attempt.id)
+            await self._follow(claim)
+
+    async def _run(self, claim: Claim) -> None:
+        """After GO."""
+        job, attempt = claim.job, claim.attempt
+        pid = await self._engine.started(attempt.id)
+        failpoints.fp("after_go")
+        gpus = [gpu.index for gpu in attempt.gpus]
+        log.info("started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
+        if pid is not None:
+            now = self._clock.wall()
+            deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
+            with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
+                await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at)
+        failpoints.fp("after_pid_stored")
         await self._follow(claim)
 
     async def _follow(self, claim: Claim) -> None:
@@ -173,9 +218,9 @@ class Supervisor:
         if attempt.shim is None:
             return
         # by boot time, which no setting of the wall clock moves; a limit of days is looked at now and then,
-        # for suspends. The command was started a little later than its shim, and much later where the disk
-        # was slow: better late than false
-        until = attempt.shim.start_ticks / CLOCK_TICKS + job.time_limit_s + OVERRUN_SLACK_S
+        # for suspends. The command was started a little later than it was claimed, and much later where the
+        # disk was slow: better late than false
+        until = attempt.claimed_boot + job.time_limit_s + OVERRUN_SLACK_S
         if attempt.pid is not None and attempt.deadline_at is not None:
             until = max(until, attempt.claimed_boot + attempt.deadline_at - attempt.claimed_at)
         else:
@@ -202,31 +247,45 @@ class Supervisor:
             log.warning("no progress", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
 
     async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
-        """Judges an ended attempt and stores the result. A full disk delays it, nothing loses it."""
+        """Judges an ended attempt and stores the result, and in the same transaction gives its GPUs on. A
+        full disk delays it, nothing loses it."""
         self._reports.write_soon()
+        if end.record is not None and end.record.exec_errno in NO_ROOM:
+            self._no_room = self._no_room or "not tried yet"
         while True:
+            next_up = self.successor(attempt, end) if self.successor is not None else None
+            told = next_up is not None and next_up.gone
+            claims: Sequence[Claim] = ()
+            change = partial(
+                _hand_over,
+                attempt_id=attempt.id,
+                end=end,
+                memory=self._usage.memory.of(attempt.id),
+                next_up=next_up,
+                now=self._clock.wall(),
+                boot=self._clock.boot(),
+                boot_id=self._clock.boot_id,
+                roll=random.random(),
+                uses=self._usage.of(attempt.id),
+            )
             try:
-                current = await self._store.read(attempts.get, attempt.id)
-                verdict = judge(current, end, self._usage.memory.of(attempt.id))
-                decision = await self._store.write(
-                    attempts.finish,
-                    attempt.id,
-                    verdict=verdict,
-                    record=end.record,
-                    now=self._clock.wall(),
-                    boot=self._clock.boot(),
-                    boot_id=self._clock.boot_id,
-                    roll=random.random(),
-                    uses=self._usage.of(attempt.id),
-                )
-                self._usage.end(attempt.id)
+                write = self._store.write_first if told else self._store.write
+                verdict, decision, claims = await write(change)
+                failpoints.fp("after_commit_finish")
+                for claim in claims:
+                    if told:
+                        self._life(claim, self._run(claim))
+                    else:
+                        self.start(claim)
                 break
             except sqlite3.OperationalError as error:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
-                await asyncio.sleep(RETRY_S)
-        failpoints.fp("after_commit_finish")
-        if end.record is not None and end.record.exec_errno in NO_ROOM:
-            self._no_room = self._no_room or "not tried yet"
+            finally:
+                if next_up is not None:
+                    next_up.done(claims)
+            await asyncio.sleep(RETRY_S)
+        self._engine.booked(attempt.id)
+        self._usage.end(attempt.id)
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)
         if decision is not None:
@@ -239,6 +298,21 @@ class Supervisor:
                 exit_code=end.record.exit_code if end.record is not None else None,
                 retry=decision.why,
             )
+
+
+def _hand_over(
+    db: sqlite3.Connection,
+    *,
+    attempt_id: str,
+    end: End,
+    memory: MemoryFacts,
+    next_up: Successor | None,
+    **facts: Any,
+) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
+    """The transaction of an end: the verdict, and who gets what it frees."""
+    verdict = judge(attempts.get(db, attempt_id), end, memory)
+    decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
+    return verdict, decision, next_up.claim(db) if next_up is not None else ()
 
 
 def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:

@@ -54,17 +54,19 @@ def plan(
     policy: Policy,
     memory: Memory = NOTHING,
     *,
-    explain: bool = True,
+    explain: bool | None = True,
 ) -> Plan:
     """The starts and preemptions that are right at `now`. `waiting` may come in any order; `gpus` are all
     present ones. Without `explain` the reasons of those that wait are left out, which saves most of the
-    work in a deep queue."""
+    work in a deep queue; with None they are there only if GPUs stay free that nobody holds."""
     turn = Turn(waiting, running, gpus, cpu_slots, now, policy, memory)
     if not policy.paused:
         turn.start_cpu_jobs()
         POLICIES[policy.name](turn)
         turn.start_shares()
         turn.give_back()
+    if explain is None:
+        explain = bool(turn.free)
     return Plan(
         starts=turn.starts,
         preempts=turn.preempts,

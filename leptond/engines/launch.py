@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from leptond.core.model import Attempt, Job
+from leptond.core.model import Job, LeasedGpu, State
+from leptond.engines.base import Given
 from leptond.engines.processes import COOKIE, tag_of
 
 
@@ -20,12 +23,14 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine and the settings add to a job's spec."""
+    """What the machine and the settings add to a job's spec. `deck` is where its files are until its GO, and
+    `directory` where they are from then on."""
 
     owner: Owner
     path: str
     lang: str
     tmpdir: str | None
+    deck: str
     directory: str
     checkpoint_dir: str
     api_socket: str
@@ -36,13 +41,13 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     umask: int
     linger_s: float
     kill_timeout_s: float
-    cpu_affinity: bool
     lineage: str
 
 
-def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, str]:
-    """The job's whole environment. Nothing of the daemon's own passes; what the user names comes before
-    the defaults, and leptond's own variables come before everything."""
+def environment(job: Job, attempt_id: str, number: int, around: Surroundings) -> dict[str, str]:
+    """The job's environment, but for what only its GPUs decide (:func:`assignment`). Nothing of the
+    daemon's own passes; what the user names comes before the defaults, and leptond's own variables come
+    before everything."""
     owner = around.owner
     grace_s = job.spec.grace_s or 0.0
     env = {
@@ -65,49 +70,64 @@ def environment(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, s
     env.update(
         {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            # an empty list hides every GPU; an unset variable would show them all
-            "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in attempt.gpus),
             # two torchruns on one machine would both take 29500
             "MASTER_PORT": str(around.master_port),
             "PET_MASTER_PORT": str(around.master_port),  # torchrun's own default for --master-port
-            COOKIE: attempt.id,
+            COOKIE: attempt_id,
             "LEPTOND_JOB_ID": str(job.id),
             "LEPTOND_JOB_NAME": job.name,
-            "LEPTOND_ATTEMPT": str(attempt.number),
-            "LEPTOND_GPU_IDS": ",".join(str(gpu.index) for gpu in attempt.gpus),
+            "LEPTOND_ATTEMPT": str(number),
             "LEPTOND_CHECKPOINT_DIR": around.checkpoint_dir,
-            "LEPTOND_RESUME": "1" if attempt.number > 1 or job.retry_of is not None else "0",
+            "LEPTOND_RESUME": "1" if number > 1 or job.retry_of is not None else "0",
             "LEPTOND_SOCKET": around.report_socket,
             "LEPTOND_ATTEMPT_DIR": around.directory,
         }
     )
-    shares = [gpu.memory_bytes for gpu in attempt.gpus if gpu.memory_bytes is not None]
-    if shares:
-        # what torch.cuda.set_per_process_memory_fraction takes; nobody else keeps the job within its share
-        part = min(gpu.part for gpu in attempt.gpus)
-        env["LEPTOND_GPU_MEMORY_BYTES"] = str(min(shares))
-        env["LEPTOND_GPU_MEMORY_FRACTION"] = f"{part:.6f}"
     if job.array_index is not None:
         env["LEPTOND_ARRAY_ID"] = str(job.array_id)
         env["LEPTOND_ARRAY_INDEX"] = str(job.array_index)
     return env
 
 
-def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]:
+def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
+    """What is decided only with the claim, as JSON for the shim: it comes with GO."""
+    env = {
+        # an empty list hides every GPU; an unset variable would show them all
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in given.gpus),
+        "LEPTOND_GPU_IDS": ",".join(str(gpu.index) for gpu in given.gpus),
+    }
+    shares = [gpu.memory_bytes for gpu in given.gpus if gpu.memory_bytes is not None]
+    if shares:
+        # what torch.cuda.set_per_process_memory_fraction takes; nobody else keeps the job within its share
+        part = min(gpu.part for gpu in given.gpus)
+        env["LEPTOND_GPU_MEMORY_BYTES"] = str(min(shares))
+        env["LEPTOND_GPU_MEMORY_FRACTION"] = f"{part:.6f}"
+    return {
+        "env": env,
+        "cpus": near_cpus(given.gpus) if cpu_affinity else [],
+        "claim": {
+            "claimed_at": given.claimed_at,
+            "claimed_boot": given.claimed_boot,
+            "gpus": msgspec.to_builtins(given.gpus),
+        },
+    }
+
+
+def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> dict[str, Any]:
     """The launch description, as JSON for the shim. It adds LEPTOND_DEADLINE when it starts the clock."""
     warn = job.spec.warn_signal
     return {
-        "attempt_id": attempt.id,
+        "attempt_id": attempt_id,
         "boot_id": around.boot_id,
-        "claim": claim(job, attempt, around.lineage),
+        "claim": claim(job, number, around.lineage),
+        "deck": around.deck,
         "directory": around.directory,
         "argv": ["/bin/sh", "-c", job.spec.argv[0]] if job.spec.shell else job.spec.argv,
-        "env": environment(job, attempt, around),
+        "env": environment(job, attempt_id, number, around),
         "cwd": job.spec.cwd,
         "umask": around.umask,
         "cgroup": around.cgroup,
-        "cpus": near_cpus(attempt) if around.cpu_affinity else [],
-        "tag": tag_of(attempt.id),
+        "tag": tag_of(attempt_id),
         "time_limit_s": job.time_limit_s,
         "grace_s": job.spec.grace_s or 0.0,
         "warn_signal": signal_number(warn.signal) if warn is not None else None,
@@ -119,10 +139,9 @@ def describe(job: Job, attempt: Attempt, around: Surroundings) -> dict[str, Any]
     }
 
 
-def near_cpus(attempt: Attempt) -> list[int]:
-    """The CPUs that are nearest to the GPUs of an attempt; none (no preference) where they are not known of
-    each of its GPUs."""
-    lists = [gpu.cpus for gpu in attempt.gpus]
+def near_cpus(gpus: Sequence[LeasedGpu]) -> list[int]:
+    """The CPUs that are nearest to these GPUs; none (no preference) where they are not known of each."""
+    lists = [gpu.cpus for gpu in gpus]
     if not lists or None in lists:
         return []
     return sorted({cpu for text in lists if text is not None for cpu in cpu_list(text)})
@@ -143,18 +162,12 @@ def cpu_list(text: str) -> set[int]:
     return found
 
 
-def claim(job: Job, attempt: Attempt, lineage: str) -> dict[str, Any]:
-    """What the shim keeps beside its identity, so that a database which does not know the attempt (a backup
-    was put back, the file was damaged) can take it in again: of which database it is, the job, its GPUs."""
-    return {
-        "lineage": lineage,
-        "job_id": job.id,
-        "number": attempt.number,
-        "claimed_at": attempt.claimed_at,
-        "claimed_boot": attempt.claimed_boot,
-        "gpus": msgspec.to_builtins(attempt.gpus),
-        "job": msgspec.to_builtins(job),
-    }
+def claim(job: Job, number: int, lineage: str) -> dict[str, Any]:
+    """What the shim keeps beside its identity once it has its GO, so that a database which does not know the
+    attempt (a backup was put back, the file was damaged) can take it in again: of which database it is, and
+    the job as it is when it starts. Its GPUs are in the :func:`assignment`."""
+    job = replace(job, state=State.STARTING, attempt=number, backoff_at=None, backoff_boot=None)
+    return {"lineage": lineage, "job_id": job.id, "number": number, "job": msgspec.to_builtins(job)}
 
 
 def signal_number(name: str) -> int:

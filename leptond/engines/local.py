@@ -9,10 +9,14 @@ import json
 import os
 import pwd
 import random
+import select
+import shutil
 import signal
 import socket
 import time
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -23,8 +27,8 @@ from leptond.config import Settings
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
 from leptond.core.outcome import LOG_TAIL_BYTES, Word
 from leptond.engines import cgroup, processes
-from leptond.engines.base import End, SpawnFailed
-from leptond.engines.launch import Owner, Surroundings, describe
+from leptond.engines.base import End, Given, SpawnFailed
+from leptond.engines.launch import Owner, Surroundings, assignment, describe
 from leptond.engines.shim import write_durably
 from leptond.engines.spawning import Spawner
 from leptond.joblog import JobLog
@@ -36,7 +40,9 @@ PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
 takes the port between our look and the job's start."""
 
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+DECK = ".deck"
+"""Below the jobs' directories: what stands at its gate, a directory an attempt. The shim moves it to its
+place at its GO."""
 
 OVERDUE_S = 15.0
 """How much longer than its limit, its grace and the kill allow a shim may take before it is taken for stuck
@@ -44,6 +50,9 @@ OVERDUE_S = 15.0
 
 NUDGE_S = 1.0
 """How long after its time a shim is told once more, and then has to show that it is not stopped."""
+
+LOOK_S = 0.02
+"""How often a directory is looked at that a shim may be about to move."""
 
 RECORD_RETRY_S = 0.5
 """How long until an exit record that could not be read is read again."""
@@ -55,17 +64,16 @@ _word = msgspec.json.Decoder(Word)
 
 
 class _Watched:
-    """A shim that this daemon looks after."""
+    """A shim that this daemon looks after. `deck` is where its files are before it has its GO."""
 
-    def __init__(
-        self, pid: int, start_ticks: int, pidfd: int, gate: socket.socket | None, port: int | None
-    ) -> None:
+    def __init__(self, pid: int, start_ticks: int, pidfd: int, gate: Gate | None, port: int | None) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
         self.pidfd = pidfd
         self.gate = gate
         self.port = port
         self.command: Identity | None = None
+        self.gone: asyncio.Future[None] | None = None
         self.timers: list[asyncio.TimerHandle] = []
 
     def nudge(self) -> None:
@@ -94,9 +102,12 @@ class LocalEngine:
         self.jobs_dir = jobs_dir = places.state_dir / "jobs"
         self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
         make_directory(jobs_dir, 0o750)
+        self._deck = jobs_dir / DECK
+        make_directory(self._deck, 0o750)
         make_directory(checkpoints_dir, 0o755)
         self.lineage = ""
         self._watched: dict[str, _Watched] = {}
+        self._leaving: dict[str, _Watched] = {}
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -124,29 +135,69 @@ class LocalEngine:
 
     # -- start -------------------------------------------------------------------------------------
 
-    async def spawn(self, job: Job, attempt: Attempt) -> Identity:
-        """Starts the shim and waits until it stands at its gate. Raises SpawnFailed."""
+    async def prepare(self, job: Job, attempt_id: str) -> Identity:
+        """Starts the shim of the next attempt of `job` and waits until it stands at its gate. Raises
+        SpawnFailed."""
         try:
-            watched = await self._start_shim(job, attempt)
+            watched = await self._start_shim(job, attempt_id)
         except OSError as error:
+            self._clear(attempt_id)
             raise SpawnFailed(
                 f"the supervising process could not be started: {error}", error.errno or errno.EAGAIN
             ) from error
-        self._watched[attempt.id] = watched
+        self._watched[attempt_id] = watched
+        assert watched.gate is not None
         try:
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
-                words = (await _line(watched.gate)).split()
+                word, _, rest = (await watched.gate.line()).partition(" ")
         except TimeoutError:
-            words = []
-        if len(words) != 2 or words[0] != "READY":
-            self.abandon(attempt.id)
+            word, rest = "", ""
+        if word != "READY":
+            self.abandon(attempt_id)
             processes.send(watched.pidfd, signal.SIGKILL)
             await processes.ended(watched.pidfd)
-            self._forget(attempt.id)
-            raise SpawnFailed(
-                f"the supervising process did not get ready; see {self.directory(attempt)}/shim.log"
-            )
-        return Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=int(words[1]))
+            self._forget(attempt_id)
+            failure = _why(word, rest, self._deck / attempt_id)
+            self._clear(attempt_id)
+            raise failure
+        return Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=int(rest))
+
+    def stands(self, attempt_id: str) -> bool:
+        """Whether a prepared shim is still there."""
+        watched = self._watched.get(attempt_id)
+        return watched is not None and not select.select([watched.pidfd], [], [], 0)[0]
+
+    async def undo(self, attempt_id: str) -> None:
+        """Takes back a :meth:`prepare`, without a trace. Cancelled, it leaves that to :meth:`clear_deck`."""
+        self.abandon(attempt_id)
+        watched = self._watched.get(attempt_id)
+        if watched is not None:
+            timer = asyncio.get_running_loop().call_later(OVERDUE_S, watched.overdue)
+            watched.timers.append(timer)
+            await processes.ended(watched.pidfd)
+            self._forget(attempt_id)
+        self._clear(attempt_id)
+
+    def _clear(self, attempt_id: str) -> None:
+        """Removes what an attempt without GO has left."""
+        shutil.rmtree(self._deck / attempt_id, ignore_errors=True)
+        if self._cgroup_root is not None:
+            cgroup.remove(self._cgroup_root, attempt_id)
+
+    async def clear_deck(self, live: Collection[str]) -> None:
+        """Removes what the last daemon had on deck, but for the attempts in `live`: those were claimed. Their
+        shims end by themselves, because nobody holds their gates open any more."""
+        for attempt_id in sorted({path.name for path in self._deck.iterdir()} - set(live)):
+            pidfd = processes.pin(identity) if (identity := _identity(self._deck / attempt_id)) else None
+            if pidfd is not None:
+                try:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(OVERDUE_S):
+                            await processes.ended(pidfd)
+                    processes.send(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
+            self._clear(attempt_id)
 
     async def obstacle(self) -> str:
         return await asyncio.to_thread(self._try_disk)
@@ -169,20 +220,22 @@ class LocalEngine:
             return str(error)
         return ""
 
-    async def _start_shim(self, job: Job, attempt: Attempt) -> _Watched:
-        directory = self.directory(attempt)
+    async def _start_shim(self, job: Job, attempt_id: str) -> _Watched:
+        number = job.attempt + 1
+        deck, directory = self._deck / attempt_id, self.jobs_dir / str(job.id) / str(number)
         failpoints.fp("before_attempt_directory")
-        directory.mkdir(mode=0o750, parents=True)
+        deck.mkdir(mode=0o750)
         failpoints.fp("after_attempt_directory")
         if job.tuned:
-            tuning.leave(directory, job)
+            tuning.leave(deck, job)
         checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
         checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
         group = ""
         if self._cgroup_root is not None:
-            group = str(cgroup.create(self._cgroup_root, attempt.id))
+            group = str(cgroup.create(self._cgroup_root, attempt_id))
         port = self._free_port()
-        launch = describe(job, attempt, self._surroundings(directory, checkpoints, group, port))
+        around = self._surroundings(deck, directory, checkpoints, group, port)
+        launch = describe(job, attempt_id, number, around)
         if failpoints.shim_text:
             launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -194,19 +247,22 @@ class LocalEngine:
             data = json.dumps(launch).encode()
             while data:
                 data = data[os.write(memory, data) :]
-            shim = await self._spawner.shim(attempt.id, theirs.fileno(), memory, directory / "shim.log")
+            shim = await self._spawner.shim(attempt_id, theirs.fileno(), memory, deck / "shim.log")
             shut.pop_all()
         failpoints.fp("after_spawn")
         ours.setblocking(False)
-        return _Watched(shim.pid, shim.start_ticks, shim.pidfd, ours, port)
+        return _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(ours), port)
 
-    def _surroundings(self, directory: Path, checkpoints: Path, group: str, port: int) -> Surroundings:
+    def _surroundings(
+        self, deck: Path, directory: Path, checkpoints: Path, group: str, port: int
+    ) -> Surroundings:
         account = pwd.getpwuid(os.getuid())
         return Surroundings(
             owner=Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh"),
             path=self._settings.jobs.path,
             lang=os.environ.get("LANG", "C.UTF-8"),
             tmpdir=os.environ.get("TMPDIR"),
+            deck=str(deck),
             directory=str(directory),
             checkpoint_dir=str(checkpoints),
             api_socket=str(self._places.socket),
@@ -217,7 +273,6 @@ class LocalEngine:
             umask=self._umask,
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,
-            cpu_affinity=self._settings.gpus.cpu_affinity,
             lineage=self.lineage,
         )
 
@@ -234,18 +289,44 @@ class LocalEngine:
                 return port
         raise OSError("no free port for MASTER_PORT")
 
-    async def go(self, attempt_id: str) -> int | None:
-        """Opens the gate: the pid of the command, or None when it could not be executed (its exit record
+    async def went(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> list[str] | None:
+        """Whether a shim of an earlier daemon was told to go, and with which GPUs. It moves its directory
+        then, and else it ends, for its gate is shut; one that does neither is ended."""
+        place = self.jobs_dir / str(job_id) / str(number)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + OVERDUE_S
+        while (gpus := _claimed_gpus(place, attempt_id)) is None:
+            pidfd = processes.pin(shim)
+            if pidfd is None:
+                return _claimed_gpus(place, attempt_id)
+            try:
+                if loop.time() >= until:
+                    processes.send(pidfd, signal.SIGKILL)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await processes.ended(pidfd)
+            finally:
+                os.close(pidfd)
+        return gpus
+
+    def go(self, attempt_id: str, given: Given) -> None:
+        """Opens the gate: the attempt gets its GPUs, and its command starts. Whether it did is for
+        :meth:`started`."""
+        watched = self._watched[attempt_id]
+        assert watched.gate is not None
+        told = assignment(given, cpu_affinity=self._settings.gpus.cpu_affinity)
+        watched.gate.say(f"GO {json.dumps(told)}")
+        failpoints.fp("after_go_sent")
+
+    async def started(self, attempt_id: str) -> int | None:
+        """After :meth:`go`: the pid of the command, or None when it could not be executed (its exit record
         says why)."""
         watched = self._watched[attempt_id]
         assert watched.gate is not None
         words: list[str] = []
-        with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.get_running_loop().sock_sendall(watched.gate, b"GO\n")
-            failpoints.fp("after_go_sent")
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
-                words = (await _line(watched.gate)).split()
-        self._close_gate(watched)
+                words = (await watched.gate.line()).split()
         if len(words) != 2 or words[0] != "STARTED":
             return None
         shim = Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=0)
@@ -318,16 +399,16 @@ class LocalEngine:
     async def ended(self, job: Job, attempt: Attempt) -> End:
         """Waits for the end of the attempt's shim, then reads what it left. Where there is no record, what
         may be left of the attempt is ended first: its GPUs are not free before."""
+        record = None
         watched = self._watched.get(attempt.id)
         if watched is not None:
             if job.time_limit_s is not None:
-                begin = watched.start_ticks / CLOCK_TICKS
-                left = begin + job.time_limit_s - time.clock_gettime(time.CLOCK_BOOTTIME)
+                left = attempt.claimed_boot + job.time_limit_s - time.clock_gettime(time.CLOCK_BOOTTIME)
                 watched.timers.append(asyncio.get_running_loop().call_later(left + NUDGE_S, watched.nudge))
                 self._expect_end(watched, left + (job.spec.grace_s or 0.0))
-            await processes.ended(watched.pidfd)
-            self._forget(attempt.id)
-        record = await self._record(attempt)
+            record = await self._told_end(watched, attempt)
+        if record is None:
+            record = await self._record(attempt)
         failpoints.fp("after_record_read")
         if record is None:
             if attempt.boot_id != kernel_boot_id():
@@ -343,6 +424,53 @@ class LocalEngine:
             error_file=self._error_file(attempt),
             word=self._word(attempt),
         )
+
+    async def _told_end(self, watched: _Watched, attempt: Attempt) -> ExitRecord | None:
+        """Waits for the end of a shim, or for its word that nothing is left of its attempt but its record,
+        which is what comes back then; :meth:`booked` lets it go."""
+        gone = watched.gone = asyncio.ensure_future(processes.ended(watched.pidfd))
+        said: asyncio.Future[str] | None = None
+        record, listens = None, watched.gate is not None
+        try:
+            while record is None and not gone.done():
+                if listens and watched.gate is not None and said is None:
+                    said = asyncio.ensure_future(watched.gate.line())
+                waits: set[asyncio.Future[Any]] = {gone}
+                if said is not None:
+                    waits.add(said)
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                if said is not None and said.done():
+                    line, said = said.result(), None
+                    record, listens = _ended_word(line, attempt.id), line != ""
+        finally:
+            if said is not None:
+                said.cancel()
+            if record is None:
+                gone.cancel()
+        self._watched.pop(attempt.id)
+        if gone.done():
+            self._let_go(watched)
+        else:
+            self._leaving[attempt.id] = watched
+            gone.add_done_callback(lambda _: self._left(attempt.id))
+        return record
+
+    def booked(self, attempt_id: str) -> None:
+        """The end of an attempt is durable: its shim may write its record and go, and what an attempt that
+        never had its GO has left is removed."""
+        watched = self._leaving.get(attempt_id)
+        if watched is not None and watched.gate is not None:
+            watched.gate.say("BOOKED")
+            self._close_gate(watched)
+            loop = asyncio.get_running_loop()
+            watched.timers.append(loop.call_later(OVERDUE_S, watched.overdue))
+        elif (self._deck / attempt_id).exists():
+            self._clear(attempt_id)
+
+    def _left(self, attempt_id: str) -> None:
+        watched = self._leaving.pop(attempt_id, None)
+        if watched is not None:
+            self._let_go(watched)
 
     async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
         failpoints.fp("before_end_of_remains")
@@ -382,15 +510,18 @@ class LocalEngine:
     def _let_go(self, watched: _Watched) -> None:
         for timer in watched.timers:
             timer.cancel()
+        if watched.gone is not None:
+            watched.gone.cancel()
         self._close_gate(watched)
         os.close(watched.pidfd)
 
     def close(self) -> None:
         """Stops watching; the shims and their jobs go on."""
         self._spawner.close()
-        for watched in self._watched.values():
+        for watched in (*self._watched.values(), *self._leaving.values()):
             self._let_go(watched)
         self._watched.clear()
+        self._leaving.clear()
 
     # -- what it left ------------------------------------------------------------------------------
 
@@ -401,7 +532,7 @@ class LocalEngine:
         until = loop.time() + self._settings.engine.kill_timeout_s
         while True:
             try:
-                record = _record.decode((self.directory(attempt) / "exit.json").read_bytes())
+                record = _record.decode(self._exit_file(attempt).read_bytes())
             except (FileNotFoundError, msgspec.DecodeError):
                 return None
             except OSError as error:
@@ -411,6 +542,11 @@ class LocalEngine:
                 await asyncio.sleep(RECORD_RETRY_S)
             else:
                 return record if record.attempt_id == attempt.id else None
+
+    def _exit_file(self, attempt: Attempt) -> Path:
+        """Its exit record, or that of a shim which never had its GO."""
+        file = self.directory(attempt) / "exit.json"
+        return file if file.exists() else self._deck / attempt.id / "exit.json"
 
     def _log_tail(self, attempt: Attempt) -> str:
         log = JobLog(self.directory(attempt))
@@ -445,16 +581,77 @@ def _cgroup_root(settings: Settings) -> Path | None:
     return cgroup.own() if wanted.containment == "cgroup" else cgroup.delegated()
 
 
-async def _line(gate: socket.socket | None) -> str:
-    """The next line from the shim; empty at the end of the connection."""
-    assert gate is not None
-    data = b""
-    while not data.endswith(b"\n"):
-        try:
-            part = await asyncio.get_running_loop().sock_recv(gate, 4096)
-        except ConnectionResetError:
-            break
-        if not part:
-            break
-        data += part
-    return data.decode("utf-8", "replace")
+class Gate:
+    """Our end of the connection with a shim."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._data = b""
+
+    async def line(self) -> str:
+        """The next line from the shim; empty at the end of the connection."""
+        loop = asyncio.get_running_loop()
+        while b"\n" not in self._data:
+            try:
+                part = await loop.sock_recv(self._connection, 65536)
+            except OSError:
+                part = b""
+            if not part:
+                return ""
+            self._data += part
+        line, _, self._data = self._data.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+    def say(self, text: str) -> None:
+        """A line to the shim, if it is still there. It has the whole buffer of the socket for it."""
+        with contextlib.suppress(OSError):
+            self._connection.sendall(text.encode() + b"\n")
+
+    def close(self) -> None:
+        """End of file, for the shim."""
+        self._connection.close()
+
+
+def _ended_word(line: str, attempt_id: str) -> ExitRecord | None:
+    """The record in a shim's last word; None when it is something else."""
+    word, _, rest = line.partition(" ")
+    if word != "ENDED":
+        return None
+    try:
+        record = _record.decode(rest)
+    except msgspec.DecodeError:
+        return None
+    return record if record.attempt_id == attempt_id else None
+
+
+def _why(word: str, rest: str, deck: Path) -> SpawnFailed:
+    """Why a shim did not get ready."""
+    if word == "CANNOT":
+        number, _, text = rest.partition(" ")
+        known = int(number) if number.isdecimal() else errno.EAGAIN
+        return SpawnFailed(f"the supervising process could not get ready: {text}", known)
+    try:
+        said = (deck / "shim.log").read_text(errors="replace")[-500:].strip()
+    except OSError:
+        said = ""
+    return SpawnFailed("the supervising process did not get ready" + (f": {said}" if said else ""))
+
+
+def _claimed_gpus(directory: Path, attempt_id: str) -> list[str] | None:
+    """The GPUs that this attempt was told to start with; None when this is not its directory."""
+    try:
+        found = json.loads((directory / "identity.json").read_bytes())
+        if found["attempt_id"] == attempt_id:
+            return [gpu["uuid"] for gpu in found["claim"]["gpus"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _identity(directory: Path) -> Identity | None:
+    """Who a shim on deck was; None when it never wrote it down."""
+    try:
+        found = json.loads((directory / "identity.json").read_bytes())
+        return Identity(boot_id=found["boot_id"], pid=found["pid"], start_ticks=found["start_ticks"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

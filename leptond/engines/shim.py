@@ -4,13 +4,16 @@ daemon.
 It runs as ``python -I -S -X utf8 shim.py`` with the gate (a socket) on fd 3 and the launch description
 (JSON in a memory file) on fd 4, uses the standard library alone, and goes through these steps:
 
-1. becomes subreaper, takes the lock of the attempt's directory, writes ``identity.json`` durably, says
-   READY through the gate;
-2. waits at the gate. GO: it starts the command. End of file: the daemon is gone and has promised nothing,
-   so the command never starts;
+1. becomes subreaper, takes the lock of the attempt's directory, writes ``identity.json`` durably, opens the
+   log, forks the process that will become the command, says READY through the gate. All this is on the
+   deck: a directory that no attempt is known by;
+2. waits at the gate, for as long as it takes. GO comes with the GPUs: the directory gets its place, with a
+   claim in ``identity.json``, and the command starts. End of file: the daemon is gone or has changed its
+   mind, and the command never starts;
 3. copies output into the log within its budget, keeps the wall-clock limit and the escalation of a stop
    by boot time, reaps every descendant;
-4. when the last process is gone, leaves ``exit.json``: written aside, synced, renamed, directory synced.
+4. when the last process is gone, says ENDED, so that the daemon need not wait for the disk; then leaves
+   ``exit.json``: written aside, synced, renamed, directory synced.
 
 A stop comes as ``stop.json`` in the attempt's directory plus SIGUSR1, so that it survives a crash between
 the two. All other signals to the shim are ignored: its job is to outlive.
@@ -38,6 +41,7 @@ CHASE_S = 0.02  # how long one round looks for what forks and exits faster than 
 LAST_OUTPUT_BYTES = 64 * 1024 * 1024  # more than a pipe holds; for writers that cannot be killed
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+BOOK_S = 0.25  # how long the daemon may take to book an end before the exit record goes to the same disk
 RECORD_BYTES = 4096  # more than an exit record needs
 MARK = b"::leptond "
 MARK_LINE = re.compile(rb"^::leptond ([^\n]*)\n", re.MULTILINE)
@@ -67,19 +71,24 @@ def boot_now() -> float:
 
 def write_durably(directory: str, name: str, text: str) -> None:
     """`directory`/`name` holds the whole of `text` after a crash, or is not there. Raises OSError."""
+    write_whole(directory, name, text, sync=True)
+    sync_directory(directory)
+
+
+def write_whole(directory: str, name: str, text: str, *, sync: bool) -> None:
+    """Whoever reads `directory`/`name` finds the whole of `text`, or what was there before; after a crash of
+    the machine only with `sync`. Raises OSError."""
     temporary = os.path.join(directory, f".{name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         data = text.encode()
-        size = len(data)
-        while data:
-            data = data[os.write(fd, data) :]
-        os.ftruncate(fd, size)  # after the write: what was reserved for it is not given back before
-        os.fsync(fd)
+        write_all(fd, data)
+        os.ftruncate(fd, len(data))  # after the write: what was reserved for it is not given back before
+        if sync:
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(temporary, os.path.join(directory, name))
-    sync_directory(directory)
 
 
 def sync_directory(directory: str) -> None:
@@ -248,7 +257,7 @@ class Attempt:
 
     def __init__(self, launch: dict) -> None:  # type: ignore[type-arg]
         self.launch = launch
-        self.directory: str = launch["directory"]
+        self.directory: str = launch["deck"]
         self.main = 0
         self.main_done = False
         self.settled = False
@@ -283,37 +292,79 @@ class Attempt:
         if fields is None:
             raise OSError(errno.ENOENT, "/proc does not show this process")
         ticks = int(fields[19])
-        identity = {
+        self.identity = {
             "boot_id": self.launch["boot_id"],
             "pid": os.getpid(),
             "start_ticks": ticks,
             "attempt_id": self.launch["attempt_id"],
-            "claim": self.launch["claim"],
         }
         fp("shim_before_identity")
         reserve(self.directory, "exit.json")
-        write_durably(self.directory, "identity.json", json.dumps(identity))
+        write_durably(self.directory, "identity.json", json.dumps(self.identity))
         fp("shim_after_identity")
         return ticks
+
+    def open(self) -> None:
+        """Opens what the output goes through, and makes the directory of the job. Raises OSError."""
+        try:
+            os.mkdir(os.path.dirname(self.launch["directory"]), 0o750)
+        except FileExistsError:
+            pass
+        self.output, self.output_write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.output, False)
+        self.log = Log(self.directory, self.launch["log_max_bytes"])
+        self.marks = Marks(self.launch.get("report_socket", ""), self.launch["attempt_id"])
+
+    def take_place(self, assignment: dict) -> None:  # type: ignore[type-arg]
+        """Becomes the attempt that the database knows, or will know: with its claim, and in a directory of
+        its own, which says that the command was told to start. Durable only with :meth:`settle`. Raises
+        OSError."""
+        self.assignment = assignment
+        self.identity["claim"] = {**self.launch["claim"], **assignment["claim"]}
+        fp("shim_before_place")
+        write_whole(self.directory, "identity.json", json.dumps(self.identity), sync=False)
+        place = self.launch["directory"]
+        try:
+            os.rename(self.directory, place)
+        except FileNotFoundError:  # a purge of the job's earlier attempts has taken it
+            os.mkdir(os.path.dirname(place), 0o750)
+            os.rename(self.directory, place)
+        self.directory = self.log.directory = place
+        fp("shim_after_place")
 
     def settle(self) -> None:
         """Makes the way to our directory durable: a record in a directory that a power failure takes away is
         no record. Not before the command runs, because it would wait for the disk. Raises OSError."""
         if not self.settled:
+            try:
+                fd = os.open(os.path.join(self.directory, "identity.json"), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                pass  # the job has removed it
+            else:
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            sync_directory(self.directory)
             job = os.path.dirname(self.directory)
             sync_directory(job)
             sync_directory(os.path.dirname(job))
             self.settled = True
 
     def finish(self, **values: object) -> None:
-        """Leaves the exit record; tries for as long as the disk is full."""
+        """Tells the daemon, then leaves the exit record; tries for as long as the disk is full and the daemon
+        has not booked it."""
         self.record.update(values, ended_at=time.time())
+        self.clean_cgroup()
+        booked = self._tell()
         fp("shim_before_exit_record")
         while True:
             try:
                 self.settle()
                 write_durably(self.directory, "exit.json", json.dumps(self.record))
             except OSError as failure:
+                if booked:
+                    return  # the database has it
                 if failure.errno == errno.ENOENT:  # the job has removed its own directory
                     try:
                         os.makedirs(self.directory, 0o750)
@@ -325,38 +376,72 @@ class Attempt:
                 fp("shim_after_exit_record")
                 return
 
+    def _tell(self) -> bool:
+        """Says ENDED, and gives the daemon the disk for a moment: whether it has booked the end."""
+        fp("shim_before_ended")
+        if not report("ENDED " + json.dumps(self.record)):
+            return False
+        fp("shim_after_ended")
+        poll = select.poll()
+        poll.register(GATE_FD, select.POLLIN)
+        if not poll.poll(BOOK_S * 1000):
+            return False
+        try:
+            return os.read(GATE_FD, 16) == b"BOOKED\n"
+        except OSError:
+            return False
+
     # -- the command -------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Starts the command in a session of its own. Raises ExecFailed."""
-        self.output, output_write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.output, False)
-        self.log = Log(self.directory, self.launch["log_max_bytes"])
-        self.marks = Marks(self.launch.get("report_socket", ""), self.launch["attempt_id"])
-        error_read, error_write = os.pipe2(os.O_CLOEXEC)
-        self.started_at, self.started_boot = time.time(), boot_now()
-        limit = self.launch["time_limit_s"]
-        if limit is not None:
-            self.deadline = self.started_boot + limit
-            self.launch["env"]["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
-            if self.launch["warn_before_s"] is not None:
-                self.warn_at = self.deadline - self.launch["warn_before_s"]
+    def fork(self) -> None:
+        """Forks the process that becomes the command at :meth:`start`: so much of the way is behind it when
+        the GPUs come free. Should we die before, it ends at the end of the pipe."""
+        hold_read, self.hold = os.pipe2(os.O_CLOEXEC)
+        self.failed, failed_write = os.pipe2(os.O_CLOEXEC)
         fp("shim_before_fork")
         self.main = os.fork()
         if self.main == 0:
-            self._become_command(output_write, error_write)
+            os.close(self.hold)
+            self._become_command(hold_read, failed_write)
         fp("shim_after_fork")
-        os.close(output_write)
-        os.close(error_write)
+        for fd in (hold_read, failed_write, self.output_write):
+            os.close(fd)
+
+    def dismiss(self) -> None:
+        """The command will not start: what was forked for it ends."""
+        try:
+            os.close(self.hold)
+            os.waitpid(self.main, 0)
+        except OSError:
+            pass  # somebody has killed it
+        try:
+            os.rmdir(os.path.dirname(self.launch["directory"]))
+        except OSError:
+            pass  # earlier attempts are in it
+
+    def start(self) -> None:
+        """Starts the command in a session of its own. Raises ExecFailed."""
+        self.started_at, self.started_boot = time.time(), boot_now()
+        env: dict = self.assignment["env"]  # type: ignore[type-arg]
+        limit = self.launch["time_limit_s"]
+        if limit is not None:
+            self.deadline = self.started_boot + limit
+            env["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
+            if self.launch["warn_before_s"] is not None:
+                self.warn_at = self.deadline - self.launch["warn_before_s"]
+        fp("shim_before_start")
+        write_all(self.hold, json.dumps({"env": env, "cpus": self.assignment["cpus"]}).encode())
+        os.close(self.hold)
         failure = b""
-        while part := os.read(error_read, 65536):
+        while part := os.read(self.failed, 65536):
             failure += part
-        os.close(error_read)
+        os.close(self.failed)
+        fp("shim_after_start")
         if failure:
             os.waitpid(self.main, 0)
             raise ExecFailed(*json.loads(failure))
 
-    def _become_command(self, output: int, error: int) -> None:
+    def _become_command(self, hold: int, failed: int) -> None:
         argv, env = self.launch["argv"], self.launch["env"]
         stage = "start"
         try:
@@ -371,7 +456,6 @@ class Attempt:
                 stage = "enter its cgroup"
                 with open(os.path.join(self.launch["cgroup"], "cgroup.procs"), "w") as file:
                     file.write("0")
-            stay_near(self.launch.get("cpus") or [])
             try:
                 # a tag that a cleared environment and a new session do not take off
                 resource.setrlimit(RLIMIT_LOCKS, (self.launch["tag"], self.launch["tag"]))
@@ -379,9 +463,15 @@ class Attempt:
                 pass  # somebody has set a lower one: the cookie and the session have to do
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
+            os.dup2(self.output_write, 1)
+            os.dup2(self.output_write, 2)
             os.umask(self.launch["umask"])
+            told = read_to_end(hold)
+            if not told:
+                os._exit(0)
+            assignment = json.loads(told)
+            stay_near(assignment["cpus"])
+            env.update(assignment["env"])
             stage = f"enter the directory {self.launch['cwd']}"
             os.chdir(self.launch["cwd"])
             env["PWD"] = self.launch["cwd"]
@@ -394,7 +484,7 @@ class Attempt:
             if number == errno.ENOENT and stage.startswith("execute"):
                 words = "command not found"
             text = f"cannot {stage}: {words}"
-            os.write(error, json.dumps([number, text[:2000]]).encode())
+            os.write(failed, json.dumps([number, text[:2000]]).encode())
         finally:
             os._exit(127)
 
@@ -461,7 +551,8 @@ class Attempt:
         else:
             self.record["exit_code"] = os.WEXITSTATUS(status)
         self.deadline = self.warn_at = None
-        left = descendants(os.getpid())
+        # what it leaves behind has become our child, so without a child there is nothing to look for
+        left = descendants(os.getpid()) if has_children() else {}
         if left:
             # what a job leaves behind would keep its GPUs: it gets a moment to end, then it is killed
             self.record["leftovers"] = len(left)
@@ -637,6 +728,15 @@ def send(pid: int, number: int) -> None:
         pass
 
 
+def has_children() -> bool:
+    """Whether this process has any, ended or not."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def parent(pid: int) -> int:
     """Its parent's pid; 0 when it is gone."""
     fields = stat_fields(pid)
@@ -646,10 +746,21 @@ def parent(pid: int) -> int:
 def read_all(fd: int) -> bytes:
     """The whole of a file from its beginning."""
     os.lseek(fd, 0, os.SEEK_SET)
+    return read_to_end(fd)
+
+
+def read_to_end(fd: int) -> bytes:
+    """What there is until the end of the file."""
     data = b""
     while part := os.read(fd, 1 << 20):
         data += part
     return data
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """The whole of `data`. Raises OSError."""
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def main() -> None:
@@ -677,44 +788,40 @@ def main() -> None:
         arm_failpoints(*launch["failpoints"])
     fp("shim_begin")
     attempt = Attempt(launch)
-    ticks = attempt.identify()
+    try:
+        ticks = attempt.identify()
+        attempt.open()
+        attempt.fork()
+    except OSError as failure:
+        report(f"CANNOT {failure.errno} {failure}")
+        raise
     report(f"READY {ticks}")
     fp("shim_after_ready")
-    answer = b""
-    while not answer.endswith(b"\n"):
-        try:
-            part = os.read(GATE_FD, 16)
-        except ConnectionResetError:
-            break
-        if not part:
-            break
-        answer += part
+    answer = read_line()
     fp("shim_after_gate")
-    if answer != b"GO\n":
-        attempt.clean_cgroup()
+    if not answer.startswith(b"GO "):
+        attempt.dismiss()
         attempt.finish(never_started=True)
         return
     try:
+        attempt.take_place(json.loads(answer[3:]))
         attempt.start()
     except ExecFailed as failure:
-        report(f"FAILED {failure.text}")
-        attempt.clean_cgroup()
+        report(f"FAILED {failure.text[:4000]}")
         attempt.finish(exec_error=failure.text, exec_errno=failure.number, started_at=attempt.started_at)
         return
-    except OSError as failure:  # no room for the log, no processes left
-        attempt.clean_cgroup()
+    except OSError as failure:  # no room on the disk
+        attempt.dismiss()
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
         return
     report(f"STARTED {attempt.main}")
     fp("shim_after_started")
-    os.close(GATE_FD)
     try:
         attempt.settle()
     except OSError:
         pass  # tried again with the exit record
     attempt.watch(wake_read)
     fp("shim_all_gone")
-    attempt.clean_cgroup()
     attempt.finish(
         main_pid=attempt.main,
         started_at=attempt.started_at,
@@ -723,12 +830,27 @@ def main() -> None:
     )
 
 
-def report(text: str) -> None:
-    """A word to the daemon, if it is still there."""
+def read_line() -> bytes:
+    """A line of the daemon; what there is of it at the end of the connection."""
+    answer = b""
+    while not answer.endswith(b"\n"):
+        try:
+            part = os.read(GATE_FD, 65536)
+        except ConnectionResetError:
+            break
+        if not part:
+            break
+        answer += part
+    return answer if answer.endswith(b"\n") else b""
+
+
+def report(text: str) -> bool:
+    """A word to the daemon; False when it is not there."""
     try:
-        os.write(GATE_FD, f"{text[:4000]}\n".encode())
+        os.write(GATE_FD, f"{text}\n".encode())
     except OSError:
-        pass
+        return False
+    return True
 
 
 if __name__ == "__main__":

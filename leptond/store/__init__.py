@@ -27,17 +27,21 @@ DATABASE = "leptond.db"
 
 
 class Store:
-    """The open database. Listeners are called, in the event loop, after every commit. `broken` is done,
+    """The open database. Listeners are called, in the event loop, after every commit, or (`on_change`) after
+    every one that the queue may have to be looked at for. `broken` is done,
     with the reason, when the storage has failed in a way after which the daemon has to end: nothing else
     may be trusted to be on disk. `lineage` names the database through all its backups."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._listeners: list[Callable[[], None]] = []
+        self._change_listeners: list[Callable[[], None]] = []
         self._when_full: list[Callable[[], None]] = []
         self._writer = Writer(path, self._committed, self._failed)
         self._reader = Reader(path, self._failed)
         self.write = self._writer.write
+        self.jot = self._writer.jot
+        self.write_first = self._writer.write_first
         self.read = self._reader.read
         # a second one for what may take long, so that the scheduler never waits for somebody's list
         self._browser = Reader(path, self._failed)
@@ -49,12 +53,18 @@ class Store:
         """Calls `listener` after every commit from now on."""
         self._listeners.append(listener)
 
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Calls `listener` after every commit that was more than jotted down."""
+        self._change_listeners.append(listener)
+
     def on_full(self, listener: Callable[[], None]) -> None:
         """Calls `listener` whenever a write found no room."""
         self._when_full.append(listener)
 
-    def _committed(self) -> None:
+    def _committed(self, plain: bool) -> None:
         for listener in self._listeners:
+            listener()
+        for listener in () if plain else self._change_listeners:
             listener()
 
     def _failed(self, error: sqlite3.Error) -> None:
@@ -69,6 +79,12 @@ class Store:
     def commits(self) -> int:
         """Transactions so far."""
         return self._writer.commits
+
+    @property
+    def moment(self) -> int | None:
+        """Equal at two moments between which nothing has changed that the queue may have to be looked at for;
+        None while something is changing."""
+        return self._writer.version if self._writer.settled else None
 
     @property
     def commit_times(self) -> Durations:

@@ -82,6 +82,7 @@ def claim(
             one = replace(one, memory_bytes=share, total_bytes=found["memory_bytes"])
         gpus.append(one)
         released = max(released or 0.0, found["released_at"] or 0.0) or None
+    db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
     db.execute(

@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import aiosqlite
 
@@ -25,6 +25,10 @@ T = TypeVar("T")
 
 MAX_GROUP = 512
 """Most changes in one transaction: keeps the wait of the first of them short."""
+
+
+RETRY_S = 1.0
+"""How long until what has happened already is written again after the disk did not take it."""
 
 
 class Connection(aiosqlite.Connection):
@@ -64,22 +68,31 @@ def prepare_reader(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA cache_size = -8192")
 
 
+class _Change(NamedTuple):
+    work: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    plain: bool
+
+
 class Writer:
     """The only connection that writes and checkpoints (SQLite before 3.51.3 can lose commits when a
     second one does). :meth:`run` is its life; :meth:`write` may be called from any task."""
 
     def __init__(
-        self, path: Path, on_commit: Callable[[], None], on_trouble: Callable[[sqlite3.Error], None]
+        self, path: Path, on_commit: Callable[[bool], None], on_trouble: Callable[[sqlite3.Error], None]
     ) -> None:
         self._db = _connect(str(path), isolation_level=None, cached_statements=512)
         self._on_commit = on_commit
         self._on_trouble = on_trouble
-        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._waiting: list[_Change] = []
+        self._first: list[_Change] = []
+        self._busy = False
         self._work = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
         self.changes = 0
+        self.version = 0
         self.times = Durations(FAST_S)
 
     async def open(self) -> None:
@@ -104,10 +117,33 @@ class Writer:
     ) -> T:
         """What `change(db, ...)` returns, once it is durable. Its exception, if it raises: then nothing
         of it stays. Raises ``sqlite3.Error`` when the commit itself fails."""
+        return await self._put(lambda db: change(db, *args, **kwargs), plain=False)
+
+    async def jot(
+        self, change: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """A :meth:`write` that no job can start by: nobody looks at the queue because of it."""
+        return await self._put(lambda db: change(db, *args, **kwargs), plain=True)
+
+    async def write_first(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """A :meth:`write` of something that has happened already: it goes before all others, is tried until
+        the disk takes it, and no other change becomes durable before it does."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._first.append(_Change(change, future, False))
+        self._work.set()
+        return await future
+
+    @property
+    def settled(self) -> bool:
+        """Whether no change is under way or waits that the queue may have to be looked at for. Then `version`
+        tells, compared with that of an earlier moment, whether there has been one."""
+        return not self._busy and not self._first and all(one.plain for one in self._waiting)
+
+    async def _put(self, work: Callable[[sqlite3.Connection], T], *, plain: bool) -> T:
         if self._closing:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((lambda db: change(db, *args, **kwargs), future))
+        self._waiting.append(_Change(work, future, plain))
         self._work.set()
         return await future
 
@@ -115,40 +151,51 @@ class Writer:
         while True:
             await self._work.wait()
             self._work.clear()
-            while self._waiting:
+            while self._waiting or self._first:
                 group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
                 # a caller that gave up before its change began has not been answered: drop it
-                group = [(change, future) for change, future in group if not future.cancelled()]
-                if group:
-                    await self._commit(group)
+                group = [one for one in group if not one.future.cancelled()]
+                first = len(self._first)
+                if self._first or group:
+                    await self._commit([*self._first, *group])
+                if len(self._first) >= first > 0:
+                    if self._closing:
+                        return  # what it says is found again at the next start
+                    await asyncio.sleep(RETRY_S)
             if self._closing:
                 return
 
-    async def _commit(
-        self, group: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]]
-    ) -> None:
-        changes = [change for change, _ in group]
+    async def _commit(self, group: list[_Change]) -> None:
+        changes = [one.work for one in group]
+        plain = all(one.plain for one in group)
+        self._busy = not plain
         began = time.perf_counter()
         try:
             outcomes = await self._db.run(lambda db: _transaction(db, changes))
         except Exception as error:
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            again = self._first if isinstance(error, sqlite3.Error) else ()
+            for one in group:
+                if not one.future.done() and one not in again:
+                    one.future.set_exception(error)
+            self._first = [one for one in self._first if not one.future.done()]
             if isinstance(error, sqlite3.Error):
                 self._on_trouble(error)
             return
+        finally:
+            self._busy = False
+            self.version += not plain
+        self._first = [one for one in self._first if one not in group]
         self.times.note(time.perf_counter() - began)
         self.commits += 1
         self.changes += len(group)
-        for (_, future), (value, failure) in zip(group, outcomes, strict=True):
-            if future.done():
+        for one, (value, failure) in zip(group, outcomes, strict=True):
+            if one.future.done():
                 continue
             if failure is None:
-                future.set_result(value)
+                one.future.set_result(value)
             else:
-                future.set_exception(failure)
-        self._on_commit()
+                one.future.set_exception(failure)
+        self._on_commit(plain)
 
 
 def _transaction(

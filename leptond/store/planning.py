@@ -188,21 +188,29 @@ def ready(
     return _look(db, now, boot, window, list(_CPU) if without_gpus else slices(db, policy, running))[0]
 
 
+class _Seen(NamedTuple):
+    """Whether a look saw all jobs that may start: those that need GPUs, and those that need none."""
+
+    gpu_jobs: bool
+    cpu_jobs: bool
+
+
 def _look(
     db: sqlite3.Connection, now: float, boot: float, window: int, parts: Sequence[Slice]
-) -> tuple[list[planner.Waiting], bool]:
+) -> tuple[list[planner.Waiting], _Seen]:
     """The jobs of a window, and whether those are all."""
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
     found: dict[int, sqlite3.Row] = {}
-    whole = True
+    cut = {False: False, True: False}
     for part in parts:
         size = max(1, round(window * part.part))
         some = _select(db, part, now, boot, size)
-        whole = whole and (len(some) < size or not part.part)
+        cut[part in _CPU] |= len(some) == size and part.part > 0
         found |= {row["id"]: row for row in some}
-    if not whole and any(part.by != _CPU[0].by for part in parts):
+    if cut[False] or (cut[True] and any(part not in _CPU for part in parts)):
         found |= {row["id"]: row for row in _first_of_each(db, now, boot, window)}
-    return [_waiting(db, row, borrowers) for row in found.values()], whole
+    seen = _Seen(gpu_jobs=not cut[False], cpu_jobs=not cut[True])
+    return [_waiting(db, row, borrowers) for row in found.values()], seen
 
 
 def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int) -> list[sqlite3.Row]:
@@ -255,9 +263,10 @@ def _waiting(db: sqlite3.Connection, row: sqlite3.Row, borrowers: set[str]) -> p
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
     """Who starts now and who makes room, and what the queue is like for GPUs that stay free (None: none
-    does)."""
+    does). `recalled` is what the last plan had passed on."""
 
     plan: planner.Plan
+    recalled: planner.Memory
     demand: tuple[Demand, str] | None = None
 
     @property
@@ -282,22 +291,65 @@ def decide(
     free = planner.room(running, gpus, cpu_slots)
     policy = rules(db, policy)
     memory = recall(db)
-    decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory))
+    decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
     # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in running)
     some = free.gpus > 0 or free.shared or movable
     parts = slices(db, policy, running) if some else list(_CPU)
     for window in (SHORT_WINDOW, WINDOW) if free or movable else ():
-        waiting, whole = _look(db, now, boot, window, parts)
+        waiting, seen = _look(db, now, boot, window, parts)
         waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
-        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=free.gpus > 0)
+        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
         decided = Decided(
-            plan=plan, demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None
+            plan=plan,
+            recalled=memory,
+            demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
         )
-        if whole or not left:
+        if not ((left.gpus or left.shared) and not seen.gpu_jobs) and not (left.slots and not seen.cpu_jobs):
             break
     return decided
+
+
+def first(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    policy: planner.Policy,
+    running: Sequence[planner.Running],
+) -> list[planner.Waiting]:
+    """The first of those that may start, as a short look sees them."""
+    waiting, _ = _look(db, now, boot, SHORT_WINDOW, slices(db, policy, running))
+    return in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
+
+
+def next_in_line(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+    places: int,
+) -> list[int]:
+    """The ids of about `places` jobs that are likely to start next: those that the policy would start on an
+    empty machine, and then those that it would start after them."""
+    running, gpus = holders(db, sick)
+    if places <= 0 or not running:
+        return []
+    policy = rules(db, policy)
+    waiting = first(db, now=now, boot=boot, policy=policy, running=running)
+    found: list[int] = []
+    while waiting and len(found) < places:
+        plan = planner.plan(waiting, (), gpus, cpu_slots, now, policy, recall(db), explain=False)
+        starts = [start.id for start in plan.starts]
+        if not starts:
+            break
+        found += starts
+        waiting = [job for job in waiting if job.id not in set(starts)]
+    return found[:places]
 
 
 def recall(db: sqlite3.Connection) -> planner.Memory:

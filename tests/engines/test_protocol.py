@@ -58,7 +58,7 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 def started(attempt: Path, script: str, **more) -> Shim:
     one = Shim(attempt, [PYTHON, "-c", script], **more)
     one.line()
-    one.gate.sendall(b"GO\n")
+    one.go()
     one.line()
     return one
 
@@ -78,7 +78,7 @@ def test_workers_in_sessions_of_their_own_are_killed_too(tmp_path):
         "print('worker', one.pid, flush=True); time.sleep(600)"
     )
     one = started(tmp_path, script, kill_timeout_s=4.0)
-    log = tmp_path / "output.log"
+    log = one.directory / "output.log"
     until(lambda: log.read_text().count("\n") == 2, "the worker")
     pid = int(log.read_text().split("worker ")[1].split()[0])
     stop(one, 0.0)
@@ -95,7 +95,7 @@ def test_asking_again_does_not_restart_the_grace(tmp_path):
         "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
     one = started(tmp_path, script)
-    until(lambda: "up" in (tmp_path / "output.log").read_text())
+    until(lambda: "up" in (one.directory / "output.log").read_text())
     # as daemons that crash and come back do, more often than a grace that began anew could bear
     for _ in range(30):
         stop(one, 2.0)
@@ -136,7 +136,7 @@ def test_a_jump_of_the_wall_clock_ends_nothing(tmp_path):
     )
     program = (str(jumping), shim.__file__)
     one = started(attempt, script, program=program, time_limit_s=3600.0, grace_s=0.0)
-    until(lambda: "up" in (attempt / "output.log").read_text())
+    until(lambda: "up" in (one.directory / "output.log").read_text())
     time.sleep(1.0)  # the clock jumps half a second after the shim's begin; nothing tells when it has
     one.process.send_signal(signal.SIGUSR1)  # it looks at its timers
     time.sleep(0.2)

@@ -25,13 +25,13 @@ SHIM = Path(__file__).parents[2] / "leptond" / "engines" / "shim.py"
 class Forked:
     """A shim that a zygote has forked, with the face of a Popen."""
 
-    def __init__(self, pid: int, pidfd: int, directory: Path) -> None:
-        self.pid, self.pidfd, self.directory = pid, pidfd, directory
+    def __init__(self, pid: int, pidfd: int, shim: "Shim") -> None:
+        self.pid, self.pidfd, self.shim = pid, pidfd, shim
 
     def wait(self, timeout: float) -> int:
         """0 when it has left its record: its status is the zygote's to see."""
         assert select.select([self.pidfd], [], [], timeout)[0]
-        return 0 if (self.directory / "exit.json").exists() else 1
+        return 0 if (self.shim.directory / "exit.json").exists() else 1
 
     def send_signal(self, number: int) -> None:
         signal.pidfd_send_signal(self.pidfd, number)
@@ -57,12 +57,12 @@ class Zygote:
         body = {"id": 1, "env": {"LEPTOND_SHIM": name, "PATH": "/usr/bin:/bin"}}
         socket.send_fds(self.channel, [json.dumps(body).encode()], [gate, launch, errors])
 
-    def fork(self, gate: int, launch: int, directory: Path) -> Forked:
+    def fork(self, gate: int, launch: int, shim: "Shim") -> Forked:
         errors = os.open(os.devnull, os.O_WRONLY)
         self.ask(gate, launch, errors)
         os.close(errors)
         data, fds, _, _ = socket.recv_fds(self.channel, 4096, 1)
-        return Forked(json.loads(data)["pid"], fds[0], directory)
+        return Forked(json.loads(data)["pid"], fds[0], shim)
 
     def close(self) -> None:
         self.channel.close()
@@ -82,17 +82,22 @@ def born(request, monkeypatch):
 
 
 class Shim:
-    """A started shim and our end of its gate."""
+    """A started shim and our end of its gate. Below `home` are its deck and its place."""
 
     zygote: Zygote | None = None
 
-    def __init__(self, directory: Path, argv: list[str], *, program=(str(SHIM),), **more) -> None:
-        self.directory = directory
+    def __init__(
+        self, home: Path, argv: list[str], *, program=(str(SHIM),), cpus: list[int] | None = None, **more
+    ) -> None:
+        self.deck, self.place = home / "deck", home / "1" / "1"
+        self.deck.mkdir(exist_ok=True)
+        self.cpus = cpus or []
         launch = {
             "claim": {"job_id": 1},
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
-            "directory": str(directory),
+            "deck": str(self.deck),
+            "directory": str(self.place),
             "argv": argv,
             "env": {"PATH": os.environ["PATH"]},
             "cwd": "/",
@@ -115,12 +120,20 @@ class Shim:
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs.fileno(), memory)]
         command = [sys.executable, "-c", MOVE.format(*high), sys.executable, "-I", "-S", *program]
         if self.zygote is not None and program == (str(SHIM),):
-            self.process = self.zygote.fork(*high, directory)
+            self.process = self.zygote.fork(*high, self)
         else:
             self.process = subprocess.Popen(command, pass_fds=high, start_new_session=True)
         for fd in (*high, memory):
             os.close(fd)
         theirs.close()
+
+    @property
+    def directory(self) -> Path:
+        return self.place if self.place.exists() else self.deck
+
+    def go(self, env: dict[str, str] | None = None) -> None:
+        told = {"env": env or {}, "cpus": self.cpus, "claim": {"gpus": []}}
+        self.gate.sendall(b"GO " + json.dumps(told).encode() + b"\n")
 
     def line(self) -> str:
         data = b""
@@ -148,20 +161,45 @@ def test_without_go_nothing_runs(tmp_path, born):
     shim = Shim(attempt, ["touch", str(marker)])
     ready = shim.line().split()
     assert ready[0] == "READY"
-    identity = json.loads((attempt / "identity.json").read_text())
+    identity = json.loads((shim.deck / "identity.json").read_text())
     assert identity == {
         "boot_id": kernel_boot_id(),
         "pid": shim.process.pid,
         "start_ticks": int(ready[1]),
         "attempt_id": "a1",
-        "claim": {"job_id": 1},
-    }
+    }, "without a claim"
     shim.gate.close()
     assert shim.end()["never_started"] is True
     assert not marker.exists()
+    assert not shim.place.exists()
 
 
-@pytest.mark.parametrize("word", [b"GO", b"NO\n", b"GOGO\n"])
+def test_with_go_it_has_its_claim_and_its_place(tmp_path, born):
+    shim = Shim(tmp_path, ["sh", "-c", "echo $GPUS; exit 3"])
+    shim.line()
+    pid = shim.process.pid
+    shim.go({"GPUS": "one,two"})
+    assert shim.line().startswith("STARTED ")
+    assert not shim.deck.exists()
+    identity = json.loads((shim.place / "identity.json").read_text())
+    assert (identity["pid"], identity["claim"]) == (pid, {"job_id": 1, "gpus": []})
+    word, _, record = shim.line().partition(" ")
+    assert (word, json.loads(record)["exit_code"]) == ("ENDED", 3)
+    assert not (shim.place / "exit.json").exists(), "it gives the daemon the disk first"
+    shim.gate.sendall(b"BOOKED\n")
+    assert shim.end() == json.loads(record)
+    assert (shim.place / "output.log").read_text() == "one,two\n"
+
+
+def test_an_end_that_nobody_books_is_recorded_all_the_same(tmp_path, born):
+    shim = Shim(tmp_path, ["true"])
+    shim.line()
+    shim.go()
+    assert shim.process.wait(60) == 0, "the gate is open, and nobody answers"
+    assert shim.end()["exit_code"] == 0
+
+
+@pytest.mark.parametrize("word", [b"GO {}", b"NO\n", b"GO\n", b"GOGO {}\n"])
 def test_only_the_whole_word_opens_the_gate(tmp_path, word, born):
     marker = tmp_path / "ran"
     attempt = tmp_path / "a"
@@ -177,21 +215,21 @@ def test_only_the_whole_word_opens_the_gate(tmp_path, word, born):
 def test_it_records_what_the_command_did(tmp_path, born):
     shim = Shim(tmp_path, ["sh", "-c", "echo out; echo err >&2; exit 41"])
     shim.line()
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     started = shim.line().split()
     record = shim.end()
     assert (record["exit_code"], record["main_pid"]) == (41, int(started[1]))
     assert (record["log_bytes"], record["log_dropped_bytes"], record["leftovers"]) == (8, 0, 0)
-    assert (tmp_path / "output.log").read_text() == "out\nerr\n"
-    assert (tmp_path / "output.log").stat().st_mode & 0o777 == 0o640
-    assert not list(tmp_path.glob("*.tmp"))
+    assert (shim.directory / "output.log").read_text() == "out\nerr\n"
+    assert (shim.directory / "output.log").stat().st_mode & 0o777 == 0o640
+    assert not list(shim.directory.glob("*.tmp"))
 
 
 def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path, born):
     first = Shim(tmp_path, ["sleep", "600"])
     first.line()
     second = Shim(tmp_path, ["sleep", "600"])
-    assert second.line() == "", "it says nothing, for the lock is taken"
+    assert second.line().startswith("CANNOT 11 "), "the lock is taken"
     assert second.process.wait(60) != 0
     second.gate.close()
     first.gate.close()
@@ -202,7 +240,7 @@ def test_it_ignores_signals_that_are_not_for_it(tmp_path, born):
     shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
     os.mkfifo(tmp_path / "fifo")
     shim.line()
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     shim.line()
     for number in (1, 2, 3, 15, 10, 12):
         shim.process.send_signal(number)
@@ -298,10 +336,10 @@ def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away
     show = "import os; print(sorted(os.sched_getaffinity(0)))"
     shim = Shim(tmp_path, [sys.executable, "-c", show], cpus=near)
     assert shim.line().startswith("READY")
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     assert shim.line().startswith("STARTED")
     assert shim.end()["exit_code"] == 0
-    assert (tmp_path / "output.log").read_text() == f"{mine if away else mine[-1:]}\n"
+    assert (shim.directory / "output.log").read_text() == f"{mine if away else mine[-1:]}\n"
 
 
 POWERLESS = """
@@ -330,22 +368,22 @@ def test_what_cannot_be_killed_is_given_up_and_counted(tmp_path):
     )
     os.mkfifo(tmp_path / "fifo")
     shim.line()
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     pid = int(shim.line().split()[1])
     record = shim.end()
     assert (record["unkillable"], record["stop_reason"], record["killed"]) == (1, "timeout", True)
     assert "exit_code" not in record
     assert "signal" not in record
-    assert (tmp_path / "output.log").read_text() == "before\n"
+    assert (shim.directory / "output.log").read_text() == "before\n"
     os.kill(pid, 9)
 
 
 def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path, born):
     attempt = tmp_path / "a"
     attempt.mkdir()
-    shim = Shim(attempt, ["sh", "-c", f"rm -rf {attempt}; exit 3"])
+    shim = Shim(attempt, ["sh", "-c", f"rm -rf {attempt}/1/1; exit 3"])
     shim.line()
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     assert shim.end()["exit_code"] == 3
 
 
@@ -353,11 +391,11 @@ def test_what_a_job_writes_into_stop_json_does_not_end_its_shim(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
     shim.line()
-    shim.gate.sendall(b"GO\n")
+    shim.go()
     shim.line()
     mine = {"attempt_id": "a1", "reason": "cancel"}
     for text in ("[]", "7", "{}", json.dumps(mine), json.dumps({**mine, "grace_s": [1]}), '{"grace_s": NaN}'):
-        (tmp_path / "stop.json").write_text(text)
+        (shim.directory / "stop.json").write_text(text)
         shim.process.send_signal(10)
     (tmp_path / "fifo").write_text("go\n")
     record = shim.end()

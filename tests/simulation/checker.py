@@ -141,6 +141,8 @@ class Checker:
         if leased != gpus or len(gpus) != job["gpus"]:
             self.fail(f"job {job_id} needs {job['gpus']} GPUs, has {sorted(gpus)}, leased {sorted(leased)}")
         for command in self.machine.alive.values():
+            if command.attempt_id == row["id"]:
+                continue  # named as the successor, and gone already
             if gpus.intersection(command.gpus):
                 self.fail(f"job {job_id} was given a GPU on which job {command.job_id} has a process")
             if command.job_id == job_id and not command.killed:
@@ -239,11 +241,12 @@ class Checker:
     # -- the end of an attempt -----------------------------------------------------------------------
 
     def _attempt_ended(self, job_id: int, *, again: bool) -> None:
+        # the same commit may have claimed the job anew
         row = self.db.execute(
-            "SELECT * FROM attempts WHERE job_id = ? ORDER BY number DESC LIMIT 1", (job_id,)
+            "SELECT * FROM attempts WHERE job_id = ? AND number = ?", (job_id, self.attempts[job_id])
         ).fetchone()
         job = self.db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if row["state"] != "ended" or row["number"] != self.attempts[job_id]:
+        if row["state"] != "ended":
             self.fail(f"job {job_id} moved on while its attempt {row['number']} is {row['state']}")
         cause = row["class"]
         command = self.machine.commands.get(row["id"])
@@ -329,7 +332,7 @@ class Checker:
     def started(self, shim: Shim, command: Command) -> None:
         """GO came after the commit, and there is no second copy of anything."""
         self.checks += 1
-        attempt_id = shim.attempt.id
+        attempt_id = shim.attempt_id
         if attempt_id in self.machine.commands:
             self.fail(f"attempt {attempt_id} was executed twice")
         row = self.db.execute(
@@ -338,7 +341,7 @@ class Checker:
             (attempt_id,),
         ).fetchone()
         if row is None:
-            self.fail(f"a command of job {command.job_id} begins, of which the database knows no attempt")
+            self._started_as_successor(shim, command)
             return
         if row["state"] not in ("running", "stopping") or row["shim_pid"] != shim.id.pid:
             self.fail(
@@ -355,6 +358,28 @@ class Checker:
             lease = self.db.execute("SELECT attempt_id FROM leases WHERE gpu_uuid = ?", (uuid,)).fetchone()
             if lease is None or lease[0] != attempt_id:
                 self.fail(f"job {command.job_id} begins on {uuid} without a lease")
+
+    def _started_as_successor(self, shim: Shim, command: Command) -> None:
+        """It goes before its claim: then the database names it for these GPUs, and they are free."""
+        rows = self.db.execute(
+            "SELECT after, shim_pid, state, held FROM successors JOIN jobs ON jobs.id = job_id"
+            " WHERE attempt_id = ?",
+            (shim.attempt_id,),
+        ).fetchall()
+        if not rows or rows[0]["shim_pid"] != shim.id.pid:
+            self.fail(f"a command of job {command.job_id} begins, of which the database knows no attempt")
+            return
+        if rows[0]["state"] != "pending" or rows[0]["held"]:
+            self.fail(f"job {command.job_id} begins while it is {rows[0]['state']}, held: {rows[0]['held']}")
+        before = [
+            self.machine.commands[row["after"]] for row in rows if row["after"] in self.machine.commands
+        ]
+        over = [one for one in before if not one.alive and one.exit_code == 0]
+        if not any(set(one.gpus) == set(command.gpus) for one in over):
+            self.fail(f"job {command.job_id} begins after no attempt that has ended well on its GPUs")
+        for other in self.machine.alive.values():
+            if other.job_id == command.job_id or set(other.gpus) & set(command.gpus):
+                self.fail(f"job {command.job_id} begins beside attempt {other.attempt_id}")
 
     # -- what people were told -----------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ leptond/engines/local.py step by step."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from leptond.core.model import Attempt, ExitRecord, Identity, Job
-from leptond.engines.base import End, SpawnFailed
+from leptond.engines.base import End, Given, SpawnFailed
 from leptond.gpus.base import Device, GpuBackendError, Sample
 from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim
 
@@ -35,32 +35,62 @@ class SimulatedEngine:
             return False
         return True
 
-    async def spawn(self, job: Job, attempt: Attempt) -> Identity:
+    async def prepare(self, job: Job, attempt_id: str) -> Identity:
         if self.dead:
             raise SpawnFailed("the daemon is dead")
         try:
-            shim = self._machine.fork(job, attempt, self)
+            shim = self._machine.fork(job, attempt_id, self)
         except OSError as error:
             raise SpawnFailed(
                 f"the supervising process could not be started: {error}", error.errno
             ) from error
-        self._watched[attempt.id] = shim
+        self._watched[attempt_id] = shim
         await self._until(shim, lambda: shim.state != "new", START_TIMEOUT_S)
         if shim.state != "gate":
-            self.abandon(attempt.id)
+            self.abandon(attempt_id)
             if not self.dead:
                 self._machine.kill_shim(shim)
-            self._watched.pop(attempt.id, None)
+            self._watched.pop(attempt_id, None)
             raise SpawnFailed("the supervising process did not get ready")
         return shim.id
 
-    async def go(self, attempt_id: str) -> int | None:
-        shim = self._watched[attempt_id]
+    def stands(self, attempt_id: str) -> bool:
+        shim = self._watched.get(attempt_id)
+        return shim is not None and shim.state == "gate"
+
+    async def undo(self, attempt_id: str) -> None:
+        shim = self._watched.get(attempt_id)
+        if shim is not None:
+            self.abandon(attempt_id)
+            await self._until(shim, lambda: shim.state == "gone")
+            self._watched.pop(attempt_id, None)
         if not self.dead:
-            self._machine.open_gate(shim)
+            self._machine.clear(attempt_id)
+
+    async def clear_deck(self, live: Collection[str]) -> None:
+        for attempt_id, shim in list(self._machine.shims.items()):
+            if attempt_id not in live and not shim.go and attempt_id in self._machine.directories:
+                await self._until(shim, lambda shim=shim: shim.state == "gone")
+                if not self.dead:
+                    self._machine.clear(attempt_id)
+
+    async def went(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> list[str] | None:
+        there = self._machine.shims.get(attempt_id)
+        if there is not None:
+            await self._until(there, lambda: there.state in ("running", "gone"))
+        return self._machine.placed.get(attempt_id)
+
+    def go(self, attempt_id: str, given: Given) -> None:
+        if not self.dead:
+            self._machine.open_gate(self._watched[attempt_id], given)
+
+    async def started(self, attempt_id: str) -> int | None:
+        shim = self._watched[attempt_id]
         await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
-        shim.gate_open = False
         return shim.id.pid + 1_000_000 if shim.command is not None else None
+
+    def booked(self, attempt_id: str) -> None:
+        return None
 
     def abandon(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)

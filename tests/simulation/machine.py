@@ -7,9 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from leptond.core.model import Attempt, ExitRecord, Identity, Job
-from leptond.supervisor import CLOCK_TICKS
+from leptond.core.model import ExitRecord, Identity, Job
+from leptond.engines.base import Given
 from tests.simulation.world import Timer, World
+
+CLOCK_TICKS = 100
 
 LINGER_S, KILL_TIMEOUT_S = 2.0, 60.0
 
@@ -24,10 +26,10 @@ class Command:
     """The processes of one attempt: what they will do, and what became of them. The truth that the
     database is held against."""
 
-    def __init__(self, job: Job, attempt: Attempt, dice: random.Random) -> None:
-        _, kind, seconds = job.spec.argv
-        self.job_id, self.attempt_id, self.number = job.id, attempt.id, attempt.number
-        self.gpus = tuple(gpu.uuid for gpu in attempt.gpus)
+    def __init__(self, shim: Shim, given: Given, dice: random.Random) -> None:
+        _, kind, seconds = shim.job.spec.argv
+        self.job_id, self.attempt_id, self.number = shim.job.id, shim.attempt_id, shim.number
+        self.gpus = tuple(gpu.uuid for gpu in given.gpus)
         self.kind = kind
         self.alive = True
         self.began = 0.0
@@ -43,7 +45,7 @@ class Command:
             case "fail":
                 self.will = (1 + dice.randrange(100), None)
             case "flaky":
-                self.will = (0 if attempt.number > 2 else 3, None)
+                self.will = (0 if self.number > 2 else 3, None)
             case "usage":
                 self.will, self.lasts_s = (2, None), dice.uniform(0.1, 3.0)
             case "segfault":
@@ -65,8 +67,10 @@ class Command:
 class Shim:
     """One supervising process."""
 
-    def __init__(self, job: Job, attempt: Attempt, identity: Identity, owner: object) -> None:
-        self.job, self.attempt = job, attempt
+    def __init__(self, job: Job, attempt_id: str, identity: Identity, owner: object) -> None:
+        self.job, self.attempt_id = job, attempt_id
+        self.number = job.attempt + 1
+        self.given: Given | None = None  # known with GO
         self.id = identity
         self.owner = owner
         self.state = "new"  # new, gate, running, gone
@@ -104,6 +108,7 @@ class Machine:
         self.commands: dict[str, Command] = {}  # all that ever ran, by attempt
         self.alive: dict[str, Command] = {}
         self.directories: set[str] = set()
+        self.placed: dict[str, list[str]] = {}
         self.records: dict[str, ExitRecord] = {}
         self._pid = 100
 
@@ -112,20 +117,18 @@ class Machine:
 
     # -- the start -----------------------------------------------------------------------------------
 
-    def fork(self, job: Job, attempt: Attempt, owner: object) -> Shim:
+    def fork(self, job: Job, attempt_id: str, owner: object) -> Shim:
         """A shim on its way to its gate. Raises OSError."""
         if self.disk_full:
             raise OSError(28, "no space left on device")
-        if attempt.id in self.directories:
-            raise OSError(17, "the attempt's directory exists")
-        self.directories.add(attempt.id)
+        self.directories.add(attempt_id)
         if self.dice.random() < self.spawn_errors:
             raise OSError(11, "resource temporarily unavailable")
         self._pid += 1
         ticks = int(self.world.boot() * CLOCK_TICKS)
         identity = Identity(boot_id=self.world.boot_id, pid=self._pid, start_ticks=ticks)
-        shim = Shim(job, attempt, identity, owner)
-        self.shims[attempt.id] = shim
+        shim = Shim(job, attempt_id, identity, owner)
+        self.shims[attempt_id] = shim
         if self.dice.random() >= self.stuck_shims:
             self._soon(0.004, 0.04, self._ready, shim)
         return shim
@@ -134,7 +137,7 @@ class Machine:
         if shim.state != "new":
             return
         shim.state = "gate"
-        self.world.note(f"shim {shim.attempt.id} ready")
+        self.world.note(f"shim {shim.attempt_id} ready")
         if not shim.gate_open:
             self._never(shim)
         self._tell(shim)
@@ -149,8 +152,14 @@ class Machine:
         if shim.state == "gate" and not shim.go:
             self._leave(shim, never_started=True)
 
-    def open_gate(self, shim: Shim) -> None:
-        """GO."""
+    def clear(self, attempt_id: str) -> None:
+        """What an attempt without GO has left is removed."""
+        self.directories.discard(attempt_id)
+        self.records.pop(attempt_id, None)
+
+    def open_gate(self, shim: Shim, given: Given) -> None:
+        """GO, with the GPUs."""
+        shim.given = given
         if shim.state == "gate" and shim.gate_open:
             shim.go = True
             self._soon(0.001, 0.02, self._execute, shim)
@@ -158,6 +167,8 @@ class Machine:
     def _execute(self, shim: Shim) -> None:
         if shim.state != "gate":
             return
+        assert shim.given is not None
+        self.placed[shim.attempt_id] = [gpu.uuid for gpu in shim.given.gpus]
         shim.started_at, shim.started_boot = self.world.wall(), self.world.boot()
         shim.started_now = self.world.now
         if self.disk_full:
@@ -166,13 +177,13 @@ class Machine:
         if shim.job.spec.argv[1] == "noexec":
             self._leave(shim, exec_error="cannot execute no-such: command not found", exec_errno=2)
             return
-        dice = self.world.dice(f"attempt/{shim.job.id}/{shim.attempt.number}")
-        command = shim.command = Command(shim.job, shim.attempt, dice)
+        dice = self.world.dice(f"attempt/{shim.job.id}/{shim.number}")
+        command = shim.command = Command(shim, shim.given, dice)
         command.began = self.world.now
         shim.state = "running"
-        self.world.note(f"command {shim.attempt.id} begins")
+        self.world.note(f"command {shim.attempt_id} begins")
         self.started(shim, command)
-        self.commands[shim.attempt.id] = self.alive[shim.attempt.id] = command
+        self.commands[shim.attempt_id] = self.alive[shim.attempt_id] = command
         if command.lasts_s is not None:
             command.end = self.world.after(command.lasts_s, self._main_ends, command, *command.will)
         if shim.job.time_limit_s is not None:
@@ -222,7 +233,7 @@ class Machine:
             shim.asked = (reason, grace_s)  # its signal waits as well
         if shim.state != "running" or command is None:
             return
-        self.world.note(f"shim {shim.attempt.id} stops: {reason} {grace_s}")
+        self.world.note(f"shim {shim.attempt_id} stops: {reason} {grace_s}")
         if shim.stop_sent is None:
             shim.stop_sent = self.world.now
             if not command.main_done:
@@ -281,8 +292,8 @@ class Machine:
                 ),
                 "killed": command.killed,
             }
-        self.records[shim.attempt.id] = ExitRecord(
-            attempt_id=shim.attempt.id, boot_id=shim.id.boot_id, **values
+        self.records[shim.attempt_id] = ExitRecord(
+            attempt_id=shim.attempt_id, boot_id=shim.id.boot_id, **values
         )
         self._gone(shim)
 
@@ -290,8 +301,8 @@ class Machine:
         shim.state = "gone"
         for timer in shim.timers.values():
             timer.cancel()
-        self.world.note(f"shim {shim.attempt.id} gone")
-        self.shims.pop(shim.attempt.id, None)
+        self.world.note(f"shim {shim.attempt_id} gone")
+        self.shims.pop(shim.attempt_id, None)
         self._tell(shim)
 
     @staticmethod

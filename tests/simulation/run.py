@@ -16,14 +16,16 @@ from typing import Any
 
 import structlog
 
+import leptond.deck
 import leptond.reports
 import leptond.scheduler
 import leptond.supervisor
 from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
 from leptond.core.progress import Report
 from leptond.core.scene import PolicyName
+from leptond.deck import Deck
 from leptond.gpuwatch import GpuWatch
-from leptond.reconcile import reconcile
+from leptond.reconcile import reconcile, settle
 from leptond.reports import Reports
 from leptond.scheduler import Scheduler
 from leptond.store import ranks, shares
@@ -101,13 +103,15 @@ class Life:
             supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
             half_life_s = sim.settings.shares.half_life_s
             await store.write(shares.configure, half_life_s, now=clock.wall())
+            await settle(store, engine, supervisor, clock)
             self.open = True
             self.report = reports._take
             await reconcile(store, engine, supervisor, clock)
             await store.write(ranks.adopt, sim.settings.policy())
+            deck = Deck(engine, clock, parts, sim.settings.engine.on_deck)
+            scheduler = Scheduler(store, supervisor, engine, clock, sim.settings, self.watch.sick, deck)
             unfolder = Unfolder(store, clock)
             store.on_commit(unfolder.wake)
-            scheduler = Scheduler(store, supervisor, clock, sim.settings, self.watch.sick)
             scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]
             self.watch.on_change(scheduler.wake)
             loops = [
@@ -228,10 +232,10 @@ class Simulation:
     def counted(self, look: Any) -> Any:
         """Counts the decisions of the scheduler, and notes when it last looked."""
 
-        def counting(db: sqlite3.Connection) -> Any:
+        def counting(db: sqlite3.Connection, *args: Any) -> Any:
             self.checker.decisions += 1
             self.checker.looked_at = self.world.now
-            return look(db)
+            return look(db, *args)
 
         return counting
 
@@ -425,6 +429,7 @@ def _surroundings(world: World) -> Iterator[None]:
     clock = SimpleNamespace(monotonic=lambda: world.now)
     instead = [
         (leptond.scheduler, "secrets", _Tokens(world.dice("attempt ids"))),
+        (leptond.deck, "secrets", _Tokens(world.dice("deck ids"))),
         (leptond.supervisor, "random", world.dice("rolls")),
         (leptond.supervisor, "time", clock),
         (leptond.reports, "time", clock),

@@ -30,6 +30,9 @@ def database() -> sqlite3.Connection:
     return db
 
 
+_Change = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], bool]
+
+
 class Faults:
     """What the disk does: seconds that a commit takes at most, how often one fails, how often a read does."""
 
@@ -51,18 +54,44 @@ class SimulatedStore:
         self._dice = dice
         self._committed = committed
         self._listeners: list[Callable[[], None]] = []
-        self._waiting: list[tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any]]] = []
+        self._change_listeners: list[Callable[[], None]] = []
+        self._waiting: list[_Change] = []
+        self._first: list[_Change] = []
         self._busy = False
+        self._changing = False
+        self._version = 0
         self.dead = False
         self.commits = 0
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
 
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self._change_listeners.append(listener)
+
     async def write(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self._put(lambda db: change(db, *args, **kwargs), False)
+
+    async def jot(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return await self._put(lambda db: change(db, *args, **kwargs), True)
+
+    async def write_first(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((lambda db: change(db, *args, **kwargs), future))
+        self._first.append((change, future, False))
+        if not self._busy:
+            self._begin(loop)
+        return await future
+
+    @property
+    def moment(self) -> int | None:
+        settled = not self._changing and not self._first and all(plain for _, _, plain in self._waiting)
+        return self._version if settled else None
+
+    async def _put(self, work: Callable[[sqlite3.Connection], Any], plain: bool) -> Any:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((work, future, plain))
         if not self._busy:
             self._begin(loop)
         return await future
@@ -73,15 +102,16 @@ class SimulatedStore:
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-        group = [(change, future) for change, future in group if not future.cancelled()]
+        group = [*self._first, *(one for one in group if not one[1].cancelled())]
         if self.dead or not group:
             self._busy = False
             return
+        self._changing = not all(plain for _, _, plain in group)
         if self._faults.fail and self._dice.random() < self._faults.fail:
             error = sqlite3.OperationalError("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
             return
-        outcomes = _transaction(self._db, [change for change, _ in group])
+        outcomes = _transaction(self._db, [work for work, _, _ in group])
         self.commits += 1
         self._committed()
         # a crash may come here: durable, and nobody has been told
@@ -90,22 +120,28 @@ class SimulatedStore:
     def _answer(
         self,
         loop: asyncio.AbstractEventLoop,
-        group: list[tuple[Any, asyncio.Future[Any]]],
+        group: list[_Change],
         outcomes: list[tuple[Any, Exception | None]],
         durable: bool,
     ) -> None:
-        for (_, future), (value, failure) in zip(group, outcomes, strict=True):
-            if future.done():
+        for one, (value, failure) in zip(group, outcomes, strict=True):
+            future = one[1]
+            if future.done() or (not durable and one in self._first):
                 continue
             if failure is None:
                 future.set_result(value)
             else:
                 future.set_exception(failure)
+        self._version += self._changing
+        self._changing = False
         if durable:
+            self._first = [one for one in self._first if one not in group]
             for listener in self._listeners:
                 listener()
+            for listener in () if all(plain for _, _, plain in group) else self._change_listeners:
+                listener()
         self._busy = False
-        if self._waiting:
+        if self._waiting or self._first:
             self._begin(loop)
 
     async def read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

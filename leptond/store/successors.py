@@ -1,0 +1,166 @@
+"""Who takes the GPUs of a running attempt when it has ended well. Named in advance, in a commit of its own,
+so that the word to go need not wait for another: should the daemon die between that word and the claim, the
+next one finds here what was meant (see reconcile.py)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from leptond.core import planner
+from leptond.core.model import Identity, LeasedGpu
+from leptond.core.scene import Memory
+from leptond.store import attempts, planning, rows
+from leptond.store.attempts import Claim
+from leptond.store.turns import Context, Ready
+
+MOST = 16
+"""Most running attempts that a successor is looked for."""
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """`ready` takes the GPUs `gpus` of the attempt `after`. `memory` is what the plan passes on."""
+
+    after: str
+    ready: Ready
+    gpus: Sequence[LeasedGpu]
+    memory: Memory
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that was named as the successor of one of the attempts `after`."""
+
+    after: Sequence[str]
+    job_id: int
+    number: int
+    attempt_id: str
+    shim: Identity
+
+
+class OutOfStep(Exception):
+    """The database does not allow what a successor was told already."""
+
+
+def plan(
+    db: sqlite3.Connection,
+    ready: Mapping[int, Ready],
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+) -> list[Pair]:
+    """For each running attempt that has GPUs of its own: the job on deck that would start on exactly these if
+    it ended now, and nothing else would happen."""
+    if not ready:
+        return []
+    running, gpus = planning.holders(db, sick)
+    policy = planning.rules(db, policy)
+    memory = planning.recall(db)
+    waiting = planning.first(db, now=now, boot=boot, policy=policy, running=running)
+    found: list[Pair] = []
+    for job in running[:MOST]:
+        if not job.gpus or job.stopping or (job.share_bytes is not None and not job.exclusive):
+            continue
+        others = [one for one in running if one.id != job.id]
+        made = planner.plan(waiting, others, gpus, cpu_slots, now, policy, memory, explain=False)
+        next_up = ready.get(made.starts[0].id) if len(made.starts) == 1 and not made.preempts else None
+        if next_up is None or (next_up.job.gpu_memory_bytes is not None and not next_up.job.exclusive):
+            continue
+        if set(made.starts[0].gpus) != set(job.gpus):
+            continue
+        row = db.execute(
+            "SELECT id, gpus FROM attempts WHERE job_id = ? AND state = 'running'", (job.id,)
+        ).fetchone()
+        if row is not None:
+            leased = [_whole(gpu) for gpu in rows.leased(row["gpus"])]
+            found.append(Pair(after=row["id"], ready=next_up, gpus=leased, memory=made.memory))
+    return found
+
+
+def _whole(gpu: LeasedGpu) -> LeasedGpu:
+    return LeasedGpu(uuid=gpu.uuid, index=gpu.index, cpus=gpu.cpus)
+
+
+def name(db: sqlite3.Connection, pairs: Sequence[Pair]) -> None:
+    """These, and no others."""
+    db.execute("DELETE FROM successors")
+    for one in pairs:
+        shim = one.ready.shim
+        db.execute(
+            "INSERT OR REPLACE INTO successors"
+            " (after, job_id, number, attempt_id, boot_id, shim_pid, shim_start)"
+            " SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM attempts WHERE id = ?)"
+            " AND EXISTS (SELECT 1 FROM jobs WHERE id = ?)",
+            (
+                one.after,
+                one.ready.job.id,
+                one.ready.job.attempt + 1,
+                one.ready.attempt_id,
+                shim.boot_id,
+                shim.pid,
+                shim.start_ticks,
+                one.after,
+                one.ready.job.id,
+            ),
+        )
+
+
+def named(db: sqlite3.Connection) -> list[Named]:
+    """All of them; without those that have been claimed."""
+    found: dict[str, Named] = {}
+    for row in db.execute(
+        "SELECT * FROM successors WHERE NOT EXISTS"
+        " (SELECT 1 FROM attempts WHERE attempts.id = successors.attempt_id) ORDER BY job_id, after"
+    ):
+        before = found.get(row["attempt_id"])
+        found[row["attempt_id"]] = Named(
+            after=[*(before.after if before is not None else ()), row["after"]],
+            job_id=row["job_id"],
+            number=row["number"],
+            attempt_id=row["attempt_id"],
+            shim=Identity(boot_id=row["boot_id"], pid=row["shim_pid"], start_ticks=row["shim_start"]),
+        )
+    return list(found.values())
+
+
+def claim(db: sqlite3.Connection, pair: Pair, context: Context) -> Claim:
+    """The claim of an attempt that has been told to go, in the transaction that books the end of the one
+    before it. Raises OutOfStep: then its process must not live on."""
+    if pair.memory != planning.recall(db):
+        planning.remember(db, pair.memory)
+    gpus = [gpu.uuid for gpu in pair.gpus]
+    return _claim(db, pair.ready.job.id, pair.ready.attempt_id, pair.ready.shim, gpus, context)
+
+
+def claim_late(db: sqlite3.Connection, one: Named, gpus: Sequence[str], context: Context) -> Claim:
+    """The same after a restart, with the GPUs that it was told. Raises OutOfStep."""
+    return _claim(db, one.job_id, one.attempt_id, one.shim, gpus, context)
+
+
+def _claim(
+    db: sqlite3.Connection,
+    job_id: int,
+    attempt_id: str,
+    shim: Identity,
+    gpus: Sequence[str],
+    context: Context,
+) -> Claim:
+    claim = attempts.claim(
+        db,
+        planner.Start(id=job_id, gpus=gpus),
+        attempt_id=attempt_id,
+        now=context.now,
+        boot=context.boot,
+        boot_id=shim.boot_id,
+        turn=context.turn,
+    )
+    if claim is None:
+        raise OutOfStep(f"job {job_id} was started as the next one, and cannot be claimed")
+    limit_s = claim.job.time_limit_s
+    deadline_at = context.now + limit_s if limit_s is not None else None
+    attempts.started(db, attempt_id, shim=shim, now=context.now, deadline_at=deadline_at)
+    return Claim(job=claim.job, attempt=attempts.get(db, attempt_id))

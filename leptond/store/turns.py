@@ -1,0 +1,114 @@
+"""What a turn of the scheduler changes, in one transaction: who makes room, who is claimed, and, of those who
+stand on deck, who starts."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from leptond.core.deck import same_launch
+from leptond.core.model import Identity, Job
+from leptond.core.planner import Policy, Start
+from leptond.store import attempts, planning, rows
+from leptond.store.attempts import Claim, Turn
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """The next attempt of a pending job at its gate: `job` as it was when that was prepared."""
+
+    job: Job
+    attempt_id: str
+    shim: Identity
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a turn needs to know beside the database: the time, who is on deck (by job), where the next
+    attempt's id comes from, and for the ledger what the turn follows."""
+
+    now: float
+    boot: float
+    boot_id: str
+    ready: Mapping[int, Ready] = {}
+    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
+    turn: Turn = Turn()
+
+
+def carry_out(db: sqlite3.Connection, decided: planning.Decided, context: Context) -> list[Claim]:
+    """Does what was decided, but for those starts and preemptions that the world has moved on from. A claim
+    whose attempt has its shim stored may have its GO once this is durable."""
+    if decided.plan.memory != decided.recalled:
+        planning.remember(db, decided.plan.memory)
+    for one in decided.plan.preempts:
+        attempts.preempt(db, one, now=context.now)
+    claims: list[Claim] = []
+    turn = context.turn
+    for start in decided.plan.starts:
+        claim = _claim(db, start, context, turn)
+        if claim is not None:
+            claims.append(claim)
+        turn = replace(turn, demand=())
+    return claims
+
+
+def _claim(db: sqlite3.Connection, start: Start, context: Context, turn: Turn) -> Claim | None:
+    ready = context.ready.get(start.id)
+    if ready is not None:
+        row = db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone()
+        if row is None or not same_launch(ready.job, rows.job(row)):
+            ready = None
+    claim = attempts.claim(
+        db,
+        start,
+        attempt_id=context.new_id() if ready is None else ready.attempt_id,
+        now=context.now,
+        boot=context.boot,
+        boot_id=context.boot_id,
+        turn=turn,
+    )
+    if claim is None or ready is None:
+        return claim
+    limit_s = claim.job.time_limit_s
+    deadline_at = context.now + limit_s if limit_s is not None else None
+    attempts.started(db, ready.attempt_id, shim=ready.shim, now=context.now, deadline_at=deadline_at)
+    return Claim(job=claim.job, attempt=attempts.get(db, ready.attempt_id))
+
+
+def follow_up(
+    db: sqlite3.Connection,
+    context: Context,
+    *,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: Policy,
+) -> list[Claim]:
+    """In the transaction that has freed GPUs: who gets them. A failure undoes only this part; what it would
+    have started is then left to an ordinary turn."""
+    db.execute("SAVEPOINT follow_up")
+    try:
+        decided = planning.decide(
+            db, now=context.now, boot=context.boot, sick=sick, cpu_slots=cpu_slots, policy=policy
+        )
+        claims = carry_out(db, decided, context)
+    except Exception:
+        if not db.in_transaction:
+            raise  # SQLite has undone the whole transaction itself
+        db.execute("ROLLBACK TO follow_up")
+        claims = []
+    db.execute("RELEASE follow_up")
+    return claims
+
+
+def pending(db: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
+    """Those of these jobs that wait."""
+    found = []
+    for job_id in ids:
+        row = db.execute(
+            "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
+        ).fetchone()
+        if row is not None:
+            found.append(rows.job(row))
+    return found
