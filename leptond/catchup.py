@@ -100,7 +100,7 @@ def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False)
     lost = set()
     if everything:
         lost = set(here) - adoption.known(db, here)
-    meant = {one.attempt_id for one in successors.named(db)}
+    meant = {(one.job_id, one.number) for one in successors.named(db)}
     found: dict[int, list[OnDisk]] = {}
     for job_id in here:
         if job_id in unfinished:
@@ -111,7 +111,7 @@ def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False)
             continue
         fresh = [read(jobs_dir, job_id, n) for n in numbers(jobs_dir / str(job_id)) if n > after]
         # one that was told to start before it was claimed is claimed by reconcile.settle
-        fresh = [one for one in fresh if one.attempt_id not in meant]
+        fresh = [one for one in fresh if (job_id, one.number) not in meant]
         if fresh:
             found[job_id] = [_with_gpus(one) for one in fresh]
     return found

@@ -226,11 +226,7 @@ class Scheduler:
             at=now,
             decided=decided,
             wanted=[jobs[job_id] for job_id in line if job_id in jobs],
-            successors=[
-                one
-                for one in pairs
-                if (job := jobs.get(one.ready.job.id)) and same_launch(one.ready.job, job)
-            ],
+            successors=[one for one in pairs if _unchanged(one.ready.job, jobs.get(one.ready.job.id))],
             sick=dict(sick),
             pending=[jobs[job_id] for job_id in on_deck if job_id in jobs],
             stops=planning.stops(db),
@@ -238,6 +234,10 @@ class Scheduler:
             noted=ledger.newest_demand(db),
             released=ledger.newest_release(db),
         )
+
+
+def _unchanged(prepared: Job, now: Job | None) -> bool:
+    return now is not None and same_launch(prepared, now)
 
 
 class _NextUp:

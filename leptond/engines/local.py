@@ -103,7 +103,8 @@ class LocalEngine:
         self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
         make_directory(jobs_dir, 0o750)
         self._deck = jobs_dir / DECK
-        make_directory(self._deck, 0o750)
+        with contextlib.suppress(OSError):  # a full disk: it is made when there is room
+            make_directory(self._deck, 0o750)
         make_directory(checkpoints_dir, 0o755)
         self.lineage = ""
         self._watched: dict[str, _Watched] = {}
@@ -187,7 +188,8 @@ class LocalEngine:
     async def clear_deck(self, live: Collection[str]) -> None:
         """Removes what the last daemon had on deck, but for the attempts in `live`: those were claimed. Their
         shims end by themselves, because nobody holds their gates open any more."""
-        for attempt_id in sorted({path.name for path in self._deck.iterdir()} - set(live)):
+        there = {path.name for path in self._deck.iterdir()} if self._deck.is_dir() else set()
+        for attempt_id in sorted(there - set(live)):
             pidfd = processes.pin(identity) if (identity := _identity(self._deck / attempt_id)) else None
             if pidfd is not None:
                 try:
@@ -224,7 +226,7 @@ class LocalEngine:
         number = job.attempt + 1
         deck, directory = self._deck / attempt_id, self.jobs_dir / str(job.id) / str(number)
         failpoints.fp("before_attempt_directory")
-        deck.mkdir(mode=0o750)
+        deck.mkdir(mode=0o750, parents=True)
         failpoints.fp("after_attempt_directory")
         if job.tuned:
             tuning.leave(deck, job)
@@ -298,7 +300,10 @@ class LocalEngine:
         while (gpus := _claimed_gpus(place, attempt_id)) is None:
             pidfd = processes.pin(shim)
             if pidfd is None:
-                return _claimed_gpus(place, attempt_id)
+                gpus = _claimed_gpus(place, attempt_id)
+                if gpus is None and shim.boot_id != kernel_boot_id():
+                    shutil.rmtree(place, ignore_errors=True)  # what a power failure has left of it
+                return gpus
             try:
                 if loop.time() >= until:
                     processes.send(pidfd, signal.SIGKILL)

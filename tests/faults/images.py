@@ -107,10 +107,11 @@ class Disk:
         self.synced_names: dict[str, _Inode] = {}
         self.changes: list[_Change] = []  # of names, not yet synced
         self._called: dict[str, int] = {}  # directory: how many of them its sync covers
+        self._moved: list[tuple[str, str]] = []
 
     def play(self, record: Record) -> None:
         """Takes one more record into account."""
-        kind, path = record.kind, record.path
+        kind, path = record.kind, self._where(record.path)
         if kind in ("W", "T", "F"):
             self.names.setdefault(path, _Inode()).pending.append(record)
         elif kind == "C":
@@ -120,9 +121,11 @@ class Disk:
             self.names[path] = _Inode(directory=True)
             self.changes.append(_Change(path, self.names[path]))
         elif kind == "R":
-            inode = self.names.pop(path, None) or _Inode()
-            self.names[record.second] = inode
-            self.changes.append(_Change(record.second, inode, gone=path))
+            change = _Change(record.second, self.names.get(path) or _Inode(), gone=path)
+            _rename(self.names, change)
+            if change.inode is not None and change.inode.directory:
+                self._move(path, record.second)
+            self.changes.append(change)
         elif kind == "U":
             if self.names.pop(path, None) is not None:
                 self.changes.append(_Change(path, None))
@@ -141,6 +144,18 @@ class Disk:
                 self._file_synced(self.names[path])
             else:
                 self._directory_synced(path)
+
+    def _where(self, path: str) -> str:
+        """Where what was opened by `path` is now."""
+        for old, new in self._moved:
+            path = _below(path, old, new)
+        return path
+
+    def _move(self, old: str, new: str) -> None:
+        """A directory has moved: what was changed in it goes with it, or not at all."""
+        self._moved.append((old, new))
+        for change in self.changes:
+            change.path, change.gone = _below(change.path, old, new), _below(change.gone, old, new)
 
     def _is_file(self, path: str) -> bool:
         return path in self.names and not self.names[path].directory
@@ -215,9 +230,17 @@ def _pages(change: Record) -> set[int]:
     return set(range(change.number // 4096, (change.number + max(1, len(change.data)) - 1) // 4096 + 1))
 
 
+def _below(path: str, old: str, new: str) -> str:
+    """`path`, if it is in the directory `old`, as a path in `new`."""
+    return new + path.removeprefix(old) if path.startswith(f"{old}/") else path
+
+
 def _rename(names: dict[str, _Inode], change: _Change) -> None:
     if change.gone:
         names.pop(change.gone, None)
+        if change.inode is not None and change.inode.directory:
+            for path in [path for path in names if path.startswith(f"{change.gone}/")]:
+                names[_below(path, change.gone, change.path)] = names.pop(path)
     if change.inode is None:
         names.pop(change.path, None)
     else:

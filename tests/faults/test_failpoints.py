@@ -118,6 +118,13 @@ def test_the_daemon_is_killed_at_every_place(template, tmp_path):
 
 def prepare(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
     """Leaves behind what the places of a recovery need."""
+    if name == "settle_went":
+        daemon.faults = {"LEPTOND_FAILPOINTS": "after_early_go=kill"}
+        daemon.start()
+        with contextlib.suppress(OSError, HTTPException):
+            hand_over(daemon, command, accepted, "0")
+        assert gone(daemon.process.pid, 30)
+        return
     if name not in ("reconcile_adopted", "reconcile_ended", "reconcile_never_started"):
         return
     if name == "reconcile_never_started":
@@ -136,9 +143,16 @@ def prepare(daemon: Daemon, name: str, command: list[str], accepted: list[int]) 
     assert name == "reconcile_adopted" or gone(shim)
 
 
+def hand_over(daemon: Daemon, command: list[str], accepted: list[int], exit_code: str) -> None:
+    """A job takes the GPUs of another; at once if that ends well."""
+    accepted += [daemon.submit(*command, "0.5", code, gpus=4, priority=7) for code in (exit_code, "0")]
+
+
 def provoke(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
     """Lets the daemon come by the place."""
     accepted.append(daemon.submit(*command, "0.01", "0"))
+    if name in ("on_deck", "before_go", "before_early_go", "after_early_go"):
+        hand_over(daemon, command, accepted, "1" if name == "before_go" else "0")
     if "stop" in name or name == "before_end_of_remains":
         job = daemon.submit(*command, "30", "0", "trap", gpus=0, priority=5)
         accepted.append(job)
@@ -174,12 +188,13 @@ def test_the_shim_is_killed_at_every_place(template, tmp_path):
         else:
             job = daemon.submit(*WITNESS, str(witness), "0.01", "3", gpus=1, requeue=False)
         accepted.append(job)
-        wanted = {"failed"} if name == "shim_after_exit_record" else {"lost"}
+        told = name in ("shim_after_ended", "shim_before_exit_record", "shim_after_exit_record")
+        wanted = {"failed"} if told else {"lost"}
         if stubborn:
             wanted.add("timed_out")  # the daemon saw the limit pass before it saw the shim go
         ended = daemon.finished(job)
         assert ended["state"] in wanted, name
-        assert (ended["exit_code"] is None) == (name != "shim_after_exit_record"), name
+        assert (ended["exit_code"] is None) == (not told), name
         drained(daemon)
         daemon.terminate()
     check(Evidence(daemon.state_dir, witness), accepted)

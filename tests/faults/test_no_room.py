@@ -37,10 +37,14 @@ def test_a_record_that_cannot_be_read_at_once_is_not_lost(tmp_path_factory):
     try:
         with templates.rig(tmp_path_factory.mktemp("stumbles")) as rig:
             fault = Fault(error="EIO", calls="read", who="daemon", sticky=True, only="exit.json")
-            arm(rig, fault, 1)
             daemon = rig.daemon
             daemon.start()
-            job = daemon.submit(*rig.scenario.command, "0.01", "7", gpus=1)
+            job = daemon.submit(*rig.scenario.command, "0.3", "7", gpus=1)
+            daemon.reached(job, "running")
+            daemon.kill()  # a daemon that is there is told, and reads nothing
+            until((rig.state / "jobs" / str(job) / "1" / "exit.json").exists, "the record")
+            arm(rig, fault, 1)
+            daemon.start()
             until(lambda: rig.fired >= 2, "a second try")
             assert daemon.job(job)["state"] == "running"
             heal(rig)

@@ -204,7 +204,7 @@ class Checker:
                 continue
             since = max(other["submitted_at"], other["begin_at"] or 0.0)
             since = since - self.world.wall() + self.world.now
-            waits_since = max(self.changed_at[other["id"]], since, self.room_changed_at)
+            waits_since = max(self.changed_at.get(other["id"], self.world.now), since, self.room_changed_at)
             if waits_since < self.looked_at - bound_s:
                 self.fail(
                     f"job {other['id']} could have run since {waits_since:.0f}"

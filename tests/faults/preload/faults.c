@@ -350,8 +350,9 @@ static int renamed(int from_at, const char *from, int to_at, const char *to, uns
         counted = below(new);
         if (counted && fault(RENAME, "rename", new)) return -1;
     }
-    if (counted) record('R', 0, NULL, 0, old, new);
-    return (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+    int result = (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
+    if (counted && result == 0) record('R', 0, NULL, 0, old, new);
+    return result;
 }
 int rename(const char *from, const char *to) { return renamed(AT_FDCWD, from, AT_FDCWD, to, 0); }
 int renameat(int a, const char *from, int b, const char *to) { return renamed(a, from, b, to, 0); }
