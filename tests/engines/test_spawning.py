@@ -13,6 +13,7 @@ import pytest
 from leptond.clock import kernel_boot_id
 from leptond.core.model import Identity
 from leptond.engines import processes, spawning
+from leptond.engines.processes import tag_of
 from leptond.engines.spawning import Spawner
 from tests.daemon import Daemon, gone, parent_of, until
 from tests.engines.test_shim import SHIM, Zygote
@@ -30,8 +31,21 @@ class Asked:
         self.gate.settimeout(30)
         self.launch = os.memfd_create("launch")
         weakref.finalize(self, os.close, self.launch)
-        told = {"attempt_id": "a1", "boot_id": kernel_boot_id(), "directory": str(directory), "cgroup": ""}
-        os.write(self.launch, json.dumps({**told, "claim": {}}).encode())
+        told = {
+            "attempt_id": "a1",
+            "boot_id": kernel_boot_id(),
+            "deck": str(directory),
+            "directory": str(directory / "1" / "1"),
+            "cgroup": "",
+            "claim": {},
+            "argv": ["true"],
+            "env": {},
+            "cwd": "/",
+            "umask": 0o22,
+            "tag": tag_of("a1" * 16),
+            "log_max_bytes": 1 << 20,
+        }
+        os.write(self.launch, json.dumps(told).encode())
 
     async def spawn(self, spawner: Spawner) -> spawning.Spawned:
         return await spawner.shim("a1", self.theirs.fileno(), self.launch, self.directory / "shim.log")
