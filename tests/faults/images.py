@@ -62,13 +62,15 @@ def mark(file: Path, what: str, value: Any) -> None:
 @dataclass(slots=True)
 class _Inode:
     """`synced`: what the disk certainly holds; `pending`: what was written since, in order; `called`: how
-    much of it the sync under way covers; `dropped`: what a sync failed for, and may or may not be there."""
+    much of it the sync under way covers; `dropped`: what a sync failed for, and may or may not be there;
+    `reserved`: how long the file is at least (the ballast is 32 MiB of nothing)."""
 
     synced: bytearray = field(default_factory=bytearray)
     pending: list[Record] = field(default_factory=list)
     called: int = 0
     dropped: list[Record] = field(default_factory=list)
     directory: bool = False
+    reserved: int = 0
 
 
 @dataclass(slots=True)
@@ -89,13 +91,19 @@ def _apply(content: bytearray, change: Record, torn: list[tuple[int, int]] | Non
             content.extend(bytes(change.number - len(content)))
         return
     if change.kind == "F":
-        content.extend(bytes(max(0, change.number - len(content))))
-        return
+        return  # see _reserved
     end = change.number + len(change.data)
     if len(content) < end:
         content.extend(bytes(end - len(content)))
     for begin, stop in torn if torn is not None else [(0, len(change.data))]:
         content[change.number + begin : change.number + stop] = change.data[begin:stop]
+
+
+def _reserved(length: int, change: Record) -> int:
+    """How long a file is at least, after a change."""
+    if change.kind == "F":
+        return max(length, change.number)
+    return min(length, change.number) if change.kind == "T" else length
 
 
 class Disk:
@@ -171,6 +179,7 @@ class Disk:
         inode.dropped = [change for change in inode.dropped if not pages & _pages(change)]
         for change in covered:
             _apply(inode.synced, change)
+            inode.reserved = _reserved(inode.reserved, change)
         del inode.pending[: inode.called]
         inode.called = 0
 
@@ -202,16 +211,19 @@ class Disk:
             if inode.directory:
                 (to / path.removeprefix(self.top).lstrip("/")).mkdir(mode=0o700, parents=True, exist_ok=True)
                 continue
-            content = bytearray(inode.synced)
+            content, length = bytearray(inode.synced), inode.reserved
             for change in inode.dropped:
                 if dice.random() < share:
                     _apply(content, change)
             for change in inode.pending:
                 if dice.random() < share:
                     _apply(content, change, _torn(change, dice))
+                    length = _reserved(length, change)
             file = to / path.removeprefix(self.top).lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
+            if length > len(content):
+                os.truncate(file, length)
 
     def _reachable(self, path: str, names: dict[str, _Inode]) -> bool:
         """Whether the directories above it are there; those that the record does not know are."""
