@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import random
-import select
 import shutil
 import signal
 import socket
@@ -166,7 +165,7 @@ class LocalEngine:
     def stands(self, attempt_id: str) -> bool:
         """Whether a prepared shim is still there."""
         watched = self._watched.get(attempt_id)
-        return watched is not None and not select.select([watched.pidfd], [], [], 0)[0]
+        return watched is not None and not processes.has_ended(watched.pidfd)
 
     async def undo(self, attempt_id: str) -> None:
         """Takes back a :meth:`prepare`, without a trace. Cancelled, it leaves that to :meth:`clear_deck`."""

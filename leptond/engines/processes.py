@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -137,6 +138,13 @@ def send(pidfd: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the pinned process has ended. (By poll: select takes no descriptor above 1023.)"""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def ended(pidfd: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import resource
 import secrets
@@ -114,6 +115,25 @@ def test_another_process_with_the_pid_is_not_pinned(one):
     os.close(pidfd)
     assert processes.pin(Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks + 1)) is None
     assert processes.pin(Identity(boot_id="another", pid=one.pid, start_ticks=ticks)) is None
+
+
+def test_a_process_is_watched_by_a_descriptor_above_1023(one):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this user may not have so many descriptors")
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    low = os.pidfd_open(one.pid)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        assert not processes.has_ended(high)
+        one.kill()
+        one.wait()
+        assert processes.has_ended(high)
+    finally:
+        os.close(low)
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextlib.contextmanager
