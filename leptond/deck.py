@@ -39,11 +39,12 @@ class Deck:
 
     def ready(self) -> dict[int, Ready]:
         """Who stands at his gate, by job."""
-        for job_id, ready in list(self._ready.items()):
-            if not self._engine.stands(ready.attempt_id):
-                log.warning("lost a supervising process on deck", job=job_id)
-                self._send_away(job_id)
-        return dict(self._ready)
+        lost = [id for id, ready in self._ready.items() if not self._engine.stands(ready.attempt_id)]
+        here = {id: ready for id, ready in self._ready.items() if id not in lost}
+        for job_id in lost if not self._held else ():  # else he may have gone, and ended, before his claim
+            log.warning("lost a supervising process on deck", job=job_id)
+            self._send_away(job_id)
+        return here
 
     def jobs(self) -> list[int]:
         """Who stands there or is on his way, by job."""
