@@ -30,8 +30,9 @@ class Ledger:
         self.spans = {fact.span.id: fact.span for fact in ledger.history(db, 0.0, newest + 1.0).facts}
 
 
-DECISION_S = 5.0
-"""The longest time, on a very busy machine, between a look at the queue and a start that comes of it."""
+STALE = 4
+"""How many transactions with starts may come between a look at the queue and the start that comes of it: the
+scheduler has one look under way, and each of the four GPUs of the rig may meanwhile be handed on."""
 
 
 class Evidence:
@@ -216,14 +217,18 @@ def _nothing_begins_early(seen: Evidence) -> None:
 def _order_is_kept(seen: Evidence) -> None:
     """I9: of two jobs that ask for the same and wait for nothing, the one that comes first in the queue (by
     priority, then by number) starts first, if it was there in time: a decision is made on a snapshot, and a
-    submit may be stored between the decision and the start. By the wall clock."""
-    first_start: dict[int, float] = {}
-    there: dict[int, float] = {}
+    submit may be stored between the decision and the start. By the order of the commits, not by a clock:
+    starts of one transaction have one time, and so many later ones may be of an older look."""
+    first_start: dict[int, int] = {}  # the number of the transaction
+    there: dict[int, int] = {}
+    transaction, at = 0, None
     for event in seen.events:
         if event["type"] == "job.submitted":
-            there[event["job_id"]] = event["at"] + DECISION_S
+            there[event["job_id"]] = transaction + STALE
         elif json.loads(event["data"]).get("to") == "starting":
-            first_start.setdefault(event["job_id"], event["at"])
+            if event["at"] != at:
+                transaction, at = transaction + 1, event["at"]
+            first_start.setdefault(event["job_id"], transaction)
     waits = {row["job_id"] for row in seen.dependencies}
     plain = defaultdict(list)
     for job in seen.jobs.values():
