@@ -28,6 +28,7 @@ from leptond.gpuwatch import GpuWatch
 from leptond.holder import MachineLocks, check_links, held, machine_locks, prepare
 from leptond.housekeeping import Housekeeping
 from leptond.notify import notify, watchdog_interval_s
+from leptond.outputs import Outputs
 from leptond.paths import Places
 from leptond.reconcile import reconcile, settle
 from leptond.reports import Reports
@@ -103,6 +104,7 @@ async def serve(settings: Settings, places: Places) -> None:
             watch.on_change(scheduler.wake)
             housekeeping = Housekeeping(settings, store, clock, context.retention)
             loops = [
+                parts.create_task(Outputs(store, engine.jobs_dir).run(), name="outputs"),
                 parts.create_task(scheduler.run(), name="scheduler"),
                 parts.create_task(watch.run(), name="gpu-watch"),
                 parts.create_task(reports.run(), name="reports"),

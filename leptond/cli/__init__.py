@@ -27,6 +27,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("export", "Jobs as CSV, JSON lines or Parquet."),
         "top": ("top", "GPUs, queue and output, live."),
         "dashboard": ("dashboard", "The address of the page."),
+        "tensorboard": ("tensorboard", "TensorBoard over a job's runs."),
         "budget": ("budget", "What users and projects may spend."),
         "cost": ("cost", "Where GPU time went, what it cost and what would save most."),
     },

@@ -48,13 +48,18 @@ def _one(value: str) -> Words:
     return []
 
 
+def _output(value: str) -> Words:
+    """leptond keeps the output in any case; here it is also put where the script says."""
+    return [] if value == "/dev/null" else ["--output", value]
+
+
 def _mail(value: str) -> Words:
     if value.upper() in ("NONE", ""):
         return []
     raise ValueError("leptond sends no mail; follow it with leptonctl wait, or events -f")
 
 
-_OWN_OUTPUT = "leptond keeps the output itself: leptonctl logs JOB"
+_ONE_OUTPUT = "standard error goes with the output; leave it out"
 
 OPTIONS: dict[str, Callable[[str], Words]] = {
     "account": _as("--project"),
@@ -74,6 +79,7 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "ntasks": _one,
     "ntasks-per-node": _one,
     "open-mode": _nothing,
+    "output": _output,
     "partition": _as("--queue"),
     "priority": _as("--priority"),
     "requeue": _nothing,
@@ -85,13 +91,12 @@ anyway."""
 
 REFUSED = {
     "cpus-per-task": "leptond gives out GPUs, not cores; leave it out",
-    "error": _OWN_OUTPUT,
+    "error": _ONE_OUTPUT,
     "exclusive": "leave it out: a job's GPUs are its own unless it shares them with --gpu-mem",
     "input": "a job's standard input is empty",
     "mail-user": "leptond sends no mail",
     "mem": "leptond does not limit host memory; leave it out",
     "mem-per-cpu": "leptond does not limit host memory; leave it out",
-    "output": _OWN_OUTPUT,
 }
 """What scripts often hold and one machine does not honour, with what to do."""
 

@@ -198,6 +198,8 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
         words.append("--hold")
     add("--begin", spec.get("begin_at"))
     add("--log-max", spec.get("log_max_bytes"))
+    add("--output", spec.get("output"))
+    add("--track", ",".join(spec.get("track") or []) or None)
     add("--project", spec.get("project"))
     for name, value in (spec.get("labels") or {}).items():
         add("--label", f"{name}={value}")

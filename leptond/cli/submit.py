@@ -73,6 +73,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--project", help="What its time is booked on."),
     option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
     option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
+    option("-o", "--output", metavar="PATH", help="Its output also there; %j job, %A_%a array, %x name."),
+    option("--track", multiple=True, metavar="NAMES", help="One run over all attempts: wandb, tensorboard."),
     option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
     option(
         "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
@@ -162,6 +164,8 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "hold": given["hold"] or None,
         "begin_at": given["begin_at"],
         "log_max_bytes": given["log_max_bytes"],
+        "output": os.path.normpath(cwd / given["output"]) if given["output"] else None,
+        "track": commas(given["track"]) or None,
     }
     return {field: value for field, value in body.items() if value is not None}
 

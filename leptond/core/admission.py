@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
+from leptond.core import outputs
 from leptond.core.arrays import parse_array
 from leptond.core.model import MAX_ARRAY, Gpu, JobSpec
 from leptond.core.placement import Need, eligible, suits
@@ -63,6 +64,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
             "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
         )
     _check_argv(spec)
+    _check_output(spec)
     _check_env(spec)
     limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s
     longest = defaults.max_time_limit_s
@@ -193,6 +195,17 @@ def _check_argv(spec: JobSpec) -> None:
         raise Invalid(
             f"the arguments are {size} bytes long, at most {MAX_ARGV_BYTES} are taken", pointer="/argv"
         )
+
+
+def _check_output(spec: JobSpec) -> None:
+    if spec.output is None:
+        return
+    try:
+        outputs.expand(spec.output, job_id=1, array_id=None, array_index=None, name="x", user="x")
+    except ValueError as error:
+        raise Invalid(str(error), pointer="/output", hint="%% is a percent sign") from None
+    if "\0" in spec.output or spec.output.endswith("/"):
+        raise Invalid("the output goes into a file", pointer="/output")
 
 
 def _check_env(spec: JobSpec) -> None:

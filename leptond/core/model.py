@@ -15,6 +15,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from leptond.core.trackers import Tracker
+
 
 class State(StrEnum):
     """Where a job stands. Terminal states never change again."""
@@ -184,6 +186,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hold: bool = False
     begin_at: Annotated[datetime, Meta(tz=True)] | None = None
     log_max_bytes: Annotated[int, Meta(ge=65536, le=1 << 40)] | None = None
+    output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    track: Annotated[list[Tracker], Meta(max_length=8)] = []
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from leptond.core import trackers
 from leptond.core.model import Job, LeasedGpu, State
 from leptond.engines.base import Given
 from leptond.engines.processes import COOKIE, tag_of
@@ -66,6 +67,9 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
     }
     if around.tmpdir is not None:
         env["TMPDIR"] = around.tmpdir
+    # the same for all attempts of a job, and for its retries
+    run = f"leptond-{around.lineage[:8]}-{job.checkpoint_id}"
+    env.update(trackers.variables(job.spec.track, run=run, checkpoint_dir=around.checkpoint_dir))
     env.update(job.spec.env)
     env.update(
         {

@@ -54,7 +54,7 @@ def test_what_can_be_honoured(words, meant):
         (["--nodes=2"], "--nodes 2: there is one machine"),
         (["--gres=mps:50"], "--gres mps:50: only gpu"),
         (["--constraint=avx512"], "--constraint cannot be honoured"),
-        (["--output=log-%j"], "leptonctl logs"),
+        (["--error=log-%j"], "goes with the output"),
         (["--mem=16G"], "host memory"),
         (["--mail-type=END"], "no mail"),
         (["-Z"], "-Z is not an option"),

@@ -94,6 +94,8 @@ export function asSubmit(job) {
   if (spec.hold) words.push("--hold");
   option("--begin", spec.begin_at);
   option("--log-max", spec.log_max_bytes);
+  option("--output", spec.output);
+  list("--track", spec.track);
   option("--project", spec.project);
   for (const [key, value] of Object.entries(spec.labels ?? {})) option("--label", `${key}=${value}`);
   option("--chdir", spec.cwd);
