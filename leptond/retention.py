@@ -90,7 +90,7 @@ class Retention:
             jobs: list[int] = []
             size = 0
             for first, last in found.folded:
-                count = await self._store.write(
+                count = await self._store.jot(
                     retention.forget_folded, first, last, by=by, now=self._clock.wall()
                 )
                 jobs += range(first, first + count)
@@ -109,12 +109,12 @@ class Retention:
                     size += await asyncio.to_thread(
                         remove_output, self._jobs / str(one.job_id) / str(one.number)
                     )
-                await self._store.write(retention.output_gone, [one.attempt_id for one in part])
+                await self._store.jot(retention.output_gone, [one.attempt_id for one in part])
                 outputs += len(part)
                 await asyncio.sleep(PAUSE_S)
             events = 0
             while found.events_to and (
-                count := await self._store.write(retention.forget_events, found.events_to)
+                count := await self._store.jot(retention.forget_events, found.events_to)
             ):
                 events += count
                 await asyncio.sleep(PAUSE_S)
@@ -125,7 +125,7 @@ class Retention:
     async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
         """Removes finished jobs, then their files; those that went, and the bytes of their files."""
         roots = await self._store.browse(retention.roots, ids)
-        gone = await self._store.write(retention.forget, ids, by=by, now=self._clock.wall())
+        gone = await self._store.jot(retention.forget, ids, by=by, now=self._clock.wall())
         size = 0
         for job_id in gone:
             size += await asyncio.to_thread(remove_tree, self._jobs, str(job_id))

@@ -9,7 +9,7 @@ import sqlite3
 import structlog
 
 from leptond.clock import Clock
-from leptond.store import Store, folds
+from leptond.store import Store, folds, planning
 
 log = structlog.get_logger("leptond.unfolder")
 
@@ -64,5 +64,8 @@ class Unfolder:
                 return
             for one in wanted:
                 count = min(folds.SLICE, one.missing)
-                await self._store.write(folds.refill, one.array_id, count, self._clock.wall())
+                # those that a plan looks at stand before them already: then nothing is to be planned anew
+                seen = folds.HIGH - one.missing >= planning.WINDOW
+                write = self._store.jot if seen else self._store.write
+                await write(folds.refill, one.array_id, count, self._clock.wall())
                 await asyncio.sleep(BREATH_S)

@@ -111,6 +111,8 @@ class Context:
         self.retention = Retention(store, clock)
         self.commits = Commits(store)
         self.closing = asyncio.Event()
+        self.bulk = asyncio.Lock()
+        """Large submits go to the writer one at a time: starts and ends of jobs find their way between."""
         self.turn_times = Durations(FAST_S)
         """Of the scheduler's looks at the queue."""
         self.page_address: str | None = None

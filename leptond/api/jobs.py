@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import sqlite3
@@ -27,6 +28,9 @@ from leptond.store.jobs import Key
 from leptond.store.submits import Stored
 
 table = Table("jobs")
+
+LARGE = 100
+"""Batches of more jobs than this do not share a transaction with others of their kind."""
 
 REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
 KEY_HEADER = {"Idempotency-Key": "the same key and body again give the same answer, and no further job"}
@@ -193,15 +197,20 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
         return admitted, door.warnings(admitted, now)
 
     admitted, warnings = await call.context.store.read(look)
-    stored, new = await call.context.store.write(
-        jobs.submit,
-        admitted,
-        user=call.who.user,
-        now=now,
-        max_pending=settings.queue.max_pending,
-        caps=settings.shares.limits(),
-        key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
-    )
+    large = len(specs) > LARGE
+    store = call.context.store
+    # jobs that are held start nothing: the queue is not looked at for them
+    write = store.jot if all(spec.hold for spec in specs) else store.write
+    async with call.context.bulk if large else contextlib.nullcontext():
+        stored, new = await write(
+            jobs.submit,
+            admitted,
+            user=call.who.user,
+            now=now,
+            max_pending=settings.queue.max_pending,
+            caps=settings.shares.limits(),
+            key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
+        )
     if any(one.count > folds.OVER for one in stored):
         call.context.unfold()
     return stored, new, warnings

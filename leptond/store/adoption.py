@@ -68,13 +68,28 @@ def highest_id(db: sqlite3.Connection) -> int:
 def unfinished(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Known]:
     """Those of `ids` that are jobs of this database and have not ended."""
     found: dict[int, Known] = {}
-    for begin in range(0, len(ids), 500):
-        part = ids[begin : begin + 500]
-        marks = ", ".join("?" * len(part))
-        for row in db.execute(
-            f"SELECT id, state, attempt FROM jobs WHERE id IN ({marks}) AND ended_at IS NULL", part
-        ):
-            found[row["id"]] = Known(state=State(row["state"]), attempt=row["attempt"])
+    states = "('pending', 'starting', 'running', 'stopping')"
+    count = db.execute(f"SELECT sum(n) FROM job_counts WHERE state IN {states}").fetchone()[0]
+    if count < len(ids):
+        # few have not ended: they are read rather than each of `ids` looked for
+        asked = set(ids)
+        looks: list[tuple[str, tuple[int, ...]]] = [
+            (f"SELECT id, state, attempt FROM jobs WHERE state IN {states}", ())
+        ]
+    else:
+        asked = None
+        looks = [
+            (
+                f"SELECT id, state, attempt FROM jobs WHERE id IN ({', '.join('?' * len(part))})"
+                " AND ended_at IS NULL",
+                tuple(part),
+            )
+            for part in (ids[begin : begin + 500] for begin in range(0, len(ids), 500))
+        ]
+    for query, values in looks:
+        for row in db.execute(query, values):
+            if asked is None or row["id"] in asked:
+                found[row["id"]] = Known(state=State(row["state"]), attempt=row["attempt"])
     for job_id in folds.covered(db, ids, pending=True):
         found[job_id] = Known(state=State.PENDING, attempt=0)
     return found

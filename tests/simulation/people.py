@@ -94,7 +94,7 @@ class People:
             field = dice.choice(["after", "after_any", "after_any", "after_fail"])
             more[field] = [str(dice.choice(self._known[-40:]))]
         if dice.random() < 0.03:
-            more["array"] = dice.choice(["0-3", "0-7%2", "1,3,5%1"])
+            more["array"] = dice.choice(["0-3", "0-7%2", "1,3,5%1", "0-23:2,5%4"])
         if dice.random() < 0.04:
             more["retry_on"] = ["timeout"]
         if "preemptible" in JobSpec.__struct_fields__:
@@ -278,13 +278,16 @@ class People:
 
 def _stuck(db: sqlite3.Connection, wall: float) -> list[list[int]]:
     """GPUs that are drained; jobs that are held, that wait in vain, and that begin after more than a day."""
-    pending = "SELECT id FROM jobs WHERE state = 'pending' AND "
-    return [
-        [row[0] for row in db.execute(f"{query} ORDER BY 1", values)]
-        for query, values in (
-            ("SELECT idx FROM gpus WHERE drained = 1", ()),
-            (pending + "held = 1", ()),
-            (pending + "held = 0 AND deps_failed > 0", ()),
-            (pending + "begin_at > ?", (wall + 86400,)),
-        )
-    ]
+    drained = [row[0] for row in db.execute("SELECT idx FROM gpus WHERE drained = 1 ORDER BY 1")]
+    found = [drained]
+    for query, values in (
+        ("held = 1", ()),
+        ("held = 0 AND deps_failed > 0", ()),
+        ("begin_at > ?", (wall + 86400,)),
+    ):
+        where = f"WHERE state = 'pending' AND {query}"
+        ids = [row[0] for row in db.execute(f"SELECT id FROM jobs {where}", values)]
+        for row in db.execute(f"SELECT id, last_id FROM folds {where}", values):
+            ids += range(row["id"], row["last_id"] + 1)
+        found.append(sorted(ids))
+    return found
