@@ -274,10 +274,10 @@ class LogSettings(Section, frozen=True, kw_only=True):
 
 
 class Hook(Section, frozen=True, kw_only=True):
-    """An address that is told of events."""
+    """An address that is told of events: http(s) gets JSON, any other is a service that apprise knows."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    url: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^\s]+$", max_length=2048)]
     events: Annotated[list[EventName], Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: ["job.ended"]
     )
@@ -287,7 +287,8 @@ class Hook(Section, frozen=True, kw_only=True):
 class WebhookSettings(Section, frozen=True, kw_only=True):
     """`hooks`: addresses that are told of events, each `{name, url, events, secret_file}`. `events`: names
     such as job.ended (the default), job.submitted, job.requeued, gpu.state. With a `secret_file` every
-    request is signed."""
+    request is signed. A `url` that is neither http nor https is a service of people (`ntfy://...`,
+    `slack://...`, `mailto://...`), which is told in words, by the package apprise (`leptond[notify]`)."""
 
     hooks: list[Hook] = []
 

@@ -16,8 +16,10 @@ import structlog
 from leptond import __version__
 from leptond.clock import Clock
 from leptond.config import Hook
-from leptond.core.webhooks import may_succeed_later, name_of, next_try_s, signature
+from leptond.core.notices import notice
+from leptond.core.webhooks import is_web, may_succeed_later, name_of, next_try_s, signature
 from leptond.errors import StartRefused
+from leptond.notifications import Service
 from leptond.store import Store, events, jobs, webhooks
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ class Webhooks:
     """All hooks of the configuration, each in a task of its own: a slow one keeps nobody else waiting."""
 
     def __init__(self, hooks: Sequence[Hook], store: Store, clock: Clock) -> None:
-        """Raises StartRefused (78) for a secret that cannot be read, or two hooks of one name."""
+        """Raises StartRefused (78) for a secret that cannot be read, a service that apprise does not know, or
+        two hooks of one name."""
         names = [hook.name for hook in hooks]
         if len(set(names)) < len(names):
             raise StartRefused(f"two webhooks have the same name: {', '.join(sorted(names))}", 78)
         self._hooks = hooks
         self._secrets = {hook.name: _secret(hook) for hook in hooks}
+        self._services = {hook.name: Service(hook) for hook in hooks if not is_web(hook.url)}
         self._store = store
         self._clock = clock
         self._changed = [asyncio.Event() for _ in hooks]
@@ -84,11 +88,16 @@ class Webhooks:
     async def _deliver(self, hook: Hook, event: events.Event, session: aiohttp.ClientSession) -> None:
         """Sends one event until it is taken, refused, or given up."""
         name = name_of(event.type, event.data)
-        body = msgspec.json.encode(await self._payload(name, event))
+        payload = await self._payload(name, event)
+        body = msgspec.json.encode(payload)
         tries = 0
         while True:
             tries += 1
-            status, error = await self._send(hook, name, event.id, body, session)
+            if hook.name in self._services:
+                error = await self._services[hook.name].send(notice(name, event.data, payload["job"]))
+                status = 200 if error is None else None
+            else:
+                status, error = await self._send(hook, name, event.id, body, session)
             if status is not None and 200 <= status < 300:
                 result = "delivered"
                 break

@@ -149,3 +149,42 @@ def test_tries_end():
     assert waits[:3] == [1.0, 2.0, 4.0]
     assert waits[-1] is None
     assert [may_succeed_later(status) for status in (404, 429, 500, 410)] == [False, True, True, False]
+
+
+def test_people_are_told_in_words_by_apprise(tmp_path, receiver):
+    pytest.importorskip("apprise", reason="services of people need apprise (leptond[notify])")
+    url = receiver.url.replace("http://", "json://")
+    hook = {"name": "people", "url": url, "events": ["job.ended", "gpu.state"]}
+    daemon = Daemon(
+        tmp_path / "state", "--simulate-gpus", "1", env={"LEPTOND_WEBHOOKS__HOOKS": json.dumps([hook])}
+    )
+    daemon.start()
+    try:
+        receiver.answers = [500]  # apprise calls that a failure, and so it is tried again
+        daemon.finished(daemon.submit("sh", "-c", "exit 3", name="broken"))
+        told = [json.loads(receiver.got.get(timeout=PATIENCE_S)[1]) for _ in range(2)]
+        assert told[0] == told[1]
+        assert told[1]["title"] == "job 1 (broken) failed"
+        assert "failed with exit code 3" in told[1]["message"]
+        assert told[1]["type"] == "failure"
+        daemon.post("/v1/gpus/0/drain", {"reason": "loud fan"})
+        last = json.loads(receiver.got.get(timeout=PATIENCE_S)[1])
+        assert (last["title"].endswith("is drained"), last["message"]) == (True, "loud fan")
+        until(lambda: len(log_of(daemon)) == 2, "both in the log")
+        assert [(one["result"], one["tries"]) for one in log_of(daemon)] == [
+            ("delivered", 1),
+            ("delivered", 2),
+        ]
+        assert daemon.get("/v1/webhooks").json[0]["url"] == "json://..."
+    finally:
+        daemon.close()
+
+
+def test_a_service_that_apprise_does_not_know_is_refused_at_the_start(tmp_path):
+    pytest.importorskip("apprise", reason="services of people need apprise (leptond[notify])")
+    hook = {"name": "x", "url": "nonsense://x"}
+    daemon = Daemon(tmp_path / "state", env={"LEPTOND_WEBHOOKS__HOOKS": json.dumps([hook])})
+    with pytest.raises(BaseException, match="ended with 78"):
+        daemon.start()
+    assert "apprise does not know this nonsense address" in daemon.log.read_text()
+    daemon.process = None

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from leptond.api import types, views
 from leptond.api.routing import Call, Table
+from leptond.core.webhooks import is_web
 from leptond.store import events, webhooks
 
 table = Table("webhooks")
@@ -49,6 +50,8 @@ async def list_webhooks(call: Call) -> list[types.Webhook]:
 
 
 def _without_secrets(url: str) -> str:
-    """Scheme and host: services put their secret into the path."""
+    """Scheme and host: services put their secret into the path, and apprise's into the host as well."""
+    if not is_web(url):
+        return f"{url.partition(':')[0]}://..."
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "") + "/..."

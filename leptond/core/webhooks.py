@@ -44,6 +44,11 @@ def name_of(kind: str, data: Mapping[str, Any]) -> str:
     return "job.ended" if kind == "job.state" and data.get("to") in TERMINAL else kind
 
 
+def is_web(url: str) -> bool:
+    """Whether a hook is sent JSON; the others are services of people."""
+    return url.startswith(("http://", "https://"))
+
+
 def signature(secret: str, timestamp: str, body: bytes) -> str:
     """``sha256=`` and the HMAC-SHA256 (RFC 2104) of timestamp, dot and body, in hexadecimal: who has the
     secret can tell that leptond sent just this, and when, so that an old one cannot be played again.
