@@ -246,7 +246,7 @@ def _merge(stage: Path, db: sqlite3.Connection, found: Salvaged) -> None:
                 keep = table in ("events", "meta")
                 verb = "INSERT OR IGNORE" if keep else "INSERT OR REPLACE"
                 for row in newer.execute(f"SELECT {names} FROM {table}"):
-                    if table == "jobs" and _older(db, row):
+                    if table in ("jobs", "folds") and _older(db, table, row):
                         continue
                     try:
                         _decodes(table, row)
@@ -260,8 +260,8 @@ def _merge(stage: Path, db: sqlite3.Connection, found: Salvaged) -> None:
             _raise_sequence(db, name, seq)
 
 
-def _older(db: sqlite3.Connection, row: sqlite3.Row) -> bool:
-    there = db.execute("SELECT version FROM jobs WHERE id = ?", (row["id"],)).fetchone()
+def _older(db: sqlite3.Connection, table: str, row: sqlite3.Row) -> bool:
+    there = db.execute(f"SELECT version FROM {table} WHERE id = ?", (row["id"],)).fetchone()
     return there is not None and there["version"] > row["version"]
 
 

@@ -1,6 +1,8 @@
 """Folded members of arrays: the schema keeps them apart from rows, everything finds and counts them, and it
 makes no difference when they are unfolded."""
 
+import contextlib
+import json
 import random
 import sqlite3
 
@@ -8,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leptond.catchup import bring_up
 from leptond.core.admission import Defaults, admit
 from leptond.core.keeping import Keep
 from leptond.core.model import JobSpec, State
 from leptond.core.planner import Policy
 from leptond.errors import Invalid
+from leptond.paths import data_dir
 from leptond.store import (
     adoption,
     arrays,
@@ -27,6 +31,7 @@ from leptond.store import (
 )
 from leptond.store.connection import _transaction
 from leptond.store.retention import due, forget_folded
+from leptond.store.salvage import COUNTS, build
 from tests.simulation.store import database
 
 
@@ -318,3 +323,68 @@ def _start(db, now):
             db, attempts.claim, start, attempt_id=f"{start.id:032x}", now=now, boot=now, boot_id="boot"
         )
         yield start, claimed is not None
+
+
+def kept_counts(db):
+    return {
+        name: sorted(tuple(row) for row in db.execute(f"SELECT * FROM {name}") if name == "arrays" or row[-1])
+        for name in COUNTS
+    }
+
+
+def test_a_salvage_of_two_moments_has_each_member_once(tmp_path):
+    """The backup is of a time before members got their rows and were cancelled, as rows and folded; or the
+    other way round."""
+    files = []
+    for name in ("early", "late"):
+        file = tmp_path / f"{name}.db"
+        with contextlib.closing(database()) as db:
+            array = submit(db, array="0-999").id
+            other = submit(db, array="0-299", hold=True).id
+            submit(db, after=[f"{array}_*"])
+            if name == "late":
+                write(db, folds.refill, array, 300, 2.0)
+                write(db, jobs.cancel, f"{array}_700", by="ana", grace_s=None, reason=None, now=3.0)
+                write(db, arrays.cancel_folded, other, by="ana", reason=None, now=4.0)
+            with contextlib.closing(sqlite3.connect(file)) as copy:
+                db.backup(copy)
+        files.append(file)
+    for base, newer in (files, files[::-1]):
+        new = tmp_path / "new.db"
+        new.unlink(missing_ok=True)
+        build(newer, base, new, data_dir("migrations"))
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            ids = []
+            cursor = None
+            while True:
+                page, cursor = queries.newest(db, queries.Filter(), limit=500, cursor=cursor)
+                ids += [job.id for job in page]
+                if cursor is None:
+                    break
+            assert sorted(ids) == list(range(1, 1302))
+            assert jobs.find(db, f"{array}_700").state is State.CANCELLED
+            assert jobs.find(db, f"{other}_299").state is State.CANCELLED
+            kept = kept_counts(db)
+            for name in COUNTS.keys() - {"job_counts"}:
+                db.execute(f"DELETE FROM {name}")
+            for again in COUNTS.values():
+                db.execute(again)
+            assert kept == kept_counts(db)
+            assert jobs.find(db, "1301").deps_waiting == 999
+
+
+def test_a_folded_member_that_ran_after_the_backup_is_taken_in_as_itself(db, tmp_path):
+    array = submit(db, array="0-999", gpus=1).id
+    member = array + 700
+    directory = tmp_path / "jobs" / str(member) / "1"
+    directory.mkdir(parents=True)
+    claim = {"claimed_at": 5.0, "claimed_boot": 5.0, "gpus": [{"uuid": "GPU-0", "index": 0}]}
+    who = {"attempt_id": "a" * 32, "boot_id": "gone", "pid": 1, "start_ticks": 1, "claim": claim}
+    (directory / "identity.json").write_text(json.dumps(who))
+    caught = write(db, bring_up, tmp_path, starts=0, restored=False, now=9.0, boot=9.0)
+    assert caught.jobs == {member: [1]}
+    job = jobs.find(db, f"{array}_700")
+    assert (job.id, job.state, job.attempt, job.labels) == (member, State.RUNNING, 1, {})
+    assert jobs.counts(db)[State.PENDING] == 999
+    assert adoption.unfinished(db, [member, array + 800, 5000]).keys() == {member, array + 800}
