@@ -7,9 +7,10 @@ import json
 import sqlite3
 from typing import Any
 
-from leptond.core.model import LEGAL, TERMINAL, State
+from leptond.core.model import LEGAL, TERMINAL, ExitRecord, State
 from leptond.core.scene import Policy
 from tests.simulation.machine import Command, Machine, Shim
+from tests.simulation.order import Order
 from tests.simulation.world import Violation, World
 
 TERMINAL_WORDS = {str(state) for state in TERMINAL}
@@ -42,8 +43,7 @@ class Checker:
     def __init__(self, world: World, db: sqlite3.Connection, policy: Policy, *, longest_s: float) -> None:
         self.world, self.db = world, db
         self.machine: Machine
-        self.policy, self.longest_s = policy, longest_s
-        self.wall_jumps = False
+        self.order = Order(self, policy, longest_s)
         columns = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
         self.budgets = [name.removeprefix("spent_") for name in columns if name.startswith("spent_")]
         self.state: dict[int, str] = {}
@@ -154,75 +154,7 @@ class Checker:
             self.fail(
                 f"job {job_id} was claimed {until - row['claimed_boot']:.3f} s before its back-off's end"
             )
-        self._order(job)
-
-    def _order(self, job: sqlite3.Row) -> None:
-        """Nobody is overtaken by an equal, and nobody is overtaken for ever."""
-        if not job["gpus"]:
-            return
-        self._equals(job)
-        if not self.wall_jumps:
-            self._starving(job)
-
-    def _equals(self, job: sqlite3.Row) -> None:
-        """An older one that differs in nothing but a priority that is not lower: it stands before `job` in
-        the order of every policy."""
-        if job["attempt"] != 1 or job["array_id"] is not None or job["begin_at"] is not None:
-            return
-        for other, spec in self.db.execute(
-            "SELECT id, spec FROM jobs WHERE state = 'pending' AND held = 0"
-            " AND deps_waiting = 0 AND deps_failed = 0 AND id < ? AND gpus = ? AND priority >= ?"
-            " AND name = ? AND user = ? AND predicted_s IS ?"
-            " AND array_id IS NULL AND attempt = 0 AND time_limit_s IS ? AND begin_at IS NULL",
-            (
-                *(job["id"], job["gpus"], job["priority"], job["name"], job["user"], job["predicted_s"]),
-                job["time_limit_s"],
-            ),
-        ).fetchall():
-            alike = json.loads(spec).get("preemptible") == json.loads(job["spec"]).get("preemptible")
-            if alike and self.changed_at[other] < self.looked_at:
-                self.fail(f"job {job['id']} was started before job {other}, which is older and alike")
-
-    def _starving(self, job: sqlite3.Row) -> None:
-        """The bound of the policy: for how long an older one may be passed over."""
-        if self.policy.name in ("shortest", "easy"):
-            return  # `shortest` has none; what `easy` delays nobody knows beforehand
-        usable = self.db.execute("SELECT count(*) FROM gpus WHERE present = 1 AND drained = 0").fetchone()[0]
-        usable -= len(set(self.machine.sick_gpus) | self.machine.gone_gpus)
-        for other in self.db.execute(
-            "SELECT * FROM jobs WHERE state = 'pending'"
-            " AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND gpus BETWEEN 1 AND ?"
-            " AND (priority > ? OR priority = ? AND id < ?) AND array_id IS NULL"
-            " AND submitted_at < ?",
-            (
-                *(usable, job["priority"], job["priority"], job["id"]),
-                self.world.wall() - self.longest_s,
-            ),
-        ):
-            bound_s = self.longest_s + self._patience(other)
-            if (other["backoff_boot"] or 0.0) > self.world.boot() - bound_s:
-                continue
-            since = max(other["submitted_at"], other["begin_at"] or 0.0)
-            since = since - self.world.wall() + self.world.now
-            waits_since = max(self.changed_at.get(other["id"], self.world.now), since, self.room_changed_at)
-            if waits_since < self.looked_at - bound_s:
-                self.fail(
-                    f"job {other['id']} could have run since {waits_since:.0f}"
-                    f" and is still passed over by job {job['id']}"
-                )
-
-    def _patience(self, other: sqlite3.Row) -> float:
-        """When the policy begins to keep GPUs for a job that waits."""
-        policy = self.policy
-        if policy.name == "fifo":
-            return 0.0
-        if policy.name == "firstfit":
-            return policy.max_bypass_s
-        expected_s = min(
-            (one for one in (other["predicted_s"], other["time_limit_s"]) if one is not None),
-            default=policy.unknown_run_s,
-        )
-        return max(policy.overdue_s, 4 * policy.overdue_factor * expected_s)
+        self.order.started(job)
 
     def _overran(self, job_id: int) -> None:
         """No false timeouts: the limit is really over, by boot time."""
@@ -250,7 +182,7 @@ class Checker:
             self.fail(f"job {job_id} moved on while its attempt {row['number']} is {row['state']}")
         cause = row["class"]
         command = self.machine.commands.get(row["id"])
-        record = self.machine.records.get(row["id"])
+        record = self._known_end(row)
         if command is not None:
             self._true_end(row, command, cause)
         elif cause in ("ok", "user", "signal", "timeout", "tempfail"):
@@ -277,6 +209,15 @@ class Checker:
             return
         self._again(job, row, cause, spent, grown)
 
+    def _known_end(self, row: sqlite3.Row) -> ExitRecord | None:
+        """What somebody can know of an end: its record, or what the shim told a daemon that then booked it.
+        What was told to a daemon that died of it is known to nobody, if the shim died as well."""
+        record = self.machine.records.get(row["id"])
+        told = self.machine.said.get(row["id"])
+        if record is None and told is not None and (row["exit_code"], row["signal"]) != (None, None):
+            return told
+        return record
+
     def _true_end(self, row: sqlite3.Row, command: Command, cause: str) -> None:
         if command.alive:
             if not command.killed:
@@ -286,7 +227,7 @@ class Checker:
                 if not drained:
                     self.fail(f"an unkillable process holds {uuid}, which is not drained")
             return
-        record = self.machine.records.get(row["id"])
+        record = self._known_end(row)
         if record is None or record.unkillable:  # it was given up before it ended
             if (row["exit_code"], row["signal"]) != (None, None):
                 self.fail(f"an end of job {row['job_id']} is recorded that nobody told")

@@ -12,6 +12,7 @@ from leptond.gpus.base import Device, GpuBackendError, Sample
 from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim
 
 START_TIMEOUT_S = 20.0
+OVERDUE_S = 15.0
 
 
 class SimulatedEngine:
@@ -56,21 +57,27 @@ class SimulatedEngine:
 
     def stands(self, attempt_id: str) -> bool:
         shim = self._watched.get(attempt_id)
-        return shim is not None and shim.state == "gate"
+        return shim is not None and shim.state != "gone"
 
     async def undo(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
         if shim is not None:
             self.abandon(attempt_id)
-            await self._until(shim, lambda: shim.state == "gone")
+            await self._gone(shim)
             self._watched.pop(attempt_id, None)
         if not self.dead:
             self._machine.clear(attempt_id)
 
+    async def _gone(self, shim: Shim) -> None:
+        """Waits for the end of a shim whose gate is shut, and brings it about if it does not come."""
+        if not await self._until(shim, lambda: shim.state == "gone", OVERDUE_S) and not self.dead:
+            self._machine.kill_shim(shim)
+
     async def clear_deck(self, live: Collection[str]) -> None:
         for attempt_id, shim in list(self._machine.shims.items()):
             if attempt_id not in live and not shim.go and attempt_id in self._machine.directories:
-                await self._until(shim, lambda shim=shim: shim.state == "gone")
+                if shim.state != "new":  # else it has not yet said who it is
+                    await self._gone(shim)
                 if not self.dead:
                     self._machine.clear(attempt_id)
 
@@ -90,7 +97,8 @@ class SimulatedEngine:
         return shim.id.pid + 1_000_000 if shim.command is not None else None
 
     def booked(self, attempt_id: str) -> None:
-        return None
+        if not self.dead:
+            self._machine.booked(attempt_id)
 
     def abandon(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
@@ -112,10 +120,11 @@ class SimulatedEngine:
     async def ended(self, job: Job, attempt: Attempt) -> End:
         shim = self._watched.get(attempt.id)
         if shim is not None:
-            await self._until(shim, lambda: shim.state == "gone")
+            await self._until(shim, lambda: shim.said is not None or shim.state == "gone")
             self._watched.pop(attempt.id, None)
         machine = self._machine
-        record = machine.records.get(attempt.id)
+        told = shim.said if shim is not None and shim.owner is self else None
+        record = told or machine.records.get(attempt.id)
         command = machine.commands.get(attempt.id)
         words = command.words if command is not None else ""
         if record is None:

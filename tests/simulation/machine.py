@@ -9,6 +9,7 @@ from typing import Any
 
 from leptond.core.model import ExitRecord, Identity, Job
 from leptond.engines.base import Given
+from leptond.engines.shim import BOOK_S
 from tests.simulation.world import Timer, World
 
 CLOCK_TICKS = 100
@@ -88,6 +89,9 @@ class Shim:
         self.timers: dict[str, Timer] = {}
         self.waiters: list[Callable[[], None]] = []
         self.unkillable = 0
+        self.leaving = False
+        self.said: ExitRecord | None = None
+        self.booked = False
 
 
 class Machine:
@@ -108,6 +112,7 @@ class Machine:
         self.commands: dict[str, Command] = {}  # all that ever ran, by attempt
         self.alive: dict[str, Command] = {}
         self.directories: set[str] = set()
+        self.said: dict[str, ExitRecord] = {}
         self.placed: dict[str, list[str]] = {}
         self.records: dict[str, ExitRecord] = {}
         self._pid = 100
@@ -131,6 +136,8 @@ class Machine:
         self.shims[attempt_id] = shim
         if self.dice.random() >= self.stuck_shims:
             self._soon(0.004, 0.04, self._ready, shim)
+        else:
+            self._soon(30.0, 900.0, self._ready, shim)
         return shim
 
     def _ready(self, shim: Shim) -> None:
@@ -248,7 +255,7 @@ class Machine:
             shim.timers["kill"] = self.world.after(max(0.0, kill_at - self.world.now), self._kill, shim)
 
     def _kill(self, shim: Shim) -> None:
-        if shim.state != "running" or shim.command is None:
+        if shim.state != "running" or shim.command is None or shim.leaving:
             return
         if self.sigkill(shim.command):
             shim.timers["give up"] = self.world.after(KILL_TIMEOUT_S, self._give_up, shim)
@@ -271,12 +278,11 @@ class Machine:
             self._leave(shim)
 
     def _leave(self, shim: Shim, **how: Any) -> None:
-        """The exit record, for as long as the disk is full, and the end of the shim."""
-        if shim.state == "gone":
+        """The end of an attempt: told at once where a daemon listens, which may book it before it is on disk;
+        then recorded, and the shim goes."""
+        if shim.state == "gone" or shim.leaving:
             return
-        if self.disk_full:
-            self.world.after(1.0, lambda: self._leave(shim, **how))
-            return
+        shim.leaving = True
         command = shim.command
         values: dict[str, Any] = {"ended_at": self.world.wall(), "unkillable": shim.unkillable, **how}
         if command is not None:
@@ -292,9 +298,31 @@ class Machine:
                 ),
                 "killed": command.killed,
             }
-        self.records[shim.attempt_id] = ExitRecord(
-            attempt_id=shim.attempt_id, boot_id=shim.id.boot_id, **values
-        )
+        record = ExitRecord(attempt_id=shim.attempt_id, boot_id=shim.id.boot_id, **values)
+        if shim.gate_open and shim.go:
+            shim.said = self.said[shim.attempt_id] = record
+            self._tell(shim)
+            shim.timers["record"] = self._soon(0.0, BOOK_S, self._record, shim, record)
+        else:
+            self._record(shim, record)
+
+    def booked(self, attempt_id: str) -> None:
+        """The daemon has its end on disk: the record is no longer waited for."""
+        shim = self.shims.get(attempt_id)
+        if shim is not None and shim.said is not None and not shim.booked:
+            shim.booked = True
+            self._cancel(shim, "record")
+            shim.timers["record"] = self._soon(0.0005, 0.01, self._record, shim, shim.said)
+
+    def _record(self, shim: Shim, record: ExitRecord) -> None:
+        """The exit record, tried for as long as the disk is full and nobody has booked the end."""
+        if shim.state == "gone":
+            return
+        if self.disk_full and not shim.booked:
+            shim.timers["record"] = self.world.after(1.0, self._record, shim, record)
+            return
+        if not self.disk_full:
+            self.records[shim.attempt_id] = record
         self._gone(shim)
 
     def _gone(self, shim: Shim) -> None:

@@ -170,7 +170,7 @@ class Simulation:
         self.fuse: int | None = None
         self.thaws_at = 0.0
         self.swarm = Swarm(self, world, without)
-        self.checker.wall_jumps = "clock-jumps" in self.swarm.kinds
+        self.checker.order.wall_jumps = "clock-jumps" in self.swarm.kinds
         self._dice = world.dice("daemon")
 
     # -- the daemon's life ---------------------------------------------------------------------------
