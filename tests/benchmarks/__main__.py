@@ -3,7 +3,7 @@
     python -m tests.benchmarks [--runs 5] [--only NAME ...] [--out FILE] [--docs]
     python -m tests.benchmarks --compare COMMIT COMMIT [--runs 5] [--only NAME ...]
 
-Leaves with 1 when a bar is missed. Peers that are not installed are named and skipped.
+Leaves with 1 when a bar is missed or a part fails. Peers that are not installed are named and skipped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import shutil
 import sys
 import tempfile
+import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -42,32 +43,42 @@ def main() -> int:
     if options.compare:
         compare(*options.compare, parts=parts, runs=options.runs, out=options.out)
         return 0
-    rows = measure(parts, options.runs)
+    rows, failed = measure(parts, options.runs)
     show.table(rows)
+    for part, error in failed.items():
+        print(f"  {part} failed: {error}")
     if options.out:
         found = {
             "leptond": __version__,
             "runs": options.runs,
             "machine": show.machine(),
             "rows": [row.as_json() for row in rows],
+            "failed": failed,
         }
         options.out.write_text(json.dumps(found, indent=2) + "\n")
     if options.docs:
         show.document(DOCS / "benchmarks.md", DOCS / "benchmarks.svg", rows, options.runs)
-    return 1 if any(row.bar is not None and row.verdict() == "missed" for row in rows) else 0
+    missed = any(row.bar is not None and row.verdict() == "missed" for row in rows)
+    return 1 if missed or failed else 0
 
 
-def measure(parts: tuple[str, ...] | list[str], runs: int) -> list[Row]:
-    """The rows of all parts, one part after the other."""
+def measure(parts: tuple[str, ...] | list[str], runs: int) -> tuple[list[Row], dict[str, str]]:
+    """The rows of all parts, one part after the other; and why parts failed, which does not keep the others
+    from being measured."""
     rows: list[Row] = []
+    failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="leptond-bench-", ignore_cleanup_errors=True) as place:
         for part in parts:
             print(f"  {part} ...", file=sys.stderr, flush=True)
             directory = Path(place) / part
             directory.mkdir()
-            rows += import_module(f"tests.benchmarks.{part}").run(directory, runs)
+            try:
+                rows += import_module(f"tests.benchmarks.{part}").run(directory, runs)
+            except Exception as error:
+                traceback.print_exc()
+                failed[part] = f"{type(error).__name__}: {error}"[:500]
             shutil.rmtree(directory, ignore_errors=True)
-    return rows
+    return rows, failed
 
 
 if __name__ == "__main__":

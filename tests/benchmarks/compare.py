@@ -133,6 +133,9 @@ def _measure(tree: Path, python: str, parts: Sequence[str]) -> dict[str, float]:
     ended = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 1) or not file.exists():
         raise SystemExit(f"the benchmarks of {tree} ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
-    rows = json.loads(file.read_text())["rows"]
+    found = json.loads(file.read_text())
     file.unlink()
+    if found["failed"]:
+        raise SystemExit(f"the benchmarks of {tree} failed: {found['failed']}")
+    rows = found["rows"]
     return {row["figure"]: row["leptond"][0] for row in rows if row["leptond"]}

@@ -1,11 +1,14 @@
 """What the benchmarks make of their figures."""
 
 import math
+import sys
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 
 import pytest
 
 from tests.benchmarks import show
+from tests.benchmarks.__main__ import measure
 from tests.benchmarks.compare import interval, summary
 from tests.benchmarks.jobs import gaps, stamps
 from tests.benchmarks.rows import FLOOR, Row
@@ -76,3 +79,19 @@ def test_the_clients_of_the_submit_benchmark_submit_what_they_say(daemon: Daemon
     assert clients(daemon, "/v1/jobs", job, 2 * CLIENTS + 1) > 0
     assert clients(daemon, "/v1/jobs:batch", {"jobs": [job] * 10}, 3) > 0
     assert daemon.get("/v1/status").json["held"] == 2 * CLIENTS + 1 + 30
+
+
+def test_a_part_that_fails_is_told_and_the_others_are_measured(monkeypatch, tmp_path, capsys):
+    def run(place, runs):
+        assert place.is_dir()
+        return ROWS[:runs]
+
+    def broken(place, runs):
+        raise OSError("no room")
+
+    for name, part in (("good", run), ("bad", broken)):
+        monkeypatch.setitem(sys.modules, f"tests.benchmarks.{name}", SimpleNamespace(run=part))
+    rows, failed = measure(["bad", "good"], 2)
+    assert rows == ROWS[:2]
+    assert failed == {"bad": "OSError: no room"}
+    assert "no room" in capsys.readouterr().err
