@@ -166,7 +166,10 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """`containment`: `auto` uses a cgroup where one is delegated to the daemon, else the process tree
     (`descendants`). `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long
     processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
-    are forked from one that stands ready, instead of each starting an interpreter. `start_timeout_s`: for
+    are forked from one that stands ready, instead of each starting an interpreter. `warm`: jobs that call
+    Python start in a process that has `warm_imports` behind it (docs/operations.md, Warm starts); at most
+    `warm_max` of those are kept, of at most `warm_max_bytes` together, each until nobody has used it for
+    `warm_idle_s`. `start_timeout_s`: for
     the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
     unkillable, and its GPUs are drained. `on_deck`: how many jobs that are likely to start next have their
     supervising process ready while they wait (0: none)."""
@@ -175,6 +178,11 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     cgroup_root: str = ""
     linger_s: Annotated[float, Meta(ge=0, le=600)] = 2.0
     prefork: bool = True
+    warm: bool = True
+    warm_imports: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["torch"])
+    warm_max: Annotated[int, Meta(ge=1, le=64)] = 2
+    warm_max_bytes: Annotated[int, Meta(ge=0)] = 4 * 1024**3
+    warm_idle_s: Positive = 1800.0
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
     on_deck: Annotated[int, Meta(ge=0, le=64)] = 8

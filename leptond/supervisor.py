@@ -191,7 +191,8 @@ class Supervisor:
             now = self._clock.wall()
             deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
             with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
-                await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at)
+                start = self._engine.start_of(attempt.id)
+                await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
         failpoints.fp("after_pid_stored")
         await self._follow(claim)
 

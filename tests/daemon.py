@@ -59,6 +59,8 @@ class Daemon:
             "HOME": str(state_dir.parent),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(Path(__file__).parents[1]),
+            # a second of the processor for every daemon whose jobs are in Python
+            "LEPTOND_ENGINE__WARM": "false",
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -37,7 +37,8 @@ class AttemptGpu(msgspec.Struct, kw_only=True):
 
 class Attempt(msgspec.Struct, kw_only=True):
     """One try at a job. `class` is null while it lives; `rule` names the rule that chose the class and
-    `evidence` holds what it saw. `signature` knows the same failure again."""
+    `evidence` holds what it saw. `signature` knows the same failure again.
+    `start`: how its command started, `warm` or `cold: ` and why."""
 
     number: int
     id: str
@@ -60,6 +61,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     signature: str | None = None
     log_bytes: int = 0
     log_dropped_bytes: int = 0
+    start: str | None = None
 
 
 class Progress(msgspec.Struct, kw_only=True):

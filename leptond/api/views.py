@@ -196,6 +196,7 @@ def attempt(one: model.Attempt, *, boot: float) -> types.Attempt:
         signature=one.signature,
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
+        start=one.start,
     )
 
 

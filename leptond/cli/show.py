@@ -123,11 +123,18 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("retry of", job.get("retry_of")),
         ("waits for", depends),
         ("GPU hours", words.gpu_hours(job) or None),
+        ("start", _start(job)),
         ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
         ("directory", spec.get("cwd")),
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
+
+
+def _start(job: words.Body) -> str | None:
+    """How the newest attempt's command started."""
+    attempts = job.get("attempts") or []
+    return attempts[-1].get("start") if attempts else None
 
 
 def _kind(spec: words.Body) -> str:

@@ -185,6 +185,8 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
     add_time("--retry-max-delay", spec.get("retry_max_delay_s"))
     add("--retry-on", ",".join(spec.get("retry_on") or []) or None)
     add("--no-retry-on", ",".join(spec.get("no_retry_on") or []) or None)
+    if spec.get("cold"):
+        words.append("--cold")
     if spec.get("fail_fast") is False:
         words.append("--no-fail-fast")
     if spec.get("requeue") is False:

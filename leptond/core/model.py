@@ -177,6 +177,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     no_retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
     requeue: bool = True
     fail_fast: bool | None = None
+    cold: bool = False
     preemptible: bool = False
     urgent: bool = False
     after: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
@@ -246,6 +247,7 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     cpu_s: float = 0.0
     log_bytes: int = 0
     log_dropped_bytes: int = 0
+    start: str | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -386,6 +388,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     step: int | None = None
     total_steps: int | None = None
     checkpoint_at: float | None = None
+    start: str | None = None
     checkpoint_step: int | None = None
     metrics: dict[str, float | None] = {}
     knobs: dict[str, Knob] = {}

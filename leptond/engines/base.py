@@ -75,6 +75,9 @@ class Engine(Protocol):
     async def started(self, attempt_id: str) -> int | None:
         """After :meth:`go`: the command's pid, or None when it could not be executed."""
 
+    def start_of(self, attempt_id: str) -> str | None:
+        """How the command of an attempt started: ``warm`` or ``cold: WHY``; None where it is not known."""
+
     async def obstacle(self) -> str:
         """Why no attempt at all can be started now (no room for its files); empty when one can."""
 

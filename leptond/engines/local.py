@@ -29,7 +29,8 @@ from leptond.engines import cgroup, processes
 from leptond.engines.base import End, Given, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, assignment, describe
 from leptond.engines.shim import write_durably
-from leptond.engines.spawning import Spawner
+from leptond.engines.spawning import Spawner, Zygote
+from leptond.engines.warm import WarmPool
 from leptond.joblog import JobLog
 from leptond.paths import Places, make_directory
 
@@ -73,6 +74,8 @@ class _Watched:
         self.port = port
         self.command: Identity | None = None
         self.gone: asyncio.Future[None] | None = None
+        self.zygote: Zygote | None = None
+        self.start: str | None = None
         self.timers: list[asyncio.TimerHandle] = []
 
     def nudge(self) -> None:
@@ -111,6 +114,7 @@ class LocalEngine:
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
+        self._warm = WarmPool(settings.engine)
         self._spawner = Spawner(settings.jobs.path, prefork=settings.engine.prefork)
 
     def open(self) -> None:
@@ -243,16 +247,22 @@ class LocalEngine:
         with theirs, contextlib.ExitStack() as close:
             shut = close.enter_context(contextlib.ExitStack())
             shut.callback(ours.close)
+            zygote, command, start = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
+            launch |= {"start": start, "warm": command}
             memory = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
             close.callback(os.close, memory)
             data = json.dumps(launch).encode()
             while data:
                 data = data[os.write(memory, data) :]
-            shim = await self._spawner.shim(attempt_id, theirs.fileno(), memory, deck / "shim.log")
+            shim = await self._spawner.shim(
+                attempt_id, theirs.fileno(), memory, deck / "shim.log", warm=zygote
+            )
             shut.pop_all()
         failpoints.fp("after_spawn")
         ours.setblocking(False)
-        return _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(ours), port)
+        watched = _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(ours), port)
+        watched.zygote = zygote
+        return watched
 
     def _surroundings(
         self, deck: Path, directory: Path, checkpoints: Path, group: str, port: int
@@ -330,12 +340,20 @@ class LocalEngine:
         words: list[str] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.engine.start_timeout_s):
-                words = (await watched.gate.line()).split()
-        if len(words) != 2 or words[0] != "STARTED":
+                words = (await watched.gate.line()).split(maxsplit=2)
+        if len(words) < 2 or words[0] != "STARTED":
             return None
+        watched.start = words[2].strip() if len(words) > 2 else None
+        if watched.zygote is not None and watched.start:
+            self._warm.note(watched.zygote, watched.start)
         shim = Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=0)
         watched.command = processes.command_of(shim, int(words[1]))
         return int(words[1])
+
+    def start_of(self, attempt_id: str) -> str | None:
+        """How the command of an attempt started: ``warm`` or ``cold: WHY``."""
+        watched = self._watched.get(attempt_id)
+        return watched.start if watched is not None else None
 
     def abandon(self, attempt_id: str) -> None:
         """Shuts the gate: end of file, so the command never starts."""
@@ -521,6 +539,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Stops watching; the shims and their jobs go on."""
+        self._warm.close()
         self._spawner.close()
         for watched in (*self._watched.values(), *self._leaving.values()):
             self._let_go(watched)

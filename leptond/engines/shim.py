@@ -51,6 +51,15 @@ RLIMIT_LOCKS = 10  # has had no effect since Linux 2.4.25, but is inherited and 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
 
+in_place: object = None
+"""In a process that has the job's imports behind it (leptond/engines/inplace.py): why the command of a launch
+must start cold, or nothing."""
+
+
+class InPlace(BaseException):
+    """The command's process is ready for its command, which it runs itself. Carries the launch."""
+
+
 def fp(_name: str) -> None:
     """A place where tests break the protocol (leptond/failpoints.py). Does nothing in a release."""
 
@@ -432,14 +441,17 @@ class Attempt:
         fp("shim_before_start")
         write_all(self.hold, json.dumps({"env": env, "cpus": self.assignment["cpus"]}).encode())
         os.close(self.hold)
-        failure = b""
+        start, told = self.launch.get("start"), b""
         while part := os.read(self.failed, 65536):
-            failure += part
+            told += part
         os.close(self.failed)
         fp("shim_after_start")
-        if failure:
-            os.waitpid(self.main, 0)
-            raise ExecFailed(*json.loads(failure))
+        for number, text in map(json.loads, told.splitlines()):
+            if number is not None:
+                os.waitpid(self.main, 0)
+                raise ExecFailed(number, text)
+            start = text
+        self.record["start"] = start
 
     def _become_command(self, hold: int, failed: int) -> None:
         argv, env = self.launch["argv"], self.launch["env"]
@@ -477,16 +489,29 @@ class Attempt:
             env["PWD"] = self.launch["cwd"]
             stage = f"execute {argv[0]}"
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            if in_place is not None:
+                self._if_in_place(failed)
             os.execvpe(argv[0], argv, env)
+        except InPlace:
+            raise
         except BaseException as failure:
             number = getattr(failure, "errno", None) or 0
             words = os.strerror(number) if number else str(failure)
             if number == errno.ENOENT and stage.startswith("execute"):
                 words = "command not found"
             text = f"cannot {stage}: {words}"
-            os.write(failed, json.dumps([number, text[:2000]]).encode())
-        finally:
-            os._exit(127)
+            try:
+                os.write(failed, json.dumps([number, text[:2000]]).encode())
+            finally:
+                os._exit(127)
+
+    def _if_in_place(self, failed: int) -> None:
+        """Says how the command starts; raises InPlace where this process runs it."""
+        why = in_place(self.launch)  # type: ignore[operator]
+        os.write(failed, json.dumps([None, f"cold: {why}" if why else "warm"]).encode() + b"\n")
+        if not why:
+            os.close(failed)
+            raise InPlace(self.launch)
 
     # -- the watch ---------------------------------------------------------------------------------
 
@@ -814,7 +839,7 @@ def main() -> None:
         attempt.dismiss()
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
         return
-    report(f"STARTED {attempt.main}")
+    report(f"STARTED {attempt.main} {attempt.record['start'] or ''}")
     fp("shim_after_started")
     try:
         attempt.settle()

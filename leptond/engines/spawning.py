@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,21 @@ RESTART_S = 1.0
 
 HIGH_FD = 16
 """Above the numbers that descriptors are moved to in a child."""
+CHANNEL_FD = 3
+OUTPUT_FD = 4
+
+
+def _high(fd: int, close: contextlib.ExitStack) -> int:
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+    close.callback(os.close, moved)
+    return moved
+
+
+def _pipe(close: contextlib.ExitStack) -> tuple[int, int]:
+    fds = os.pipe2(os.O_CLOEXEC)
+    for fd in fds:
+        close.callback(os.close, fd)
+    return fds
 
 
 class Spawned(NamedTuple):
@@ -52,38 +67,50 @@ class ZygoteGone(Exception):
 
 
 class Zygote:
-    """Our end of a zygote. `lost` is called once, when it has ended or was given up."""
+    """Our end of a zygote. `lost` is called once, when it has ended or was given up, `ready` when it is
+    ready. With an `order` it is a warm one, that writes what its imports print into a pipe of its own."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], lost: Any) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        lost: Callable[[Zygote, str], None],
+        *,
+        order: str = "",
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._channel = ours
         self._lost = lost
+        self._ready = ready
         self._next = 0
         self._waiting: dict[int, asyncio.Future[Spawned]] = {}
         self.facts: dict[str, Any] | None = None
         """What it said when it was ready; None before."""
         self.over = False
-        with theirs:
-            fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-            try:
-                self.pid = os.posix_spawn(
-                    command[0],
-                    [*command, str(GATE_FD)],
-                    dict(env),
-                    file_actions=[
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                        (os.POSIX_SPAWN_DUP2, fd, GATE_FD),
-                    ],
-                    setsigmask=[],
-                    setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
-                )
-            except OSError:
-                ours.close()
-                raise
-            finally:
-                os.close(fd)
+        with theirs, contextlib.ExitStack() as close:
+            failed = close.enter_context(contextlib.ExitStack())
+            failed.callback(ours.close)
+            actions: list[tuple[Any, ...]] = [
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, _high(theirs.fileno(), close), CHANNEL_FD),
+            ]
+            if order:
+                # pipes, as a job's are: the interpreter looks at what it has there when it starts
+                output, written = (_high(fd, close) for fd in _pipe(close))
+                actions += [(os.POSIX_SPAWN_DUP2, written, fd) for fd in (1, 2)]
+                actions.append((os.POSIX_SPAWN_DUP2, output, OUTPUT_FD))
+            self.pid = os.posix_spawn(
+                command[0],
+                [*command, str(CHANNEL_FD), *([order] if order else [])],
+                dict(env),
+                file_actions=actions,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
+            )
+            failed.pop_all()
         self._pidfd = os.pidfd_open(self.pid)
         asyncio.get_running_loop().add_reader(ours, self._readable)
 
@@ -133,6 +160,7 @@ class Zygote:
         born = self._waiting.get(told.get("id", 0))
         if "ready" in told:
             self.facts = told
+            self._ready()
         elif born is None or born.done():
             for fd in fds:
                 os.close(fd)
@@ -204,13 +232,18 @@ class Spawner:
         """The zygote, once it is ready."""
         return self._zygote if self._zygote is not None and self._zygote.facts is not None else None
 
-    async def shim(self, attempt_id: str, gate: int, launch: int, errors: Path) -> Spawned:
+    async def shim(
+        self, attempt_id: str, gate: int, launch: int, errors: Path, *, warm: Zygote | None = None
+    ) -> Spawned:
         """Starts a shim with its `gate` and its `launch` description, and standard error in the file
-        `errors`. Raises OSError."""
+        `errors`; from the zygote `warm`, where there is one that answers. Raises OSError."""
         env = {"PATH": self._path, "LEPTOND_SHIM": attempt_id, **failpoints.shim_environment()}
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(errors, flags, 0o600)
         try:
+            if warm is not None:
+                with contextlib.suppress(ZygoteGone):
+                    return await warm.fork(env, [gate, launch, fd])
             if self.zygote is not None:
                 with contextlib.suppress(ZygoteGone):
                     return await self.zygote.fork(env, [gate, launch, fd])
@@ -229,12 +262,6 @@ class Spawner:
 
 def _cold(env: Mapping[str, str], gate: int, launch: int, errors: int) -> Spawned:
     with contextlib.ExitStack() as close:
-
-        def high(fd: int) -> int:
-            moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-            close.callback(os.close, moved)
-            return moved
-
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, *BARE, str(SHIM)],
@@ -242,9 +269,9 @@ def _cold(env: Mapping[str, str], gate: int, launch: int, errors: int) -> Spawne
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, high(errors), 2),
-                (os.POSIX_SPAWN_DUP2, high(gate), GATE_FD),
-                (os.POSIX_SPAWN_DUP2, high(launch), LAUNCH_FD),
+                (os.POSIX_SPAWN_DUP2, _high(errors, close), 2),
+                (os.POSIX_SPAWN_DUP2, _high(gate, close), GATE_FD),
+                (os.POSIX_SPAWN_DUP2, _high(launch, close), LAUNCH_FD),
             ],
             setsid=True,
             setsigmask=[],

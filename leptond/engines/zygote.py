@@ -6,6 +6,9 @@ gate of the shim, its launch description, its ``shim.log``. The forked child ans
 pid, its start time and a pidfd of itself, before it does anything else: where the daemon has given up waiting
 and shut its end, the child cannot send, and ends. So a request that was not answered has started nothing.
 
+With a third argument, a list of modules, it is a warm zygote: it runs in the job's own interpreter and
+imports them first, and the command that the shim starts may run in place (:mod:`leptond.engines.inplace`).
+
 At the end of file, when the daemon is gone in whatever way, the zygote ends. Its shims live on: each has a
 session of its own.
 """
@@ -27,6 +30,8 @@ REQUEST_BYTES = 65536
 DESCRIPTORS = 3
 HIGH_FD = 16
 """Above the numbers that the shim expects its descriptors at."""
+OUTPUT_FD = 4
+"""Where a warm zygote reads what its imports print."""
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 
@@ -50,13 +55,14 @@ def own_stat() -> list[str]:
     return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
 
 
-def show_as(argv: list[str], env: dict[str, str], stat: list[str]) -> None:
+def show_as(argv: list[str], env: dict[str, str]) -> None:
     """Makes /proc show this command line and this environment for us, as after an exec: by them people and
     leptond know a process. A forked process shows those of the one that it was forked from.
 
     The C library's environment must hold copies of its own by now: what it was started with may be
     overwritten.
     """
+    stat = own_stat()
     args = b"".join(os.fsencode(word) + b"\0" for word in argv)
     environ = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items())
     block = mmap.mmap(-1, len(args) + len(environ) or 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -158,16 +164,18 @@ def become_shim(channel: socket.socket, request: dict, fds: list[int], shim: obj
         os.close(fd)
     os.environ.clear()
     os.environ.update(request["env"])
-    show_as([*sys.orig_argv[:-2], shim.__file__], request["env"], stat)  # type: ignore[attr-defined]
+    show_as([*sys.orig_argv[: sys.orig_argv.index(sys.argv[0])], shim.__file__], request["env"])  # type: ignore[attr-defined]
 
 
-def main() -> None:
-    """Serves, and in each child runs a shim."""
+def main():  # type: ignore[no-untyped-def]
+    """Serves, and in each child runs a shim. Comes back in the process of a command that is to run in place,
+    with what runs it."""
     shim = load("shim.py")
+    warm = len(sys.argv) > 2
     fd = int(sys.argv[1])
     os.set_inheritable(fd, False)
     for other in map(int, os.listdir("/proc/self/fd")):
-        if other > 2 and other != fd:
+        if other > 2 and other not in (fd, OUTPUT_FD if warm else fd):
             try:
                 os.close(other)  # what the daemon itself was started with
             except OSError:
@@ -175,14 +183,26 @@ def main() -> None:
     channel = socket.socket(fileno=fd)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of the daemon is its end, and nothing else
-    request, fds = serve(channel, {})
+    facts: dict = {}  # type: ignore[type-arg]
+    if warm:
+        inplace = load("inplace.py")
+        del sys.path[0]  # our own directory, which nobody is to import from
+        os.chdir("/")
+        facts = inplace.prepare(json.loads(sys.argv[2]), OUTPUT_FD)  # type: ignore[attr-defined]
+        shim.in_place = inplace.obstacle  # type: ignore[attr-defined]
+    request, fds = serve(channel, facts)
     become_shim(channel, request, fds, shim)
     try:
         shim.main()  # type: ignore[attr-defined]
+    except BaseException as end:
+        if isinstance(end, shim.InPlace):  # type: ignore[attr-defined]
+            return inplace.run, end.args[0]  # type: ignore[attr-defined]
+        raise
     finally:
         sys.stderr.flush()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    run, launch = main()  # type: ignore[no-untyped-call]
+    run(launch, show_as)

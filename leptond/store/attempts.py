@@ -141,12 +141,20 @@ def started(
     return True
 
 
-def set_pid(db: sqlite3.Connection, attempt_id: str, pid: int, *, deadline_at: float | None = None) -> None:
-    """The pid of the user's command, and its limit as counted from its real begin, for people to look at."""
+def set_pid(
+    db: sqlite3.Connection,
+    attempt_id: str,
+    pid: int,
+    *,
+    deadline_at: float | None = None,
+    start: str | None = None,
+) -> None:
+    """The pid of the user's command, how it started, and its limit as counted from its real begin, for people
+    to look at."""
     changed = db.execute(
-        "UPDATE attempts SET pid = ?, deadline_at = coalesce(?, deadline_at)"
+        "UPDATE attempts SET pid = ?, start = ?, deadline_at = coalesce(?, deadline_at)"
         " WHERE id = ? AND state <> 'ended' RETURNING job_id",
-        (pid, deadline_at, attempt_id),
+        (pid, start, deadline_at, attempt_id),
     ).fetchone()
     if changed is not None and deadline_at is not None:
         db.execute("UPDATE jobs SET deadline_at = ? WHERE id = ?", (deadline_at, changed["job_id"]))
@@ -259,7 +267,8 @@ def finish(
         "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
         " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
-        " signature = ?, retries_saved = ?, pid = coalesce(?, pid), started_at = coalesce(?, started_at),"
+        " signature = ?, retries_saved = ?, pid = coalesce(?, pid), start = coalesce(?, start),"
+        " started_at = coalesce(?, started_at),"
         " stop_at = CASE WHEN ? THEN ? ELSE stop_at END"
         " WHERE id = ?",
         (
@@ -283,6 +292,7 @@ def finish(
             verdict.signature,
             decision.saved,
             record.main_pid if record is not None else None,
+            record.start if record is not None else None,
             record.started_at if record is not None else None,
             record is not None,
             _stopped_at(record),

@@ -96,6 +96,9 @@ class SimulatedEngine:
         await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
         return shim.id.pid + 1_000_000 if shim.command is not None else None
 
+    def start_of(self, attempt_id: str) -> str | None:
+        return None
+
     def booked(self, attempt_id: str) -> None:
         if not self.dead:
             self._machine.booked(attempt_id)

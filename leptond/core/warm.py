@@ -1,0 +1,187 @@
+"""Whether a job may start in a process that has its imports behind it, and which of those processes to keep.
+Pure. What only that process itself can see, it decides by itself: :mod:`leptond.engines.inplace`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+WARM = "warm"
+NOT_YET = "no warm process of its interpreter and environment stood ready"
+OFF = "warm starts are off"
+ASKED = "the job asked for it"
+NO_ANSWER = "its warm process did not answer"
+CHANGED = "packages have changed on disk"
+
+OWN = frozenset(
+    {
+        "CUDA_VISIBLE_DEVICES",
+        "MASTER_PORT",
+        "PET_MASTER_PORT",
+        "PWD",
+        "TORCHELASTIC_ERROR_FILE",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
+    }
+)
+"""Variables that differ from attempt to attempt. A warm process is prepared without them, and what reads one
+of them while it is imported starts cold."""
+OWN_PREFIX = "LEPTOND_"
+
+PREFIXES = (
+    "BLIS_",
+    "CUBLAS",
+    "CUDA_",
+    "CUDNN_",
+    "GLIBC_TUNABLES",
+    "GOMP_",
+    "GOTO_",
+    "KINETO_",
+    "KMP_",
+    "LANG",
+    "LC_",
+    "LD_",
+    "LOCPATH",
+    "MALLOC_",
+    "MKL_",
+    "NCCL_",
+    "NPY_",
+    "NUMBA_",
+    "NUMEXPR_",
+    "NVIDIA_",
+    "OMP_",
+    "OPENBLAS_",
+    "PYTHON",
+    "PYTORCH_",
+    "SETUPTOOLS_",
+    "TORCH",
+    "TRITON_",
+    "TZ",
+    "VIRTUAL_ENV",
+    "XLA_",
+)
+"""Variables that libraries written in C, the C library and the start of the interpreter read, where nobody
+sees it: a warm process serves only jobs that have the same of them."""
+
+PLAIN = frozenset(
+    {
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONFAULTHANDLER",
+        "PYTHONHASHSEED",
+        "PYTHONIOENCODING",
+        "PYTHONNOUSERSITE",
+        "PYTHONOPTIMIZE",
+        "PYTHONPATH",
+        "PYTHONPYCACHEPREFIX",
+        "PYTHONUNBUFFERED",
+        "PYTHONUTF8",
+        "PYTHONWARNINGS",
+    }
+)
+"""What the interpreter may be told by its environment."""
+
+TORCHRUN = frozenset({"torch.distributed.run", "torch.distributed.launch"})
+
+_PYTHON = re.compile(r"^python(3(\.\d+)?)?\Z")
+_SCRIPTS = frozenset({"torchrun", "accelerate", "deepspeed"})
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of Python: `target` is a script's path, a module's name or code, `args` what follows it."""
+
+    python: str
+    how: Literal["script", "module", "code"]
+    target: str
+    args: list[str]
+
+
+class Stands(msgspec.Struct, frozen=True, kw_only=True):
+    """A warm process: when it last served (boot time), what it takes of memory."""
+
+    key: str
+    used_at: float
+    size_bytes: int
+
+
+def parse(argv: Sequence[str], env: Mapping[str, str]) -> Command | str:
+    """The call of Python that this command is, or why it must start cold.
+
+    >>> parse(["python", "-m", "train", "--lr", "1"], {}).target
+    'train'
+    >>> parse(["python", "-O", "train.py"], {})
+    'its interpreter is given the option -O'
+    """
+    name = argv[0].rpartition("/")[2]
+    if name in _SCRIPTS:
+        return f"{name} starts its workers itself"
+    if not _PYTHON.match(name):
+        return "its command is not a Python interpreter"
+    if "/" in argv[0] and not argv[0].startswith("/"):
+        return "its interpreter is named by a relative path"
+    why = _environment(env)
+    if why:
+        return why
+    rest = list(argv[1:])
+    while rest[:1] == ["-u"] and env.get("PYTHONUNBUFFERED"):
+        del rest[0]
+    if not rest or rest[0] == "-":
+        return "its interpreter reads its standard input"
+    first = rest.pop(0)
+    if first in ("-m", "-c"):
+        if not rest:
+            return f"nothing follows {first}"
+        target = rest.pop(0)
+        if first == "-m" and target in TORCHRUN:
+            return "torchrun starts its workers itself"
+        return Command(python=argv[0], how="module" if first == "-m" else "code", target=target, args=rest)
+    if first.startswith("-"):
+        return f"its interpreter is given the option {first}"
+    return Command(python=argv[0], how="script", target=first, args=rest)
+
+
+def _environment(env: Mapping[str, str]) -> str:
+    for name in ("LD_PRELOAD", "LD_AUDIT"):
+        if env.get(name):
+            return f"{name} is set"
+    for name in env:
+        if name.startswith("PYTHON") and name not in PLAIN:
+            return f"{name} is set"
+    parts = env["PYTHONPATH"].split(":") if env.get("PYTHONPATH") else []
+    if not all(part.startswith("/") for part in parts):
+        return "PYTHONPATH has a relative part"
+    return ""
+
+
+def key(python: str, env: Mapping[str, str]) -> str:
+    """What jobs that may share a warm process have in common: the interpreter's path and the variables that
+    are read where nobody sees it."""
+    seen = [python]
+    for name, value in sorted(base(env).items()):
+        if name.startswith(PREFIXES):
+            seen.append(f"{name}={value}")
+    return "\0".join(seen)
+
+
+def base(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment that a warm process is prepared in: no GPU is visible to it, and it belongs to no
+    attempt."""
+    kept = {name: value for name, value in env.items() if name not in OWN and not name.startswith(OWN_PREFIX)}
+    return {**kept, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def surplus(stands: Iterable[Stands], *, now: float, idle_s: float, most: int, most_bytes: int) -> list[str]:
+    """Keys of the warm processes that have to go: unused for `idle_s`, or too many or too large together;
+    then the one that was used longest ago goes first."""
+    kept = sorted(stands, key=lambda one: one.used_at)
+    gone = [one.key for one in kept if now - one.used_at >= idle_s]
+    kept = [one for one in kept if now - one.used_at < idle_s]
+    while kept and (len(kept) > most or sum(one.size_bytes for one in kept) > most_bytes):
+        gone.append(kept.pop(0).key)
+    return gone
+
+
+def cold(why: str) -> str:
+    """As it is stored with the attempt."""
+    return f"cold: {why}"

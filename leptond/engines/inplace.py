@@ -1,0 +1,347 @@
+"""Runs a Python command in a process that has its imports behind it, so that the command cannot tell.
+
+Loaded by a zygote that was started with the job's own interpreter, in the job's environment; uses the
+standard library alone. :func:`prepare` imports what was ordered and notes what the imports depended on.
+:func:`obstacle` says in the command's process whether this very job may run there; where it may not, the
+process executes the command as if nothing had been. :func:`run` is then the rest of the process's life.
+
+What a job can still tell: its stack has two frames below ``<module>`` (faulthandler shows them, and so does
+a failure of its own ``sys.excepthook``), more modules are in ``sys.modules``, and jobs of one warm process
+share a hash seed and the places of libraries in memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.machinery
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+import types
+from typing import Any
+
+PR_SET_DUMPABLE = 4
+CHANGED = "packages have changed on disk"  # as in leptond.core.warm
+OLDEST = (3, 10)
+
+reads: dict = {}  # type: ignore[type-arg]
+"""Variables that the imports have read, with what they found; None: nothing."""
+written: dict = {}  # type: ignore[type-arg]
+"""Variables that the imports have left changed; None: taken away."""
+files: dict = {}  # type: ignore[type-arg]
+tops: set = set()  # type: ignore[type-arg]
+cpus: set = set()  # type: ignore[type-arg]
+
+
+class Refused(Exception):
+    """This environment cannot be kept warm: why."""
+
+
+def prepare(imports: list, output: int) -> dict:  # type: ignore[type-arg]
+    """Imports what is there of `imports`. What is printed meanwhile arrives at the descriptor `output`, which
+    is closed. The facts for the daemon: ``refused``, where it is of no use, says why."""
+    try:
+        _prepare(imports, output)
+    except Refused as why:
+        return {"refused": str(why)}
+    except BaseException as failure:
+        return {"refused": f"its imports fail: {type(failure).__name__}: {failure}"[:300]}
+    return {"files": len(files)}
+
+
+def _prepare(imports: list, output: int) -> None:  # type: ignore[type-arg]
+    if sys.implementation.name != "cpython" or sys.version_info < OLDEST:
+        raise Refused(f"its interpreter is older than {'.'.join(map(str, OLDEST))} or not CPython")
+    fds, handlers, cwd = _fds(), _handlers(), os.getcwd()
+    before = dict(os.environ)
+    cpus.update(os.sched_getaffinity(0))
+    found = False
+    plain = type(os.environ)
+    os.environ.__class__ = _recorder(plain)
+    try:
+        for name in imports:
+            try:
+                importlib.import_module(name)
+                found = True
+            except ModuleNotFoundError as missing:
+                if missing.name != name.partition(".")[0]:
+                    raise
+    finally:
+        os.environ.__class__ = plain
+    if not found:
+        raise Refused(f"it has none of {', '.join(imports)}")
+    for name in before.keys() | os.environ.keys():
+        if before.get(name) != os.environ.get(name):
+            written[name] = os.environ.get(name)
+    os.set_blocking(output, False)
+    try:
+        if os.read(output, 1):
+            raise Refused("its imports print something")
+    except BlockingIOError:
+        pass
+    os.close(output)
+    if _fds() != fds - {output}:
+        raise Refused("its imports keep files open")
+    if _handlers() != handlers or os.getcwd() != cwd:
+        raise Refused("its imports change how the process takes signals, or where it is")
+    _alone()
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized():
+        raise Refused("its imports initialize CUDA")
+    _note_files()
+    tops.update(name.partition(".")[0] for name in sys.modules)
+    gc.collect()
+    gc.freeze()  # the children's collections need not touch, and so copy, what is here
+
+
+def _recorder(plain: type) -> type:
+    """The class of os.environ, which also notes in `reads` what is looked up before it is written."""
+    touched = set()
+
+    class Recording(plain):  # type: ignore[misc]
+        def __getitem__(self, name):  # type: ignore[no-untyped-def]
+            value = self._data.get(self.encodekey(name))
+            if name not in touched:
+                reads.setdefault(name, None if value is None else self.decodevalue(value))
+            return super().__getitem__(name)
+
+        def __setitem__(self, name, value):  # type: ignore[no-untyped-def]
+            touched.add(name)
+            super().__setitem__(name, value)
+
+        def __delitem__(self, name):  # type: ignore[no-untyped-def]
+            touched.add(name)
+            super().__delitem__(name)
+
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            reads[""] = "all"
+            return super().__iter__()
+
+    Recording.__name__ = Recording.__qualname__ = plain.__name__
+    return Recording
+
+
+def _fds() -> set:  # type: ignore[type-arg]
+    found = set()
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            continue  # it was of the listing
+        found.add(fd)
+    return found
+
+
+def _handlers() -> list:  # type: ignore[type-arg]
+    return [signal.getsignal(number) for number in range(1, signal.NSIG)]
+
+
+def _alone() -> None:
+    """Raises Refused where a fork would lose threads. Libraries that know of forks (OpenBLAS) end theirs
+    before one and start them anew when they need them; so one is made first."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise Refused("its imports start threads, which a fork would lose")
+
+
+def _note_files() -> None:
+    """Notes what would be read anew in a cold start: the files of all modules, the directories that they are
+    looked for in, what configures the interpreter."""
+    found = {sys.executable, os.path.join(sys.prefix, "pyvenv.cfg")}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and os.path.isabs(path):
+            found.add(path)
+    for directory in sys.path:
+        if os.path.isdir(directory):
+            found.add(directory)
+            found.update(
+                os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pth")
+            )
+    for path in found:
+        files[path] = _look(path)
+
+
+def _look(path: str) -> object:
+    try:
+        seen = os.stat(path)
+        if stat.S_ISDIR(seen.st_mode):
+            names = os.listdir(path)
+            return sorted(name for name in names if "." not in name or name.endswith((".py", ".so", ".pth")))
+    except OSError:
+        return None
+    return (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+
+
+# -- in the command's process -------------------------------------------------------------------------------
+
+
+def obstacle(launch: dict) -> str:  # type: ignore[type-arg]
+    """Why the command must start cold; empty when it may run here. We are in its directory by now."""
+    wanted, env = launch["warm"], launch["env"]
+    if "" in reads:
+        return "its imports look at the whole environment"
+    for name, value in reads.items():
+        if env.get(name) != value:
+            return f"{name} is read by its imports and was different for the warm process"
+    for path, seen in files.items():
+        if _look(path) != seen:
+            return f"{CHANGED}: {path}"
+    if wanted["how"] == "script":
+        if not os.path.isfile(wanted["target"]) or wanted["target"].endswith(".pyc"):
+            return f"{wanted['target']} is no script in a file"
+        directory = os.path.dirname(os.path.realpath(wanted["target"]))
+    else:
+        directory = os.getcwd()
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return f"{directory} cannot be listed"
+    for name in names:
+        if name.partition(".")[0] in tops and (name.endswith((".py", ".so")) or "." not in name):
+            path = os.path.join(directory, name)
+            module = sys.modules.get(name.partition(".")[0])
+            if os.path.isdir(path):
+                path = os.path.join(path, "__init__.py")
+            if os.path.exists(path) and path != getattr(module, "__file__", None):
+                return f"{path} hides a module that was imported before"
+    return ""
+
+
+def run(launch: dict, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
+    """The command, from its first instruction. Returns, or raises what it raises; then the interpreter ends
+    as it would have."""
+    wanted, env, argv = launch["warm"], launch["env"], launch["argv"]
+    _be_ordinary(env, argv, show_as)
+    main = types.ModuleType("__main__")
+    builtins = sys.modules["builtins"]
+    main.__dict__.update(__builtins__=builtins, __annotations__={})
+    if sys.version_info >= (3, 14):
+        del main.__dict__["__annotations__"]
+    sys.modules["__main__"] = main
+    how, target = wanted["how"], wanted["target"]
+    try:
+        if how == "module":
+            sys.argv = ["-m", *wanted["args"]]
+            sys.path.insert(0, os.getcwd())
+            main.__loader__ = importlib.machinery.BuiltinImporter
+            import runpy
+
+            runpy._run_module_as_main(target)  # type: ignore[attr-defined]
+            return
+        if how == "code":
+            sys.argv = ["-c", *wanted["args"]]
+            sys.path.insert(0, "")
+            main.__loader__ = importlib.machinery.BuiltinImporter
+            code = compile(target, "<string>", "exec", dont_inherit=True)
+        else:
+            code = _script(main, target, wanted["args"])
+        exec(code, main.__dict__)
+    except BaseException:
+        _hide_frames()
+        raise
+
+
+def _script(main, target: str, args: list):  # type: ignore[no-untyped-def, type-arg]
+    sys.argv = [target, *args]
+    sys.path.insert(0, os.path.dirname(os.path.realpath(target)))
+    path = target if os.path.isabs(target) else os.path.join(os.getcwd(), target.removeprefix("./"))
+    main.__file__ = path
+    main.__dict__["__cached__"] = None
+    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    with open(path, "rb") as file:
+        text = file.read()
+    return compile(text, path, "exec", dont_inherit=True)
+
+
+def _be_ordinary(env: dict, argv: list, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
+    """Undoes what tells this process from one that was just executed."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as Python starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for fd in _fds():
+        if fd > 2:
+            os.close(fd)
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    os.environ.clear()
+    os.environ.update(env)
+    show_as(argv, env)
+    for name, value in written.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    time.tzset()
+    sys.orig_argv = list(argv)
+    importlib.invalidate_caches()
+    modules: dict[str, Any] = dict(sys.modules)
+    if "tempfile" in modules:
+        modules["tempfile"].tempdir = None
+    if "logging" in modules:
+        logging = modules["logging"]
+        logging._startTime = time.time_ns() if isinstance(logging._startTime, int) else time.time()
+    if "multiprocessing.process" in modules:
+        process = modules["multiprocessing.process"]
+        process.ORIGINAL_DIR = os.getcwd()
+        process.current_process().authkey = os.urandom(32)
+    if "numpy.random" in modules:
+        modules["numpy.random"].seed()  # Python's own generator sees to it by itself
+    if "torch" in modules:
+        modules["torch"].default_generator.seed()
+    if os.sched_getaffinity(0) != cpus:
+        _fit_threads(len(os.sched_getaffinity(0)), env)
+    main: Any = threading.main_thread()
+    if hasattr(main, "_set_native_id"):
+        main._set_native_id()
+    gc.unfreeze()
+
+
+def _fit_threads(count: int, env: dict) -> None:  # type: ignore[type-arg]
+    """The thread pools that libraries sized by the CPUs they saw when they were loaded."""
+    names = set()
+    with open("/proc/self/maps") as file:
+        for line in file:
+            words = line.split(maxsplit=5)
+            if len(words) == 6 and ".so" in words[5]:
+                names.add(words[5].strip())
+    for path in sorted(names):
+        name = os.path.basename(path)
+        if name.startswith(("libgomp", "libomp", "libiomp")):
+            if "OMP_NUM_THREADS" not in env:
+                ctypes.CDLL(path).omp_set_num_threads(count)
+        elif "openblas" in name and not {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & env.keys():
+            library = ctypes.CDLL(path)
+            for call in (
+                "openblas_set_num_threads",
+                "openblas_set_num_threads64_",
+                "scipy_openblas_set_num_threads",
+                "scipy_openblas_set_num_threads64_",
+            ):
+                if hasattr(library, call):
+                    getattr(library, call)(count)
+                    break
+
+
+def _hide_frames() -> None:
+    """Takes our frames out of the traceback of the exception that ends the command, when it is shown."""
+    shown = sys.excepthook
+
+    def hook(kind, value, trace):  # type: ignore[no-untyped-def]
+        sys.excepthook = shown
+        while trace is not None and trace.tb_frame.f_code.co_filename in OURS:
+            trace = trace.tb_next
+        shown(kind, value.with_traceback(trace), trace)
+
+    sys.excepthook = hook
+
+
+OURS = (__file__, os.path.join(os.path.dirname(__file__), "zygote.py"))
