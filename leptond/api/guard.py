@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import secrets
 import sqlite3
 import time
@@ -49,6 +50,9 @@ class Guard:
     def __init__(self, context: Context, observe: Callable[[str, str, int, float], None]) -> None:
         self._context = context
         self._observe = observe
+        # unlike any other run's; a random number for each request would be a system call for each
+        self._run = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
         self._bad_tokens: dict[str, deque[float]] = {}
 
     @property
@@ -63,7 +67,7 @@ class Guard:
 
     async def _handle(self, request: web.Request, handle: Handle) -> web.StreamResponse:
         begin = time.monotonic()
-        request_id = secrets.token_hex(8)
+        request_id = f"{self._run}{next(self._numbers):08x}"
         protocol = request.protocol
         began = getattr(protocol, "request_began", None)
         if began is not None:
