@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 from leptond import __version__
+from leptond.cli import checkup
 from leptond.cli.clicked import command
+from leptond.cli.findings import FAIL, OK, WARN, Finding
 from leptond.cli.output import clean
 from leptond.cli.session import Session, leave
 from leptond.client import ClientError, Target, Transport, find_target, find_token, token_file
 from leptond.core.timespec import format_size
-
-OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 MIN_PYTHON = (3, 11)
 LOW_DISK_BYTES = 5 << 30
@@ -29,19 +29,10 @@ _EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)
 """Before this program was written: a clock that says so was never set."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: `level` is OK, WARN or FAIL; `fix` says what to do."""
-
-    level: str
-    check: str
-    detail: str
-    fix: str | None = None
-
-
 @command("doctor", short_help="Check the installation, and say how to mend it.")
 def doctor_command(session: Session) -> None:
-    """Check the socket, the daemon, the clock, the disk, the NVIDIA driver, SQLite and systemd.
+    """Check the daemon and the way to it, its configuration, unit and backups, the clock, the disks, limits,
+    the NVIDIA driver, torch, SQLite and systemd.
 
     Every line is OK, WARN or FAIL, with what mends it. Leaves with 1 when something FAILs.
     """
@@ -64,7 +55,8 @@ def _findings(session: Session) -> Iterator[Finding]:
     target = find_target(session.host, os.environ)
     yield from _socket(target)
     yield from _token(target)
-    status = None
+    yield from _group(target)
+    status = database = None
     api = Transport.find(session.host, timeout_s=5.0, trace=session.say if session.verbose else None)
     try:
         reply = api.request("GET", "/healthz", patience_s=0)
@@ -72,6 +64,8 @@ def _findings(session: Session) -> Iterator[Finding]:
         yield _clock(reply.headers.get("Date"))
         yield _ready(api)
         status = api.request("GET", "/v1/status", patience_s=0).json()
+        with contextlib.suppress(ClientError):  # only for those who run the daemon
+            database = api.request("GET", "/v1/db", patience_s=0).json()
     except ClientError as error:
         yield Finding(FAIL, "daemon", str(error), error.hint)
     finally:
@@ -80,10 +74,53 @@ def _findings(session: Session) -> Iterator[Finding]:
         yield from _of_status(status)
     if target.path is None and target.host not in ("localhost", "127.0.0.1", "::1"):
         return  # the rest looks at this machine, and the daemon is on another
-    yield _disk(_state_dir(target, status))
+    state_dir = Path(database["path"]).parent if database is not None else _state_dir(target, status)
+    yield _disk(state_dir)
     yield driver(status)
+    yield from _machine(status, database, state_dir)
     yield from _systemd(target)
     yield _cgroup(status)
+
+
+def _machine(
+    status: dict[str, Any] | None, database: dict[str, Any] | None, state_dir: Path
+) -> Iterator[Finding]:
+    """The rest of this machine."""
+    import shutil
+
+    system = status is not None and status["mode"] == "system"
+    yield checkup.configuration(("--system",) if system else ())
+    yield checkup.program(Path(sys.argv[0]).absolute(), os.environ.get("PATH"))
+    own_units = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
+    yield from checkup.unit((Path("/etc/systemd/system/leptond.service"), own_units / "leptond.service"))
+    yield checkup.network_disk(state_dir)
+    try:
+        shm = shutil.disk_usage("/dev/shm").total
+    except OSError:
+        shm = None
+    yield checkup.shared_memory(shm)
+    yield checkup.temporary(os.environ)
+    if status is not None:
+        yield from checkup.open_files(status["pid"])
+        yield from checkup.out_of_service(status)
+        yield from checkup.simulated(status)
+        if any(gpu["present"] and not gpu["simulated"] for gpu in status["gpus"]):
+            yield from checkup.torch(shutil.which("python") or shutil.which("python3"))
+    if database is not None:
+        yield checkup.backups(database, datetime.now(UTC))
+
+
+def _group(target: Target) -> Iterator[Finding]:
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        known = grp.getgrnam("leptond")
+    except KeyError:
+        return
+    members = {"leptond": (known.gr_gid, list(known.gr_mem))}
+    yield from checkup.group(target.path, user, frozenset((*os.getgroups(), os.getegid())), members)
 
 
 def _python() -> Finding:

@@ -21,6 +21,7 @@ from tests.cli.stub import Answer, Stub, make_status, problem
 def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What depends on the machine that runs the tests is looked at on its own."""
     monkeypatch.setattr(doctor, "driver", lambda status: Finding(OK, "nvidia", "not looked at"))
+    monkeypatch.setattr(doctor, "_machine", lambda status, database, state_dir: iter(()))
     monkeypatch.setattr(doctor, "_disk", lambda directory: Finding(OK, "disk", str(directory)))
 
 

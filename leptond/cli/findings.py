@@ -1,0 +1,17 @@
+"""What doctor finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: `level` is OK, WARN or FAIL; `fix` says what to do."""
+
+    level: str
+    check: str
+    detail: str
+    fix: str | None = None
