@@ -44,7 +44,17 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 """What a row holds. Times are RFC 3339 in UTC, durations seconds; labels and argv are JSON."""
 
-FORMATS = ("csv", "json", "parquet")
+USAGE_COLUMNS = (
+    "key",
+    "jobs",
+    "gpu_seconds",
+    "productive_gpu_seconds",
+    "wasted_gpu_seconds",
+    "idle_gpu_seconds",
+    "kwh",
+    "cost",
+)
+"""What a row of usage holds; before them the window, behind them the currency."""
 
 
 @command("export", short_help="Jobs as CSV, JSON lines or Parquet.")
@@ -52,29 +62,62 @@ FORMATS = ("csv", "json", "parquet")
 @click.option("--json-lines", "kind", flag_value="json", help="A JSON object a line, as the API has it.")
 @click.option("--parquet", "kind", flag_value="parquet", help="Parquet (needs pyarrow, and -o).")
 @click.option("-o", "--output", metavar="FILE", help="Where to [standard output].")
+@click.option("--usage", metavar="BY", help="Not jobs but GPU time by user, project, queue, job or gpu.")
 @click.option("--state", metavar="STATES", help="Only these (comma list) [all].")
 @click.option("--user", help="Only this user's.")
 @click.option("--project", help="Only this project's.")
 @click.option("--since", type=kind(SINCE), help="Submitted since: 2h, 3d, today, 2026-12-24.")
-def export_command(session: Session, kind: str, output: str | None, **given: Any) -> None:
-    """Write all jobs, the newest first, with what became of them and the GPU time they took.
+def export_command(session: Session, kind: str, output: str | None, usage: str | None, **given: Any) -> None:
+    """Write all jobs, the newest first, with what became of them and the GPU time they took; or with --usage
+    where GPU time went since --since [7 days ago].
 
     A file is complete or not there: it is written aside and renamed.
     """
     if kind == "parquet" and output is None:
         raise click.UsageError("--parquet needs a file: -o jobs.parquet")
     query = {name: value for name, value in given.items() if value is not None}
-    write = write_csv if kind == "csv" else write_json_lines
+    if usage is not None:
+        if query.keys() - {"since"}:
+            raise click.UsageError("--usage takes --since, and no choice of jobs")
+        rows = _usage(session, usage, query.get("since"))
+        _write(session, kind, output, ("since", "until", *USAGE_COLUMNS, "currency"), rows)
+        return
     if output is None:
-        write(_jobs(session, query), sys.stdout)
+        _write(session, kind, None, tuple(COLUMNS), _jobs(session, query), row_of)
         return
     with Bar(session, "exporting jobs", None if query else lambda: _how_many(session)) as bar:
-        jobs = _jobs(session, query, bar)
-        if kind == "parquet":
-            write_parquet(session, jobs, Path(output))
-            return
-        with _aside(Path(output)) as file:
-            write(jobs, file)
+        _write(session, kind, output, tuple(COLUMNS), _jobs(session, query, bar), row_of)
+
+
+Row = Mapping[str, Any]
+
+
+def _write(
+    session: Session,
+    kind: str,
+    output: str | None,
+    columns: tuple[str, ...],
+    found: Iterator[dict[str, Any]],
+    row: Callable[[Row], Row] = lambda one: one,
+) -> None:
+    """Writes what was `found`: as it is in JSON, else each as a `row` of `columns`."""
+    if kind == "parquet":
+        write_parquet(session, columns, map(row, found), Path(str(output)))
+        return
+    with contextlib.nullcontext(sys.stdout) if output is None else _aside(Path(output)) as file:
+        if kind == "json":
+            write_json_lines(found, file)
+        else:
+            write_csv(columns, map(row, found), file)
+
+
+def _usage(session: Session, by: str, since: str | None) -> Iterator[dict[str, Any]]:
+    """Who had how much GPU time, and what it cost."""
+    answer = session.api.get("/v1/usage", {"group_by": by, "since": since})
+    window = {"since": answer["since"], "until": answer["until"]}
+    for one in answer["groups"]:
+        kept = {name: one.get(name) for name in USAGE_COLUMNS}
+        yield {**window, **kept, "currency": answer["currency"]}
 
 
 def _how_many(session: Session) -> int:
@@ -99,12 +142,12 @@ def row_of(job: Mapping[str, Any]) -> dict[str, Any]:
     return {name: take(job) for name, take in COLUMNS.items()}
 
 
-def write_csv(jobs: Iterator[dict[str, Any]], file: IO[str]) -> None:
+def write_csv(columns: tuple[str, ...], rows: Iterator[Row], file: IO[str]) -> None:
     """RFC 4180, with a head. A text that a spreadsheet would take for a formula gets a quote before it."""
-    table = csv.DictWriter(file, COLUMNS, lineterminator="\r\n")
+    table = csv.DictWriter(file, columns, lineterminator="\r\n")
     table.writeheader()
-    for job in jobs:
-        table.writerow({name: _harmless(value) for name, value in row_of(job).items()})
+    for row in rows:
+        table.writerow({name: _harmless(value) for name, value in row.items()})
 
 
 def _harmless(value: Any) -> Any:
@@ -117,7 +160,7 @@ def write_json_lines(jobs: Iterator[dict[str, Any]], file: IO[str]) -> None:
         file.write(json.dumps(job) + "\n")
 
 
-def write_parquet(session: Session, jobs: Iterator[dict[str, Any]], output: Path) -> None:
+def write_parquet(session: Session, names: tuple[str, ...], rows: Iterator[Row], output: Path) -> None:
     """The same columns, typed."""
     try:
         import pyarrow
@@ -126,10 +169,10 @@ def write_parquet(session: Session, jobs: Iterator[dict[str, Any]], output: Path
         session.warn("Parquet is written by pyarrow, which is not installed here: pip install pyarrow")
         leave(1)
         return
-    moments = {"submitted_at", "started_at", "ended_at"}
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for job in jobs:
-        for name, value in row_of(job).items():
+    moments = {"submitted_at", "started_at", "ended_at", "since", "until"}
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name, value in row.items():
             columns[name].append(words.instant(value) if name in moments else value)
     temporary = output.with_name(f".{output.name}.tmp")
     parquet.write_table(pyarrow.table(columns), temporary)

@@ -68,3 +68,17 @@ def test_parquet_wants_a_file(cli: Cli):
     done = cli("export", "--parquet")
     assert done.code == 2
     assert "-o" in done.err
+
+
+def test_usage_is_a_row_for_each_that_had_gpu_time(cli: Cli, stub: Stub):
+    group = {"key": "ana", "jobs": 2, "gpu_seconds": 7200.0, "productive_gpu_seconds": 7000.0, "cost": 4.5}
+    window = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-04T00:00:00Z", "currency": "USD"}
+    stub.on("GET", "/v1/usage", {**window, "groups": [group]})
+    done = cli("export", "--usage", "user", "--since", "2026-03-01")
+    assert done.code == 0, done.err
+    (row,) = csv.DictReader(io.StringIO(done.out))
+    assert (row["key"], row["gpu_seconds"], row["cost"], row["currency"]) == ("ana", "7200.0", "4.5", "USD")
+    assert row["until"] == window["until"]
+    assert stub.asked[-1].query["group_by"] == "user"
+    assert json.loads(cli("export", "--json-lines", "--usage", "user").out)["jobs"] == 2
+    assert cli("export", "--usage", "user", "--state", "failed").code == 2

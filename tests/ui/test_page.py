@@ -118,6 +118,20 @@ def test_a_job_shows_how_it_uses_its_gpus(watched, served, queue):
     assert re.search(r"at most \d+% load", page.inner_text(".gpu-use"))
 
 
+def test_usage_is_taken_away_as_a_table(watched, served, queue):
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".gpu").first.wait_for()
+    page.goto(page.url.partition("#")[0] + "#/usage")
+    with page.expect_download() as taken:
+        page.get_by_role("button", name="download CSV").click()
+    text = taken.value.path().read_text()
+    assert taken.value.suggested_filename == "usage-by-user.csv"
+    head, first, *_ = text.split("\r\n")
+    assert head.startswith("since,until,key,jobs,gpu_seconds")
+    assert len(first.split(",")) == len(head.split(","))
+
+
 def test_what_the_page_copies_is_the_same_job_again(watched, served):
     spec = {
         "argv": ["sh", "-c", "echo it's; exit 3"],

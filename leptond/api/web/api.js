@@ -130,8 +130,13 @@ export function follow(path, { onEvent, onState = () => {}, onProblem = () => {}
 export async function download(path, name) {
   const response = await fetch(path, { headers: headers({}) });
   if (!response.ok) throw await problemOf(response);
+  save(await response.blob(), name);
+}
+
+/** Hands a blob or a text to the reader as a file. */
+export function save(data, name) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(new Blob([data]));
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);

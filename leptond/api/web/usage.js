@@ -1,7 +1,7 @@
 // Where the GPU time went, what it cost, and what would save most.
 
 import { html, useEffect, useState } from "/web/vendor/htm-preact.js";
-import { get } from "/web/api.js";
+import { get, save } from "/web/api.js";
 import { duration, percent } from "/web/format.js";
 
 const WINDOWS = [["day", 86400], ["week", 7 * 86400], ["month", 30 * 86400]];
@@ -62,6 +62,19 @@ function Figures({ answer }) {
   </dl>`;
 }
 
+const COLUMNS = ["key", "jobs", "gpu_seconds", "productive_gpu_seconds", "wasted_gpu_seconds", "idle_gpu_seconds", "kwh", "cost"];
+
+/** The groups as CSV; a text that a spreadsheet would take for a formula gets a quote before it. */
+function asCsv(answer) {
+  const cell = (value) => {
+    const text = value === null || value === undefined ? "" : String(value);
+    const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+    return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const rows = answer.groups.map((one) => [answer.since, answer.until, ...COLUMNS.map((name) => one[name]), answer.currency]);
+  return [["since", "until", ...COLUMNS, "currency"], ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+}
+
 export function Usage({ tick }) {
   const [span, setSpan] = useState(7 * 86400);
   const [group, setGroup] = useState("user");
@@ -80,7 +93,7 @@ export function Usage({ tick }) {
       <${Figures} answer=${answer} />
       ${answer.advice.length ? html`<h3>What would save</h3><ul>${answer.advice.map((one) => html`<li key=${one.sentence}>${one.sentence}${one.cost === null ? "" : ` (${money(one.cost, answer.currency)})`}</li>`)}</ul>` : null}
       <${Boxes} answer=${answer} />
-      <h3>By <select aria-label="group by" value=${group} onChange=${(event) => setGroup(event.currentTarget.value)}>${GROUPS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></h3>
+      <h3>By <select aria-label="group by" value=${group} onChange=${(event) => setGroup(event.currentTarget.value)}>${GROUPS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select> ${answer.groups.length ? html`<button type="button" onClick=${() => save(asCsv(answer), `usage-by-${group}.csv`)}>download CSV</button>` : null}</h3>
       ${answer.groups.length ? html`<div class="scroll" tabindex="0" role="region" aria-label=${`Use by ${group}`}><table><thead><tr><th>${group}</th><th class="num">Jobs</th><th class="num">GPU-h</th><th class="num">Productive</th><th class="num">Wasted</th><th class="num">Idle</th><th class="num">kWh</th><th class="num">Cost</th></tr></thead><tbody>
         ${answer.groups.map((one) => html`<tr key=${one.key}><td>${one.key}</td><td class="num">${one.jobs}</td><td class="num">${hours(one.gpu_seconds)}</td><td class="num">${hours(one.productive_gpu_seconds)}</td><td class="num">${hours(one.wasted_gpu_seconds)}</td><td class="num">${hours(one.idle_gpu_seconds)}</td><td class="num">${one.kwh === null ? "–" : one.kwh.toFixed(2)}</td><td class="num">${money(one.cost, answer.currency)}</td></tr>`)}
       </tbody></table></div>` : html`<p class="empty">Nobody held a GPU in this time.</p>`}
