@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import os
 import socket
@@ -138,7 +139,7 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
     tables = [*(module.table for module in MODULES), own]
     routes = [route for table in tables for route in table.routes]
-    description = meta.description(openapi.document(routes))
+    description = meta.description(functools.partial(openapi.document, routes))
     return [*routes, *description.routes]
 
 
