@@ -125,7 +125,7 @@ def test_usage_is_taken_away_as_a_table(watched, served, queue):
     page.goto(page.url.partition("#")[0] + "#/usage")
     with page.expect_download() as taken:
         page.get_by_role("button", name="download CSV").click()
-    text = taken.value.path().read_text()
+    text = taken.value.path().read_bytes().decode()
     assert taken.value.suggested_filename == "usage-by-user.csv"
     head, first, *_ = text.split("\r\n")
     assert head.startswith("since,until,key,jobs,gpu_seconds")
