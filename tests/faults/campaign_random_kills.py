@@ -7,9 +7,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -57,7 +59,7 @@ def one_round(
     daemon.start()
     load = Load(daemon, random.Random(dice.random()), place / "witness", submits_per_s, runnable)
     past = Past(daemon.state_dir)
-    moments = []
+    moments, zygotes = [], 0
     begin = time.monotonic()
     try:
         load.start()
@@ -68,6 +70,9 @@ def one_round(
             moments.append(time.clock_gettime(time.CLOCK_BOOTTIME))
             assert daemon.process is not None
             assert daemon.process.poll() is None, f"the daemon ended by itself:\n{daemon.tail()}"
+            if dice.random() < 0.3:
+                zygotes += kill_zygotes(daemon.process.pid)
+                time.sleep(dice.uniform(0, 0.5))
             daemon.kill()
             past.compare()
             daemon.launch()
@@ -96,12 +101,27 @@ def one_round(
             "load_s": round(load_s, 1),
             "attempts": len(seen.attempts),
             "adoptions": adopted,
+            "zygotes_killed": zygotes,
             "submits_offered": load.offered,
             "submits_sent_again": load.again,
             "cancels": len(load.cancelled),
             "retries": waits,
         },
     )
+
+
+def kill_zygotes(daemon: int) -> int:
+    """kill -9 of what forks the daemon's shims; how many there were. Its shims are nobody's children then."""
+    killed = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(") ")[2].split()[1])
+            if parent == daemon and b"zygote" in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
+                killed += 1
+    return killed
 
 
 def check_retries(seen: Evidence) -> int:

@@ -1,6 +1,7 @@
 """The fault campaigns and their report.
 
-    python -m tests.faults.report [--size short|full|N] [--only P1,P14] [--seed N] [--out FILE] [--resume]
+    python -m tests.faults.report [--size short|full|N] [--trials NAME=N,...] [--only P1,P14] [--jobs N]
+                                  [--seed N] [--out FILE] [--resume]
 
 Writes one JSON line per campaign to FILE (promise, name, title, trials, failures, bound95,
 first_failure_seed, coverage, figures, commit, a digest of the program, seconds) and prints them as a table.
@@ -14,8 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.report", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--size", default="short", help="short (CI), full (release), or a number of trials")
+    parser.add_argument("--trials", default="", help="other sizes for campaigns: NAME=N, with commas between")
+    parser.add_argument("--jobs", type=int, default=1, help="campaigns at a time, each in its own process")
     parser.add_argument("--only", default="", help="promises or names of campaigns, with commas between")
     parser.add_argument("--seed", type=int, default=SEED, help=f"the seed of all trials (default {SEED})")
     parser.add_argument("--out", type=Path, default=Path("faults-report.jsonl"), help="where the lines go")
@@ -44,6 +50,12 @@ def main(argv: list[str] | None = None) -> int:
     if options.markdown:
         print(markdown([json.loads(line) for line in options.out.read_text().splitlines()]))
         return 0
+    try:
+        sizes = {
+            name: int(n) for name, _, n in (one.partition("=") for one in options.trials.split(",") if one)
+        }
+    except ValueError:
+        parser.error(f"--trials {options.trials}: say NAME=N,NAME=N")
     campaigns = chosen(discover(), options.only)
     if not campaigns:
         parser.error(f"--only {options.only}: there is no such campaign (--list shows them)")
@@ -54,13 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     trials_dir = options.out.with_name(options.out.name + ".trials")
     if not options.resume:
         shutil.rmtree(trials_dir, ignore_errors=True)
+    # what has no size is too long to have a short one
+    todo = [(one, n) for one in campaigns if (n := sizes.get(one.name, size_of(one, options.size)))]
     lines = []
     try:
-        for one in campaigns:
-            if not size_of(one, options.size):
-                continue  # too long to have a short size
-            print(f"{one.promise} {one.name} ...", file=sys.stderr, flush=True)
-            line = run_one(one, size_of(one, options.size), options.seed, trials_dir / one.name)
+        for line in run_all(todo, options.seed, trials_dir, options.jobs):
             lines.append(line)
             write_lines(options.out, lines)
     except KeyboardInterrupt:
@@ -80,6 +90,41 @@ def chosen(campaigns: list[Campaign], only: str) -> list[Campaign]:
 def size_of(one: Campaign, size: str) -> int:
     """How many trials."""
     return {"short": one.short, "full": one.full}[size] if size in ("short", "full") else int(size)
+
+
+def run_all(
+    todo: list[tuple[Campaign, int]], seed: int, trials_dir: Path, jobs: int
+) -> Iterator[dict[str, Any]]:
+    """The lines of campaigns, as they come to their ends; `jobs` of them at a time."""
+    if jobs == 1:
+        for one, trials in todo:
+            print(f"{one.promise} {one.name} ...", file=sys.stderr, flush=True)
+            yield run_one(one, trials, seed, trials_dir / one.name)
+        return
+    # each in a process of its own: most of them have threads, and some change what a process has
+    with ThreadPoolExecutor(jobs) as pool:
+        ends = [pool.submit(_apart, one, trials, seed, trials_dir) for one, trials in todo]
+        for end in as_completed(ends):
+            yield end.result()
+
+
+def _apart(one: Campaign, trials: int, seed: int, trials_dir: Path) -> dict[str, Any]:
+    """:func:`run_one` in a process of its own."""
+    print(f"{one.promise} {one.name} ...", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "tests.faults.report", "--resume", "--only", one.name]
+    out = trials_dir / "lines" / f"{one.name}.jsonl"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # the trials are where they would be without --jobs
+    beside = out.with_name(out.name + ".trials")
+    if not beside.is_symlink():
+        beside.symlink_to(trials_dir)
+    options = ["--size", str(trials), "--seed", str(seed), "--out", str(out)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    lines = [json.loads(text) for text in out.read_text().splitlines()] if out.exists() else []
+    line = next((line for line in lines if line["name"] == one.name), None)
+    if line is None or done.returncode not in (0, 1):
+        raise RuntimeError(f"{one.name} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return line
 
 
 def run_one(one: Campaign, trials: int, seed: int, workdir: Path) -> dict[str, Any]:

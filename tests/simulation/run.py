@@ -47,7 +47,7 @@ POLICIES: tuple[PolicyName, ...] = (
     *("auto",) * 5,
     *("fifo", "firstfit", "firstfit", "shortest", "easy", "throughput"),
 )
-SPANS = {(0.01, 4.0): 70, (0.03, 3.0): 22, (0.15, 1.5): 7, (1.0, 1.0): 1}
+SPANS = {(0.01, 4.0): 730, (0.03, 3.0): 227, (0.15, 1.5): 40, (1.0, 1.0): 3}
 """Days and pace of a seed, and how often they are drawn."""
 
 SPINS = 50_000
