@@ -168,12 +168,13 @@ def simulated(status: Mapping[str, Any], root: Path = Path("/")) -> Iterator[Fin
         )
 
 
-def backups(database: Mapping[str, Any], now: datetime) -> Finding:
-    """Whether there is a recent copy of the database."""
+def backups(database: Mapping[str, Any], started: datetime, now: datetime) -> Finding:
+    """Whether there is a recent copy of the database; a daemon that has just been installed has time."""
     taken = [datetime.fromisoformat(one["taken_at"]) for one in database["backups"]]
     fix = "leptonctl db backup takes one now; storage.backup_every_s says how often the daemon does"
     if not taken:
-        return Finding(WARN, "backup", "there is none yet", fix)
+        young = (now - started).total_seconds() < OLD_BACKUP_S
+        return Finding(OK if young else WARN, "backup", "there is none yet", fix)
     age_s = (now.astimezone(UTC) - max(taken)).total_seconds()
     level = WARN if age_s > OLD_BACKUP_S else OK
     return Finding(level, "backup", f"the newest is {age_s / 3600:.0f} h old", fix)

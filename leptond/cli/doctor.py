@@ -106,8 +106,9 @@ def _machine(
         yield from checkup.simulated(status)
         if any(gpu["present"] and not gpu["simulated"] for gpu in status["gpus"]):
             yield from checkup.torch(shutil.which("python") or shutil.which("python3"))
-    if database is not None:
-        yield checkup.backups(database, datetime.now(UTC))
+    if database is not None and status is not None:
+        started = datetime.fromisoformat(status["started_at"])
+        yield checkup.backups(database, started, datetime.now(UTC))
 
 
 def _group(target: Target) -> Iterator[Finding]:

@@ -118,7 +118,8 @@ def test_no_backup_and_an_old_one():
         (["2026-02-01T00:00:00Z", "2026-03-03T12:00:00Z"], OK),
     ):
         database = {"backups": [{"taken_at": at} for at in taken]}
-        assert checkup.backups(database, now).level == level
+        assert checkup.backups(database, datetime(2026, 1, 1, tzinfo=UTC), now).level == level
+    assert checkup.backups({"backups": []}, now, now).level == OK, "it has just been installed"
 
 
 @pytest.mark.parametrize(
