@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,12 @@ class Webhooks:
         import aiohttp
 
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+        # aiohttp's own context may know no certificates: see leptond.__main__
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            asyncio.TaskGroup() as group,
+        ):
             for hook, changed in zip(self._hooks, self._changed, strict=True):
                 group.create_task(self._follow(hook, changed, session), name=f"webhook-{hook.name}")
 

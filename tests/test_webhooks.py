@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -66,6 +69,37 @@ def receiver() -> Iterator[Receiver]:
     one = Receiver()
     yield one
     one.close()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="a certificate is made with openssl")
+def test_https_is_verified_by_the_certificates_of_the_machine(tmp_path, receiver):
+    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+    words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=127.0.0.1", "-days", "2"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(["openssl", "req", "-x509", "-nodes", *words, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET + "\n")
+    hook = {"name": "chat", "url": receiver.url.replace("http:", "https:"), "secret_file": str(secret)}
+    hooks = json.dumps([{**hook, "events": ["job.submitted"]}])
+    for trusted in (False, True):
+        env = {"LEPTOND_WEBHOOKS__HOOKS": hooks} | ({"SSL_CERT_FILE": str(certificate)} if trusted else {})
+        daemon = Daemon(tmp_path / f"trusts-{trusted}" / "state", "--simulate-gpus", "1", env=env)
+        daemon.start()
+        try:
+            job = daemon.submit("true", hold=True)
+            if trusted:
+                assert receiver.next()[1]["job_id"] == job
+            else:
+                until(
+                    lambda daemon=daemon: "CERTIFICATE_VERIFY_FAILED" in daemon.tail() or log_of(daemon),
+                    "a try",
+                )
+                assert receiver.got.empty()
+        finally:
+            daemon.close()
 
 
 @pytest.fixture
