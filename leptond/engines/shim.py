@@ -30,6 +30,7 @@ import re
 import resource
 import select
 import signal
+import subprocess
 import sys
 import time
 
@@ -402,6 +403,12 @@ class Attempt:
 
     # -- the command -------------------------------------------------------------------------------
 
+    @property
+    def forks(self) -> bool:
+        """Whether the command's process has to do something itself before it becomes the command. All others
+        are spawned at :meth:`start`: that copies nothing of us, and so takes less time."""
+        return bool(self.launch["cgroup"]) or in_place is not None
+
     def fork(self) -> None:
         """Forks the process that becomes the command at :meth:`start`: so much of the way is behind it when
         the GPUs come free. Should we die before, it ends at the end of the pipe."""
@@ -418,11 +425,12 @@ class Attempt:
 
     def dismiss(self) -> None:
         """The command will not start: what was forked for it ends."""
-        try:
-            os.close(self.hold)
-            os.waitpid(self.main, 0)
-        except OSError:
-            pass  # somebody has killed it
+        if self.main:
+            try:
+                os.close(self.hold)
+                os.waitpid(self.main, 0)
+            except OSError:
+                pass  # somebody has killed it
         try:
             os.rmdir(os.path.dirname(self.launch["directory"]))
         except OSError:
@@ -439,19 +447,60 @@ class Attempt:
             if self.launch["warn_before_s"] is not None:
                 self.warn_at = self.deadline - self.launch["warn_before_s"]
         fp("shim_before_start")
+        self.record["start"] = self.launch.get("start")
+        if self.main:
+            self._release(env)
+        else:
+            self._spawn(env)
+        fp("shim_after_start")
+
+    def _release(self, env: dict) -> None:  # type: ignore[type-arg]
         write_all(self.hold, json.dumps({"env": env, "cpus": self.assignment["cpus"]}).encode())
         os.close(self.hold)
-        start, told = self.launch.get("start"), b""
+        told = b""
         while part := os.read(self.failed, 65536):
             told += part
         os.close(self.failed)
-        fp("shim_after_start")
         for number, text in map(json.loads, told.splitlines()):
             if number is not None:
                 os.waitpid(self.main, 0)
                 raise ExecFailed(number, text)
-            start = text
-        self.record["start"] = start
+            self.record["start"] = text
+
+    def _spawn(self, env: dict) -> None:  # type: ignore[type-arg]
+        argv, cwd = self.launch["argv"], self.launch["cwd"]
+        stay_near(self.assignment["cpus"])
+        tag, free = self.launch["tag"], resource.getrlimit(RLIMIT_LOCKS)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        set_limit(0, (tag, free[1]))  # passed on by birth: it may have children before we can say anything
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=null,
+                stdout=self.output_write,
+                stderr=self.output_write,
+                cwd=cwd,
+                env={**self.launch["env"], **env, "PWD": cwd},
+                close_fds=False,  # all of ours close by themselves
+                start_new_session=True,  # a `kill 0` of the job must not reach us
+                umask=self.launch["umask"],
+            )
+        except (OSError, ValueError) as failure:
+            number = getattr(failure, "errno", None) or 0
+            words = os.strerror(number) if number else str(failure)
+            if getattr(failure, "filename", None) == cwd:
+                text = f"cannot enter the directory {cwd}: {words}"
+            else:
+                missing = "command not found" if number == errno.ENOENT else words
+                text = f"cannot execute {argv[0]}: {missing}"
+            raise ExecFailed(number, text[:2000]) from None
+        finally:
+            set_limit(0, free)
+            os.close(null)
+            os.close(self.output_write)
+        self.child = child  # so that it is not collected by anybody but us
+        self.main = child.pid
+        set_limit(self.main, (tag, tag))
 
     def _become_command(self, hold: int, failed: int) -> None:
         argv, env = self.launch["argv"], self.launch["env"]
@@ -468,11 +517,7 @@ class Attempt:
                 stage = "enter its cgroup"
                 with open(os.path.join(self.launch["cgroup"], "cgroup.procs"), "w") as file:
                     file.write("0")
-            try:
-                # a tag that a cleared environment and a new session do not take off
-                resource.setrlimit(RLIMIT_LOCKS, (self.launch["tag"], self.launch["tag"]))
-            except (OSError, ValueError):
-                pass  # somebody has set a lower one: the cookie and the session have to do
+            set_limit(0, (self.launch["tag"], self.launch["tag"]))
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
             os.dup2(self.output_write, 1)
@@ -723,6 +768,15 @@ class Attempt:
                 continue  # somebody is still inside; the daemon's next start removes it
 
 
+def set_limit(pid: int, limits: tuple) -> None:  # type: ignore[type-arg]
+    """Gives a process (0: this one) the limit that is its attempt's tag: what a cleared environment and a new
+    session do not take off."""
+    try:
+        resource.prlimit(pid, RLIMIT_LOCKS, limits)
+    except (OSError, ValueError):
+        pass  # somebody has set a lower one, or it is gone: the cookie and the session have to do
+
+
 class ExecFailed(Exception):
     """The command could not be executed."""
 
@@ -790,8 +844,17 @@ def write_all(fd: int, data: bytes) -> None:
 
 def main() -> None:
     """Runs one attempt."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    # heard and let pass, because what is ignored would be ignored by the command too
+    for number in signal.valid_signals():
+        ignored = signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGPIPE
+        if ignored or number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+            signal.SIGQUIT,
+            signal.SIGUSR2,
+        ):
+            signal.signal(number, lambda *_: None)
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, signal.SIGUSR1):
@@ -816,7 +879,8 @@ def main() -> None:
     try:
         ticks = attempt.identify()
         attempt.open()
-        attempt.fork()
+        if attempt.forks:
+            attempt.fork()
     except OSError as failure:
         report(f"CANNOT {failure.errno} {failure}")
         raise
