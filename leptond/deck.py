@@ -8,11 +8,12 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.deck import moves
-from leptond.core.model import Job
+from leptond.core.model import Identity, Job
 from leptond.engines.base import Engine, SpawnFailed
 from leptond.store.turns import Ready
 
@@ -32,14 +33,19 @@ class Deck:
         self.size = size
         self._jobs: dict[int, Job] = {}
         self._ready: dict[int, Ready] = {}
+        self._arrivals: dict[str, asyncio.Future[Identity]] = {}
         self._held = 0
         self._closed = False
         self._paused_until = 0.0
         self.on_ready: Callable[[], None] = lambda: None
 
     def ready(self) -> dict[int, Ready]:
-        """Who stands at his gate, by job."""
-        lost = [id for id, ready in self._ready.items() if not self._engine.stands(ready.attempt_id)]
+        """Who stands at his gate, or is on his way to it, by job."""
+        lost = [
+            id
+            for id, ready in self._ready.items()
+            if ready.shim is not None and not self._engine.stands(ready.attempt_id)
+        ]
         here = {id: ready for id, ready in self._ready.items() if id not in lost}
         for job_id in lost if not self._held else ():  # else he may have gone, and ended, before his claim
             log.warning("lost a supervising process on deck", job=job_id)
@@ -55,11 +61,16 @@ class Deck:
         self._held += 1
 
     def taken(self, attempt_ids: Collection[str]) -> None:
-        """These have been claimed, and are no longer ours."""
+        """These have been claimed, and are no longer ours. Of one that was claimed on his way,
+        :meth:`coming` still tells."""
         self._held -= 1
         for job_id, ready in list(self._ready.items()):
             if ready.attempt_id in attempt_ids:
                 del self._ready[job_id], self._jobs[job_id]
+
+    def coming(self, attempt_id: str) -> asyncio.Future[Identity] | None:
+        """Of one that was claimed on his way: his arrival, or SpawnFailed."""
+        return self._arrivals.pop(attempt_id, None)
 
     def arrange(self, wanted: Sequence[Job], pending: Collection[Job]) -> None:
         """Brings up and sends away. `pending`: of the jobs that are here, those that still wait."""
@@ -70,32 +81,39 @@ class Deck:
             return
         for job in fresh:
             self._jobs[job.id] = job
-            self._group.create_task(self._bring_up(job), name=f"deck-{job.id}")
+            ready = self._ready[job.id] = Ready(job=job, attempt_id=secrets.token_hex(16), shim=None)
+            self._arrivals[ready.attempt_id] = asyncio.get_running_loop().create_future()
+            self._group.create_task(self._bring_up(ready), name=f"deck-{job.id}")
 
     def _send_away(self, job_id: int) -> None:
-        ready = self._ready.pop(job_id, None)
-        if ready is not None:  # else he is on his way, and can leave when he has arrived
-            del self._jobs[job_id]
+        ready = self._ready[job_id]
+        if ready.shim is not None:  # else he can leave when he has arrived
+            del self._ready[job_id], self._jobs[job_id], self._arrivals[ready.attempt_id]
             self._group.create_task(self._engine.undo(ready.attempt_id), name=f"undo-{job_id}")
 
-    async def _bring_up(self, job: Job) -> None:
-        attempt_id = secrets.token_hex(16)
+    async def _bring_up(self, ready: Ready) -> None:
+        job, arrival = ready.job, self._arrivals[ready.attempt_id]
         try:
-            shim = await self._engine.prepare(job, attempt_id)
+            shim = await self._engine.prepare(job, ready.attempt_id)
         except SpawnFailed as error:
             log.info("nobody stands on deck for a while", error=str(error))
             self._paused_until = self._clock.boot() + PAUSE_S
-            self._jobs.pop(job.id, None)
+            if self._ready.get(job.id) == ready:
+                del self._ready[job.id], self._jobs[job.id], self._arrivals[ready.attempt_id]
+            arrival.set_exception(error)
+            arrival.exception()  # it may be nobody's business
             return
         failpoints.fp("on_deck")
-        if self._closed:
-            await self._engine.undo(attempt_id)
-            return
-        self._ready[job.id] = Ready(job=job, attempt_id=attempt_id, shim=shim)
-        self.on_ready()
+        arrival.set_result(shim)
+        if self._ready.get(job.id) == ready:
+            self._ready[job.id] = replace(ready, shim=shim)
+            self.on_ready()
+        elif self._closed:
+            await self._engine.undo(ready.attempt_id)
 
     async def clear(self) -> None:
         """Sends everybody away."""
         self._closed = True
-        ready, self._ready, self._jobs = self._ready, {}, {}
-        await asyncio.gather(*(self._engine.undo(one.attempt_id) for one in ready.values()))
+        ready, self._ready, self._jobs, self._arrivals = self._ready, {}, {}, {}
+        here = [one.attempt_id for one in ready.values() if one.shim is not None]
+        await asyncio.gather(*(self._engine.undo(attempt_id) for attempt_id in here))

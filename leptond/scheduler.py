@@ -75,6 +75,7 @@ class Scheduler:
         self._unnoted: list[tuple[float, Demand, str]] = []
         store.on_change(self.wake)
         supervisor.successor = self.successor
+        supervisor.coming = deck.coming
         deck.on_ready = self.wake
 
     def wake(self) -> None:
@@ -209,18 +210,18 @@ class Scheduler:
     ) -> _Snapshot:
         now, boot = self._clock.wall(), self._clock.boot()
         sick, cpu_slots, policy = self._sick(), self._cpu_slots, self._policy
-        decided = planning.decide(db, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy)
+        scene = planning.scene(db, sick, policy)
+        decided = planning.decide_on(db, scene, now=now, boot=boot, cpu_slots=cpu_slots)
         starting = {start.id for start in decided.plan.starts}
-        places = self._deck.size + len(starting) if self._deck.size else 0
-        line = planning.next_in_line(
-            db, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy, places=places
-        )
-        line = [job_id for job_id in line if job_id not in starting]
+        line: list[int] = []
         pairs: list[successors.Pair] = []
-        if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
-            pairs = successors.plan(
-                db, ready, now=now, boot=boot, sick=sick, cpu_slots=cpu_slots, policy=policy
-            )
+        if self._deck.size and scene.running:
+            waiting = planning.first(db, scene, now=now, boot=boot)
+            places = self._deck.size + len(starting)
+            line = planning.next_in_line(scene, waiting, now=now, cpu_slots=cpu_slots, places=places)
+            line = [job_id for job_id in line if job_id not in starting]
+            if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
+                pairs = successors.plan(db, scene, waiting, ready, now=now, cpu_slots=cpu_slots)
         jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck})}
         return _Snapshot(
             at=now,

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from leptond import failpoints
 from leptond.clock import Clock
-from leptond.core.model import Attempt, ExitRecord, Job, StopReason
+from leptond.core.model import Attempt, ExitRecord, Identity, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
 from leptond.core.retry import Decision
 from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
@@ -75,14 +75,16 @@ class Supervisor:
         self._reports = reports
         self._usage = usage
         self._stopped: dict[str, float] = {}
+        self.coming: Callable[[str], asyncio.Future[Identity] | None] = lambda attempt_id: None
         self.successor: Callable[[Attempt, End], Successor | None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
         """Starts a claimed attempt and follows it to its end. One whose shim is stored already stands at its
         gate: it goes at once."""
+        coming = self.coming(claim.attempt.id)
         if claim.attempt.shim is None:
-            self._life(claim, self._start(claim))
+            self._life(claim, self._start(claim, coming))
         else:
             failpoints.fp("before_go")
             self._engine.go(claim.attempt.id, given(claim.attempt))
@@ -150,11 +152,14 @@ class Supervisor:
         log.info("stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s)
         self._engine.stop(attempt, reason, grace_s)
 
-    async def _start(self, claim: Claim) -> None:
+    async def _start(self, claim: Claim, coming: asyncio.Future[Identity] | None) -> None:
         job, attempt = claim.job, claim.attempt
         bound = log.bind(job=job.id, attempt=attempt.number)
         try:
-            shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
+            if coming is not None:
+                shim = await coming
+            else:
+                shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
         except SpawnFailed as error:
             bound.warning("cannot start", error=str(error))
             record = ExitRecord(
@@ -275,6 +280,7 @@ class Supervisor:
                 failpoints.fp("after_commit_finish")
                 for claim in claims:
                     if told:
+                        self.coming(claim.attempt.id)
                         self._life(claim, self._run(claim))
                     else:
                         self.start(claim)

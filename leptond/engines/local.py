@@ -109,6 +109,8 @@ class LocalEngine:
             make_directory(self._deck, 0o750)
         make_directory(checkpoints_dir, 0o755)
         self.lineage = ""
+        account = pwd.getpwuid(os.getuid())
+        self._owner = Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh")
         self._watched: dict[str, _Watched] = {}
         self._leaving: dict[str, _Watched] = {}
         self._cgroup_root = _cgroup_root(settings)
@@ -267,9 +269,8 @@ class LocalEngine:
     def _surroundings(
         self, deck: Path, directory: Path, checkpoints: Path, group: str, port: int
     ) -> Surroundings:
-        account = pwd.getpwuid(os.getuid())
         return Surroundings(
-            owner=Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh"),
+            owner=self._owner,
             path=self._settings.jobs.path,
             lang=os.environ.get("LANG", "C.UTF-8"),
             tmpdir=os.environ.get("TMPDIR"),
@@ -289,7 +290,8 @@ class LocalEngine:
 
     def _free_port(self) -> int:
         taken = {watched.port for watched in self._watched.values()}
-        for port in random.sample(PORTS, 200):
+        for _ in range(200):
+            port = random.randrange(PORTS.start, PORTS.stop)
             if port in taken:
                 continue
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -275,6 +275,21 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
         return self.plan.starts
 
 
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds what, the rules, and what the last plan passed on."""
+
+    running: Sequence[planner.Running]
+    gpus: Sequence[Gpu]
+    policy: planner.Policy
+    memory: planner.Memory
+
+
+def scene(db: sqlite3.Connection, sick: Mapping[str, str], policy: planner.Policy) -> Scene:
+    """The machine as it is."""
+    running, gpus = holders(db, sick)
+    return Scene(running=running, gpus=gpus, policy=rules(db, policy), memory=recall(db))
+
+
 def decide(
     db: sqlite3.Connection,
     *,
@@ -284,13 +299,16 @@ def decide(
     cpu_slots: int,
     policy: planner.Policy,
 ) -> Decided:
+    """Who starts now and who makes room (:func:`decide_on`)."""
+    return decide_on(db, scene(db, sick, policy), now=now, boot=boot, cpu_slots=cpu_slots)
+
+
+def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, cpu_slots: int) -> Decided:
     """Who starts now and who makes room. A job's turn does not depend on those after it, so a short look at
     the queue is enough while it fills the machine; a longer one follows only where there is room left.
     Reads only; what the plan remembers is for :func:`remember`."""
-    running, gpus = holders(db, sick)
+    running, gpus, policy, memory = scene.running, scene.gpus, scene.policy, scene.memory
     free = planner.room(running, gpus, cpu_slots)
-    policy = rules(db, policy)
-    memory = recall(db)
     decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
     # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in running)
@@ -311,44 +329,27 @@ def decide(
     return decided
 
 
-def first(
-    db: sqlite3.Connection,
-    *,
-    now: float,
-    boot: float,
-    policy: planner.Policy,
-    running: Sequence[planner.Running],
-) -> list[planner.Waiting]:
+def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
     """The first of those that may start, as a short look sees them."""
-    waiting, _ = _look(db, now, boot, SHORT_WINDOW, slices(db, policy, running))
-    return in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
+    waiting, _ = _look(db, now, boot, SHORT_WINDOW, slices(db, scene.policy, scene.running))
+    return in_fairness(db, waiting, scene.policy.fairness, now=now, boot=boot)
 
 
 def next_in_line(
-    db: sqlite3.Connection,
-    *,
-    now: float,
-    boot: float,
-    sick: Mapping[str, str],
-    cpu_slots: int,
-    policy: planner.Policy,
-    places: int,
+    scene: Scene, waiting: Sequence[planner.Waiting], *, now: float, cpu_slots: int, places: int
 ) -> list[int]:
     """The ids of about `places` jobs that are likely to start next: those that the policy would start on an
     empty machine, and then those that it would start after them."""
-    running, gpus = holders(db, sick)
-    if places <= 0 or not running:
-        return []
-    policy = rules(db, policy)
-    waiting = first(db, now=now, boot=boot, policy=policy, running=running)
     found: list[int] = []
     while waiting and len(found) < places:
-        plan = planner.plan(waiting, (), gpus, cpu_slots, now, policy, recall(db), explain=False)
-        starts = [start.id for start in plan.starts]
+        plan = planner.plan(
+            waiting, (), scene.gpus, cpu_slots, now, scene.policy, scene.memory, explain=False
+        )
+        starts = {start.id for start in plan.starts}
         if not starts:
             break
-        found += starts
-        waiting = [job for job in waiting if job.id not in set(starts)]
+        found += [start.id for start in plan.starts]
+        waiting = [job for job in waiting if job.id not in starts]
     return found[:places]
 
 

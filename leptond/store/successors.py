@@ -45,30 +45,29 @@ class OutOfStep(Exception):
 
 def plan(
     db: sqlite3.Connection,
+    scene: planning.Scene,
+    waiting: Sequence[planner.Waiting],
     ready: Mapping[int, Ready],
     *,
     now: float,
-    boot: float,
-    sick: Mapping[str, str],
     cpu_slots: int,
-    policy: planner.Policy,
 ) -> list[Pair]:
     """For each running attempt that has GPUs of its own: the job on deck that would start on exactly these if
     it ended now, and nothing else would happen."""
-    if not ready:
-        return []
-    running, gpus = planning.holders(db, sick)
-    policy = planning.rules(db, policy)
-    memory = planning.recall(db)
-    waiting = planning.first(db, now=now, boot=boot, policy=policy, running=running)
     found: list[Pair] = []
-    for job in running[:MOST]:
+    for job in scene.running[:MOST] if ready else ():
         if not job.gpus or job.stopping or (job.share_bytes is not None and not job.exclusive):
             continue
-        others = [one for one in running if one.id != job.id]
-        made = planner.plan(waiting, others, gpus, cpu_slots, now, policy, memory, explain=False)
+        others = [one for one in scene.running if one.id != job.id]
+        made = planner.plan(
+            waiting, others, scene.gpus, cpu_slots, now, scene.policy, scene.memory, explain=False
+        )
         next_up = ready.get(made.starts[0].id) if len(made.starts) == 1 and not made.preempts else None
-        if next_up is None or (next_up.job.gpu_memory_bytes is not None and not next_up.job.exclusive):
+        if (
+            next_up is None
+            or next_up.shim is None
+            or (next_up.job.gpu_memory_bytes is not None and not next_up.job.exclusive)
+        ):
             continue
         if set(made.starts[0].gpus) != set(job.gpus):
             continue
@@ -90,6 +89,7 @@ def name(db: sqlite3.Connection, pairs: Sequence[Pair]) -> None:
     db.execute("DELETE FROM successors")
     for one in pairs:
         shim = one.ready.shim
+        assert shim is not None
         db.execute(
             "INSERT OR REPLACE INTO successors"
             " (after, job_id, number, attempt_id, boot_id, shim_pid, shim_start)"
@@ -133,6 +133,7 @@ def claim(db: sqlite3.Connection, pair: Pair, context: Context) -> Claim:
     if pair.memory != planning.recall(db):
         planning.remember(db, pair.memory)
     gpus = [gpu.uuid for gpu in pair.gpus]
+    assert pair.ready.shim is not None
     return _claim(db, pair.ready.job.id, pair.ready.attempt_id, pair.ready.shim, gpus, context)
 
 

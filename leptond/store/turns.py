@@ -18,11 +18,12 @@ from leptond.store.attempts import Claim, Turn
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The next attempt of a pending job at its gate: `job` as it was when that was prepared."""
+    """The next attempt of a pending job at its gate, or on its way there (`shim` is None then): `job` as it
+    was when that was prepared."""
 
     job: Job
     attempt_id: str
-    shim: Identity
+    shim: Identity | None
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ def _claim(db: sqlite3.Connection, start: Start, context: Context, turn: Turn) -
         boot_id=context.boot_id,
         turn=turn,
     )
-    if claim is None or ready is None:
+    if claim is None or ready is None or ready.shim is None:
         return claim
     limit_s = claim.job.time_limit_s
     deadline_at = context.now + limit_s if limit_s is not None else None
