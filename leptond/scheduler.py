@@ -139,7 +139,7 @@ class Scheduler:
     async def _start(self, change: Callable[..., list[Claim]], woken: float | None) -> None:
         """Carries a change out and starts what it claimed."""
         next_up = _NextUp(self, woken)
-        claims: list[Claim] = []
+        claims: list[Claim] | None = None
         try:
             claims = await self._store.write(lambda db: change(db, context=next_up.context))
             failpoints.fp("after_claim")
@@ -153,15 +153,19 @@ class Scheduler:
         names = {one.after: one.ready.attempt_id for one in snapshot.successors}
         if names != self._named:
             await self._store.jot(successors.name, snapshot.successors)
-            self._named = names
+        until = min(
+            snapshot.at + snapshot.next_wake if snapshot.next_wake is not None else math.inf,
+            snapshot.decided.plan.wake_at or math.inf,
+        )
+        self._line_up(moment, successors.Outlook(pairs=snapshot.successors, until=until, sick=snapshot.sick))
+
+    def _line_up(self, moment: int, outlook: successors.Outlook) -> None:
+        self._named = {one.after: one.ready.attempt_id for one in outlook.pairs}
         self._line = _Line(
             moment=moment,
-            until=min(
-                snapshot.at + snapshot.next_wake if snapshot.next_wake is not None else math.inf,
-                snapshot.decided.plan.wake_at or math.inf,
-            ),
-            sick=snapshot.sick,
-            pairs={one.after: one for one in snapshot.successors},
+            until=outlook.until,
+            sick=outlook.sick,
+            pairs={one.after: one for one in outlook.pairs},
         )
 
     def successor(self, attempt: Attempt, end: End) -> _NextUp | None:
@@ -253,6 +257,7 @@ class _NextUp:
         self.gone = pair is not None
         clock = scheduler._clock
         self._notes = tuple(scheduler._unnoted)
+        self._found: tuple[int, successors.Outlook] | None = None
         self.context = turns.Context(
             now=clock.wall(),
             boot=clock.boot(),
@@ -265,19 +270,27 @@ class _NextUp:
 
     def claim(self, db: sqlite3.Connection) -> list[Claim]:
         """Claims for what the transaction has freed."""
+        one, sick = self._scheduler, dict(self._scheduler._sick())
         if self._pair is not None:
-            return [successors.claim(db, self._pair, self.context)]
-        one = self._scheduler
-        return turns.follow_up(
-            db, self.context, sick=one._sick(), cpu_slots=one._cpu_slots, policy=one._policy
+            claims = [successors.claim(db, self._pair, self.context)]
+        else:
+            claims = turns.follow_up(
+                db, self.context, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
+            )
+        outlook = successors.look_ahead(
+            db, self.context, claims, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
         )
+        self._found = (one._store.number, outlook) if outlook is not None else None
+        return claims
 
-    def done(self, claims: Sequence[Claim]) -> None:
-        """The transaction is over."""
-        self._scheduler._deck.taken({claim.attempt.id for claim in claims})
+    def done(self, claims: Sequence[Claim] | None) -> None:
+        """The transaction is over; None: it has failed."""
+        scheduler = self._scheduler
+        scheduler._deck.taken({claim.attempt.id for claim in claims or ()})
         if claims:
-            unnoted = self._scheduler._unnoted
-            del unnoted[: len(self._notes)]
+            del scheduler._unnoted[: len(self._notes)]
+        if claims is not None and self._found is not None:
+            scheduler._line_up(*self._found)
 
 
 class _Line(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,8 @@ RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
 
 OVERRUN_SLACK_S = 1.0
+NOTE_PID_S = 0.05
+"""How long an attempt runs before its pid is noted."""
 
 
 class Successor(Protocol):
@@ -49,8 +51,8 @@ class Successor(Protocol):
     def claim(self, db: sqlite3.Connection) -> Sequence[Claim]:
         """Claims for what is free now, in the transaction that freed it. Does not raise."""
 
-    def done(self, claims: Sequence[Claim]) -> None:
-        """The transaction is over; these were started."""
+    def done(self, claims: Sequence[Claim] | None) -> None:
+        """The transaction is over; these were started. None: it has failed."""
 
 
 class Supervisor:
@@ -192,18 +194,22 @@ class Supervisor:
         failpoints.fp("after_go")
         gpus = [gpu.index for gpu in attempt.gpus]
         log.info("started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
-        if pid is not None:
-            now = self._clock.wall()
-            deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
-            with contextlib.suppress(sqlite3.Error):  # only for the eye, and not worth the attempt
-                start = self._engine.start_of(attempt.id)
-                await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
-        failpoints.fp("after_pid_stored")
-        await self._follow(claim)
+        await self._follow(claim, pid)
 
-    async def _follow(self, claim: Claim) -> None:
+    async def _note_pid(self, job: Job, attempt: Attempt, pid: int) -> None:
+        """Only for the eye, and not for a job that is over at once: its end says it all."""
+        now = self._clock.wall()
+        deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
+        start = self._engine.start_of(attempt.id)
+        await asyncio.sleep(NOTE_PID_S)
+        await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
+        failpoints.fp("after_pid_stored")
+
+    async def _follow(self, claim: Claim, pid: int | None = None) -> None:
         job, attempt = claim.job, claim.attempt
         watches = [asyncio.create_task(self._show_overrun(job, attempt))]
+        if pid is not None:
+            watches.append(asyncio.create_task(self._note_pid(job, attempt, pid)))
         if job.spec.no_progress_s is not None:
             watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
         try:
@@ -261,7 +267,7 @@ class Supervisor:
         while True:
             next_up = self.successor(attempt, end) if self.successor is not None else None
             told = next_up is not None and next_up.gone
-            claims: Sequence[Claim] = ()
+            claims: Sequence[Claim] | None = None
             change = partial(
                 _hand_over,
                 attempt_id=attempt.id,
@@ -276,9 +282,10 @@ class Supervisor:
             )
             try:
                 write = self._store.write_first if told else self._store.write
-                verdict, decision, claims = await write(change)
+                verdict, decision, started = await write(change)
+                claims = started
                 failpoints.fp("after_commit_finish")
-                for claim in claims:
+                for claim in started:
                     if told:
                         self.coming(claim.attempt.id)
                         self._life(claim, self._run(claim))

@@ -87,6 +87,12 @@ class Store:
         return self._writer.version if self._writer.settled else None
 
     @property
+    def number(self) -> int:
+        """For a change, while it is carried out: what `moment` will be if it is the last of its transaction
+        that matters."""
+        return self._writer.number
+
+    @property
     def commit_times(self) -> Durations:
         """How long they took."""
         return self._writer.times

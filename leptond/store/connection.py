@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -93,6 +94,7 @@ class Writer:
         self.commits = 0
         self.changes = 0
         self.version = 0
+        self.number = 0
         self.times = Durations(FAST_S)
 
     async def open(self) -> None:
@@ -165,9 +167,16 @@ class Writer:
             if self._closing:
                 return
 
+    def _step(self, work: Callable[[sqlite3.Connection], T], number: int, db: sqlite3.Connection) -> T:
+        self.number = number
+        return work(db)
+
     async def _commit(self, group: list[_Change]) -> None:
-        changes = [one.work for one in group]
         plain = all(one.plain for one in group)
+        changes, number = [], self.version
+        for one in group:
+            number += not one.plain
+            changes.append(partial(self._step, one.work, number))
         self._busy = not plain
         began = time.perf_counter()
         try:
@@ -183,7 +192,7 @@ class Writer:
             return
         finally:
             self._busy = False
-            self.version += not plain
+            self.version = number
         self._first = [one for one in self._first if one not in group]
         self.times.note(time.perf_counter() - began)
         self.commits += 1
@@ -199,7 +208,7 @@ class Writer:
 
 
 def _transaction(
-    db: sqlite3.Connection, changes: list[Callable[[sqlite3.Connection], Any]]
+    db: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]
 ) -> list[tuple[Any, Exception | None]]:
     """All `changes` in one transaction, each in its own savepoint; commits or raises."""
     outcomes: list[tuple[Any, Exception | None]] = []

@@ -4,17 +4,22 @@ next one finds here what was meant (see reconcile.py)."""
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from leptond.core import planner
+from leptond.core.deck import same_launch
 from leptond.core.model import Identity, LeasedGpu
 from leptond.core.scene import Memory
 from leptond.store import attempts, planning, rows
 from leptond.store.attempts import Claim
-from leptond.store.turns import Context, Ready
+from leptond.store.turns import Context, Ready, pending
+
+FEW = 4
+"""Most running jobs with which the transaction that ends one looks ahead itself."""
 
 MOST = 16
 """Most running attempts that a successor is looked for."""
@@ -78,6 +83,48 @@ def plan(
             leased = [_whole(gpu) for gpu in rows.leased(row["gpus"])]
             found.append(Pair(after=row["id"], ready=next_up, gpus=leased, memory=made.memory))
     return found
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes whose GPUs, and how long that holds if nothing happens (wall time)."""
+
+    pairs: Sequence[Pair]
+    until: float
+    sick: Mapping[str, str]
+
+
+def look_ahead(
+    db: sqlite3.Connection,
+    context: Context,
+    claims: Sequence[Claim],
+    *,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+) -> Outlook | None:
+    """Names the successors anew in the transaction that has made `claims`, so that a job which ends at once
+    has one. None where that is left to the next look: many run, or nobody is ready."""
+    claimed = {claim.attempt.id for claim in claims}
+    ready = {
+        one.job.id: one
+        for one in context.ready.values()
+        if one.shim is not None and one.attempt_id not in claimed
+    }
+    if not ready:
+        return None
+    scene = planning.scene(db, sick, policy)
+    if len(scene.running) > FEW:
+        return None
+    waiting = planning.first(db, scene, now=context.now, boot=context.boot)
+    pairs = plan(db, scene, waiting, ready, now=context.now, cpu_slots=cpu_slots)
+    now = {job.id: job for job in pending(db, {one.ready.job.id for one in pairs})}
+    pairs = [
+        one for one in pairs if one.ready.job.id in now and same_launch(one.ready.job, now[one.ready.job.id])
+    ]
+    name(db, pairs)
+    wake_s = planning.next_wake(db, now=context.now, boot=context.boot)
+    until = context.now + wake_s if wake_s is not None else math.inf
+    return Outlook(pairs=pairs, until=until, sick=sick)
 
 
 def _whole(gpu: LeasedGpu) -> LeasedGpu:

@@ -7,7 +7,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from leptond.paths import data_dir
@@ -60,6 +60,8 @@ class SimulatedStore:
         self._busy = False
         self._changing = False
         self._version = 0
+        self._next_version = 0
+        self.number = 0
         self.dead = False
         self.commits = 0
 
@@ -106,16 +108,25 @@ class SimulatedStore:
         if self.dead or not group:
             self._busy = False
             return
-        self._changing = not all(plain for _, _, plain in group)
+        steps, number = [], self._version
+        for work, _, plain in group:
+            number += not plain
+            steps.append(partial(self._step, work, number))
+        self._changing = number != self._version
+        self._next_version = number
         if self._faults.fail and self._dice.random() < self._faults.fail:
             error = sqlite3.OperationalError("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
             return
-        outcomes = _transaction(self._db, [work for work, _, _ in group])
+        outcomes = _transaction(self._db, steps)
         self.commits += 1
         self._committed()
         # a crash may come here: durable, and nobody has been told
         loop.call_soon(self._answer, loop, group, outcomes, True)
+
+    def _step(self, work: Callable[[sqlite3.Connection], Any], number: int, db: sqlite3.Connection) -> Any:
+        self.number = number
+        return work(db)
 
     def _answer(
         self,
@@ -132,7 +143,7 @@ class SimulatedStore:
                 future.set_result(value)
             else:
                 future.set_exception(failure)
-        self._version += self._changing
+        self._version = self._next_version
         self._changing = False
         if durable:
             self._first = [one for one in self._first if one not in group]
