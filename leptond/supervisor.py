@@ -40,7 +40,7 @@ RETRY_S = 1.0
 
 OVERRUN_SLACK_S = 1.0
 NOTE_PID_S = 0.05
-"""How long an attempt runs before its pid is noted."""
+"""How long an attempt that took over from another runs before its pid is noted."""
 
 
 class Successor(Protocol):
@@ -182,34 +182,38 @@ class Supervisor:
         failpoints.fp("after_commit_started")
         if wanted:
             self._engine.go(attempt.id, given(attempt))
-            await self._run(claim)
+            await self._run(claim, note_after_s=0.0)
         else:
             self._engine.abandon(attempt.id)
             await self._follow(claim)
 
-    async def _run(self, claim: Claim) -> None:
+    async def _run(self, claim: Claim, note_after_s: float = NOTE_PID_S) -> None:
         """After GO."""
         job, attempt = claim.job, claim.attempt
         pid = await self._engine.started(attempt.id)
         failpoints.fp("after_go")
         gpus = [gpu.index for gpu in attempt.gpus]
         log.info("started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
+        if pid is not None and not note_after_s:
+            await self._note_pid(job, attempt, pid)
+            pid = None
         await self._follow(claim, pid)
 
-    async def _note_pid(self, job: Job, attempt: Attempt, pid: int) -> None:
-        """Only for the eye, and not for a job that is over at once: its end says it all."""
+    async def _note_pid(self, job: Job, attempt: Attempt, pid: int, after_s: float = 0.0) -> None:
+        """Only for the eye, and not for a job that took over and is over at once: its end says it all."""
         now = self._clock.wall()
         deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
         start = self._engine.start_of(attempt.id)
-        await asyncio.sleep(NOTE_PID_S)
-        await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
+        await asyncio.sleep(after_s)
+        with contextlib.suppress(sqlite3.Error):
+            await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
         failpoints.fp("after_pid_stored")
 
     async def _follow(self, claim: Claim, pid: int | None = None) -> None:
         job, attempt = claim.job, claim.attempt
         watches = [asyncio.create_task(self._show_overrun(job, attempt))]
         if pid is not None:
-            watches.append(asyncio.create_task(self._note_pid(job, attempt, pid)))
+            watches.append(asyncio.create_task(self._note_pid(job, attempt, pid, NOTE_PID_S)))
         if job.spec.no_progress_s is not None:
             watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
         try:

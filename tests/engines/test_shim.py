@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leptond import failpoints
 from leptond.clock import kernel_boot_id
 from leptond.engines.processes import tag_of
 from leptond.engines.shim import Log
@@ -401,3 +402,45 @@ def test_what_a_job_writes_into_stop_json_does_not_end_its_shim(tmp_path):
     record = shim.end()
     assert record["exit_code"] == 5
     assert "stop_reason" not in record
+
+
+FORKING = """
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("shim", sys.argv[1])
+shim = importlib.util.module_from_spec(spec)
+sys.modules["shim"] = shim
+spec.loader.exec_module(shim)
+shim.Attempt.forks = True
+shim.main()
+os._exit(0)
+"""
+"""The shim, as where a command has to enter a cgroup."""
+
+
+def test_a_command_that_was_forked_in_advance_starts_with_go_and_not_without(tmp_path):
+    for name, go in (("a", True), ("b", False)):
+        (tmp_path / name).mkdir()
+        shim = Shim(tmp_path / name, ["sh", "-c", "echo $X; exit 4"], program=("-c", FORKING, str(SHIM)))
+        assert shim.line().startswith("READY")
+        if go:
+            shim.go({"X": "here"})
+            assert shim.line().startswith("STARTED")
+            assert shim.end()["exit_code"] == 4
+            assert (shim.directory / "output.log").read_text() == "here\n"
+        else:
+            shim.gate.close()
+            assert shim.end()["never_started"] is True
+
+
+@pytest.mark.parametrize("place", ["shim_before_fork", "shim_after_fork", "shim_before_start"])
+def test_what_was_forked_in_advance_ends_with_its_shim(tmp_path, place):
+    armed = [failpoints.__file__, f"{place}=kill"]
+    shim = Shim(
+        tmp_path, ["touch", str(tmp_path / "ran")], program=("-c", FORKING, str(SHIM)), failpoints=armed
+    )
+    if shim.line():
+        shim.go()
+    assert shim.process.wait(60) == -signal.SIGKILL
+    assert shim.line() == "", "nobody holds the other end any more"
+    shim.gate.close()
+    assert not (tmp_path / "ran").exists()
