@@ -1,6 +1,7 @@
 """All benchmarks: every figure with its floor and its peers from the same run, against its bar.
 
     python -m tests.benchmarks [--runs 5] [--only NAME ...] [--out FILE] [--docs]
+    python -m tests.benchmarks --rows FILE ... [--docs]
     python -m tests.benchmarks --compare COMMIT COMMIT [--runs 5] [--only NAME ...]
 
 Leaves with 1 when a bar is missed or a part fails. Peers that are not installed are named and skipped.
@@ -20,7 +21,7 @@ from pathlib import Path
 from leptond import __version__
 from tests.benchmarks import show
 from tests.benchmarks.compare import compare
-from tests.benchmarks.rows import Row
+from tests.benchmarks.rows import Row, row_of
 
 PARTS = ("gap", "drain", "start", "submits", "queue", "command", "recovery", "rest")
 """Modules of this package with `run(place, runs) -> list[Row]`."""
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the rows there, as JSON")
     parser.add_argument("--docs", action="store_true", help="put table and chart into docs/benchmarks.md")
     parser.add_argument("--compare", nargs=2, metavar="COMMIT", help="two commits against each other")
+    parser.add_argument("--rows", type=Path, nargs="+", metavar="FILE", help="show what --out wrote before")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs must be at least 1")
@@ -43,21 +45,28 @@ def main() -> int:
     if options.compare:
         compare(*options.compare, parts=parts, runs=options.runs, out=options.out)
         return 0
-    rows, failed = measure(parts, options.runs)
+    machine, runs = show.machine(), options.runs
+    if options.rows:
+        found = [json.loads(file.read_text()) for file in options.rows]
+        rows = [row_of(row) for one in found for row in one["rows"]]
+        failed = {part: error for one in found for part, error in one["failed"].items()}
+        machine, runs = found[0]["machine"], min(one["runs"] for one in found)
+    else:
+        rows, failed = measure(parts, runs)
     show.table(rows)
     for part, error in failed.items():
         print(f"  {part} failed: {error}")
     if options.out:
-        found = {
+        written = {
             "leptond": __version__,
-            "runs": options.runs,
-            "machine": show.machine(),
+            "runs": runs,
+            "machine": machine,
             "rows": [row.as_json() for row in rows],
             "failed": failed,
         }
-        options.out.write_text(json.dumps(found, indent=2) + "\n")
+        options.out.write_text(json.dumps(written, indent=2) + "\n")
     if options.docs:
-        show.document(DOCS / "benchmarks.md", DOCS / "benchmarks.svg", rows, options.runs)
+        show.document(DOCS / "benchmarks.md", DOCS / "benchmarks.svg", rows, runs, machine)
     missed = any(row.bar is not None and row.verdict() == "missed" for row in rows)
     return 1 if missed or failed else 0
 

@@ -73,6 +73,15 @@ class Row:
         return {**asdict(self), "result": self.result(), "verdict": self.verdict()}
 
 
+def row_of(found: Mapping[str, Any]) -> Row:
+    """The row that :meth:`Row.as_json` gave."""
+    values = {name: found[name] for name in Row.__dataclass_fields__}
+    for name in ("leptond", "floor"):
+        values[name] = tuple(values[name])
+    values["peers"] = {name: tuple(peer) for name, peer in values["peers"].items()}
+    return Row(**values)
+
+
 def median(values: tuple[float, ...]) -> float | None:
     """The median; None of nothing."""
     return statistics.median(values) if values else None

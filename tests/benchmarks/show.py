@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -88,19 +88,21 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "load": f"{os.getloadavg()[1]:.1f}",
     }
 
 
-def document(file: Path, chart_file: Path, rows: Sequence[Row], runs: int) -> None:
-    """Puts table and chart into the documentation. Raises ValueError when its marks are not there."""
+def document(file: Path, chart_file: Path, rows: Sequence[Row], runs: int, seen: Mapping[str, str]) -> None:
+    """Puts table and chart into the documentation; `seen` is the :func:`machine`. Raises ValueError when its
+    marks are not there."""
     text = file.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{file} has no {BEGIN} and {END}")
-    seen = machine()
     where = f"{seen['cpu']}, {seen['memory']}, Linux {seen['kernel']}, Python {seen['python']}"
-    head = f"leptond {__version__}, medians of {runs} runs on {where}, SQLite {seen['sqlite']}."
+    head = f"leptond {__version__}, medians of {runs} runs on {where}, SQLite {seen['sqlite']},"
+    head += f" with a load of {seen['load']} from other work when they began."
     picture = f"![How far each figure is from its bar]({chart_file.name})"
     file.write_text(f"{before}{BEGIN}\n{head}\n\n{picture}\n\n{markdown(rows)}{END}{after}")
     chart_file.write_text(chart(rows))

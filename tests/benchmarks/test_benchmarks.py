@@ -1,5 +1,6 @@
 """What the benchmarks make of their figures."""
 
+import json
 import math
 import sys
 import xml.etree.ElementTree as ET
@@ -11,7 +12,7 @@ from tests.benchmarks import show
 from tests.benchmarks.__main__ import measure
 from tests.benchmarks.compare import interval, summary
 from tests.benchmarks.jobs import gaps, stamps
-from tests.benchmarks.rows import FLOOR, Row
+from tests.benchmarks.rows import FLOOR, Row, row_of
 from tests.benchmarks.submits import CLIENTS, clients
 from tests.daemon import Daemon
 
@@ -44,7 +45,7 @@ def test_the_chart_shows_what_was_measured_and_is_xml():
 def test_the_documentation_takes_table_and_chart_in(tmp_path):
     page, chart = tmp_path / "page.md", tmp_path / "chart.svg"
     page.write_text(f"before\n{show.BEGIN}\nold\n{show.END}\nafter\n")
-    show.document(page, chart, ROWS, 5)
+    show.document(page, chart, ROWS, 5, show.machine())
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -53,7 +54,11 @@ def test_the_documentation_takes_table_and_chart_in(tmp_path):
     assert "medians of 5 runs" in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="has no"):
-        show.document(page, chart, ROWS, 5)
+        show.document(page, chart, ROWS, 5, show.machine())
+
+
+def test_rows_come_back_from_what_was_written():
+    assert [row_of(json.loads(json.dumps(row.as_json()))) for row in ROWS] == ROWS
 
 
 def test_a_ratio_has_an_interval_that_its_pairs_deserve():
