@@ -23,6 +23,13 @@ def test_a_slice_of_days(seed):
     assert result.checks > 100
 
 
+def test_a_slice_of_short_seeds():
+    """With spans of their own, in which more comes together."""
+    for seed in range(17):
+        result = Simulation(seed).run()
+        assert result.violation is None, f"seed {seed}: {result.violation}\n" + "\n".join(result.tail[-20:])
+
+
 def digests(seeds: range, hash_seed: str) -> list[str]:
     script = (
         "from tests.simulation.run import Simulation\n"
