@@ -99,7 +99,7 @@ def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # typ
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
-    channel.send(json.dumps({"ready": True, **facts}).encode())
+    _say(channel, {"ready": True, **facts})
     while True:
         ready = [fd for fd, _ in poll.poll()]
         if wake_read in ready:
@@ -114,7 +114,7 @@ def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # typ
         try:
             child = os.fork()
         except OSError as failure:
-            channel.send(json.dumps({"id": request["id"], "errno": failure.errno}).encode())
+            _say(channel, {"id": request["id"], "errno": failure.errno})
             child = -1
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -124,6 +124,14 @@ def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # typ
         # a gate that stays open here would hide the shim's end from the daemon
         for fd in fds:
             os.close(fd)
+
+
+def _say(channel: socket.socket, words: dict) -> None:  # type: ignore[type-arg]
+    """Ends the process when the daemon is gone."""
+    try:
+        channel.send(json.dumps(words).encode())
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
 
 
 def _collect() -> None:
