@@ -18,7 +18,7 @@ from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
 from leptond.core.cost import Demand
-from leptond.core.deck import ended_well, same_launch
+from leptond.core.deck import ended_well
 from leptond.core.model import Attempt, Job
 from leptond.deck import Deck
 from leptond.durations import FAST_S, Durations
@@ -65,7 +65,8 @@ class Scheduler:
         self._sick = sick
         self._may_start = may_start
         self._deck = deck
-        self._line = _Line()
+        self._outlook = successors.Outlook()
+        self._outlook_moment: int | None = None
         self._named: dict[str, str] | None = None
         self.times = Durations(FAST_S)
         self._changed = asyncio.Event()
@@ -123,7 +124,7 @@ class Scheduler:
             await self._start(partial(turns.carry_out, decided=decided), woken)
         self._deck.arrange(snapshot.wanted, snapshot.pending)
         if moment is not None:
-            await self._name_successors(snapshot, moment)
+            await self._name_successors(snapshot.outlook, moment)
         self._looked = snapshot.at
         sleep_s = (
             min(TIMER_SLEEP_S, snapshot.next_wake) if snapshot.next_wake is not None else LONGEST_SLEEP_S
@@ -148,39 +149,29 @@ class Scheduler:
         finally:
             next_up.done(claims)
 
-    async def _name_successors(self, snapshot: _Snapshot, moment: int) -> None:
+    async def _name_successors(self, outlook: successors.Outlook, moment: int) -> None:
         """Writes down who takes whose GPUs. It holds as long as nothing else changes."""
-        names = {one.after: one.ready.attempt_id for one in snapshot.successors}
-        if names != self._named:
-            await self._store.jot(successors.name, snapshot.successors)
-        until = min(
-            snapshot.at + snapshot.next_wake if snapshot.next_wake is not None else math.inf,
-            snapshot.decided.plan.wake_at or math.inf,
-        )
-        self._line_up(moment, successors.Outlook(pairs=snapshot.successors, until=until, sick=snapshot.sick))
+        if outlook.names != self._named:
+            await self._store.jot(successors.name, list(outlook.pairs.values()))
+        self._line_up(moment, outlook)
 
     def _line_up(self, moment: int, outlook: successors.Outlook) -> None:
-        self._named = {one.after: one.ready.attempt_id for one in outlook.pairs}
-        self._line = _Line(
-            moment=moment,
-            until=outlook.until,
-            sick=outlook.sick,
-            pairs={one.after: one for one in outlook.pairs},
-        )
+        self._outlook, self._outlook_moment = outlook, moment
+        self._named = outlook.names
 
     def successor(self, attempt: Attempt, end: End) -> _NextUp | None:
         """Who comes next when an attempt ends; None while nothing may start. Whose turn it is for certain is
         told to go at once."""
         if not self._may_start() or self._supervisor.hindered:
             return None
-        pair = self._line.pairs.get(attempt.id)
+        pair = self._outlook.pairs.get(attempt.id)
         if (
             pair is None
             or end.record is None
             or not ended_well(end.record)
-            or self._line.moment != self._store.moment
-            or self._line.until <= self._clock.wall()
-            or self._line.sick != dict(self._sick())
+            or self._outlook_moment != self._store.moment
+            or self._outlook.until <= self._clock.wall()
+            or self._outlook.sick != dict(self._sick())
             or self._deck.ready().get(pair.ready.job.id) != pair.ready
         ):
             return _NextUp(self, None)
@@ -227,22 +218,22 @@ class Scheduler:
             if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
                 pairs = successors.plan(db, scene, waiting, ready, now=now, cpu_slots=cpu_slots)
         jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck})}
+        wake_s = planning.next_wake(db, now=now, boot=boot)
         return _Snapshot(
             at=now,
             decided=decided,
             wanted=[jobs[job_id] for job_id in line if job_id in jobs],
-            successors=[one for one in pairs if _unchanged(one.ready.job, jobs.get(one.ready.job.id))],
-            sick=dict(sick),
+            outlook=successors.Outlook(
+                pairs={one.after: one for one in successors.as_they_are(pairs, jobs)},
+                until=min(now + (math.inf if wake_s is None else wake_s), decided.plan.wake_at or math.inf),
+                sick=dict(sick),
+            ),
             pending=[jobs[job_id] for job_id in on_deck if job_id in jobs],
             stops=planning.stops(db),
-            next_wake=planning.next_wake(db, now=now, boot=boot),
+            next_wake=wake_s,
             noted=ledger.newest_demand(db),
             released=ledger.newest_release(db),
         )
-
-
-def _unchanged(prepared: Job, now: Job | None) -> bool:
-    return now is not None and same_launch(prepared, now)
 
 
 class _NextUp:
@@ -277,9 +268,16 @@ class _NextUp:
             claims = turns.follow_up(
                 db, self.context, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
             )
-        outlook = successors.look_ahead(
-            db, self.context, claims, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
+        look = partial(
+            successors.look_ahead,
+            db,
+            self.context,
+            claims,
+            sick=sick,
+            cpu_slots=one._cpu_slots,
+            policy=one._policy,
         )
+        outlook = turns.apart(db, look)
         self._found = (one._store.number, outlook) if outlook is not None else None
         return claims
 
@@ -293,21 +291,11 @@ class _NextUp:
             scheduler._line_up(*self._found)
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Who takes whose GPUs, by the attempt that has them: as of a moment of the store, and until a time."""
-
-    moment: int | None = None
-    until: float = 0.0
-    sick: Mapping[str, str] = {}
-    pairs: Mapping[str, successors.Pair] = {}
-
-
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     decided: planning.Decided
     wanted: Sequence[Job]
-    successors: Sequence[successors.Pair]
-    sick: Mapping[str, str]
+    outlook: successors.Outlook
     pending: Sequence[Job]
     noted: tuple[Demand, str]
     released: float | None

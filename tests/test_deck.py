@@ -1,13 +1,16 @@
 """Who stands on deck stays there for as long as a transaction may have told him to go."""
 
 import asyncio
+import os
 import secrets
+import time
 
 from leptond.clock import SystemClock
 from leptond.core.admission import Defaults, admit
 from leptond.core.model import Identity, JobSpec
 from leptond.deck import Deck
 from leptond.store import jobs, open_store
+from tests.daemon import Daemon, until
 
 
 class Gates:
@@ -60,3 +63,51 @@ async def test_who_went_and_ended_before_his_claim_is_not_sent_away(tmp_path):
         deck.taken({secrets.token_hex(16)})
         deck.ready()
     assert len(gates.undone) == 1, "he was lost, and nobody had claimed him"
+
+
+def on_deck(daemon):
+    """The attempts that stand at their gates."""
+    deck = daemon.state_dir / "jobs" / ".deck"
+    return {path.name for path in deck.iterdir() if (path / "identity.json").exists()}
+
+
+def test_a_wrong_guess_leaves_no_trace(tmp_path):
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
+    daemon.start()
+    try:
+        os.mkfifo(tmp_path / "go")
+        first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
+        daemon.reached(first, "running")
+        wrong = daemon.submit("touch", str(tmp_path / "wrong"), gpus=1)
+        right = daemon.submit("true", gpus=1)
+        before = until(lambda: len(on_deck(daemon)) == 2 and on_deck(daemon))
+        assert daemon.post(f"/v1/jobs/{wrong}/cancel").status == 202
+        until(lambda: len(on_deck(daemon)) == 1)
+        assert on_deck(daemon) < before
+        assert not (daemon.state_dir / "jobs" / str(wrong)).exists()
+        assert daemon.job(wrong)["attempts"] == []
+        (tmp_path / "go").write_text("x\n")
+        assert daemon.finished(right)["state"] == "succeeded"
+        until(lambda: not on_deck(daemon))
+        assert not (tmp_path / "wrong").exists()
+    finally:
+        daemon.close()
+
+
+def test_a_job_that_is_changed_on_deck_starts_as_it_is_now(tmp_path):
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
+    daemon.start()
+    try:
+        os.mkfifo(tmp_path / "go")
+        first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
+        daemon.reached(first, "running")
+        job = daemon.submit("sh", "-c", "echo $LEPTOND_JOB_NAME $LEPTOND_DEADLINE", gpus=1)
+        until(lambda: on_deck(daemon))
+        assert daemon.request("PATCH", f"/v1/jobs/{job}", {"time_limit_s": 7000}).status == 200
+        (tmp_path / "go").write_text("x\n")
+        ended = daemon.finished(job)
+        deadline = float(daemon.output(job).split()[1])
+        assert 6000 < deadline - time.time() < 7100
+        assert len(ended["attempts"]) == 1
+    finally:
+        daemon.close()

@@ -3,7 +3,7 @@ handed over with one commit and one word. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from leptond.core.model import ExitRecord, Job
@@ -65,9 +65,3 @@ def moves(
         stay.discard(id)
         gone.append(id)
     return fresh[: max(0, size - len(stay))], gone
-
-
-def next_in_line(ids: Sequence[int], jobs: Collection[Job]) -> list[Job]:
-    """The jobs with these ids, in their order; without those that are not there."""
-    by_id = {job.id: job for job in jobs}
-    return [by_id[id] for id in ids if id in by_id]

@@ -12,7 +12,7 @@ import msgspec
 
 from leptond.core import planner
 from leptond.core.deck import same_launch
-from leptond.core.model import Identity, LeasedGpu
+from leptond.core.model import Identity, Job, LeasedGpu
 from leptond.core.scene import Memory
 from leptond.store import attempts, planning, rows
 from leptond.store.attempts import Claim
@@ -86,11 +86,17 @@ def plan(
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """Who takes whose GPUs, and how long that holds if nothing happens (wall time)."""
+    """Who takes whose GPUs, by the attempt that has them, and how long that holds (wall time) if nothing
+    happens and `sick` stays as it is."""
 
-    pairs: Sequence[Pair]
-    until: float
-    sick: Mapping[str, str]
+    pairs: Mapping[str, Pair] = {}
+    until: float = 0.0
+    sick: Mapping[str, str] = {}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The ids of the successors."""
+        return {after: pair.ready.attempt_id for after, pair in self.pairs.items()}
 
 
 def look_ahead(
@@ -118,13 +124,17 @@ def look_ahead(
     waiting = planning.first(db, scene, now=context.now, boot=context.boot)
     pairs = plan(db, scene, waiting, ready, now=context.now, cpu_slots=cpu_slots)
     now = {job.id: job for job in pending(db, {one.ready.job.id for one in pairs})}
-    pairs = [
-        one for one in pairs if one.ready.job.id in now and same_launch(one.ready.job, now[one.ready.job.id])
-    ]
+    pairs = as_they_are(pairs, now)
     name(db, pairs)
     wake_s = planning.next_wake(db, now=context.now, boot=context.boot)
     until = context.now + wake_s if wake_s is not None else math.inf
-    return Outlook(pairs=pairs, until=until, sick=sick)
+    return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=sick)
+
+
+def as_they_are(pairs: Sequence[Pair], jobs: Mapping[int, Job]) -> list[Pair]:
+    """Without those whose job no longer waits, or has been changed since it was prepared."""
+    now = [(one, jobs.get(one.ready.job.id)) for one in pairs]
+    return [one for one, job in now if job is not None and same_launch(one.ready.job, job)]
 
 
 def _whole(gpu: LeasedGpu) -> LeasedGpu:

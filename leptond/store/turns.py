@@ -6,8 +6,10 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from leptond.core.deck import same_launch
@@ -15,6 +17,10 @@ from leptond.core.model import Identity, Job
 from leptond.core.planner import Policy, Start
 from leptond.store import attempts, planning, rows
 from leptond.store.attempts import Claim, Turn
+
+log = structlog.get_logger("leptond.store")
+
+T = TypeVar("T")
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,21 +92,31 @@ def follow_up(
     cpu_slots: int,
     policy: Policy,
 ) -> list[Claim]:
-    """In the transaction that has freed GPUs: who gets them. A failure undoes only this part; what it would
-    have started is then left to an ordinary turn."""
-    db.execute("SAVEPOINT follow_up")
-    try:
+    """In the transaction that has freed GPUs: who gets them."""
+
+    def work() -> list[Claim]:
         decided = planning.decide(
             db, now=context.now, boot=context.boot, sick=sick, cpu_slots=cpu_slots, policy=policy
         )
-        claims = carry_out(db, decided, context)
+        return carry_out(db, decided, context)
+
+    return apart(db, work) or []
+
+
+def apart(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
+    """What `work()` returns; None when it fails: then nothing of it stays, and the rest of the transaction
+    does. It is for what an ordinary turn would do otherwise."""
+    db.execute("SAVEPOINT apart")
+    try:
+        result: T | None = work()
     except Exception:
         if not db.in_transaction:
             raise  # SQLite has undone the whole transaction itself
-        db.execute("ROLLBACK TO follow_up")
-        claims = []
-    db.execute("RELEASE follow_up")
-    return claims
+        log.exception("a part of a hand-over is left to the next look")
+        db.execute("ROLLBACK TO apart")
+        result = None
+    db.execute("RELEASE apart")
+    return result
 
 
 def pending(db: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
