@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+from leptond.api.progress import checkpoints
+from leptond.store.events import Event
 from tests.daemon import until
 
 PYTHON = sys.executable
@@ -118,3 +120,18 @@ def test_what_others_send_is_refused(shared_daemon, tmp_path):
     assert progress(shared_daemon, job, step=6)["metrics"] == {}
     (tmp_path / "end").touch()
     assert shared_daemon.finished(job)["state"] == "succeeded"
+
+
+def test_checkpoints_are_marks_of_the_curve():
+    def told(number: int, attempt: int, saved: int | None) -> Event:
+        data = {"step": number, "checkpoint_step": saved}
+        return Event(id=number, at=float(number), type="job.progress", job_id=1, attempt=attempt, data=data)
+
+    seen = [told(1, 1, None), told(2, 1, 50), told(3, 1, 50), told(4, 1, 100), told(5, 2, 100)]
+    marks = checkpoints(seen)
+    assert [(mark.attempt, mark.data) for mark in marks] == [
+        (1, {"step": 50}),
+        (1, {"step": 100}),
+        (2, {"step": 100}),
+    ]
+    assert {mark.type for mark in marks} == {"job.checkpoint"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 
+from msgspec.structs import replace
+
 from leptond import tuning
 from leptond.api import types, views
 from leptond.api.context import Context
@@ -32,9 +34,21 @@ async def metrics(call: Call) -> types.MetricCurve:
     def look(db: sqlite3.Connection) -> types.MetricCurve:
         job = jobs.find(db, ref)
         marks = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=MARKS)
-        return views.curve(job.id, progress.curve(db, job.id), marks)
+        told = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
+        return views.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(told)])
 
     return await call.context.store.read(look)
+
+
+def checkpoints(told: list[events.Event]) -> list[events.Event]:
+    """A mark for each checkpoint that the events of a job's progress saw (they get rarer with its age)."""
+    found, last = [], None
+    for one in told:
+        step = one.data.get("checkpoint_step")
+        if step is not None and (one.attempt, step) != last:
+            last = (one.attempt, step)
+            found.append(replace(one, type="job.checkpoint", data={"step": step}))
+    return found
 
 
 @table.route("POST", "/v1/jobs/{ref}/tune", body=types.Tune, answer=types.Job, errors=(404, 409, 507))

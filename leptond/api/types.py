@@ -293,7 +293,8 @@ class MetricMark(msgspec.Struct, kw_only=True):
 
 
 class MetricCurve(msgspec.Struct, kw_only=True):
-    """The curve of a job over all its attempts: every `stride`-th of the `reports` that came."""
+    """The curve of a job over all its attempts: every `stride`-th of the `reports` that came. `marks`: knobs
+    that were turned (job.tune, job.tuned) and checkpoints (job.checkpoint)."""
 
     job_id: int
     stride: int

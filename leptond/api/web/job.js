@@ -58,8 +58,8 @@ function Training({ job, tick }) {
     const all = (metrics?.points ?? []).filter((one) => typeof one.step === "number").map((one) => ({ ...one.values, step: one.step, attempt: one.attempt, at: one.at }));
     // a mark stands at its own step, or at that of the first report after it
     const stepAt = (mark) => mark.data?.step ?? all.find((one) => one.at >= mark.at)?.step ?? all[all.length - 1]?.step;
-    const found = (metrics?.marks ?? []).map((one) => ({ kind: "tune", step: stepAt(one), label: one.kind })).filter((one) => one.step !== undefined);
-    if (job.progress?.checkpoint_step) found.push({ kind: "checkpoint", step: job.progress.checkpoint_step, label: "last checkpoint" });
+    const found = (metrics?.marks ?? []).map((one) => ({ kind: one.kind === "job.checkpoint" ? "checkpoint" : "tune", step: stepAt(one), label: one.kind })).filter((one) => one.step !== undefined);
+    if (job.progress?.checkpoint_step && !found.some((one) => one.kind === "checkpoint" && one.step === job.progress.checkpoint_step)) found.push({ kind: "checkpoint", step: job.progress.checkpoint_step, label: "last checkpoint" });
     for (let i = 1; i < all.length; i += 1) {
       if (all[i].attempt !== all[i - 1].attempt) found.push({ step: all[i].step, kind: "retry", label: `attempt ${all[i].attempt}` });
     }
