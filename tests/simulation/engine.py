@@ -30,7 +30,7 @@ class SimulatedEngine:
             async with asyncio.timeout(limit_s):
                 while not true():
                     told = loop.create_future()
-                    shim.waiters.append(lambda told=told: told.done() or told.set_result(None))
+                    shim.waiters.append(lambda told=told: self.dead or told.done() or told.set_result(None))
                     await told
         except TimeoutError:
             return False

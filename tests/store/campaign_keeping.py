@@ -332,7 +332,9 @@ def grow(database: Path, pattern: int) -> None:
         )
         from leptond.store.salvage import COUNTS
 
-        db.execute("DELETE FROM pending_counts")
+        for table in COUNTS:
+            if table != "job_counts":  # its rows are set anew, one a state
+                db.execute(f"DELETE FROM {table}")
         for again in COUNTS.values():
             db.execute(again)
         for _, sql in triggers:
