@@ -23,7 +23,7 @@ from tests.benchmarks import show
 from tests.benchmarks.compare import compare
 from tests.benchmarks.rows import Row, row_of
 
-PARTS = ("gap", "drain", "start", "submits", "queue", "command", "recovery", "rest")
+PARTS = ("gap", "drain", "start", "warm", "submits", "queue", "command", "recovery", "rest")
 """Modules of this package with `run(place, runs) -> list[Row]`."""
 
 DOCS = Path(__file__).parents[2] / "docs"
