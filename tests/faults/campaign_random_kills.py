@@ -27,6 +27,8 @@ from tests.faults.invariants import Evidence, check
 
 WITNESS = Path(__file__).with_name("witness.py")
 KILLS_A_ROUND = 25
+PARALLEL = 2
+"""Rounds at a time: most of a round is waiting."""
 NEVER_AGAIN = {"ok", "cancelled", "config", "diverged", "user-oom-gpu"}
 SUBMITTERS = 5
 DRAIN_S = 300.0
@@ -36,7 +38,7 @@ DRAIN_S = 300.0
 @campaign("P1 P21 P23", title="Random kills of the daemon under load", short=1, full=40)
 def random_kills(trials: int, seed: int, workdir: Path) -> Outcome:
     """A trial is a round of 25 kills; the figures count kills."""
-    return run_trials(one_round, trials, seed, workdir)
+    return run_trials(one_round, trials, seed, workdir, parallel=PARALLEL)
 
 
 def one_round(
