@@ -73,7 +73,7 @@ export function asSubmit(job) {
   if (spec.gpus) option("--gpus", spec.gpus);
   option("--gpu-type", spec.gpu_type);
   option("--gpu-mem", spec.gpu_memory_bytes);
-  for (const flag of ["preemptible", "urgent", "exclusive"]) if (spec[flag]) words.push(`--${flag}`);
+  for (const flag of ["preemptible", "urgent", "exclusive", "cold"]) if (spec[flag]) words.push(`--${flag}`);
   if (spec.queue !== "default") option("--queue", spec.queue);
   if (spec.priority) option("--priority", spec.priority);
   time("--time", spec.time_limit_s);
