@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -46,34 +47,35 @@ def main() -> int:
         compare(*options.compare, parts=parts, runs=options.runs, out=options.out)
         return 0
     machine, runs = show.machine(), options.runs
+
+    def write(rows: list[Row], failed: dict[str, str]) -> None:
+        if options.out:
+            told = {"leptond": __version__, "runs": runs, "machine": machine}
+            text = json.dumps({**told, "rows": [row.as_json() for row in rows], "failed": failed}, indent=2)
+            options.out.write_text(text + "\n")
+
     if options.rows:
         found = [json.loads(file.read_text()) for file in options.rows]
         rows = [row_of(row) for one in found for row in one["rows"]]
         failed = {part: error for one in found for part, error in one["failed"].items()}
         machine, runs = found[0]["machine"], min(one["runs"] for one in found)
     else:
-        rows, failed = measure(parts, runs)
+        rows, failed = measure(parts, runs, write)
     show.table(rows)
     for part, error in failed.items():
         print(f"  {part} failed: {error}")
-    if options.out:
-        written = {
-            "leptond": __version__,
-            "runs": runs,
-            "machine": machine,
-            "rows": [row.as_json() for row in rows],
-            "failed": failed,
-        }
-        options.out.write_text(json.dumps(written, indent=2) + "\n")
+    write(rows, failed)
     if options.docs:
         show.document(DOCS / "benchmarks.md", DOCS / "benchmarks.svg", rows, runs, machine)
     missed = any(row.bar is not None and row.verdict() == "missed" for row in rows)
     return 1 if missed or failed else 0
 
 
-def measure(parts: tuple[str, ...] | list[str], runs: int) -> tuple[list[Row], dict[str, str]]:
-    """The rows of all parts, one part after the other; and why parts failed, which does not keep the others
-    from being measured."""
+def measure(
+    parts: Sequence[str], runs: int, write: Callable[[list[Row], dict[str, str]], None]
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of all parts, one part after the other, and why parts failed, which does not keep the others
+    from being measured. Both are handed to `write` after each part."""
     rows: list[Row] = []
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="leptond-bench-", ignore_cleanup_errors=True) as place:
@@ -87,6 +89,7 @@ def measure(parts: tuple[str, ...] | list[str], runs: int) -> tuple[list[Row], d
                 traceback.print_exc()
                 failed[part] = f"{type(error).__name__}: {error}"[:500]
             shutil.rmtree(directory, ignore_errors=True)
+            write(rows, failed)
     return rows, failed
 
 

@@ -18,6 +18,7 @@ from tests.daemon import until
 TSP = "task-spooler"
 SLURM = "slurm"
 READY_S = 30.0
+END_S = 30.0
 MOST_QUEUED = 900
 """task-spooler keeps a connection for each queued job and fails at about a thousand."""
 
@@ -118,6 +119,8 @@ def slurm(place: Path, slots: int = 1) -> Iterator[dict[str, str] | None]:
 
         yield env if patiently(ready, READY_S) else None
     finally:
+        # a step outlives its slurmd, and would wait for it for ever
+        patiently(lambda: not _slurm_jobs(env), END_S)
         for one in reversed(daemons):
             one.send_signal(signal.SIGTERM)
             one.wait(60)
@@ -132,6 +135,13 @@ def sbatch(env: dict[str, str], script: Path) -> None:
         stdout=subprocess.DEVNULL,
         timeout=60,
     )
+
+
+def _slurm_jobs(env: dict[str, str]) -> str:
+    """The jobs that Slurm has not done with; nothing when it does not answer."""
+    asked = ["squeue", "-h", "-t", "all", "-O", "State"]
+    found = subprocess.run(asked, env=env, capture_output=True, text=True, check=False, timeout=60)
+    return " ".join(word for word in found.stdout.split() if word in ("PENDING", "RUNNING", "COMPLETING"))
 
 
 def slurm_calls(env: dict[str, str], *words: str) -> str:

@@ -96,7 +96,9 @@ def test_a_part_that_fails_is_told_and_the_others_are_measured(monkeypatch, tmp_
 
     for name, part in (("good", run), ("bad", broken)):
         monkeypatch.setitem(sys.modules, f"tests.benchmarks.{name}", SimpleNamespace(run=part))
-    rows, failed = measure(["bad", "good"], 2)
+    written = []
+    rows, failed = measure(["bad", "good"], 2, lambda rows, failed: written.append((len(rows), len(failed))))
+    assert written == [(0, 1), (2, 1)]
     assert rows == ROWS[:2]
     assert failed == {"bad": "OSError: no room"}
     assert "no room" in capsys.readouterr().err
