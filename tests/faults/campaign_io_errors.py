@@ -49,6 +49,8 @@ def arm(rig: Rig, fault: Fault, n: int, **more: str) -> None:
         "STICKY": "1" if fault.sticky else "0",
         **more,
     }
+    if fault.calls == "spawn":
+        rig.cold_shims()  # else the daemon makes one process, and that one all others
     rig.arm("shim" if fault.who == "both" else fault.who, n, **settings)
     rig.daemon.arm = fault.who != "shim"
 
