@@ -21,6 +21,8 @@ WINDOW = 1000
 
 SHORT_WINDOW = 32
 
+_memory = msgspec.json.Decoder(planner.Memory)
+
 NO_FAIRNESS = Fairness(max_handicap_s=0.0)
 
 _GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
@@ -356,7 +358,7 @@ def next_in_line(
 def recall(db: sqlite3.Connection) -> planner.Memory:
     """What the last plan passed on."""
     row = db.execute("SELECT value FROM meta WHERE key = 'planner_memory'").fetchone()
-    return planner.Memory() if row is None else msgspec.json.decode(row["value"], type=planner.Memory)
+    return planner.Memory() if row is None else _memory.decode(row["value"])
 
 
 def remember(db: sqlite3.Connection, memory: planner.Memory) -> None:

@@ -13,6 +13,8 @@ from leptond.core.queues import Queue
 from leptond.errors import Conflict, Invalid, NotFound, WrongState
 from leptond.store import events
 
+msgspec.json.Decoder(Queue)  # found out about before there are threads (see rows.py)
+
 _HINT = "`leptonctl queues` lists the queues"
 
 

@@ -14,6 +14,9 @@ from leptond.core.model import JobSpec
 from leptond.core.ranks import Facts, rank
 from leptond.core.scene import Policy
 
+_policy = msgspec.json.Decoder(Policy)
+_spec = msgspec.json.Decoder(JobSpec)
+
 _KEY = "planner_figures"
 KEEP_RUNS = 20_000
 """How many kinds of command are remembered; beyond, the oldest are forgotten."""
@@ -22,7 +25,7 @@ KEEP_RUNS = 20_000
 def figures(db: sqlite3.Connection) -> Policy:
     """The policy that the stored places were worked out with."""
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-    return Policy() if row is None else msgspec.json.decode(row["value"], type=Policy)
+    return Policy() if row is None else _policy.decode(row["value"])
 
 
 def adopt(db: sqlite3.Connection, policy: Policy) -> int:
@@ -147,7 +150,7 @@ def _place(
 ) -> None:
     kind = job["signature"]
     if not kind:
-        spec = msgspec.json.decode(job["spec"], type=JobSpec)
+        spec = _spec.decode(job["spec"])
         kind = predict.signature(spec.argv, shell=spec.shell)
     predicted_s = _predicted(db, job["user"], kind, job["gpus"])
     facts = Facts(

@@ -10,6 +10,11 @@ import msgspec
 
 from leptond.core.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tuned
 
+# Here and not at their first use, which may be in two threads at once: msgspec finds out about a type without
+# a lock, and the process died of it (SIGSEGV, one start in a hundred on a busy machine).
+for _type in (Job, Attempt):
+    msgspec.json.Decoder(_type)
+
 _spec = msgspec.json.Decoder(JobSpec)
 _labels = msgspec.json.Decoder(dict[str, str])
 _gpus = msgspec.json.Decoder(list[LeasedGpu])

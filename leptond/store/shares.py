@@ -25,6 +25,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     weight: float | None = None
 
 
+msgspec.json.Decoder(Limit)  # found out about before there are threads (see rows.py)
+
+
 def half_life(db: sqlite3.Connection) -> float:
     """The half-life by which the table ``shares`` fades, in seconds."""
     row = db.execute("SELECT value FROM meta WHERE key = 'share_half_life_s'").fetchone()

@@ -38,13 +38,17 @@ class _Before3(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+_stored = msgspec.json.Decoder(list[Stored])
+_before3 = msgspec.json.Decoder(list[_Before3])
+
+
 def remembered(text: str) -> list[Stored]:
     """What an earlier answer (JSON) says."""
     if '"ids"' not in text[:200]:
-        return msgspec.json.decode(text, type=list[Stored])
+        return _stored.decode(text)
     return [
         Stored(id=old.ids[0], count=len(old.ids), array_id=old.array_id, name=old.name)
-        for old in msgspec.json.decode(text, type=list[_Before3])
+        for old in _before3.decode(text)
     ]
 
 

@@ -1,0 +1,33 @@
+"""Rows are read by several threads from the first moment on."""
+
+import subprocess
+import sys
+
+import pytest
+
+FIRST_READ = """
+import sys, threading
+from leptond.core.admission import Defaults, admit
+from leptond.core.model import JobSpec
+from leptond.store import jobs, rows
+from tests.simulation.store import database
+
+db = database()
+one = admit(JobSpec(argv=["true"]), gpus=0, home="/", defaults=Defaults())
+jobs.submit(db, [one], user="ada", now=1.0, max_pending=10)
+row = db.execute("SELECT * FROM jobs").fetchone()
+ready = threading.Barrier(8)
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=lambda: (ready.wait(), rows.job(row))) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("again", range(4))
+def test_threads_that_read_their_first_row_at_once_live(again):
+    """Found by killing shims, one start in a hundred: two threads met a type for the first time at once, and
+    the daemon died of it."""
+    assert subprocess.run([sys.executable, "-c", FIRST_READ], check=False).returncode == 0
