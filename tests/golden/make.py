@@ -63,6 +63,7 @@ def populate(state_dir: Path) -> None:
         keyed = {"argv": ["true"], "hold": True, "name": "keyed", **own}
         answer = daemon.post("/v1/jobs", keyed, Idempotency_Key="k")
         assert answer.status == 201, answer.data
+        daemon.submit("true", name="folded", array="0-4999", hold=True, **own)
         starting = daemon.submit("true", name="starting", hold=True, **own)
         pids = [daemon.job(job)["attempts"][-1]["pid"] for job in (running, stopping)]
     finally:
