@@ -31,7 +31,6 @@ class Deck:
         self._clock = clock
         self._group = group
         self.size = size
-        self._jobs: dict[int, Job] = {}
         self._ready: dict[int, Ready] = {}
         self._arrivals: dict[str, asyncio.Future[Identity]] = {}
         self._held = 0
@@ -54,7 +53,7 @@ class Deck:
 
     def jobs(self) -> list[int]:
         """Who stands there or is on his way, by job."""
-        return list(self._jobs)
+        return list(self._ready)
 
     def hold(self) -> None:
         """Nobody is sent away while a transaction may claim him; ended by :meth:`taken`."""
@@ -66,7 +65,7 @@ class Deck:
         self._held -= 1
         for job_id, ready in list(self._ready.items()):
             if ready.attempt_id in attempt_ids:
-                del self._ready[job_id], self._jobs[job_id]
+                del self._ready[job_id]
 
     def coming(self, attempt_id: str) -> asyncio.Future[Identity] | None:
         """Of one that was claimed on his way: his arrival, or SpawnFailed."""
@@ -74,13 +73,13 @@ class Deck:
 
     def arrange(self, wanted: Sequence[Job], pending: Collection[Job]) -> None:
         """Brings up and sends away. `pending`: of the jobs that are here, those that still wait."""
-        fresh, gone = moves(self._jobs, wanted, {job.id: job for job in pending}, self.size)
+        here = {job_id: ready.job for job_id, ready in self._ready.items()}
+        fresh, gone = moves(here, wanted, {job.id: job for job in pending}, self.size)
         for job_id in gone if not self._held else ():
             self._send_away(job_id)
         if self._clock.boot() < self._paused_until:
             return
         for job in fresh:
-            self._jobs[job.id] = job
             ready = self._ready[job.id] = Ready(job=job, attempt_id=secrets.token_hex(16), shim=None)
             self._arrivals[ready.attempt_id] = asyncio.get_running_loop().create_future()
             self._group.create_task(self._bring_up(ready), name=f"deck-{job.id}")
@@ -88,7 +87,7 @@ class Deck:
     def _send_away(self, job_id: int) -> None:
         ready = self._ready[job_id]
         if ready.shim is not None:  # else he can leave when he has arrived
-            del self._ready[job_id], self._jobs[job_id], self._arrivals[ready.attempt_id]
+            del self._ready[job_id], self._arrivals[ready.attempt_id]
             self._group.create_task(self._engine.undo(ready.attempt_id), name=f"undo-{job_id}")
 
     async def _bring_up(self, ready: Ready) -> None:
@@ -99,7 +98,7 @@ class Deck:
             log.info("nobody stands on deck for a while", error=str(error))
             self._paused_until = self._clock.boot() + PAUSE_S
             if self._ready.get(job.id) == ready:
-                del self._ready[job.id], self._jobs[job.id], self._arrivals[ready.attempt_id]
+                del self._ready[job.id], self._arrivals[ready.attempt_id]
             arrival.set_exception(error)
             arrival.exception()  # it may be nobody's business
             return
@@ -114,6 +113,6 @@ class Deck:
     async def clear(self) -> None:
         """Sends everybody away."""
         self._closed = True
-        ready, self._ready, self._jobs, self._arrivals = self._ready, {}, {}, {}
+        ready, self._ready, self._arrivals = self._ready, {}, {}
         here = [one.attempt_id for one in ready.values() if one.shim is not None]
         await asyncio.gather(*(self._engine.undo(attempt_id) for attempt_id in here))

@@ -49,7 +49,8 @@ class Successor(Protocol):
     gone: bool
 
     def claim(self, db: sqlite3.Connection) -> Sequence[Claim]:
-        """Claims for what is free now, in the transaction that freed it. Does not raise."""
+        """Claims for what is free now, in the transaction that freed it. Raises OutOfStep where
+        the database does not allow the start of one who has gone."""
 
     def done(self, claims: Sequence[Claim] | None) -> None:
         """The transaction is over; these were started. None: it has failed."""

@@ -16,7 +16,7 @@ from leptond.core.model import Identity, Job, LeasedGpu
 from leptond.core.scene import Memory
 from leptond.store import attempts, planning, rows
 from leptond.store.attempts import Claim
-from leptond.store.turns import Context, Ready, pending
+from leptond.store.turns import Context, Ready, at_its_gate, pending
 
 FEW = 4
 """Most running jobs with which the transaction that ends one looks ahead itself."""
@@ -218,7 +218,4 @@ def _claim(
     )
     if claim is None:
         raise OutOfStep(f"job {job_id} was started as the next one, and cannot be claimed")
-    limit_s = claim.job.time_limit_s
-    deadline_at = context.now + limit_s if limit_s is not None else None
-    attempts.started(db, attempt_id, shim=shim, now=context.now, deadline_at=deadline_at)
-    return Claim(job=claim.job, attempt=attempts.get(db, attempt_id))
+    return at_its_gate(db, claim, shim, context)

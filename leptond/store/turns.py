@@ -78,10 +78,15 @@ def _claim(db: sqlite3.Connection, start: Start, context: Context, turn: Turn) -
     )
     if claim is None or ready is None or ready.shim is None:
         return claim
+    return at_its_gate(db, claim, ready.shim, context)
+
+
+def at_its_gate(db: sqlite3.Connection, claim: Claim, shim: Identity, context: Context) -> Claim:
+    """The claim with who stands at its gate stored: it counts as running."""
     limit_s = claim.job.time_limit_s
     deadline_at = context.now + limit_s if limit_s is not None else None
-    attempts.started(db, ready.attempt_id, shim=ready.shim, now=context.now, deadline_at=deadline_at)
-    return Claim(job=claim.job, attempt=attempts.get(db, ready.attempt_id))
+    attempts.started(db, claim.attempt.id, shim=shim, now=context.now, deadline_at=deadline_at)
+    return Claim(job=claim.job, attempt=attempts.get(db, claim.attempt.id))
 
 
 def follow_up(
