@@ -160,15 +160,23 @@ class Channel:
         self._unsent = False
 
     def leave_word(self, reason: str, detail: str) -> None:
-        """Leaves the reason of the end where the daemon looks for it."""
+        """Leaves the reason of the end where the daemon looks for it. Every rank does, before it ends: when
+        the first of them is gone, the launcher ends the others, who may not have come so far. Rank 0's
+        word is the one that stays."""
         if not self.directory:
             return
         word = json.dumps({"attempt_id": self._id, "reason": reason, "detail": detail[:500]})
-        temporary = f"{self.directory}/.word.tmp"
+        temporary, place = f"{self.directory}/.word.{self.rank}.tmp", f"{self.directory}/word.json"
         try:
             with open(temporary, "w") as file:
                 file.write(word)
-            os.replace(temporary, f"{self.directory}/word.json")
+            if self.rank == 0:
+                os.replace(temporary, place)
+            else:
+                try:
+                    os.link(temporary, place)  # unless there is one
+                finally:
+                    os.unlink(temporary)
         except OSError:
             pass  # the exit code says it too
 
@@ -339,6 +347,5 @@ def leave(reason: str | None = None, detail: str = "") -> NoReturn:
     one = channel()
     if one is not None:
         one.flush()
-        if one.rank == 0:
-            one.leave_word(reason, detail)
+        one.leave_word(reason, detail)
     sys.exit(codes[reason])

@@ -159,3 +159,14 @@ def test_a_knob_follows_what_was_asked_for(tmp_path, channel, daemon, monkeypatc
     for bad in ((2.0, 0.0, 1.0), (0.0, 0.0, float("inf")), (float("nan"), 0.0, 1.0)):
         with pytest.raises(ValueError, match="not within"):
             job.knob("lr", bad[0], low=bad[1], high=bad[2])
+
+
+def test_the_word_of_any_rank_is_there_and_that_of_the_first_stays(channel, tmp_path):
+    def word():
+        return json.loads((tmp_path / "word.json").read_text())["detail"]
+
+    ranks = [channel(RANK=str(rank)) for rank in range(3)]
+    for rank, expected in ((2, "of 2"), (1, "of 2"), (0, "of 0"), (1, "of 0")):
+        ranks[rank].leave_word("resume", f"of {rank}")
+        assert word() == expected
+    assert [file.name for file in tmp_path.iterdir() if "word" in file.name] == ["word.json"]

@@ -230,16 +230,18 @@ def test_a_loss_that_stays_wrong_ends_as_diverged(tmp_path, as_a_job):
 
 
 def test_ranks_under_torchrun_say_why_they_left(daemon, tmp_path):
-    """`--nproc` as the command line makes it: torchrun turns the exit code into 1, the word comes through."""
+    """`--nproc` as the command line makes it: torchrun turns the exit code into 1, the word comes through,
+    also that of a rank which leaves before the first one does."""
     script, met = tmp_path / "ranks.py", tmp_path / "met"
     met.mkdir()
     script.write_text(
         f"import os, sys, time; sys.path.insert(0, {TOP!r})\nfrom leptond import job\n"
         "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], 'at', os.environ['MASTER_PORT'])\n"
         "job.report(step=1, everyone=True, mine=float(os.environ['RANK']))\n"
-        # torchrun ends the others when the first rank leaves
         f"open({str(met)!r} + '/' + os.environ['RANK'], 'w').close()\n"
         f"while len(os.listdir({str(met)!r})) < 2: time.sleep(0.01)\n"
+        # torchrun ends the others when one has left
+        "time.sleep(600 if os.environ['RANK'] == '0' else 0)\n"
         "job.leave('diverged', 'as it was told')\n"
     )
     done = daemon.finished(
