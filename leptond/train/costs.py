@@ -102,6 +102,7 @@ class Loader:
     """Batches without end from a map-style dataset, in an order that is a function of the seed: workers
     prepare them ahead, and into pinned memory where there is a GPU. It goes on exactly where a checkpoint
     left off (``Training(..., state={"loader": loader})``): what was prepared but not used is prepared again.
+    Chances that a dataset takes itself are another matter: make them a function of the row.
     """
 
     def __init__(self, dataset: Any, batch: int, *, seed: int = 0, workers: int = 0, ahead: int = 2) -> None:
@@ -127,6 +128,8 @@ class Loader:
                     num_workers=self.workers,
                     pin_memory=torch.cuda.is_available(),
                     prefetch_factor=self.ahead if self.workers else None,
+                    # else each of them takes a number out of the model's own dice, and a resume one more
+                    generator=torch.Generator().manual_seed(self.seed),
                 )
             )
         one = next(self._batches)

@@ -99,7 +99,9 @@ def test_a_loader_goes_on_where_the_training_was(workers):
         next(begun)
     again = Loader(data, 4, seed=5, workers=workers)
     again.load_state_dict(begun.state_dict())
+    dice = torch.get_rng_state()
     assert [next(again).tolist() for _ in range(5)] == wanted[7:]
+    assert torch.equal(torch.get_rng_state(), dice), "a resume leaves the dice of the model alone"
 
 
 def test_a_batch_that_does_not_fit_shrinks_and_stays_whole(tmp_path):
