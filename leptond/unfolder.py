@@ -9,7 +9,8 @@ import sqlite3
 import structlog
 
 from leptond.clock import Clock
-from leptond.store import Store, folds, planning
+from leptond.store import Store, folds
+from leptond.store.window import WINDOW
 
 log = structlog.get_logger("leptond.unfolder")
 
@@ -65,7 +66,7 @@ class Unfolder:
             for one in wanted:
                 count = min(folds.SLICE, one.missing)
                 # those that a plan looks at stand before them already: then nothing is to be planned anew
-                seen = folds.HIGH - one.missing >= planning.WINDOW
+                seen = folds.HIGH - one.missing >= WINDOW
                 write = self._store.jot if seen else self._store.write
                 await write(folds.refill, one.array_id, count, self._clock.wall())
                 await asyncio.sleep(BREATH_S)

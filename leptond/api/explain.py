@@ -12,6 +12,7 @@ from leptond.core.model import Attempt, Job, Reason, State
 from leptond.core.planner import Plan, Wait, plan
 from leptond.store import folds, planning
 from leptond.store.forecast import QUICK_WINDOW, Ahead, ahead
+from leptond.store.window import WINDOW
 
 
 class Explain:
@@ -63,7 +64,7 @@ class Explain:
         """When a pending job starts, with the uncertainty of that."""
         if job.state is not State.PENDING or planning.why_not_ready(job, now=self.now, boot=self.boot):
             return None
-        return self._ahead(planning.WINDOW).etas(until=job.id).get(job.id)
+        return self._ahead(WINDOW).etas(until=job.id).get(job.id)
 
     def wait(self, job: Job) -> Wait | None:
         """Why `job` waits; None when it does not."""
@@ -73,7 +74,7 @@ class Explain:
         if early is not None:
             return early
         # a job's turn does not depend on those after it: a short look is enough for one that it sees
-        for window in (QUICK_WINDOW, planning.WINDOW):
+        for window in (QUICK_WINDOW, WINDOW):
             seen = self.planned(window)
             wait = seen.waits.get(job.id)
             if wait is not None:
@@ -82,9 +83,7 @@ class Explain:
                 return Wait(reason=Reason.RESOURCES, sentence="it is being started")
             if job.array_id is not None and folds.at(self._db, job.id) is not None:
                 break  # more members of its own array stand before it than a plan looks at
-        return Wait(
-            reason=Reason.PRIORITY, sentence=f"more than {planning.WINDOW} jobs stand before it in the queue"
-        )
+        return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
 
     def show(self, job: Job, attempts: Sequence[Attempt]) -> types.Job:
         """The job as HTTP shows it."""

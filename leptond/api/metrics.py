@@ -19,7 +19,8 @@ from leptond.api.gpus import show_all
 from leptond.api.ledger_metrics import Ledger
 from leptond.api.outcome_metrics import Outcomes, histogram
 from leptond.durations import Durations
-from leptond.store import Store, attempts, jobs, planning, queries, webhooks
+from leptond.store import Store, attempts, jobs, queries, webhooks
+from leptond.store.window import WINDOW
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +80,7 @@ class Metrics:
         def look(db: sqlite3.Connection) -> Facts:
             explain = Explain(db, context, sick)
             oldest = queries.oldest_wait(db)
-            waits = explain.planned(planning.WINDOW).waits
+            waits = explain.planned(WINDOW).waits
             return Facts(
                 counts={str(state): n for state, n in jobs.counts(db).items()},
                 pending=dict(Tally(str(wait.reason) for wait in waits.values())),

@@ -23,7 +23,7 @@ OVER = 128
 
 LOW, HIGH = 1500, 2000
 """When fewer members than LOW could start, more are unfolded until HIGH could: always more than one plan
-looks at (planning.WINDOW), so that to the planner nothing is folded."""
+looks at (window.WINDOW), so that to the planner nothing is folded."""
 
 SLICE = 50
 """Members that are unfolded in one transaction: a few milliseconds of the writer."""

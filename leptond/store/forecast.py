@@ -13,6 +13,7 @@ from leptond.core.forward import MAX_LOOKS, Eta, Forecast, foretell, forward
 from leptond.core.model import DEFAULT_QUEUE
 from leptond.store import planning, ranks, submits
 from leptond.store.planning import View
+from leptond.store.window import WINDOW
 
 VISITS = 100_000
 """Most jobs that all plans of one forward run look at together: it bounds the cost, about a tenth of a
@@ -74,7 +75,7 @@ def ahead(
     sick: Mapping[str, str],
     cpu_slots: int,
     policy: planner.Policy,
-    window: int = planning.WINDOW,
+    window: int = WINDOW,
 ) -> Ahead:
     """The queue as `policy` sees it now. Places are stored for the figures of the daemon's own policy, and
     all policies share them."""

@@ -1,4 +1,4 @@
-"""Whose jobs wait: users in queues with projects, found by steps along the index jobs_by_owner:
+"""Whose jobs wait: users in queues with projects, found by steps along an index of their own:
 the cost is that of the owners, not of their jobs."""
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from leptond.core.shares import Owner
 MOST = 64
 """Of more owners than this, one plan looks at so many; which ones changes with time."""
 
+INDEX = {True: "jobs_by_owner", False: "jobs_by_owner_cpu"}
+NEEDS = {True: "gpus > 0", False: "gpus = 0"}
+"""The index and what is in it: jobs that need GPUs, and jobs that need none."""
+
 _READY = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
-_OF = f"FROM jobs INDEXED BY jobs_by_owner WHERE {_READY} AND"
 
 OF_OWNER = "user = ? AND queue = ? AND coalesce(project, '') = ?"
 """What the jobs of one owner have in common, for the parameters of :func:`key`."""
@@ -23,31 +26,30 @@ def key(owner: Owner) -> tuple[str, str, str]:
     return owner.user, owner.queue, owner.project or ""
 
 
-def waiting(db: sqlite3.Connection, now: float) -> list[Owner]:
-    """Those who have jobs that may start, at most MOST of them."""
-    found = list(_walk(db))
+def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[Owner]:
+    """Those who have jobs that may start and that need GPUs, or need none; at most MOST of them."""
+    found = list(_walk(db, gpus))
     if len(found) <= MOST:
         return found
     first = int(now) % len(found)
     return [*found[first:], *found[:first]][:MOST]
 
 
-def _walk(db: sqlite3.Connection) -> Iterator[Owner]:
-    for user in _steps(db, "user", "1", ()):
-        for queue in _steps(db, "queue", "user = ?", (user,)):
-            where = "user = ? AND queue = ?"
+def _walk(db: sqlite3.Connection, gpus: bool) -> Iterator[Owner]:
+    of = f"FROM jobs INDEXED BY {INDEX[gpus]} WHERE {_READY} AND {NEEDS[gpus]}"
+    for user in _steps(db, "user", of, ()):
+        for queue in _steps(db, "queue", f"{of} AND user = ?", (user,)):
+            where = f"{of} AND user = ? AND queue = ?"
             for project in _steps(db, "coalesce(project, '')", where, (user, queue)):
                 yield Owner(user, project or None, queue)
 
 
-def _steps(db: sqlite3.Connection, column: str, where: str, values: tuple[str, ...]) -> Iterator[str]:
+def _steps(db: sqlite3.Connection, column: str, of: str, values: tuple[str, ...]) -> Iterator[str]:
     """The different values of a column of the index, one search for each. (A comparison of two columns at
     once would be a search by the first of them alone.)"""
     more = ""
     while True:
-        row = db.execute(
-            f"SELECT {column} AS value {_OF} {where}{more} ORDER BY {column} LIMIT 1", values
-        ).fetchone()
+        row = db.execute(f"SELECT {column} AS value {of}{more} ORDER BY {column} LIMIT 1", values).fetchone()
         if row is None:
             return
         values = (*values[:-1], row["value"]) if more else (*values, row["value"])

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from leptond.core import planner
 from leptond.core.cost import Demand
 from leptond.core.demand import demand
-from leptond.core.model import FailureClass, Gpu, Job, Reason
+from leptond.core.model import Gpu, Job, Reason
 from leptond.core.shares import Fairness, Owner, handicaps
 from leptond.store import gpus as gpu_rows
-from leptond.store import owners, rows, shares
-
-WINDOW = 1000
-"""Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
-
-SHORT_WINDOW = 32
+from leptond.store import shares
+from leptond.store.window import SHORT_WINDOW, WINDOW, look
 
 _memory = msgspec.json.Decoder(planner.Memory)
 
 NO_FAIRNESS = Fairness(max_handicap_s=0.0)
-
-_GPU_TROUBLE = (FailureClass.INFRA_GPU, FailureClass.APP_GPU, FailureClass.INFRA_OOM_GPU)
-
 
 _DEFAULT = planner.Policy()
 
@@ -48,10 +40,11 @@ def view(
     window: int = WINDOW,
     policy: planner.Policy = _DEFAULT,
 ) -> View:
-    """The first jobs that may start, about `window` of them, all running ones and the present GPUs."""
+    """The first jobs that may start, about `window` of those that need GPUs and of those that need none, all
+    running ones and the present GPUs."""
     running, devices = holders(db, sick)
-    waiting = ready(db, now=now, boot=boot, window=window, policy=policy, running=running)
-    waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
+    seen = look(db, now=now, boot=boot, size=window, policy=policy, running=running)
+    waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
     return View(waiting=waiting, running=running, gpus=devices)
 
 
@@ -114,155 +107,6 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
     return running, [device(gpu, sick) for gpu in devices if gpu.present]
 
 
-class Slice(NamedTuple):
-    """A part of a window: the first jobs by an index, of those that may start and fulfil `only`. `part` of
-    the window is its size."""
-
-    by: str
-    order: str
-    part: float
-    only: str = ""
-
-
-_OLDEST = Slice("jobs_by_order", "order_at", 0.25)
-_URGENT = Slice("jobs_urgent", "order_at", 0.25, "urgent = 1")
-_SOFT = (
-    Slice("jobs_by_due", "due_at", 0.5, "lane = 0"),
-    Slice("jobs_by_due", "due_at", 0.25, "lane = 1"),
-    _OLDEST,
-    _URGENT,
-    Slice("jobs_preemptible", "order_at", 0.0, "preemptible = 1"),
-)
-_ALONE = (Slice("jobs_by_due_alone", "alone_at", 0.75), _OLDEST, _URGENT)
-_BY_RUN = (Slice("jobs_by_run", "short_s", 0.75), _URGENT)
-_SUBMITTED = (Slice("jobs_by_order", "order_at", 0.75), _URGENT)
-_CPU = (Slice("jobs_by_order_cpu", "order_at", 0.75, "gpus = 0"),)
-
-
-def slices(db: sqlite3.Connection, policy: planner.Policy, running: Sequence[planner.Running]) -> list[Slice]:
-    """What the policy has to see of the queue, in its own order; never all of it."""
-    match policy.name:
-        case "auto" | "throughput":
-            soft = any(job.preemptible for job in running) or bool(_select(db, _SOFT[-1], 0.0, 0.0, 1))
-            by_run = _BY_RUN[:1] if policy.name == "throughput" else ()
-            return [*(_SOFT if soft else _ALONE), *by_run, *_CPU]
-        case "shortest":
-            return [*_BY_RUN, *_CPU]
-        case _:
-            return [*_SUBMITTED, *_CPU]
-
-
-def _select(
-    db: sqlite3.Connection,
-    part: Slice,
-    now: float,
-    boot: float,
-    size: int,
-    values: Sequence[str] = (),
-) -> list[sqlite3.Row]:
-    only = f" AND {part.only}" if part.only else ""
-    found: list[sqlite3.Row] = db.execute(
-        "SELECT jobs.id, jobs.priority, jobs.gpus, submitted_at, begin_at, array_id, array_limit, attempt,"
-        " jobs.user, project, queue, time_limit_s, preemptible, urgent, predicted_s, gpu_ms, order_at, lane,"
-        " due_at, alone_at, short_s, gpu_type, gpu_memory_bytes, exclusive"
-        f" FROM jobs INDEXED BY {part.by}"
-        f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0{only}"
-        " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
-        f" ORDER BY {part.order}, id LIMIT ?",
-        (*values, boot, now, size),
-    ).fetchall()
-    return found
-
-
-def ready(
-    db: sqlite3.Connection,
-    *,
-    now: float,
-    boot: float,
-    window: int,
-    policy: planner.Policy = _DEFAULT,
-    running: Sequence[planner.Running] = (),
-    without_gpus: bool = False,
-) -> list[planner.Waiting]:
-    """The jobs that may start and that `policy` has to see, about `window` of them: for each of its orders
-    the first by an index (migration 0009), and the first of each owner. The indexes are named, because SQLite
-    would rather take all pending jobs by state and sort them."""
-    return _look(db, now, boot, window, list(_CPU) if without_gpus else slices(db, policy, running))[0]
-
-
-class _Seen(NamedTuple):
-    """Whether a look saw all jobs that may start: those that need GPUs, and those that need none."""
-
-    gpu_jobs: bool
-    cpu_jobs: bool
-
-
-def _look(
-    db: sqlite3.Connection, now: float, boot: float, window: int, parts: Sequence[Slice]
-) -> tuple[list[planner.Waiting], _Seen]:
-    """The jobs of a window, and whether those are all."""
-    borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
-    found: dict[int, sqlite3.Row] = {}
-    cut = {False: False, True: False}
-    for part in parts:
-        size = max(1, round(window * part.part))
-        some = _select(db, part, now, boot, size)
-        cut[part in _CPU] |= len(some) == size and part.part > 0
-        found |= {row["id"]: row for row in some}
-    if cut[False] or (cut[True] and any(part not in _CPU for part in parts)):
-        found |= {row["id"]: row for row in _first_of_each(db, now, boot, window)}
-    seen = _Seen(gpu_jobs=not cut[False], cpu_jobs=not cut[True])
-    return [_waiting(db, row, borrowers) for row in found.values()], seen
-
-
-def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int) -> list[sqlite3.Row]:
-    """The first jobs of each owner, however deep others have filled the queue; without those of arrays that
-    may start no further member now."""
-    everyone = owners.waiting(db, now)
-    full = owners.full_arrays(db)
-    if len(everyone) < 2 and not full:
-        return []
-    only = owners.OF_OWNER
-    if full:
-        only += f" AND (array_id IS NULL OR array_id NOT IN ({', '.join(map(str, full))}))"
-    size = max(2, window // (4 * max(1, len(everyone))))
-    part = Slice("jobs_by_owner", "order_at", 0.25, only)
-    return [row for owner in everyone for row in _select(db, part, now, boot, size, owners.key(owner))]
-
-
-def _waiting(db: sqlite3.Connection, row: sqlite3.Row, borrowers: set[str]) -> planner.Waiting:
-    cost = None
-    if row["preemptible"]:
-        cost = db.execute(
-            "SELECT runs.eviction_cost_s FROM jobs JOIN runs ON runs.user = jobs.user"
-            " AND runs.signature = jobs.signature AND runs.gpus = jobs.gpus WHERE jobs.id = ?",
-            (row["id"],),
-        ).fetchone()
-    return planner.Waiting(
-        id=row["id"],
-        priority=row["priority"],
-        gpus=row["gpus"],
-        since=max(row["submitted_at"], row["begin_at"] or 0.0),
-        user=row["user"],
-        project=row["project"],
-        queue=row["queue"],
-        gpu_type=row["gpu_type"],
-        gpu_memory_bytes=row["gpu_memory_bytes"],
-        exclusive=bool(row["exclusive"]),
-        borrow=row["queue"] in borrowers,
-        array_id=row["array_id"],
-        array_limit=row["array_limit"],
-        avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
-        preemptible=bool(row["preemptible"]),
-        urgent=bool(row["urgent"]),
-        limit_s=row["time_limit_s"],
-        predicted_s=row["predicted_s"],
-        attained_gpu_s=row["gpu_ms"] / 1000,
-        eviction_cost_s=cost["eviction_cost_s"] if cost is not None else None,
-        rank=(row["order_at"], row["lane"], row["due_at"], row["alone_at"], row["short_s"]),
-    )
-
-
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
     """Who starts now and who makes room, and what the queue is like for GPUs that stay free (None: none
     does). `recalled` is what the last plan had passed on."""
@@ -314,11 +158,13 @@ def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, 
     decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
     # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in running)
-    some = free.gpus > 0 or free.shared or movable
-    parts = slices(db, policy, running) if some else list(_CPU)
-    for window in (SHORT_WINDOW, WINDOW) if free or movable else ():
-        waiting, seen = _look(db, now, boot, window, parts)
-        waiting = in_fairness(db, waiting, policy.fairness, now=now, boot=boot)
+    some = free.gpus > 0 or free.shared > 0 or movable
+    for size in (SHORT_WINDOW, WINDOW) if free or movable else ():
+        # whom there is no room for is not looked at
+        seen = look(
+            db, now=now, boot=boot, size=size, policy=policy, running=running, gpu=some, cpu=free.slots > 0
+        )
+        waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
         plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
         decided = Decided(
@@ -326,15 +172,15 @@ def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, 
             recalled=memory,
             demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
         )
-        if not ((left.gpus or left.shared) and not seen.gpu_jobs) and not (left.slots and not seen.cpu_jobs):
+        if not ((left.gpus or left.shared) and not seen.all_gpu) and not (left.slots and not seen.all_cpu):
             break
     return decided
 
 
 def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
     """The first of those that may start, as a short look sees them."""
-    waiting, _ = _look(db, now, boot, SHORT_WINDOW, slices(db, scene.policy, scene.running))
-    return in_fairness(db, waiting, scene.policy.fairness, now=now, boot=boot)
+    seen = look(db, now=now, boot=boot, size=SHORT_WINDOW, policy=scene.policy, running=scene.running)
+    return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot)
 
 
 def next_in_line(
@@ -384,16 +230,6 @@ def device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
         owner=gpu.owner,
         lend=gpu.lend,
     )
-
-
-def _failed_on(db: sqlite3.Connection, job_id: int) -> list[str]:
-    """GPUs of the newest attempt, if it died of GPU trouble."""
-    row = db.execute(
-        "SELECT * FROM attempts WHERE job_id = ? ORDER BY number DESC LIMIT 1", (job_id,)
-    ).fetchone()
-    if row is None or row["class"] not in _GPU_TROUBLE:
-        return []
-    return [gpu.uuid for gpu in rows.attempt(row).gpus]
 
 
 def next_wake(db: sqlite3.Connection, *, now: float, boot: float) -> float | None:

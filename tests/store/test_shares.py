@@ -19,6 +19,7 @@ from leptond.errors import Conflict, Invalid, NotFound, QueueClosed, TooMany, Wr
 from leptond.paths import data_dir
 from leptond.store import attempts, gpus, jobs, owners, planning, queues, shares
 from leptond.store.migrate import available, migrate
+from leptond.store.window import WINDOW
 
 GIB = 1024**3
 NO_CAPS = Limits()
@@ -326,9 +327,7 @@ def test_nobody_is_hidden_behind_the_jobs_of_another(db, what):
         for i in range(1, 4):
             gpus.drain(db, f"GPU-{i}", "x", "me", 1.0)
         finish(db, claim(db, submit(db, gpus=1), "GPU-0", boot=0.0), boot=3600.0, now=3600.0)
-    first = submit(
-        db, gpus=1, time_limit_s=60, array=f"0-{planning.WINDOW + 200}" + ("%1" if what == "array" else "")
-    )
+    first = submit(db, gpus=1, time_limit_s=60, array=f"0-{WINDOW + 200}" + ("%1" if what == "array" else ""))
     last = submit(
         db,
         gpus=1,
@@ -355,16 +354,18 @@ def test_owners_are_found_by_steps(db):
         ("ana", "p", "a"),
     ):
         for _ in range(3):
-            submit(db, user=user, project=project, queue=queue)
-    submit(db, user="held", hold=True)
-    assert owners.waiting(db, 0.0) == [
+            submit(db, user=user, project=project, queue=queue, gpus=1)
+    submit(db, user="held", hold=True, gpus=1)
+    submit(db, user="cpu", gpus=0)
+    assert owners.waiting(db, 0.0, gpus=False) == [Owner("cpu", None, "default")]
+    assert owners.waiting(db, 0.0, gpus=True) == [
         Owner("ana", "p", "a"),
         Owner("ana", None, "default"),
         Owner("ana", "q", "default"),
         Owner("bo", None, "a"),
     ]
     for i in range(owners.MOST):
-        submit(db, user=f"user{i}")
-    seen = {owner for now in range(100) for owner in owners.waiting(db, float(now))}
-    assert len(owners.waiting(db, 0.0)) == owners.MOST
+        submit(db, user=f"user{i}", gpus=1)
+    seen = {owner for now in range(100) for owner in owners.waiting(db, float(now), gpus=True)}
+    assert len(owners.waiting(db, 0.0, gpus=True)) == owners.MOST
     assert len(seen) == owners.MOST + 4

@@ -19,7 +19,7 @@ from leptond.core.planner import Policy, Start, plan
 from leptond.engines.base import End
 from leptond.errors import StartRefused
 from leptond.paths import data_dir
-from leptond.store import attempts, events, gpus, jobs, open_store, planning, queries
+from leptond.store import attempts, events, gpus, jobs, open_store, planning, queries, window
 from leptond.store.examine import examine
 from leptond.store.migrate import migrate, version
 from leptond.supervisor import judge
@@ -294,7 +294,8 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
         db.set_trace_callback(lambda sql: statements.append(sql) if sql.startswith("SELECT") else None)
         try:
             planning.view(db, now=1.0, boot=1.0, sick={})
-            planning.ready(db, now=1.0, boot=1.0, window=9, without_gpus=True)
+            for gpu in (False, True):
+                window.look(db, now=1.0, boot=1.0, size=9, policy=Policy(), running=(), gpu=gpu, cpu=not gpu)
             planning.next_wake(db, now=1.0, boot=1.0)
             planning.stops(db)
             attempts.live(db)
