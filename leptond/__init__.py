@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leptond.executor import JobFailed, JobFuture, LeptonExecutor
     from leptond.sdk import AsyncClient, Client
 
 __version__ = "0.4.0"
-__all__ = ["AsyncClient", "Client", "__version__"]
+__all__ = ["AsyncClient", "Client", "JobFailed", "JobFuture", "LeptonExecutor", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from leptond import sdk
 
         return getattr(sdk, name)
+    if name in ("JobFailed", "JobFuture", "LeptonExecutor"):
+        from leptond import executor
+
+        return getattr(executor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,7 @@ import msgspec
 
 from leptond.api import types
 from leptond.client import (
+    RESTART_S,
     ApiError,
     Interrupted,
     ServerEvent,
@@ -124,10 +125,12 @@ def _text_of(event: ServerEvent) -> str | None:
 
 
 class Client:
-    """A daemon, for one thread. Use it in a ``with``, or :meth:`close` it."""
+    """A daemon, for one thread. Use it in a ``with``, or :meth:`close` it. `patience_s`: how long a request
+    waits for a daemon that is not there; without it such a request fails at once."""
 
-    def __init__(self, host: str | None = None) -> None:
+    def __init__(self, host: str | None = None, *, patience_s: float = 0.0) -> None:
         self._transport = Transport.find(host)
+        self._patience_s = patience_s
 
     def __enter__(self) -> Client:
         return self
@@ -141,7 +144,14 @@ class Client:
 
     def _do(self, ask: Ask[T], *, wait_s: float = 0.0) -> T:
         reply = self._transport.request(
-            ask.method, ask.path, query=ask.query, body=ask.body, headers=ask.headers, wait_s=wait_s
+            ask.method,
+            ask.path,
+            query=ask.query,
+            body=ask.body,
+            headers=ask.headers,
+            wait_s=wait_s,
+            patience_s=max(RESTART_S, self._patience_s),
+            persistent=self._patience_s > 0,
         )
         return ask.read(reply.body)
 

@@ -127,6 +127,13 @@ async def test_no_daemon_is_said_so(tmp_path):
 
 
 def test_the_package_itself_stays_light():
-    assert set(leptond.__all__) == {"AsyncClient", "Client", "__version__"}
+    assert set(leptond.__all__) == {
+        "AsyncClient",
+        "Client",
+        "JobFailed",
+        "JobFuture",
+        "LeptonExecutor",
+        "__version__",
+    }
     with pytest.raises(AttributeError):
         leptond.nothing  # noqa: B018
