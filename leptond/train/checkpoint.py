@@ -88,31 +88,43 @@ class Checkpoints:
         :meth:`wait`. Raises CheckpointError when not in the background."""
         if self.directory is None:
             return
-        self._join()
-        if not background:
-            self._write(step, generation, loss, lambda path: _save_plain(path, state))
-            return
-        copy = snapshot(state)
-        self._thread = threading.Thread(
-            target=self._write_quietly, args=(step, generation, loss, copy), name="checkpoint", daemon=False
-        )
-        self._thread.start()
+        self.join()
+        copy = snapshot(state) if background else state
 
-    def _write_quietly(self, step: int, generation: int, loss: float | None, state: dict[str, Any]) -> None:
-        try:
-            self._write(step, generation, loss, lambda path: _save_plain(path, state))
-        except CheckpointError as error:
-            self._failure = error
-            log.error("%s; the training goes on", error)
+        self.run(
+            lambda: self._write(step, generation, loss, lambda path: _save_plain(path, copy)),
+            background=background,
+        )
+
+    def run(self, write: Callable[[], None], *, background: bool) -> None:
+        """Writes, after what is being written now is on disk; in the background a thread does. Its
+        CheckpointError then is logged, and raised by the next :meth:`wait` unless a later one was written."""
+        self.join()
+        if not background:
+            write()
+            self._failure = None
+            return
+
+        def quietly() -> None:
+            try:
+                write()
+                self._failure = None
+            except CheckpointError as error:
+                self._failure = error
+                log.error("%s; the training goes on", error)
+
+        self._thread = threading.Thread(target=quietly, name="checkpoint", daemon=False)
+        self._thread.start()
 
     def wait(self) -> None:
         """Until what is being written is on disk. Raises CheckpointError when the last write failed."""
-        self._join()
+        self.join()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Until nothing is being written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -126,7 +138,6 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(f"the checkpoint of step {step} could not be written: {error}") from error
-        self._failure = None
 
     def begin(self, step: int, generation: int) -> Path:
         """A fresh directory for the files of a checkpoint. Raises CheckpointError."""
@@ -186,6 +197,9 @@ class Checkpoints:
             if one not in kept:
                 (one.path / MANIFEST).unlink(missing_ok=True)  # first: half a removal is no checkpoint
                 shutil.rmtree(one.path, ignore_errors=True)
+        assert self.directory is not None
+        for left in (*self.directory.glob(".step-*.tmp"), *self.directory.glob(".step-*.old")):
+            shutil.rmtree(left, ignore_errors=True)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -202,7 +216,7 @@ class Checkpoints:
     def newest(self, before: int | None = None) -> Found | None:
         """The newest checkpoint that is whole, of a step below `before` (the oldest of all, where there is
         none such); None when there is none. One that is not whole is passed over with a warning."""
-        self._join()
+        self.join()
         oldest = None
         for one in reversed(self._listed()):
             fault = check(one.path)

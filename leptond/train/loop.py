@@ -69,7 +69,7 @@ class Guard:
 class Training:
     """A training of `total` optimizer steps.
 
-    `every` steps it saves, in the background where one process holds everything. `lr_bounds` are those of
+    `every` steps it saves, in the background. `lr_bounds` are those of
     the knob ``lr`` (None: from a millionth of to ten times the first rate). `clip`: largest norm of the
     gradients (0: not clipped). `state`: more things that belong into the checkpoint. `margin_s`: leave that
     long before the time limit.
@@ -111,6 +111,9 @@ class Training:
         self._went_wrong_at = 0
         self._went_back_to: int | None = None
         self._saved_at = -1
+        self._writer = sharded.Writer(checkpoints) if self.world > 1 else None
+        if parallel is not None:
+            parallel.before_the_end.append(checkpoints.join)
         self._channel = job.channel() if self.rank == 0 else None
         base = schedule.rate
         groups = optimizer.param_groups
@@ -284,11 +287,6 @@ class Training:
 
     # -- checkpoints -------------------------------------------------------------------------------
 
-    @property
-    def _sharded(self) -> bool:
-        plan = self.parallel.plan if self.parallel is not None else None
-        return plan is not None and plan.world > 1
-
     def _extra(self) -> dict[str, Any]:
         return {
             "step": self.step,
@@ -301,12 +299,12 @@ class Training:
         }
 
     def save(self, *, background: bool = True) -> None:
-        """Saves now. Several ranks write together and wait for it; one process goes on meanwhile."""
+        """Saves now; on several ranks in the same step on each. In the background a copy is taken, and the
+        training goes on meanwhile."""
         loss = self.loss if math.isfinite(self.loss) else None
         self._saved_at = self.step
-        if self._sharded:
-            sharded.save(
-                self.checkpoints,
+        if self._writer is not None:
+            self._writer.save(
                 self.step,
                 self.model,
                 self.optimizer,
@@ -314,11 +312,13 @@ class Training:
                 mine=random_states(),
                 loss=loss,
                 generation=self.generation,
+                background=background,
             )
             return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "names": sharded.names_of(self.model, self.optimizer),
             "random": random_states(),
             **self._extra(),
         }
@@ -333,8 +333,9 @@ class Training:
         mine: dict[str, Any] | None
         if (found.path / sharded.EXTRA).exists():
             extra, mine = sharded.load(found, self.model, self.optimizer)
-        elif self._sharded:
-            raise ValueError(f"{found.path} was written by one process without a plan")
+        elif self._writer is not None:
+            extra, mine = self.checkpoints.load(found), None
+            sharded.spread(extra, self.model, self.optimizer)
         else:
             extra = self.checkpoints.load(found)
             self.model.load_state_dict(extra["model"])

@@ -103,6 +103,7 @@ class Parallel:
         self._loss: Loss | None = None
         self._pipeline: Any = None
         self._ddp: nn.Module | None = None
+        self.before_the_end: list[Callable[[], None]] = []
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -110,8 +111,8 @@ class Parallel:
     @contextlib.contextmanager
     def start(cls, plan: Plan) -> Iterator[Self]:
         """Joins the other ranks (as RANK, WORLD_SIZE and MASTER_* say) and leaves them at the end of the
-        block; where the process group is there already, it is used and stays. Raises ValueError when the
-        plan does not make as many ranks as there are."""
+        block, after all in `before_the_end` was called; where the process group is there already, it is used
+        and stays. Raises ValueError when the plan does not make as many ranks as there are."""
         world = int(os.environ.get("WORLD_SIZE") or 1)
         if plan.world != world:
             raise ValueError(
@@ -130,6 +131,8 @@ class Parallel:
         try:
             yield parallel
         finally:
+            for call in parallel.before_the_end:
+                call()  # a thread that still talks to the others
             if ours:
                 # what holds on to the group goes first: its threads must have ended before the interpreter
                 parallel.model, parallel._pipeline, parallel._ddp = nn.Module(), None, None
@@ -194,7 +197,7 @@ class Parallel:
             )
         self.model = model
         if plan.pp > 1:
-            self._pipeline = self._make_pipeline(self._ddp if self._ddp is not None else model)
+            self._pipeline = self._make_pipeline(model)
         return model
 
     def _make_pipeline(self, module: nn.Module) -> Any:

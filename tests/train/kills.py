@@ -4,8 +4,8 @@
 
 The kinds of kill, in turn: SIGKILL of the job (of any of its processes, under torchrun), of its shim, of the
 daemon (which is started again), preemption by an urgent job, and the time limit (with ``retry_on: timeout``).
-A trial is one training with one kill (the limit may strike more than once). Prints a table; the exit code is
-1 when a training ended otherwise, or did a step again that was in a checkpoint.
+A trial is one training with one kill. Prints a table; the exit code is 1 when a training ended otherwise, or
+did a step again that was in a checkpoint.
 """
 
 from __future__ import annotations
@@ -70,10 +70,21 @@ class Victim:
         self.daemon.start()
         self.number = 0
 
-    def submit(self, time_limit_s: float = 3600.0) -> None:
-        """Puts it into the queue."""
+    def submit(
+        self, time_limit_s: float = 3600.0, retry_delay_s: float = 0.1, pause_s: float = PAUSE_S
+    ) -> None:
+        """Puts it into the queue; its first attempt rests for `pause_s` in every step."""
         argv = [sys.executable, "-m", "tests.train.victim", str(self.log), str(self.result)]
-        argv += ["--steps", str(STEPS), "--every", str(EVERY), "--pause", str(PAUSE_S)]
+        argv += [
+            "--steps",
+            str(STEPS),
+            "--every",
+            str(EVERY),
+            "--pause",
+            str(PAUSE_S),
+            "--first-pause",
+            str(pause_s),
+        ]
         if self.ranks > 1:
             argv = under_torchrun([*argv, "--plan", self.plan], self.ranks)
         self.number = self.daemon.submit(
@@ -83,7 +94,7 @@ class Victim:
             gpus=self.ranks,
             preemptible=True,
             retries=20,
-            retry_delay_s=0.1,
+            retry_delay_s=retry_delay_s,
             retry_on=["timeout"],
             time_limit_s=time_limit_s,
         )
@@ -141,6 +152,19 @@ class Victim:
             until(lambda: self.daemon.job(self.number)["attempts"][attempt["number"] - 1]["ended_at"])
         return True
 
+    def limited(self) -> bool:
+        """Waits for the end of the first attempt; whether that was its time limit. There is none any more for
+        the next one, which starts at once."""
+        first = until(
+            lambda: (one := self.daemon.job(self.number)["attempts"]) and one[0]["ended_at"] and one[0]
+        )
+        if first["class"] != "timeout":
+            return False
+        path = f"/v1/jobs/{self.number}"
+        assert self.daemon.request("PATCH", path, {"time_limit_s": 3600.0}).status == 200
+        assert self.daemon.post(f"{path}/retry").status == 200
+        return True
+
     def _any_process(self, attempt: dict[str, Any], dice: random.Random) -> int:
         """One of the attempt's own processes: the launcher, or a rank."""
         mine = {pid for pid in alive_with_cookie({attempt["id"]}) if pid != parent_of(attempt["pid"])}
@@ -170,7 +194,10 @@ def trial(
     hits: dict[str, int] = dict.fromkeys(kinds, 0)
     try:
         if kinds == ("limit",):
-            one.submit(whole.start_s + dice.uniform(0.1, 0.9) * whole.run_s)
+            limit_s = whole.start_s + dice.uniform(0.1, 0.9) * whole.run_s
+            # however busy the machine was before and is now, it does not end before its limit
+            one.submit(limit_s, retry_delay_s=60.0, pause_s=limit_s / STEPS)
+            hits["limit"] += one.limited()
         else:
             one.submit()
             for kind in kinds:
@@ -183,9 +210,6 @@ def trial(
                 time.sleep(moment)  # any is right
                 hits[kind] += one.kill(kind, dice)
         found = one.finished()
-        spared = sum(attempt["class"] == "ok" for attempt in found["attempts"])
-        if kinds == ("limit",):
-            hits["limit"] = len(found["attempts"]) - spared
         outcome = judge(one.noted(), torch.load(one.result), whole, exact=ranks == 1)
         if "daemon" in kinds and len(kinds) == 1:
             assert len(found["attempts"]) == 1, "a job outlives its daemon"

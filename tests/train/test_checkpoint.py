@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path, caplog):
     with pytest.raises(CheckpointError, match="cannot make"):
         checkpoints.save(1, state(1), background=False)
     checkpoints.save(1, state(1))
-    checkpoints._join()
+    checkpoints.join()
     assert "the training goes on" in caplog.text
     with pytest.raises(CheckpointError, match="cannot make"):
         checkpoints.wait()

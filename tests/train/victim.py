@@ -92,6 +92,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--first-pause", type=float, default=0.0, help="of the first attempt")
     options = parser.parse_args()
     torch.set_num_threads(1)
     first = int(os.environ.get("RANK") or 0) == 0
@@ -105,9 +106,8 @@ def main() -> None:
     place = job.checkpoint_dir
     torn = len(list(place.glob(".step-*.tmp"))) if place is not None else 0
     note(f"torn {torn}")
-    weights = train(
-        options.plan, place, note, steps=options.steps, every=options.every, pause_s=options.pause
-    )
+    pause_s = options.first_pause if job.attempt == 1 else options.pause
+    weights = train(options.plan, place, note, steps=options.steps, every=options.every, pause_s=pause_s)
     if weights is not None:
         aside = options.result.with_suffix(".tmp")
         torch.save(weights, aside)
