@@ -166,7 +166,8 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """`containment`: `auto` uses a cgroup where one is delegated to the daemon, else the process tree
     (`descendants`). `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long
     processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
-    are forked from one that stands ready, instead of each starting an interpreter. `warm`: jobs that call
+    are forked from one that stands ready and take one job after another, instead of each starting an
+    interpreter. `warm`: jobs that call
     Python start in a process that has `warm_imports` behind it (docs/operations.md, Warm starts); at most
     `warm_max` of those are kept, of at most `warm_max_bytes` together, each until nobody has used it for
     `warm_idle_s`. `start_timeout_s`: for

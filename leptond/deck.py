@@ -80,9 +80,20 @@ class Deck:
         if self._clock.boot() < self._paused_until:
             return
         for job in fresh:
-            ready = self._ready[job.id] = Ready(job=job, attempt_id=secrets.token_hex(16), shim=None)
-            self._arrivals[ready.attempt_id] = asyncio.get_running_loop().create_future()
-            self._group.create_task(self._bring_up(ready), name=f"deck-{job.id}")
+            self._summon(job)
+
+    def expect(self, starting: Collection[Job]) -> None:
+        """These are about to be claimed: those that are not here yet come up beside the commit."""
+        if self._clock.boot() < self._paused_until:
+            return
+        for job in starting:
+            if job.id not in self._ready:
+                self._summon(job)
+
+    def _summon(self, job: Job) -> None:
+        ready = self._ready[job.id] = Ready(job=job, attempt_id=secrets.token_hex(16), shim=None)
+        self._arrivals[ready.attempt_id] = asyncio.get_running_loop().create_future()
+        self._group.create_task(self._bring_up(ready), name=f"deck-{job.id}")
 
     def _send_away(self, job_id: int) -> None:
         ready = self._ready[job_id]
@@ -92,6 +103,7 @@ class Deck:
 
     async def _bring_up(self, ready: Ready) -> None:
         job, arrival = ready.job, self._arrivals[ready.attempt_id]
+        await asyncio.sleep(0)  # a commit that waits goes to its thread first
         try:
             shim = await self._engine.prepare(job, ready.attempt_id)
         except SpawnFailed as error:

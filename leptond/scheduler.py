@@ -121,6 +121,7 @@ class Scheduler:
         if decided.plan.starts or decided.plan.preempts or decided.plan.memory != decided.recalled:
             failpoints.fp("before_claim")
             # durable first; a stop is delivered by the next look, which this commit wakes
+            self._deck.expect(snapshot.starting)
             await self._start(partial(turns.carry_out, decided=decided), woken)
         self._deck.arrange(snapshot.wanted, snapshot.pending)
         if moment is not None:
@@ -217,11 +218,12 @@ class Scheduler:
             line = [job_id for job_id in line if job_id not in starting]
             if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
                 pairs = successors.plan(db, scene, waiting, ready, now=now, cpu_slots=cpu_slots)
-        jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck})}
+        jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck, *starting})}
         wake_s = planning.next_wake(db, now=now, boot=boot)
         return _Snapshot(
             at=now,
             decided=decided,
+            starting=[jobs[job_id] for job_id in starting if job_id in jobs],
             wanted=[jobs[job_id] for job_id in line if job_id in jobs],
             outlook=successors.Outlook(
                 pairs={one.after: one for one in successors.as_they_are(pairs, jobs)},
@@ -294,6 +296,7 @@ class _NextUp:
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     decided: planning.Decided
+    starting: Sequence[Job]
     wanted: Sequence[Job]
     outlook: successors.Outlook
     pending: Sequence[Job]

@@ -29,7 +29,7 @@ from leptond.engines import cgroup, processes
 from leptond.engines.base import End, Given, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, assignment, describe
 from leptond.engines.shim import write_durably
-from leptond.engines.spawning import Spawner, Zygote
+from leptond.engines.spawning import Shim, Spawned, Spawner, Zygote
 from leptond.engines.warm import WarmPool
 from leptond.joblog import JobLog
 from leptond.paths import Places, make_directory
@@ -64,16 +64,27 @@ _word = msgspec.json.Decoder(Word)
 
 
 class _Watched:
-    """A shim that this daemon looks after. `deck` is where its files are before it has its GO."""
+    """A shim that this daemon looks after. One that it has started itself has a `gate`; `home` is the zygote
+    that this one may go back to."""
 
-    def __init__(self, pid: int, start_ticks: int, pidfd: int, gate: Gate | None, port: int | None) -> None:
+    def __init__(
+        self,
+        pid: int,
+        start_ticks: int,
+        pidfd: int,
+        gate: Gate | None = None,
+        port: int | None = None,
+        home: Zygote | None = None,
+    ) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
         self.pidfd = pidfd
         self.gate = gate
         self.port = port
+        self.home = home
         self.command: Identity | None = None
         self.gone: asyncio.Future[None] | None = None
+        self.rests: asyncio.Future[str] | None = None
         self.zygote: Zygote | None = None
         self.start: str | None = None
         self.timers: list[asyncio.TimerHandle] = []
@@ -116,8 +127,8 @@ class LocalEngine:
         self._cgroup_root = _cgroup_root(settings)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._warm = WarmPool(settings.engine)
         self._spawner = Spawner(settings.jobs.path, prefork=settings.engine.prefork)
+        self._warm = WarmPool(settings.engine, self._spawner.fill_soon)
 
     def open(self) -> None:
         """Gets ready to start attempts. Needs a running loop."""
@@ -245,24 +256,11 @@ class LocalEngine:
         launch = describe(job, attempt_id, number, around)
         if failpoints.shim_text:
             launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs, contextlib.ExitStack() as close:
-            shut = close.enter_context(contextlib.ExitStack())
-            shut.callback(ours.close)
-            zygote, command, start = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
-            launch |= {"start": start, "warm": command}
-            memory = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
-            close.callback(os.close, memory)
-            data = json.dumps(launch).encode()
-            while data:
-                data = data[os.write(memory, data) :]
-            shim = await self._spawner.shim(
-                attempt_id, theirs.fileno(), memory, deck / "shim.log", warm=zygote
-            )
-            shut.pop_all()
+        zygote, command, start = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
+        launch |= {"start": start, "warm": command}
+        shim = await self._spawner.shim(attempt_id, launch, deck / "shim.log", warm=zygote)
         failpoints.fp("after_spawn")
-        ours.setblocking(False)
-        watched = _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(ours), port)
+        watched = _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(shim.gate), port, shim.home)
         watched.zygote = zygote
         return watched
 
@@ -378,7 +376,7 @@ class LocalEngine:
         pidfd = processes.pin(attempt.shim)
         if pidfd is None:
             return False
-        watched = _Watched(attempt.shim.pid, attempt.shim.start_ticks, pidfd, None, None)
+        watched = _Watched(attempt.shim.pid, attempt.shim.start_ticks, pidfd)
         watched.command = processes.command_of(attempt.shim, attempt.pid)
         self._watched[attempt.id] = watched
         return True
@@ -485,15 +483,40 @@ class LocalEngine:
         watched = self._leaving.get(attempt_id)
         if watched is not None and watched.gate is not None:
             watched.gate.say("BOOKED")
-            self._close_gate(watched)
+            if watched.home is None:
+                self._close_gate(watched)
+            else:
+                watched.rests = asyncio.ensure_future(watched.gate.line())
+                watched.rests.add_done_callback(lambda word: self._at_rest(attempt_id, word))
             loop = asyncio.get_running_loop()
             watched.timers.append(loop.call_later(OVERDUE_S, watched.overdue))
         elif (self._deck / attempt_id).exists():
             self._clear(attempt_id)
 
+    def _at_rest(self, attempt_id: str, word: asyncio.Future[str]) -> None:
+        """A shim that has left its record waits for another attempt, or its gate is shut from its side."""
+        watched = self._leaving.get(attempt_id)
+        if word.cancelled() or watched is None or watched.gate is None or watched.gone is None:
+            return
+        watched.rests = None
+        if word.result() == "RESTING" and not watched.gone.done():
+            del self._leaving[attempt_id]
+            for timer in watched.timers:
+                timer.cancel()
+            process = Spawned(watched.pid, watched.start_ticks, watched.pidfd)
+            shim = Shim(process, watched.gate.connection, watched.home)
+            watched.gone.add_done_callback(lambda _: self._spawner.rest(shim))
+            watched.gone.cancel()  # the loop lets go of its pidfd first
+        elif watched.gone.done():
+            self._left(attempt_id)
+        else:
+            self._close_gate(watched)
+
     def _left(self, attempt_id: str) -> None:
-        watched = self._leaving.pop(attempt_id, None)
-        if watched is not None:
+        watched = self._leaving.get(attempt_id)
+        # whoever still reads from its gate comes to the end of it at once, and then here
+        if watched is not None and watched.rests is None:
+            del self._leaving[attempt_id]
             self._let_go(watched)
 
     async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
@@ -534,8 +557,9 @@ class LocalEngine:
     def _let_go(self, watched: _Watched) -> None:
         for timer in watched.timers:
             timer.cancel()
-        if watched.gone is not None:
-            watched.gone.cancel()
+        for waits in (watched.gone, watched.rests):
+            if waits is not None:
+                waits.cancel()
         self._close_gate(watched)
         os.close(watched.pidfd)
 
@@ -610,7 +634,7 @@ class Gate:
     """Our end of the connection with a shim."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self.connection = connection
         self._data = b""
 
     async def line(self) -> str:
@@ -618,7 +642,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         while b"\n" not in self._data:
             try:
-                part = await loop.sock_recv(self._connection, 65536)
+                part = await loop.sock_recv(self.connection, 65536)
             except OSError:
                 part = b""
             if not part:
@@ -630,11 +654,11 @@ class Gate:
     def say(self, text: str) -> None:
         """A line to the shim, if it is still there. It has the whole buffer of the socket for it."""
         with contextlib.suppress(OSError):
-            self._connection.sendall(text.encode() + b"\n")
+            self.connection.sendall(text.encode() + b"\n")
 
     def close(self) -> None:
         """End of file, for the shim."""
-        self._connection.close()
+        self.connection.close()
 
 
 def _ended_word(line: str, attempt_id: str) -> ExitRecord | None:

@@ -13,7 +13,10 @@ It runs as ``python -I -S -X utf8 shim.py`` with the gate (a socket) on fd 3 and
 3. copies output into the log within its budget, keeps the wall-clock limit and the escalation of a stop
    by boot time, reaps every descendant;
 4. when the last process is gone, says ENDED, so that the daemon need not wait for the disk; then leaves
-   ``exit.json``: written aside, synced, renamed, directory synced.
+   ``exit.json``: written aside, synced, renamed, directory synced;
+5. where all went well and the launch says ``again``, it keeps nothing of the attempt, says RESTING, and waits
+   for the next one: a LAUNCH with its description. End of file: it ends. A zygote's shim whose first
+   description is empty begins here.
 
 A stop comes as ``stop.json`` in the attempt's directory plus SIGUSR1, so that it survives a crash between
 the two. All other signals to the shim are ignored: its job is to outlive.
@@ -51,6 +54,11 @@ MARK_BYTES = 2048
 RLIMIT_LOCKS = 10  # has had no effect since Linux 2.4.25, but is inherited and shown in /proc/PID/limits
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
+
+USES = 200  # attempts of one shim: whatever an interpreter gathers over time goes with it
+
+rename: object = None
+"""Shows another attempt's id as ours in /proc, where that is possible (leptond/engines/zygote.py)."""
 
 in_place: object = None
 """In a process that has the job's imports behind it (leptond/engines/inplace.py): why the command of a launch
@@ -296,8 +304,8 @@ class Attempt:
         """Takes the lock and writes down who we are; our start time in clock ticks."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fp("shim_before_lock")
-        lock = os.open(os.path.join(self.directory, "lock"), flags, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until we end
+        self.lock = os.open(os.path.join(self.directory, "lock"), flags, 0o600)
+        fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until we end, or rest
         fields = stat_fields(os.getpid())
         if fields is None:
             raise OSError(errno.ENOENT, "/proc does not show this process")
@@ -361,9 +369,9 @@ class Attempt:
             sync_directory(os.path.dirname(job))
             self.settled = True
 
-    def finish(self, **values: object) -> None:
+    def finish(self, **values: object) -> bool:
         """Tells the daemon, then leaves the exit record; tries for as long as the disk is full and the daemon
-        has not booked it."""
+        has not booked it. Whether it has, and the record is there."""
         self.record.update(values, ended_at=time.time())
         self.clean_cgroup()
         booked = self._tell()
@@ -374,7 +382,7 @@ class Attempt:
                 write_durably(self.directory, "exit.json", json.dumps(self.record))
             except OSError as failure:
                 if booked:
-                    return  # the database has it
+                    return False  # the database has it
                 if failure.errno == errno.ENOENT:  # the job has removed its own directory
                     try:
                         os.makedirs(self.directory, 0o750)
@@ -384,7 +392,18 @@ class Attempt:
                 time.sleep(1.0)
             else:
                 fp("shim_after_exit_record")
-                return
+                return booked
+
+    def leave(self) -> bool:
+        """After the end: whether this process is as it was before the attempt. Nothing is kept open then."""
+        record = self.record
+        clean = not (record["killed"] or record["leftovers"] or record["unkillable"] or self.stop_reason)
+        if not clean or has_children():
+            return False
+        for fd in (self.output, self.log.fd, self.lock):
+            if fd >= 0:
+                os.close(fd)
+        return True
 
     def _tell(self) -> bool:
         """Says ENDED, and gives the daemon the disk for a moment: whether it has booked the end."""
@@ -498,7 +517,7 @@ class Attempt:
             set_limit(0, free)
             os.close(null)
             os.close(self.output_write)
-        self.child = child  # so that it is not collected by anybody but us
+        child.returncode = 0  # it is collected by us, and by nobody else
         self.main = child.pid
         set_limit(self.main, (tag, tag))
 
@@ -843,7 +862,38 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def main() -> None:
-    """Runs one attempt."""
+    """Runs the attempt on fd 4, if there is one, and the next ones that are said at the gate."""
+    wake = settle_in()
+    launch = json.loads(read_all(LAUNCH_FD))
+    os.close(LAUNCH_FD)
+    cpus = os.sched_getaffinity(0)
+    for use in range(USES):
+        if launch:
+            if not run(launch, wake) or not launch.get("again") or rename is None or use == USES - 1:
+                return
+            try:
+                os.sched_setaffinity(0, cpus)
+            except OSError:
+                return  # they are not ours any more
+            os.dup2(0, 2)
+            rename("")  # type: ignore[operator]
+            if not report("RESTING"):
+                return
+        elif rename is None:
+            return
+        told = read_line()
+        if not told.startswith(b"LAUNCH "):
+            return
+        launch = json.loads(told[7:])
+        rename(launch["attempt_id"])  # type: ignore[operator]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        errors = os.open(os.path.join(launch["deck"], "shim.log"), flags, 0o600)
+        os.dup2(errors, 2)
+        os.close(errors)
+
+
+def settle_in() -> int:
+    """Gets ready to be a parent of whatever comes. Where signals are heard of."""
     # heard and let pass, because what is ignored would be ignored by the command too
     for number in signal.valid_signals():
         ignored = signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGPIPE
@@ -861,8 +911,6 @@ def main() -> None:
         signal.signal(number, lambda *_: None)
     for fd in (GATE_FD, LAUNCH_FD):
         os.set_inheritable(fd, False)
-    launch = json.loads(read_all(LAUNCH_FD))
-    os.close(LAUNCH_FD)
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot become subreaper")
@@ -872,6 +920,11 @@ def main() -> None:
     except OSError:
         pass
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no job of the same user may trace us
+    return wake_read
+
+
+def run(launch: dict, wake: int) -> bool:  # type: ignore[type-arg]
+    """Runs one attempt. Whether its end is booked and recorded, and nothing is left of it in this process."""
     if "failpoints" in launch:
         arm_failpoints(*launch["failpoints"])
     fp("shim_begin")
@@ -891,32 +944,33 @@ def main() -> None:
     if not answer.startswith(b"GO "):
         attempt.dismiss()
         attempt.finish(never_started=True)
-        return
+        return False
     try:
         attempt.take_place(json.loads(answer[3:]))
         attempt.start()
     except ExecFailed as failure:
         report(f"FAILED {failure.text[:4000]}")
         attempt.finish(exec_error=failure.text, exec_errno=failure.number, started_at=attempt.started_at)
-        return
+        return False
     except OSError as failure:  # no room on the disk
         attempt.dismiss()
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
-        return
+        return False
     report(f"STARTED {attempt.main} {attempt.record['start'] or ''}")
     fp("shim_after_started")
     try:
         attempt.settle()
     except OSError:
         pass  # tried again with the exit record
-    attempt.watch(wake_read)
+    attempt.watch(wake)
     fp("shim_all_gone")
-    attempt.finish(
+    recorded = attempt.finish(
         main_pid=attempt.main,
         started_at=attempt.started_at,
         log_bytes=attempt.log.total,
         log_dropped_bytes=attempt.log.dropped,
     )
+    return recorded and attempt.leave()
 
 
 def read_line() -> bytes:

@@ -1,5 +1,6 @@
-"""How shims come into being: forked from a zygote that stands ready, or, where there is none that answers, by
-an interpreter of their own."""
+"""How an attempt gets its shim: one that rests after an earlier attempt, or was forked in advance; else one
+that is forked now from a zygote that stands ready; where none answers, one with an interpreter of its own.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +36,21 @@ ANSWER_S = 2.0
 RESTART_S = 1.0
 """How long after the end of a zygote the next is started."""
 
+SPARES = 2
+"""Shims of a zygote that are forked in advance."""
+
+MOST_RESTING = 16
+"""Shims of a zygote that wait for another attempt, at most."""
+
+SPARE_S = 0.02
+"""How long after one was taken another is forked: those that have ended by then make that needless."""
+
+RESTED_S = 30.0
+"""How long after a shim came back those above `SPARES` are sent away."""
+
+LAUNCH_BYTES = 64 * 1024
+"""The longest description that is sent through a gate: one that its buffer surely takes."""
+
 HIGH_FD = 16
 """Above the numbers that descriptors are moved to in a child."""
 CHANNEL_FD = 3
@@ -60,6 +76,20 @@ class Spawned(NamedTuple):
     pid: int
     start_ticks: int
     pidfd: int
+
+
+class Shim:
+    """A shim, and our end of its gate. `home` is the zygote that it may rest with after its work."""
+
+    def __init__(self, process: Spawned, gate: socket.socket, home: Zygote | None) -> None:
+        self.pid, self.start_ticks, self.pidfd = process
+        self.gate = gate
+        self.home = home
+
+    def close(self) -> None:
+        """Shuts the gate; nobody looks after it any more."""
+        self.gate.close()
+        os.close(self.pidfd)
 
 
 class ZygoteGone(Exception):
@@ -89,6 +119,8 @@ class Zygote:
         self.facts: dict[str, Any] | None = None
         """What it said when it was ready; None before."""
         self.over = False
+        self.resting: list[Shim] = []
+        """Its shims that wait for an attempt."""
         with theirs, contextlib.ExitStack() as close:
             failed = close.enter_context(contextlib.ExitStack())
             failed.callback(ours.close)
@@ -175,6 +207,8 @@ class Zygote:
         if self.over:
             return
         self.over = True
+        while self.resting:
+            self.resting.pop().close()
         # first: a child that has not answered yet cannot any more, and ends
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RD)
@@ -209,6 +243,9 @@ class Spawner:
         self._zygote: Zygote | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._later: dict[Zygote, asyncio.TimerHandle] = {}
+        self._trims: dict[Zygote, asyncio.TimerHandle] = {}
+        self._fills: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Starts the zygote. Needs a running loop."""
@@ -216,8 +253,9 @@ class Spawner:
         if not self._prefork or self._closed:
             return
         command = [sys.executable, *BARE, str(ZYGOTE)]
+        env = {"PATH": self._path, **failpoints.shim_environment()}
         try:
-            self._zygote = Zygote(command, {"PATH": self._path, **failpoints.shim_environment()}, self._lost)
+            zygote = self._zygote = Zygote(command, env, self._lost, ready=lambda: self.fill_soon(zygote))
         except OSError as error:
             self._lost(None, str(error))
 
@@ -233,31 +271,108 @@ class Spawner:
         return self._zygote if self._zygote is not None and self._zygote.facts is not None else None
 
     async def shim(
-        self, attempt_id: str, gate: int, launch: int, errors: Path, *, warm: Zygote | None = None
-    ) -> Spawned:
-        """Starts a shim with its `gate` and its `launch` description, and standard error in the file
-        `errors`; from the zygote `warm`, where there is one that answers. Raises OSError."""
-        env = {"PATH": self._path, "LEPTOND_SHIM": attempt_id, **failpoints.shim_environment()}
+        self, attempt_id: str, launch: Mapping[str, Any], errors: Path, *, warm: Zygote | None = None
+    ) -> Shim:
+        """A shim for an attempt, by its `launch` description, with standard error in the file `errors`; from
+        the zygote `warm`, where there is one that answers. Raises OSError."""
+        data = json.dumps({**launch, "again": True}).encode()
+        for zygote in (warm, self.zygote):
+            if zygote is None:
+                continue
+            self.fill_soon(zygote)
+            if len(data) <= LAUNCH_BYTES and (rested := _rested(zygote, data)) is not None:
+                return rested
+            with contextlib.suppress(ZygoteGone):
+                return await self._born(attempt_id, data, errors, zygote)
+        return await self._born(attempt_id, json.dumps(launch).encode(), errors, None)
+
+    async def _born(self, attempt_id: str, data: bytes, errors: Path, zygote: Zygote | None) -> Shim:
+        """A new shim. Raises OSError and ZygoteGone."""
+        env = {"PATH": self._path, **failpoints.shim_environment(), "LEPTOND_SHIM": attempt_id}
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(errors, flags, 0o600)
-        try:
-            if warm is not None:
-                with contextlib.suppress(ZygoteGone):
-                    return await warm.fork(env, [gate, launch, fd])
-            if self.zygote is not None:
-                with contextlib.suppress(ZygoteGone):
-                    return await self.zygote.fork(env, [gate, launch, fd])
-            return _cold(env, gate, launch, fd)
-        finally:
-            os.close(fd)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs, contextlib.ExitStack() as close:
+            failed = close.enter_context(contextlib.ExitStack())
+            failed.callback(ours.close)
+            log_fd = os.open(errors, flags, 0o600)
+            close.callback(os.close, log_fd)
+            launch = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
+            close.callback(os.close, launch)
+            while data:
+                data = data[os.write(launch, data) :]
+            if zygote is not None:
+                process = await zygote.fork(env, [theirs.fileno(), launch, log_fd])
+            else:
+                process = _cold(env, theirs.fileno(), launch, log_fd)
+            failed.pop_all()
+        ours.setblocking(False)
+        return Shim(process, ours, zygote)
+
+    def fill_soon(self, zygote: Zygote) -> None:
+        """Forks spare shims in a moment, should they still be wanted then."""
+        if zygote not in self._later and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._later[zygote] = loop.call_later(SPARE_S, self._fill, zygote)
+
+    def _fill(self, zygote: Zygote) -> None:
+        del self._later[zygote]
+        if len(zygote.resting) < SPARES:
+            task = asyncio.get_running_loop().create_task(self._fork_spares(zygote), name="spare-shims")
+            self._fills.add(task)
+            task.add_done_callback(self._fills.discard)
+
+    async def _fork_spares(self, zygote: Zygote) -> None:
+        while len(zygote.resting) < SPARES and not zygote.over:
+            try:
+                one = await self._born("", b"{}", Path(os.devnull), zygote)
+            except (OSError, ZygoteGone) as error:
+                log.info("no spare shims for now", error=str(error))
+                return
+            self._take_in(one)
+
+    def rest(self, shim: Shim) -> None:
+        """Takes a shim back that has done its work."""
+        self._take_in(shim)
+        home = shim.home
+        if home is not None and len(home.resting) > SPARES and home not in self._trims:
+            self._trims[home] = asyncio.get_running_loop().call_later(RESTED_S, self._trim, home)
+
+    def _take_in(self, shim: Shim) -> None:
+        home = shim.home
+        if home is None or home.over or self._closed or len(home.resting) >= MOST_RESTING:
+            shim.close()
+        else:
+            home.resting.append(shim)
+
+    def _trim(self, zygote: Zygote) -> None:
+        del self._trims[zygote]
+        while len(zygote.resting) > SPARES:
+            zygote.resting.pop(0).close()
 
     def close(self) -> None:
         """Ends the zygote; its shims go on."""
         self._closed = True
+        for timer in (*self._later.values(), *self._trims.values()):
+            timer.cancel()
+        for task in self._fills:
+            task.cancel()
         if self._timer is not None:
             self._timer.cancel()
         if self._zygote is not None:
             self._zygote.give_up("closing")
+
+
+def _rested(zygote: Zygote, launch: bytes) -> Shim | None:
+    """One of its resting shims, told to take this launch; None when there is none. Those that have ended
+    meanwhile are let go."""
+    while zygote.resting:
+        shim = zygote.resting.pop()
+        if not processes.has_ended(shim.pidfd):
+            with contextlib.suppress(OSError):
+                shim.gate.sendall(b"LAUNCH " + launch + b"\n")
+                return shim
+        shim.close()
+    return None
 
 
 def _cold(env: Mapping[str, str], gate: int, launch: int, errors: int) -> Spawned:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ class _Kept:
 class WarmPool:
     """The warm zygotes of this daemon."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, on_ready: Callable[[Zygote], None] = lambda _: None) -> None:
         self._settings = settings
+        self._on_ready = on_ready
         self._kept: dict[str, _Kept] = {}
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
@@ -121,6 +122,7 @@ class WarmPool:
             zygote.give_up(refused)
         else:
             log.info("a warm process is ready", python=key.partition("\0")[0], pid=kept.zygote.pid)
+            self._on_ready(kept.zygote)
             self._age()
 
     def _refuse(self, key: str, kept: _Kept, why: str) -> None:

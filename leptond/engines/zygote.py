@@ -6,6 +6,9 @@ gate of the shim, its launch description, its ``shim.log``. The forked child ans
 pid, its start time and a pidfd of itself, before it does anything else: where the daemon has given up waiting
 and shut its end, the child cannot send, and ends. So a request that was not answered has started nothing.
 
+A shim whose launch description is empty waits for one at its gate. All shims can take another attempt when
+one has ended; what /proc shows as their environment then names the new one.
+
 With a third argument, a list of modules, it is a warm zygote: it runs in the job's own interpreter and
 imports them first, and the command that the shim starts may run in place (:mod:`leptond.engines.inplace`).
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import gc
 import json
 import mmap
 import os
@@ -32,6 +36,8 @@ HIGH_FD = 16
 """Above the numbers that the shim expects its descriptors at."""
 OUTPUT_FD = 4
 """Where a warm zygote reads what its imports print."""
+NAME_BYTES = 32
+"""Room for an attempt's id in the environment that /proc shows."""
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 
@@ -55,12 +61,12 @@ def own_stat() -> list[str]:
     return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
 
 
-def show_as(argv: list[str], env: dict[str, str]) -> None:
+def show_as(argv: list[str], env: dict[str, str]) -> bool:
     """Makes /proc show this command line and this environment for us, as after an exec: by them people and
     leptond know a process. A forked process shows those of the one that it was forked from.
 
     The C library's environment must hold copies of its own by now: what it was started with may be
-    overwritten.
+    overwritten. False where the kernel does not take it, and it shows as much as there is room for.
     """
     stat = own_stat()
     args = b"".join(os.fsencode(word) + b"\0" for word in argv)
@@ -69,6 +75,7 @@ def show_as(argv: list[str], env: dict[str, str]) -> None:
     block.write(args + environ)
     # the view keeps the mapping: it must stay as long as the process does
     view = ctypes.c_char.from_buffer(block)
+    before = globals().get("_shown")  # what is shown until the kernel takes the new one
     globals()["_shown"] = (block, view)
     begin = ctypes.addressof(view)
     middle, end = begin + len(args), begin + len(args) + len(environ)
@@ -80,6 +87,16 @@ def show_as(argv: list[str], env: dict[str, str]) -> None:
     if libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.c_char_p(told), size, ctypes.c_ulong(0)) != 0:
         _overwrite(args, int(stat[48 - 3]), int(stat[49 - 3]))  # a kernel without CONFIG_CHECKPOINT_RESTORE
         _overwrite(environ, int(stat[50 - 3]), int(stat[51 - 3]))
+        return False
+    del before
+    return True
+
+
+def rename(attempt_id: str) -> None:
+    """Shows this attempt's id as ours; empty: none. It is in the last variable, which has room for it."""
+    block, _ = globals()["_shown"]
+    name = attempt_id.encode().ljust(NAME_BYTES, b"\0")
+    block[len(block) - 1 - NAME_BYTES : len(block) - 1] = name[:NAME_BYTES]
 
 
 def _overwrite(text: bytes, begin: int, end: int) -> None:
@@ -172,7 +189,12 @@ def become_shim(channel: socket.socket, request: dict, fds: list[int], shim: obj
         os.close(fd)
     os.environ.clear()
     os.environ.update(request["env"])
-    show_as([*sys.orig_argv[: sys.orig_argv.index(sys.argv[0])], shim.__file__], request["env"])  # type: ignore[attr-defined]
+    env = dict(request["env"])
+    name = env.pop("LEPTOND_SHIM")
+    env["LEPTOND_SHIM"] = name.ljust(NAME_BYTES, "\0")
+    argv = [*sys.orig_argv[: sys.orig_argv.index(sys.argv[0])], shim.__file__]  # type: ignore[attr-defined]
+    if show_as(argv, env) and len(name) <= NAME_BYTES:
+        shim.rename = rename  # type: ignore[attr-defined]
 
 
 def main():  # type: ignore[no-untyped-def]
@@ -198,6 +220,7 @@ def main():  # type: ignore[no-untyped-def]
         os.chdir("/")
         facts = inplace.prepare(json.loads(sys.argv[2]), OUTPUT_FD)  # type: ignore[attr-defined]
         shim.in_place = inplace.obstacle  # type: ignore[attr-defined]
+    gc.freeze()  # a collection in a shim must not touch, and so copy, what is here
     request, fds = serve(channel, facts)
     become_shim(channel, request, fds, shim)
     try:

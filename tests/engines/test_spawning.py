@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import weakref
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,7 @@ class Asked:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
-        self.gate, self.theirs = socket.socketpair()
-        self.gate.settimeout(30)
-        self.launch = os.memfd_create("launch")
-        weakref.finalize(self, os.close, self.launch)
-        told = {
+        self.told = {
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
             "deck": str(directory),
@@ -45,22 +40,22 @@ class Asked:
             "tag": tag_of("a1" * 16),
             "log_max_bytes": 1 << 20,
         }
-        os.write(self.launch, json.dumps(told).encode())
 
-    async def spawn(self, spawner: Spawner) -> spawning.Spawned:
-        return await spawner.shim("a1", self.theirs.fileno(), self.launch, self.directory / "shim.log")
+    async def spawn(self, spawner: Spawner) -> spawning.Shim:
+        shim = await spawner.shim("a1", self.told, self.directory / "shim.log")
+        shim.gate.settimeout(30)
+        return shim
 
-    async def ended(self, shim: spawning.Spawned) -> dict:
+    async def ended(self, shim: spawning.Shim) -> dict:
         """Shuts the gate and waits for the record."""
-        self.gate.close()
-        self.theirs.close()
+        shim.gate.close()
         await processes.ended(shim.pidfd)
         os.close(shim.pidfd)
         return json.loads((self.directory / "exit.json").read_text())
 
-    def ready(self) -> bool:
-        self.theirs.close()
-        return self.gate.recv(100).startswith(b"READY")
+
+def ready(shim: spawning.Shim) -> bool:
+    return shim.gate.recv(100).startswith(b"READY")
 
 
 @pytest.fixture
@@ -85,12 +80,13 @@ async def test_a_forked_shim_looks_like_one_that_was_started(spawner, tmp_path):
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
     assert parent_of(shim.pid) == zygote.pid
-    assert asked.ready()
+    assert ready(shim)
     pinned = processes.pin(Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks))
     assert pinned is not None
     os.close(pinned)
     proc = Path(f"/proc/{shim.pid}")
-    assert (proc / "environ").read_bytes().split(b"\0") == [b"PATH=" + PATH.encode(), b"LEPTOND_SHIM=a1", b""]
+    shown = (proc / "environ").read_bytes().rstrip(b"\0").split(b"\0")
+    assert shown == [b"PATH=" + PATH.encode(), b"LEPTOND_SHIM=a1"]
     assert (proc / "cmdline").read_bytes().split(b"\0")[-2:] == [str(SHIM).encode(), b""]
     assert processes.attempt_of(shim.pid) == "a1"
     fields = (proc / "stat").read_text().rpartition(") ")[2].split()
@@ -121,12 +117,12 @@ async def test_the_zygote_holds_nothing_of_the_daemon_and_no_gate(spawner, tmp_p
     before = descriptors(zygote.pid)
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
-    assert asked.ready()
+    assert ready(shim)
     assert descriptors(zygote.pid) == before
     assert not any(link.startswith(("/memfd", str(tmp_path))) for link in before)
     os.kill(shim.pid, signal.SIGKILL)
-    assert asked.gate.recv(1) == b"", "the end of the shim is the end of its gate"
-    asked.gate.close()
+    assert shim.gate.recv(1) == b"", "the end of the shim is the end of its gate"
+    shim.gate.close()
     await processes.ended(shim.pidfd)
     os.close(shim.pidfd)
     until(lambda: processes.start_ticks(shim.pid) is None, "the zygote collects it")
@@ -140,7 +136,7 @@ async def test_a_zygote_that_does_not_answer_is_given_up_for_a_cold_start(spawne
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
     assert parent_of(shim.pid) == os.getpid()
-    assert asked.ready()
+    assert ready(shim)
     assert gone(zygote.pid)
     again = await there(spawner)
     assert again.pid != zygote.pid
@@ -156,7 +152,7 @@ async def test_shims_outlive_a_zygote_that_dies(spawner, tmp_path, monkeypatch):
     zygote = await there(spawner)
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
-    assert asked.ready()
+    assert ready(shim)
     os.kill(zygote.pid, signal.SIGKILL)
     assert gone(zygote.pid)
     async with asyncio.timeout(30):
@@ -173,25 +169,29 @@ async def test_without_a_zygote_every_shim_starts_an_interpreter(tmp_path):
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
     assert parent_of(shim.pid) == os.getpid()
-    assert asked.ready()
+    assert ready(shim)
     assert (await asked.ended(shim))["never_started"] is True
     spawner.close()
 
 
 def test_a_request_that_nobody_waits_for_any_more_starts_nothing(tmp_path):
     zygote = Zygote()
-    asked = Asked(tmp_path)
+    gate, theirs = socket.socketpair()
+    gate.settimeout(30)
+    launch = os.memfd_create("launch")
+    os.write(launch, json.dumps(Asked(tmp_path).told).encode())
     os.kill(zygote.process.pid, signal.SIGSTOP)
     errors = os.open(tmp_path / "shim.log", os.O_WRONLY | os.O_CREAT)
-    zygote.ask(asked.theirs.fileno(), asked.launch, errors)
+    zygote.ask(theirs.fileno(), launch, errors)
     zygote.channel.shutdown(socket.SHUT_RD)
-    asked.theirs.close()
+    theirs.close()
+    os.close(launch)
     os.kill(zygote.process.pid, signal.SIGCONT)
-    assert asked.gate.recv(100) == b"", "the child cannot say who it is, and ends"
+    assert gate.recv(100) == b"", "the child cannot say who it is, and ends"
     assert [file.name for file in tmp_path.iterdir()] == ["shim.log"]
     assert (tmp_path / "shim.log").read_text() == ""
     os.close(errors)
-    asked.gate.close()
+    gate.close()
     zygote.close()
 
 
@@ -226,3 +226,102 @@ def test_a_daemon_forks_its_shims_and_the_zygote_ends_with_it(tmp_path):
     (tmp_path / "fifo").write_text("go\n")
     assert daemon.finished(job)["state"] == "succeeded"
     daemon.close()
+
+
+@pytest.fixture
+def daemon(tmp_path):
+    one = Daemon(tmp_path / "s", "--simulate-gpus", "1", env={"LEPTOND_ENGINE__ON_DECK": "0"})
+    one.start()
+    yield one
+    one.close()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def spares(daemon: Daemon) -> list[int]:
+    """The shims that wait for an attempt, once there are as many as there shall be."""
+    pid = daemon.process.pid
+
+    def waiting() -> list[int]:
+        for zygote in children(pid):
+            if b"zygote.py" in Path(f"/proc/{zygote}/cmdline").read_bytes():
+                # a child shows its parent's memory until it has settled in
+                found = [one for one in children(zygote) if processes.attempt_of(one) == ""]
+                return found if len(found) >= spawning.SPARES else []
+        return []
+
+    return until(waiting, "spare shims")
+
+
+def shim_of(daemon: Daemon, job: int) -> int:
+    """The pid of the shim of a running job."""
+    pids = until(lambda: [one["pid"] for one in daemon.job(job)["attempts"] if one["pid"]], "its command")
+    return parent_of(pids[-1])
+
+
+HOLD = "echo $LEPTOND_ATTEMPT_ID; read x < fifo"
+
+
+def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    before, seen = spares(daemon), {}
+    for _ in range(6):
+        job = daemon.submit("sh", "-c", HOLD, gpus=1, cwd=str(tmp_path))
+        shim = shim_of(daemon, job)
+        attempt = daemon.job(job)["attempts"][-1]["id"]
+        assert processes.attempt_of(shim) == attempt
+        assert str(Path(f"/proc/{shim}/fd/2").readlink()).endswith(f"jobs/{job}/1/shim.log")
+        inside = [str(fd) for fd in descriptors(shim) if "/jobs/" in fd]
+        assert all(f"/jobs/{job}/1/" in fd for fd in inside), "nothing of an earlier attempt"
+        seen.setdefault(shim, []).append(job)
+        (tmp_path / "fifo").write_text("go\n")
+        ended = daemon.finished(job)
+        assert (ended["state"], daemon.output(job)) == ("succeeded", f"{attempt}\n")
+        until(lambda shim=shim: processes.attempt_of(shim) == "", "it waits for another")
+        assert not [fd for fd in descriptors(shim) if "/jobs/" in fd]
+        assert Path(f"/proc/{shim}/fd/2").readlink() == Path("/dev/null")
+    assert set(seen) <= set(before), "those that were forked in advance do"
+    assert max(map(len, seen.values())) > 1, "and again"
+
+
+def test_a_shim_whose_attempt_left_something_behind_ends_too(daemon, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    spares(daemon)
+    command = "(trap '' TERM; sleep 600) & read x < fifo"
+    job = daemon.submit("sh", "-c", command, gpus=1, cwd=str(tmp_path))
+    shim = shim_of(daemon, job)
+    (tmp_path / "fifo").write_text("go\n")
+    assert daemon.finished(job)["state"] == "succeeded"
+    assert gone(shim)
+
+
+def test_a_shim_whose_attempt_was_stopped_ends_too(daemon):
+    spares(daemon)
+    job = daemon.submit("sleep", "600", gpus=1, cwd="/")
+    shim = shim_of(daemon, job)
+    daemon.post(f"/v1/jobs/{job}/cancel")
+    assert daemon.finished(job)["state"] == "cancelled"
+    assert gone(shim)
+
+
+def test_spares_end_with_their_daemon_and_one_that_died_is_passed_over(daemon):
+    for spare in spares(daemon):
+        os.kill(spare, signal.SIGKILL)
+    job = daemon.submit("true", gpus=1, cwd="/")
+    ended = daemon.finished(job)
+    assert (ended["state"], len(ended["attempts"])) == ("succeeded", 1)
+    fresh = spares(daemon)
+    daemon.kill()
+    assert all(gone(spare) for spare in fresh)
+
+
+def test_a_launch_that_does_not_fit_the_gate_has_a_shim_of_its_own(daemon):
+    before = spares(daemon)
+    word = "x" * (spawning.LAUNCH_BYTES + 1)
+    job = daemon.submit("sh", "-c", f"sleep 0.1; echo {word} | wc -c", gpus=1, cwd="/")
+    shim = shim_of(daemon, job)
+    assert daemon.finished(job)["state"] == "succeeded"
+    assert daemon.output(job) == f"{len(word) + 1}\n"
+    assert shim not in before
