@@ -22,8 +22,9 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Mixed precision by name: ``fp32`` (none), ``bf16``, or ``fp16`` with a scaled loss, whose scale belongs
-    into the checkpoint (``Training(..., state={"precision": precision})``).
+    """Mixed precision by name: ``fp32`` (none), ``bf16``, or ``fp16`` with a scaled loss.
+    ``Training(..., precision=precision)`` does all but the forward pass, and keeps the scale in its
+    checkpoints; without it:
 
     with precision.forward():
         loss = loss_of(model(rows), following)
@@ -48,14 +49,21 @@ class Precision:
         """The gradients of a loss, scaled where that is needed."""
         self.scaler.scale(loss).backward()
 
-    def step(self, optimizer: optim.Optimizer, *, clip: float = 0.0) -> None:
-        """The optimizer's step, which fp16 leaves out when a gradient is not finite."""
+    def unscale(self, optimizer: optim.Optimizer) -> None:
+        """Gradients as they are without a scale, for who looks at them before :meth:`step`; once a step."""
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: optim.Optimizer, *, clip: float = 0.0) -> bool:
+        """The optimizer's step, which fp16 leaves out, with half the scale from then on, when a gradient is
+        not finite; whether it was done."""
         if clip:
-            self.scaler.unscale_(optimizer)
+            self.unscale(optimizer)
             for group in optimizer.param_groups:
                 nn.utils.clip_grad_norm_(group["params"], clip)
+        before = self.scaler.get_scale()
         self.scaler.step(optimizer)
         self.scaler.update()
+        return self.scaler.get_scale() >= before
 
     def state_dict(self) -> dict[str, Any]:
         """The scale of the loss."""
@@ -63,8 +71,8 @@ class Precision:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with that scale."""
-        if state:
+        """Goes on with that scale. That of another precision is left alone."""
+        if state and self.scaler.is_enabled():
             self.scaler.load_state_dict(state)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor, distributed, nn, optim
 from leptond import job
 from leptond.train import sharded
 from leptond.train.checkpoint import Checkpoints, random_states, restore_random_states
+from leptond.train.costs import Precision
 from leptond.train.parallel import Parallel
 from leptond.train.schedule import Schedule
 
@@ -69,10 +70,10 @@ class Guard:
 class Training:
     """A training of `total` optimizer steps.
 
-    `every` steps it saves, in the background. `lr_bounds` are those of
-    the knob ``lr`` (None: from a millionth of to ten times the first rate). `clip`: largest norm of the
-    gradients (0: not clipped). `state`: more things that belong into the checkpoint. `margin_s`: leave that
-    long before the time limit.
+    `every` steps it saves, in the background. `lr_bounds` are those of the knob ``lr`` (None: from a
+    millionth of to ten times the first rate). `clip`: largest norm of the gradients (0: not clipped).
+    `precision`: of the backward pass and the step (with `parallel`: the one that it has). `state`: more
+    things that belong into the checkpoint. `margin_s`: leave that long before the time limit.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Training:
         parallel: Parallel | None = None,
         guard: Guard | None = None,
         clip: float = 0.0,
+        precision: Precision | None = None,
         lr_bounds: tuple[float, float] | None = None,
         state: Mapping[str, Stateful] | None = None,
         margin_s: float = 0.0,
@@ -100,6 +102,7 @@ class Training:
         self.parallel = parallel
         self.guard = guard if guard is not None else Guard()
         self.clip = clip
+        self.precision = precision if parallel is None else parallel.precision
         self.more = dict(state or {})
         self.margin_s = margin_s
         self.world = distributed.get_world_size() if distributed.is_initialized() else 1
@@ -107,6 +110,7 @@ class Training:
         self.step = 0
         self.loss = math.nan
         self.generation = 0
+        self.skipped = 0
         self._recent: deque[float] = deque(maxlen=50)
         self._went_wrong_at = 0
         self._went_back_to: int | None = None
@@ -158,9 +162,12 @@ class Training:
 
     def update(self, loss: Tensor | float) -> None:
         """One optimizer step. A loss with a graph is gone back through first; one without has had its
-        gradients made already (:meth:`Parallel.forward_backward`)."""
+        gradients made already (:meth:`Parallel.forward_backward`). A step that fp16 leaves out counts as one
+        (`skipped`), and the schedule waits for it."""
         if isinstance(loss, Tensor):
-            if loss.requires_grad:
+            if loss.requires_grad and self.precision is not None:
+                self.precision.backward(loss)
+            elif loss.requires_grad:
                 loss.backward()
             loss = loss.item()
         value, stop, asked = self._agree(loss)
@@ -170,11 +177,11 @@ class Training:
             self._go_back(fault, value)
             return
         rate = self.schedule.rate
-        if self.clip:
-            self._clip()
-        self.optimizer.step()
+        if self._optimize():
+            self.schedule.step(value)
+        else:
+            self.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step(value)
         self.step += 1
         self.loss = value
         self._recent.append(value)
@@ -183,11 +190,23 @@ class Training:
         if asked is not None:
             self._turn(asked)
         if self.rank == 0:
-            job.report(step=self.step, total=self.total, loss=value, lr=rate)
+            job.report(step=self.step, total=self.total, loss=value, lr=rate, skipped=self.skipped or None)
         if stop:
             self._leave()
         if self.step % self.every == 0 and self.step < self.total:
             self.save()
+
+    def _optimize(self) -> bool:
+        """Clips and takes the optimizer's step; False where fp16 leaves it out."""
+        scaled = self.precision is not None and self.precision.name == "fp16"
+        if self.precision is not None and scaled:
+            self.precision.unscale(self.optimizer)
+        if self.clip:
+            self._clip()
+        if self.precision is not None and scaled:
+            return self.precision.step(self.optimizer)
+        self.optimizer.step()
+        return True
 
     def _clip(self) -> None:
         if self.parallel is not None:
@@ -291,6 +310,8 @@ class Training:
         return {
             "step": self.step,
             "generation": self.generation,
+            "skipped": self.skipped,
+            "precision": self.precision.state_dict() if self.precision is not None else {},
             "schedule": self.schedule.state_dict(),
             "recent": list(self._recent),
             "knobs": {name: knob["value"] for name, knob in self._knobs.items()},
@@ -345,6 +366,9 @@ class Training:
             restore_random_states(mine)
         self.step = self._saved_at = extra["step"]
         self.generation = extra["generation"]
+        self.skipped = extra.get("skipped", 0)
+        if self.precision is not None:
+            self.precision.load_state_dict(extra.get("precision", {}))
         self.schedule.load_state_dict(extra["schedule"])
         self._recent = deque(extra["recent"], maxlen=50)
         for name, value in extra["knobs"].items():

@@ -28,6 +28,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, distributed, nn
 
+from leptond.train.costs import Precision
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 DIMENSIONS = ("pp", "dp", "fsdp", "tp")
@@ -100,6 +102,7 @@ class Parallel:
             sizes = tuple(getattr(plan, name) for name in DIMENSIONS)
             self.mesh = init_device_mesh(device.type, sizes, mesh_dim_names=DIMENSIONS)
         self.model: nn.Module = nn.Module()
+        self.precision: Precision | None = None
         self._loss: Loss | None = None
         self._pipeline: Any = None
         self._ddp: nn.Module | None = None
@@ -171,16 +174,17 @@ class Parallel:
         *,
         loss: Loss,
         tp_plan: Mapping[str, str] | None = None,
-        example: Tensor | None = None,
+        precision: Precision | None = None,
     ) -> nn.Module:
         """Puts the model onto the ranks. Every rank brings the same weights (the same seed).
 
         `tp_plan` says how its layers split (``{"*.up": "colwise", "*.down": "rowwise"}``), `loss` goes from
         outputs and targets to the mean over rows. A pipeline cuts between the modules of ``model.parts()``.
-        What comes back is the part that this rank holds. Raises ValueError.
+        `precision` is that of a step. What comes back is the part that this rank holds. Raises ValueError.
         """
         plan = self.plan
-        self._loss = loss
+        _check_precision(precision, plan)
+        self._loss, self.precision = loss, precision
         model = model.to(self.device)
         if plan.pp > 1:
             model = _stage(model, self.mesh.get_local_rank("pp"), plan.pp)
@@ -231,8 +235,10 @@ class Parallel:
             loss = self._run_pipeline(rows, following)
         else:
             module = self._ddp if self._ddp is not None else self.model
-            loss = self._loss(module(rows), following)
-            loss.backward()
+            precision = self.precision if self.precision is not None else Precision("fp32")
+            with precision.forward():
+                loss = self._loss(module(rows), following)
+            precision.backward(loss)
         return self._mean(loss.detach())
 
     def _run_pipeline(self, rows: Tensor, following: Tensor) -> Tensor:
@@ -289,6 +295,22 @@ def _by_layout(tensors: Iterable[Any]) -> dict[tuple[Any, tuple[Any, ...]], list
         layout = getattr(tensor, "device_mesh", None), tuple(getattr(tensor, "placements", ()))
         groups.setdefault(layout, []).append(tensor)
     return groups
+
+
+def _check_precision(precision: Precision | None, plan: Plan) -> None:
+    """Raises ValueError for what torch cannot do together."""
+    if precision is None or precision.name == "fp32":
+        return
+    if plan.pp > 1:
+        raise ValueError(
+            f"{precision.name} does not go with pp: what goes from stage to stage has one type; "
+            "make the model itself bfloat16, or take fsdp or tp"
+        )
+    if precision.name == "fp16" and plan.tp > 1:
+        raise ValueError(
+            "fp16 does not go with tp: torch cannot look through gradients of which some are split and some "
+            "are not; take bf16, or fsdp"
+        )
 
 
 def _stage(model: nn.Module, number: int, stages: int) -> nn.Module:

@@ -13,6 +13,7 @@ import torch
 from torch import distributed
 
 from leptond.train.checkpoint import Checkpoints
+from leptond.train.costs import Precision
 from leptond.train.gpt import TP_PLAN, Gpt, GptConfig, next_token_loss
 from leptond.train.loop import Guard, Training
 from leptond.train.parallel import Parallel, Plan
@@ -32,14 +33,15 @@ def train(
     every: int = SAVED,
     guard: Guard = Guard(spike=0),  # noqa: B008 - cannot be changed
     loss_at=lambda step, loss: loss,
+    precision: Precision | None = None,
 ) -> dict[str, float]:
     """Losses by step of the training of every test, under a plan; double precision, so that rounding is
     ten billion times smaller than any mistake. `loss_at` may make this rank's loss another one."""
     torch.manual_seed(1)
-    model = Gpt(CONFIG).double()
+    model = Gpt(CONFIG) if precision is not None else Gpt(CONFIG).double()
     losses = {}
     with Parallel.start(plan) as parallel:
-        model = parallel.wrap(model, loss=next_token_loss, tp_plan=TP_PLAN)
+        model = parallel.wrap(model, loss=next_token_loss, tp_plan=TP_PLAN, precision=precision)
         optimizer = make_optimizer("adamw", parallel.parameters(), lr=1e-2)
         training = Training(
             model,

@@ -5,6 +5,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -18,6 +19,8 @@ torch = pytest.importorskip("torch")
 from leptond import job  # noqa: E402
 from leptond.cli.ranks import under_torchrun  # noqa: E402
 from leptond.train.checkpoint import Checkpoints  # noqa: E402
+from leptond.train.costs import Precision  # noqa: E402
+from leptond.train.gpt import next_token_loss  # noqa: E402
 from leptond.train.loop import Guard  # noqa: E402
 from tests.daemon import until  # noqa: E402
 from tests.train import small  # noqa: E402
@@ -110,6 +113,41 @@ def test_killed_at_random_moments_it_ends_bit_for_bit_the_same(tmp_path, kills):
     for before, after in pairwise(steps):
         assert after == before + 1 or after % 7 == 0
         assert after > before - 2 * 7 or after == 0, "at most one checkpoint was still being written"
+
+
+def half(directory, scale=2.0**40) -> tuple:
+    """A training in half precision, whose first scale is too large, and its losses."""
+    precision = Precision("fp16")
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    one = small.training(directory, total=40, precision=precision)
+    losses = []
+    for step in one:
+        rows, following = small.batch_of(step)
+        with precision.forward():
+            scores = one.model(rows)
+            loss = next_token_loss(scores, following)
+        assert scores.dtype == torch.float16
+        before = small.fingerprint(one.model), one.schedule.rate, one.skipped
+        one.update(loss)
+        skipped = one.skipped > before[2]
+        assert ((small.fingerprint(one.model), one.schedule.rate) == before[:2]) == skipped
+        losses.append(one.loss)
+    return one, losses
+
+
+@pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*")
+def test_in_half_precision_a_step_that_overflows_is_left_out_and_the_scale_is_resumed(tmp_path):
+    whole, losses = half(tmp_path / "c")
+    assert 5 < whole.skipped < 30
+    assert losses[-1] < losses[0] - 0.3
+    assert whole.precision.scaler.get_scale() == 2.0**40 / 2**whole.skipped
+    for path in (tmp_path / "c").glob("step-*"):
+        if int(path.name[5:15]) > 28:
+            shutil.rmtree(path)
+    again, later = half(tmp_path / "c", scale=1.0)
+    assert later == losses[28:]
+    assert small.fingerprint(again.model) == small.fingerprint(whole.model)
+    assert (again.skipped, again.precision.state_dict()) == (whole.skipped, whole.precision.state_dict())
 
 
 def test_told_to_stop_it_saves_and_asks_to_be_run_again(tmp_path, as_a_job):

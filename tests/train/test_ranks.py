@@ -12,8 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
-from leptond.train import checkpoint, sharded  # noqa: E402
+from leptond.train import checkpoint, parallel, sharded  # noqa: E402
 from leptond.train.checkpoint import CheckpointError, Checkpoints  # noqa: E402
+from leptond.train.costs import Precision  # noqa: E402
 from leptond.train.loop import Guard  # noqa: E402
 from leptond.train.parallel import Plan  # noqa: E402
 from tests.train import ranks  # noqa: E402
@@ -263,3 +264,44 @@ def test_kinds_of_parallelism_go_together(tmp_path, alone, plan):
     assert codes == [0] * plan.world, errors(tmp_path)
     for losses in found:
         close(losses, alone)
+
+
+# -- half precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("plan", ["dp=2", "fsdp=2"])
+def test_a_gradient_that_overflows_on_one_rank_is_left_out_by_all(tmp_path, plan):
+    def work(rank):
+        seen = {}
+
+        def on_step(training):
+            seen["training"] = training
+            seen[training.step] = training.precision.scaler.get_scale()
+
+        def loss_at(step, loss):
+            if step == 4 and (rank == 1 or plan == "dp=2"):  # copies have the same gradients
+                grad = next(iter(seen["training"].model.parameters())).grad
+                getattr(grad, "_local_tensor", grad).view(-1)[0] = math.inf
+            return loss
+
+        losses = ranks.train(
+            Plan.parse(plan), str(tmp_path / "c"), on_step, loss_at=loss_at, precision=Precision("fp16")
+        )
+        training = seen.pop("training")
+        return seen[4], seen[5], training.skipped, losses
+
+    codes, found = forked(2, work, tmp_path / "first")
+    assert codes == [0, 0], errors(tmp_path / "first")
+    assert found[0] == found[1]
+    before, after, skipped, losses = found[0]
+    assert (after, skipped) == (before / 2, 1)
+    assert all(math.isfinite(loss) for loss in losses.values())
+    assert losses["11"] < losses["0"]
+
+
+def test_what_torch_cannot_do_together_is_refused():
+    for plan, precision, word in (("pp=2", "bf16", "pp"), ("pp=2", "fp16", "pp"), ("tp=2", "fp16", "tp")):
+        with pytest.raises(ValueError, match=f"does not go with {word}.* take "):
+            parallel._check_precision(Precision(precision), Plan.parse(plan))
+    parallel._check_precision(Precision("bf16"), Plan(tp=2))
+    parallel._check_precision(None, Plan(pp=2))
