@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -17,6 +18,7 @@ import structlog
 from leptond import failpoints
 from leptond.clock import Clock
 from leptond.config import Settings
+from leptond.core import planner
 from leptond.core.cost import Demand
 from leptond.core.deck import ended_well
 from leptond.core.model import Attempt, Job
@@ -25,6 +27,7 @@ from leptond.durations import FAST_S, Durations
 from leptond.engines.base import End, Engine, Given
 from leptond.store import Store, attempts, ledger, planning, successors, turns
 from leptond.store.attempts import Claim
+from leptond.store.known import Known
 from leptond.supervisor import OBSTACLE_S, Supervisor
 
 log = structlog.get_logger("leptond.scheduler")
@@ -36,6 +39,9 @@ NO_ROOM_S = 5.0
 TIMER_SLEEP_S = 60.0
 """Longest sleep while a back-off or a begin time runs: their clocks go on in a suspend, that of a sleep
 does not."""
+
+COMMIT_S = 1.0
+"""How soon to look again after a commit that was under way, should it fail: else it wakes us itself."""
 
 NOTE_S = 1.0
 """How long a change of what the queue is like for free GPUs waits for a claim to be written with."""
@@ -65,6 +71,8 @@ class Scheduler:
         self._sick = sick
         self._may_start = may_start
         self._deck = deck
+        self._known = Known()
+        self._view: _View | None = None
         self._outlook = successors.Outlook()
         self._outlook_moment: int | None = None
         self._named: dict[str, str] | None = None
@@ -77,7 +85,7 @@ class Scheduler:
         store.on_change(self.wake)
         supervisor.successor = self.successor
         supervisor.coming = deck.coming
-        deck.on_ready = self.wake
+        deck.on_ready = self._changed.set
 
     def wake(self) -> None:
         """Something has changed: look again."""
@@ -87,27 +95,37 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             self._changed.clear()
-            began = time.perf_counter()
             try:
-                sleep_s = await self.turn()
+                if self._woken is None and loop.time() < due:  # somebody has arrived on deck
+                    wait_s = await self._rearrange()
+                    due = min(due, loop.time() + wait_s)
+                if self._woken is not None or loop.time() >= due:
+                    began = time.perf_counter()
+                    wait_s = await self.turn()
+                    due = loop.time() + wait_s
+                    self.times.note(time.perf_counter() - began)
             except sqlite3.OperationalError as error:
                 log.error("cannot schedule now", error=str(error))
-                sleep_s = 1.0
-            self.times.note(time.perf_counter() - began)
+                due = loop.time() + 1.0
             try:
-                async with asyncio.timeout(sleep_s):
+                async with asyncio.timeout_at(due):
                     await self._changed.wait()
             except TimeoutError:
-                pass
+                due = loop.time()
 
     async def turn(self) -> float:
         """One look at the queue: stops are delivered, then what can start is started. How long the next
         look can wait, in seconds, if nothing changes."""
         woken, self._woken = self._woken, None
+        self._view = None
         moment = self._store.moment
-        snapshot = await self._store.read(self._look, self._deck.jobs(), self._deck.ready())
+        ready = self._deck.ready()
+        named = self._outlook if moment is not None and moment == self._outlook_moment else None
+        snapshot = await self._store.read(self._look, self._deck.jobs(), ready, named)
         self._note(snapshot, woken)
         for attempt_id, reason, grace_s in snapshot.stops:
             attempt = await self._store.read(attempts.get, attempt_id)
@@ -118,12 +136,14 @@ class Scheduler:
                 return NO_ROOM_S
             if await self._supervisor.obstacle():
                 return OBSTACLE_S
-        if decided.plan.starts or decided.plan.preempts or decided.plan.memory != decided.recalled:
+        if not decided.nothing:
             failpoints.fp("before_claim")
             # durable first; a stop is delivered by the next look, which this commit wakes
             self._deck.expect(snapshot.starting)
             await self._start(partial(turns.carry_out, decided=decided), woken)
-        self._deck.arrange(snapshot.wanted, snapshot.pending)
+        elif moment is not None:
+            self._view = _View(moment=moment, snapshot=snapshot)
+        self._deck.arrange(snapshot.wanted(), snapshot.jobs.values())
         if moment is not None:
             await self._name_successors(snapshot.outlook, moment)
         self._looked = snapshot.at
@@ -137,6 +157,32 @@ class Scheduler:
                 await self.write_notes()
             sleep_s = min(sleep_s, NOTE_S)
         return sleep_s
+
+    async def _rearrange(self) -> float:
+        """Somebody has arrived on deck, and nothing else has happened: what the last look saw still holds.
+        How long the next one can wait, in seconds, where that is less than it was."""
+        view, moment = self._view, self._store.moment
+        if moment is None:
+            return COMMIT_S
+        if view is None or view.moment != moment:
+            return 0.0
+        seen, ready = view.snapshot, self._deck.ready()
+        self._deck.arrange(seen.wanted(), seen.jobs.values())
+        named = self._outlook if self._outlook_moment == view.moment else seen.outlook
+        if not _all_named(named, seen.scene, ready):
+            pairs = await self._store.read(
+                successors.plan,
+                seen.scene,
+                seen.waiting,
+                ready,
+                now=self._clock.wall(),
+                cpu_slots=self._cpu_slots,
+            )
+            outlook = msgspec.structs.replace(
+                seen.outlook, pairs={one.after: one for one in successors.as_they_are(pairs, seen.jobs)}
+            )
+            await self._name_successors(outlook, view.moment)
+        return math.inf
 
     async def _start(self, change: Callable[..., list[Claim]], woken: float | None) -> None:
         """Carries a change out and starts what it claimed."""
@@ -202,40 +248,61 @@ class Scheduler:
             await self._store.jot(ledger.note_demand, notes)
 
     def _look(
-        self, db: sqlite3.Connection, on_deck: Sequence[int], ready: Mapping[int, turns.Ready]
+        self,
+        db: sqlite3.Connection,
+        on_deck: Sequence[int],
+        ready: Mapping[int, turns.Ready],
+        named: successors.Outlook | None,
     ) -> _Snapshot:
+        """`named`: the successors, if they have been named since the queue last changed."""
         now, boot = self._clock.wall(), self._clock.boot()
-        sick, cpu_slots, policy = self._sick(), self._cpu_slots, self._policy
+        sick, cpu_slots, policy = dict(self._sick()), self._cpu_slots, self._policy
         scene = planning.scene(db, sick, policy)
         decided = planning.decide_on(db, scene, now=now, boot=boot, cpu_slots=cpu_slots)
         starting = {start.id for start in decided.plan.starts}
         line: list[int] = []
+        waiting: list[planner.Waiting] = []
         pairs: list[successors.Pair] = []
         if self._deck.size and scene.running:
             waiting = planning.first(db, scene, now=now, boot=boot)
             places = self._deck.size + len(starting)
             line = planning.next_in_line(scene, waiting, now=now, cpu_slots=cpu_slots, places=places)
             line = [job_id for job_id in line if job_id not in starting]
-            if not (starting or decided.plan.preempts or decided.plan.memory != decided.recalled):
+            if not decided.nothing:
+                pass  # it is about to change
+            elif named is not None and named.sick == sick and _all_named(named, scene, ready):
+                pairs = list(named.pairs.values())
+            else:
                 pairs = successors.plan(db, scene, waiting, ready, now=now, cpu_slots=cpu_slots)
-        jobs = {job.id: job for job in turns.pending(db, {*line, *on_deck, *starting})}
+        jobs = self._known.pending(db, {*line, *on_deck, *starting})
         wake_s = planning.next_wake(db, now=now, boot=boot)
         return _Snapshot(
             at=now,
             decided=decided,
             starting=[jobs[job_id] for job_id in starting if job_id in jobs],
-            wanted=[jobs[job_id] for job_id in line if job_id in jobs],
+            scene=scene,
+            waiting=waiting,
+            line=line,
+            jobs=jobs,
             outlook=successors.Outlook(
                 pairs={one.after: one for one in successors.as_they_are(pairs, jobs)},
                 until=min(now + (math.inf if wake_s is None else wake_s), decided.plan.wake_at or math.inf),
-                sick=dict(sick),
+                sick=sick,
             ),
-            pending=[jobs[job_id] for job_id in on_deck if job_id in jobs],
             stops=planning.stops(db),
             next_wake=wake_s,
             noted=ledger.newest_demand(db),
             released=ledger.newest_release(db),
         )
+
+
+def _all_named(outlook: successors.Outlook, scene: planning.Scene, ready: Mapping[int, turns.Ready]) -> bool:
+    """Whether there is a successor on deck for everybody who can have one: then others who have arrived there
+    change nothing."""
+    alone = planning.alone(scene.running[: successors.MOST])
+    return len(outlook.pairs) == len(alone) and all(
+        ready.get(pair.ready.job.id) == pair.ready for pair in outlook.pairs.values()
+    )
 
 
 class _NextUp:
@@ -270,6 +337,8 @@ class _NextUp:
             claims = turns.follow_up(
                 db, self.context, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
             )
+        if not planning.any_held(db):
+            return claims  # nobody hands GPUs over
         look = partial(
             successors.look_ahead,
             db,
@@ -294,13 +363,29 @@ class _NextUp:
 
 
 class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look saw. `line`: who is likely to start next (ids); `jobs`: those, those who start, and who
+    stood on deck, as far as they wait."""
+
     at: float
     decided: planning.Decided
     starting: Sequence[Job]
-    wanted: Sequence[Job]
+    scene: planning.Scene
+    waiting: Sequence[planner.Waiting]
+    line: Sequence[int]
+    jobs: Mapping[int, Job]
     outlook: successors.Outlook
-    pending: Sequence[Job]
     noted: tuple[Demand, str]
     released: float | None
     stops: Sequence[tuple[str, str, float]]
     next_wake: float | None
+
+    def wanted(self) -> list[Job]:
+        """Who should stand on deck."""
+        return [self.jobs[job_id] for job_id in self.line if job_id in self.jobs]
+
+
+class _View(NamedTuple):
+    """What a look saw that found nothing to do, at this moment of the store."""
+
+    moment: int
+    snapshot: _Snapshot

@@ -1,8 +1,11 @@
 """Who stands on deck stays there for as long as a transaction may have told him to go."""
 
 import asyncio
+import contextlib
 import os
+import re
 import secrets
+import sqlite3
 import time
 
 from leptond.clock import SystemClock
@@ -109,5 +112,33 @@ def test_a_job_that_is_changed_on_deck_starts_as_it_is_now(tmp_path):
         deadline = float(daemon.output(job).split()[1])
         assert 6000 < deadline - time.time() < 7100
         assert len(ended["attempts"]) == 1
+    finally:
+        daemon.close()
+
+
+def test_arrivals_on_deck_name_the_successor_without_another_look_at_the_queue(tmp_path):
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
+    daemon.start()
+
+    def looks():
+        text = daemon.get("/metrics").data.decode()
+        return float(re.search(r"^leptond_scheduler_tick_seconds_count (\S+)$", text, re.MULTILINE)[1])
+
+    def named():
+        with contextlib.closing(sqlite3.connect(daemon.state_dir / "leptond.db")) as db:
+            return db.execute("SELECT job_id FROM successors").fetchall()
+
+    try:
+        os.mkfifo(tmp_path / "go")
+        first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
+        daemon.reached(first, "running")
+        before = looks()
+        answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * 8})
+        jobs = [job["id"] for job in answer.json["jobs"]]
+        until(lambda: len(on_deck(daemon)) == 8, "all on deck")
+        until(lambda: named() == [(jobs[0],)], "who is next")
+        assert looks() - before <= 3, "for the submit, and not for each of those who arrived"
+        (tmp_path / "go").write_text("x\n")
+        assert daemon.finished(jobs[-1])["state"] == "succeeded"
     finally:
         daemon.close()

@@ -58,20 +58,22 @@ def plan(
 ) -> Plan:
     """The starts and preemptions that are right at `now`. `waiting` may come in any order; `gpus` are all
     present ones. Without `explain` the reasons of those that wait are left out, which saves most of the
-    work in a deep queue; with None they are there only if GPUs stay free that nobody holds."""
+    work in a deep queue; with None there are only those of jobs that need GPUs, and only if GPUs stay free
+    that nobody holds: what the ledger asks for."""
     turn = Turn(waiting, running, gpus, cpu_slots, now, policy, memory)
     if not policy.paused:
         turn.start_cpu_jobs()
         POLICIES[policy.name](turn)
         turn.start_shares()
         turn.give_back()
-    if explain is None:
-        explain = bool(turn.free)
+    explained: Sequence[Waiting] = waiting if explain else ()
+    if explain is None and turn.free:
+        explained = [job for job in waiting if job.gpus]
     return Plan(
         starts=turn.starts,
         preempts=turn.preempts,
         reservations=turn.reservations(),
         memory=turn.memory,
         wake_at=turn.wake_at,
-        waits=waits(turn) if explain else {},
+        waits=waits(turn, explained) if explained else {},
     )

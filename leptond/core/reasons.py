@@ -9,11 +9,11 @@ from leptond.core.scene import Wait, Waiting
 from leptond.core.turn import EVICTING, Turn
 
 
-def waits(turn: Turn) -> dict[int, Wait]:
-    """An entry for every job of the window that does not start, after the moves of the policy."""
+def waits(turn: Turn, jobs: Sequence[Waiting]) -> dict[int, Wait]:
+    """An entry for each of `jobs` (of the window) that does not start, after the moves of the policy."""
     if turn.policy.paused:
         wait = Wait(reason=Reason.PAUSED, sentence="the scheduler is paused")
-        return {job.id: wait for job in turn.waiting}
+        return {job.id: wait for job in jobs}
     found: dict[int, Wait] = {}
     claims = {claim.job.id: claim for claim in turn.claims}
     holders = sorted({job.id for job in turn.running if job.gpus} | _started(turn))
@@ -21,7 +21,7 @@ def waits(turn: Turn) -> dict[int, Wait]:
     if turn.policy.name == "shortest":
         order = turn.shortest
     ahead: list[int] = []
-    for job in sorted(turn.waiting, key=order):
+    for job in sorted(jobs, key=order):
         if job.id in claims:
             claim = claims[job.id]
             found[job.id] = Wait(

@@ -74,29 +74,52 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
     for gpu in devices:
         for lease in gpu.leases:
             held.setdefault(lease.job_id, []).append(gpu.uuid)
+    cursor = db.cursor()
+    cursor.row_factory = None
     running = [
         planner.Running(
-            id=row["id"],
-            gpus=held.get(row["id"], []),
-            array_id=row["array_id"],
-            user=row["user"],
-            project=row["project"],
-            queue=row["queue"],
-            share_bytes=None if row["exclusive"] else row["gpu_memory_bytes"],
-            exclusive=bool(row["exclusive"]),
-            priority=row["priority"],
-            since=max(row["submitted_at"], row["begin_at"] or 0.0),
-            started_at=row["claimed_at"],
-            preemptible=bool(row["preemptible"]) and row["attempt_state"] != "starting",
-            urgent=bool(row["urgent"]),
-            stopping=row["attempt_state"] == "stopping",
-            limit_s=row["time_limit_s"],
-            predicted_s=row["predicted_s"],
-            attained_gpu_s=row["gpu_ms"] / 1000,
-            eviction_cost_s=row["eviction_cost_s"],
+            id=job_id,
+            gpus=held.get(job_id, []),
+            array_id=array_id,
+            user=user,
+            project=project,
+            queue=queue,
+            share_bytes=None if exclusive else gpu_memory_bytes,
+            exclusive=bool(exclusive),
+            priority=priority,
+            since=max(submitted_at, begin_at or 0.0),
+            started_at=claimed_at,
+            preemptible=bool(preemptible) and state != "starting",
+            urgent=bool(urgent),
+            stopping=state == "stopping",
+            limit_s=limit_s,
+            predicted_s=predicted_s,
+            attained_gpu_s=gpu_ms / 1000,
+            eviction_cost_s=eviction_cost_s,
         )
-        for row in db.execute(
-            "SELECT jobs.*, attempts.claimed_at, attempts.state AS attempt_state, runs.eviction_cost_s"
+        for (
+            job_id,
+            array_id,
+            user,
+            project,
+            queue,
+            gpu_memory_bytes,
+            exclusive,
+            priority,
+            submitted_at,
+            begin_at,
+            claimed_at,
+            preemptible,
+            urgent,
+            state,
+            limit_s,
+            predicted_s,
+            gpu_ms,
+            eviction_cost_s,
+        ) in cursor.execute(
+            "SELECT jobs.id, array_id, jobs.user, project, queue, gpu_memory_bytes, exclusive, priority,"
+            " submitted_at, begin_at, claimed_at, preemptible, urgent, attempts.state, time_limit_s,"
+            " predicted_s, jobs.gpu_ms, eviction_cost_s"
             " FROM jobs INDEXED BY jobs_live"
             " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
             " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
@@ -114,6 +137,12 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     plan: planner.Plan
     recalled: planner.Memory
     demand: tuple[Demand, str] | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to carry out or to remember."""
+        plan = self.plan
+        return not (plan.starts or plan.preempts or plan.memory != self.recalled)
 
     @property
     def starts(self) -> Sequence[planner.Start]:
@@ -175,6 +204,18 @@ def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, 
         if not ((left.gpus or left.shared) and not seen.all_gpu) and not (left.slots and not seen.all_cpu):
             break
     return decided
+
+
+def any_held(db: sqlite3.Connection) -> bool:
+    """Whether any GPU is leased."""
+    return db.execute("SELECT 1 FROM leases LIMIT 1").fetchone() is not None
+
+
+def alone(running: Sequence[planner.Running]) -> list[planner.Running]:
+    """Those whose GPUs, all of them, come free when they end."""
+    return [
+        job for job in running if job.gpus and not job.stopping and (job.share_bytes is None or job.exclusive)
+    ]
 
 
 def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:

@@ -5,8 +5,8 @@ none are looked at apart, so that neither costs anything where only the other co
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 from leptond.core import planner
 from leptond.core.model import FailureClass
@@ -49,6 +49,15 @@ _CPU = (
 )
 
 
+_COLUMNS = (
+    "id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt, user, project, queue,"
+    " time_limit_s, preemptible, urgent, predicted_s, gpu_ms, gpu_type, gpu_memory_bytes, exclusive,"
+    " order_at, lane, due_at, alone_at, short_s"
+)
+_Row = tuple[Any, ...]
+"""The values of _COLUMNS; the first is the job's id."""
+
+
 class Seen(NamedTuple):
     """The jobs of a window, and whether it has all that may start: of those that need GPUs, and of those that
     need none. Kinds that were not asked for count as seen."""
@@ -72,7 +81,7 @@ def look(
     """The jobs that may start and that `policy` has to see, about `size` of those that need GPUs (`gpu`) and
     of those that need none (`cpu`): for each of its orders the first by an index, and the first of each
     owner. The indexes are named, because SQLite would rather take all pending jobs by state and sort them."""
-    found: dict[int, sqlite3.Row] = {}
+    found: dict[int, _Row] = {}
     cut = {True: False, False: False}
     parts = {
         True: _slices(db, now, boot, policy, running) if gpu else (),
@@ -83,9 +92,9 @@ def look(
             most = max(1, round(size * part.part))
             some = _select(db, part, now, boot, most)
             cut[of_gpus] |= len(some) == most and part.part > 0
-            found |= {row["id"]: row for row in some}
+            found |= {row[0]: row for row in some}
         if cut[of_gpus]:
-            found |= {row["id"]: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
+            found |= {row[0]: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
     jobs = [_waiting(db, row, borrowers) for row in found.values()]
     return Seen(jobs=jobs, all_gpu=not cut[True], all_cpu=not cut[False])
@@ -117,12 +126,11 @@ def _select(
     boot: float,
     size: int,
     values: Sequence[str] = (),
-) -> list[sqlite3.Row]:
-    found: list[sqlite3.Row] = db.execute(
-        "SELECT jobs.id, jobs.priority, jobs.gpus, submitted_at, begin_at, array_id, array_limit, attempt,"
-        " jobs.user, project, queue, time_limit_s, preemptible, urgent, predicted_s, gpu_ms, order_at, lane,"
-        " due_at, alone_at, short_s, gpu_type, gpu_memory_bytes, exclusive"
-        f" FROM jobs INDEXED BY {part.by}"
+) -> list[_Row]:
+    cursor = db.cursor()
+    cursor.row_factory = None  # tuples: most of a look would be spent on names otherwise
+    found: list[_Row] = cursor.execute(
+        f"SELECT {_COLUMNS} FROM jobs INDEXED BY {part.by}"
         f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND {part.only}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
         f" ORDER BY {part.order}, id LIMIT ?",
@@ -131,9 +139,7 @@ def _select(
     return found
 
 
-def _first_of_each(
-    db: sqlite3.Connection, now: float, boot: float, window: int, *, gpus: bool
-) -> list[sqlite3.Row]:
+def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int, *, gpus: bool) -> list[_Row]:
     """The first jobs of each owner, however deep others have filled the queue; without those of arrays that
     may start no further member now."""
     everyone = owners.waiting(db, now, gpus=gpus)
@@ -148,37 +154,62 @@ def _first_of_each(
     return [row for owner in everyone for row in _select(db, part, now, boot, size, owners.key(owner))]
 
 
-def _waiting(db: sqlite3.Connection, row: sqlite3.Row, borrowers: set[str]) -> planner.Waiting:
-    cost = None
-    if row["preemptible"]:
-        cost = db.execute(
-            "SELECT runs.eviction_cost_s FROM jobs JOIN runs ON runs.user = jobs.user"
-            " AND runs.signature = jobs.signature AND runs.gpus = jobs.gpus WHERE jobs.id = ?",
-            (row["id"],),
-        ).fetchone()
+def _waiting(db: sqlite3.Connection, row: _Row, borrowers: Collection[str]) -> planner.Waiting:
+    (
+        job_id,
+        priority,
+        gpus,
+        submitted_at,
+        begin_at,
+        array_id,
+        array_limit,
+        attempt,
+        user,
+        project,
+        queue,
+        limit_s,
+        preemptible,
+        urgent,
+        predicted_s,
+        gpu_ms,
+        gpu_type,
+        gpu_memory_bytes,
+        exclusive,
+        *places,  # order_at, lane, due_at, alone_at, short_s
+    ) = row
     return planner.Waiting(
-        id=row["id"],
-        priority=row["priority"],
-        gpus=row["gpus"],
-        since=max(row["submitted_at"], row["begin_at"] or 0.0),
-        user=row["user"],
-        project=row["project"],
-        queue=row["queue"],
-        gpu_type=row["gpu_type"],
-        gpu_memory_bytes=row["gpu_memory_bytes"],
-        exclusive=bool(row["exclusive"]),
-        borrow=row["queue"] in borrowers,
-        array_id=row["array_id"],
-        array_limit=row["array_limit"],
-        avoid=_failed_on(db, row["id"]) if row["attempt"] else (),
-        preemptible=bool(row["preemptible"]),
-        urgent=bool(row["urgent"]),
-        limit_s=row["time_limit_s"],
-        predicted_s=row["predicted_s"],
-        attained_gpu_s=row["gpu_ms"] / 1000,
-        eviction_cost_s=cost["eviction_cost_s"] if cost is not None else None,
-        rank=(row["order_at"], row["lane"], row["due_at"], row["alone_at"], row["short_s"]),
+        id=job_id,
+        priority=priority,
+        gpus=gpus,
+        since=submitted_at if begin_at is None else max(submitted_at, begin_at),
+        user=user,
+        project=project,
+        queue=queue,
+        gpu_type=gpu_type,
+        gpu_memory_bytes=gpu_memory_bytes,
+        exclusive=bool(exclusive),
+        borrow=queue in borrowers,
+        array_id=array_id,
+        array_limit=array_limit,
+        avoid=_failed_on(db, job_id) if attempt else (),
+        preemptible=bool(preemptible),
+        urgent=bool(urgent),
+        limit_s=limit_s,
+        predicted_s=predicted_s,
+        attained_gpu_s=gpu_ms / 1000,
+        eviction_cost_s=_eviction_cost_s(db, job_id) if preemptible else None,
+        rank=(places[0], places[1], places[2], places[3], places[4]),
     )
+
+
+def _eviction_cost_s(db: sqlite3.Connection, job_id: int) -> float | None:
+    """What a preemption of jobs like this has cost; None: nobody has measured it."""
+    row = db.execute(
+        "SELECT runs.eviction_cost_s FROM jobs JOIN runs ON runs.user = jobs.user"
+        " AND runs.signature = jobs.signature AND runs.gpus = jobs.gpus WHERE jobs.id = ?",
+        (job_id,),
+    ).fetchone()
+    return row["eviction_cost_s"] if row is not None else None
 
 
 def _failed_on(db: sqlite3.Connection, job_id: int) -> list[str]:
