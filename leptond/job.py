@@ -17,8 +17,9 @@ Nothing depends on a single one, because each carries the whole state (step, new
 checkpoint), so the next one mends what was missed. Reports go out five times a second at most; calling
 :func:`report` in every step costs a microsecond or two.
 
-`checkpoint_dir` (Path), `attempt` (from 1), `resume`, `deadline` (Unix seconds) and `active` are read from
-the environment each time: None, 1, False, None and False outside leptond.
+`checkpoint_dir` (Path), `attempt` (from 1), `resume`, `deadline` (Unix seconds), `active` and `params` (those
+of a sweep's trial, or of `leptonctl submit --param`, by name) are read from the environment each time: None,
+1, False, None, False and {} outside leptond.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ checkpoint_dir: Path | None
 attempt: int
 resume: bool
 deadline: float | None
+params: dict[str, int | float | str]
 
 
 def __getattr__(name: str) -> Any:
@@ -69,6 +71,8 @@ def __getattr__(name: str) -> Any:
             return env.get("LEPTOND_RESUME") == "1"
         case "deadline":
             return float(env["LEPTOND_DEADLINE"]) if env.get("LEPTOND_DEADLINE") else None
+        case "params":
+            return json.loads(env.get("LEPTOND_SWEEP_PARAMS") or "{}")
     raise AttributeError(f"module 'leptond.job' has no attribute {name!r}")
 
 
@@ -82,6 +86,8 @@ class Channel:
         self._path = env.get("LEPTOND_SOCKET", "")
         self.directory = env.get("LEPTOND_ATTEMPT_DIR", "")
         self.rank = int(env.get("RANK") or 0)
+        first, eta, self._rung_metric = (*env.get("LEPTOND_SWEEP_RUNGS", "0:0:").split(":"), "")[:3]
+        self._first_rung, self._eta = int(first), int(eta)
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._state: dict[str, Any] = {}
@@ -100,7 +106,8 @@ class Channel:
         with self._lock:
             now = time.monotonic()
             first = step is not None and "step" not in self._state
-            due = first or now - self._sent_at >= INTERVAL_S
+            rung = self._rung_between(self._state.get("step"), step, total) if self.rank == 0 else None
+            due = first or now - self._sent_at >= INTERVAL_S or rung is not None
             if self.rank == 0:
                 if step is not None:
                     self._state["step"] = int(step)
@@ -116,9 +123,27 @@ class Channel:
                 if key in self._metrics or len(self._metrics) < MAX_METRICS:
                     number = float(value.detach() if hasattr(value, "detach") else value)
                     self._metrics[key] = number if math.isfinite(number) else None
+            if rung is not None and self._rung_metric in self._metrics:
+                # part of the state, as all that is said: a report that is lost takes no rung with it
+                rungs = self._state.setdefault("rungs", {})
+                rungs[str(rung)] = [step, self._metrics[self._rung_metric]]
             self._unsent = True
             if due:
                 self._send(now)
+
+    def _rung_between(self, before: int | None, step: int | None, total: int | None) -> int | None:
+        """The highest rung of the sweep that has been reached since the step `before`: all trials are
+        measured there, so it is told at once. After a resume those that lie behind are not made up for."""
+        if not self._eta or step is None:
+            return None
+        if not self._first_rung and total is not None:
+            self._first_rung = max(1, int(total) // self._eta**3)
+        before = step - 1 if before is None else before
+        found, rung = None, self._first_rung
+        while 0 < rung <= step and (total is None or rung < total):
+            found = rung if rung > before else found
+            rung *= self._eta
+        return found
 
     def set(self, **values: Any) -> None:
         """Adds to the state and sends it at once."""
@@ -315,8 +340,8 @@ def catch_sigterm() -> None:
 
 
 def stop_reason(margin_s: float = 0.0) -> str | None:
-    """Why to stop: ``limit``, ``cancel``, ``preempt``, ``hang``, or ``signal`` when SIGTERM came from
-    somebody else; None when there is no reason."""
+    """Why to stop: ``limit``, ``cancel``, ``preempt``, ``hang``, ``halving`` (its sweep), or ``signal`` when
+    SIGTERM came from somebody else; None when there is no reason."""
     if not should_stop(margin_s):
         return None
     one = channel()

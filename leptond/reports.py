@@ -22,7 +22,7 @@ import structlog
 from leptond.clock import Clock
 from leptond.core.progress import Gathered, Report, advances, decode, gathered
 from leptond.errors import StartRefused
-from leptond.store import Store, progress
+from leptond.store import Store, progress, sweeps
 
 log = structlog.get_logger("leptond.reports")
 
@@ -53,6 +53,7 @@ class Reports:
         self._moved: dict[str, tuple[float, int | None, int | None]] = {}
         self._arrived = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
+        self._undecided = True  # the last daemon may have left rungs of sweeps open
         self.refused = 0
 
     def open(self) -> None:
@@ -98,6 +99,7 @@ class Reports:
 
     async def run(self) -> None:
         """Writes what arrives, until cancelled."""
+        self._arrived.set()
         while True:
             await self._arrived.wait()
             self._arrived.clear()
@@ -107,10 +109,15 @@ class Reports:
     async def write(self) -> None:
         """Writes what has been gathered. What a full disk refuses waits for the next time."""
         batch, self._gathered = self._gathered, {}
-        if not batch:
-            return
+        if batch:
+            await self._record(batch)
+        if self._undecided:
+            await self._decide()
+
+    async def _record(self, batch: dict[str, Gathered]) -> None:
         try:
-            await self._store.jot(progress.record, batch.values(), now=self._clock.wall())
+            if await self._store.jot(progress.record, batch.values(), now=self._clock.wall()):
+                self._undecided = True
         except sqlite3.Error as error:
             log.error("cannot store reports yet", error=str(error))
             for attempt_id, old in batch.items():
@@ -118,6 +125,20 @@ class Reports:
                 if new is not None:
                     old.add(new.latest)
                 self._gathered[attempt_id] = old
+            self._arrived.set()
+
+    async def _decide(self) -> None:
+        """Stops the trials of sweeps that are not good enough at their rungs. What is to be decided is
+        stored: a crash in between, or a full disk, loses nothing."""
+        self._undecided = False
+        try:
+            if await self._store.read(sweeps.any_open):
+                stopped = await self._store.write(sweeps.decide, now=self._clock.wall())
+                if stopped:
+                    log.info("stopped early", jobs=stopped)
+        except sqlite3.Error as error:
+            log.error("cannot decide about sweeps yet", error=str(error))
+            self._undecided = True
             self._arrived.set()
 
     def write_soon(self) -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from leptond import failpoints
 from leptond.clock import Clock
-from leptond.core.model import Attempt, ExitRecord, Identity, Job, StopReason
+from leptond.core.model import FINAL_STOPS, Attempt, ExitRecord, Identity, Job, StopReason
 from leptond.core.outcome import Evidence, Verdict, classify
 from leptond.core.retry import Decision
 from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
@@ -342,15 +342,16 @@ def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Ve
     never_ran = (
         record is None or record.never_started or record.unkillable > 0 or record.exec_error is not None
     )
-    if attempt.stop_reason == StopReason.CANCEL and never_ran:
-        stop_reason = StopReason.CANCEL  # asked for before there was anything to signal
-    if attempt.stop_reason == StopReason.CANCEL and stop_reason == StopReason.PREEMPT:
-        stop_reason = StopReason.CANCEL  # cancelled while it made room
+    if attempt.stop_reason in FINAL_STOPS and never_ran:
+        stop_reason = attempt.stop_reason  # asked for before there was anything to signal
+    if attempt.stop_reason in FINAL_STOPS and stop_reason == StopReason.PREEMPT:
+        stop_reason = attempt.stop_reason  # cancelled while it made room
     if attempt.stop_reason == StopReason.TIMEOUT and record is None and not end.boot_changed:
         stop_reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
     return classify(
         Evidence(
             stop_reason=stop_reason,
+            stop_note=attempt.stop_note,
             boot_changed=end.boot_changed,
             shim_lost=end.shim_lost,
             never_started=record is not None and record.never_started,

@@ -16,10 +16,11 @@ from leptond.store import arrays, jobs
 table = Table("arrays")
 
 
-def _id(call: Call) -> int:
+def id_of(call: Call, what: str = "array") -> int:
+    """The number in the path. Raises NotFound for what cannot be one."""
     text = call.path("id")
     if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise NotFound(f"there is no array {text[:40]!r}", hint="an array is named by its number, as in 47")
+        raise NotFound(f"there is no {what} {text[:40]!r}", hint=f"a {what} is named by its number, as in 47")
     return int(text)
 
 
@@ -38,7 +39,15 @@ def _shown(one: arrays.Array) -> types.Array:
 @table.route("GET", "/v1/arrays/{id}", query=GetQuery, answer=types.Array, errors=(404,), streams=True)
 async def get_array(call: Call) -> types.Array:
     """An array: how many of its members are in which state; with wait_s, when all have ended."""
-    array_id, context = _id(call), call.context
+    array_id = id_of(call)
+    await wait_for_end(call, array_id)
+    return _shown(await call.context.store.browse(arrays.find, array_id))
+
+
+async def wait_for_end(call: Call, array_id: int) -> None:
+    """Returns when all members have ended, when the time of the query (GetQuery) is over, or when the daemon
+    stops."""
+    context = call.context
     until = context.clock.boot() + call.query.wait_s
     while call.query.wait_s:
         commit = context.commits.next()
@@ -50,7 +59,6 @@ async def get_array(call: Call) -> types.Array:
         await context.commits.wait(commit, min(left, 5.0))
         if call.request.transport is None:
             raise asyncio.CancelledError
-    return _shown(await context.store.browse(arrays.find, array_id))
 
 
 async def _all(
@@ -62,7 +70,7 @@ async def _all(
     **how: Any,
 ) -> types.ArrayChanged:
     """Changes what is folded, then slice by slice the members that have rows."""
-    array_id, who, store = _id(call), call.who, call.context.store
+    array_id, who, store = id_of(call), call.who, call.context.store
 
     def first(db: sqlite3.Connection) -> int:
         who.must_be(arrays.owner(db, array_id), f"array {array_id}")
@@ -89,6 +97,11 @@ async def _all(
 )
 async def cancel_array(call: Call) -> types.ArrayChanged:
     """Cancel all members that have not ended; those that wait come first."""
+    return await cancel_all(call)
+
+
+async def cancel_all(call: Call) -> types.ArrayChanged:
+    """Cancels the members of the array in the path, as the body (Cancel) says."""
     by, body, now = call.who.user, call.body, call.context.clock.wall()
     return await _all(
         call,

@@ -8,6 +8,7 @@ import hashlib
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ from leptond.core.model import TERMINAL, Job, JobSpec, State
 from leptond.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
 from leptond.store import dependencies, folds, gpus, jobs, queries
 from leptond.store.jobs import Key
-from leptond.store.submits import Stored
+from leptond.store.submits import Stored, Together
 
 table = Table("jobs")
 
@@ -142,7 +143,7 @@ def _filter(query: ListQuery) -> queries.Filter:
 )
 async def submit(call: Call) -> Reply:
     """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
-    stored, new, warnings = await _submit(call, [call.body])
+    stored, new, warnings = await submit_all(call, [call.body])
     answer = _submitted(stored[0], call.body, warnings[0])
     return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
@@ -160,7 +161,7 @@ async def submit(call: Call) -> Reply:
 async def submit_batch(call: Call) -> Reply:
     """Submit many jobs: all of them, or none."""
     specs: list[JobSpec] = call.body.jobs
-    stored, new, warnings = await _submit(call, specs)
+    stored, new, warnings = await submit_all(call, specs)
     answer = types.BatchSubmitted(
         jobs=[
             _submitted(one, spec, warned) for one, spec, warned in zip(stored, specs, warnings, strict=True)
@@ -180,7 +181,15 @@ def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> types.Subm
     )
 
 
-async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool, list[list[str]]]:
+async def submit_all(
+    call: Call,
+    specs: list[JobSpec],
+    *,
+    together: Together | None = None,
+    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
+) -> tuple[list[Stored], bool, list[list[str]]]:
+    """Lets specs through the door and stores them, all or none, as :func:`leptond.store.jobs.submit`; whether
+    they are new, and what their owner should know of each."""
     call.who.must_submit()
     _rate_limit(call.context, call.who, len(specs))
     if call.context.room is not None:
@@ -210,6 +219,8 @@ async def _submit(call: Call, specs: list[JobSpec]) -> tuple[list[Stored], bool,
             max_pending=settings.queue.max_pending,
             caps=settings.shares.limits(),
             key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
+            together=together,
+            beside=beside,
         )
     if any(one.count > folds.OVER for one in stored):
         call.context.unfold()

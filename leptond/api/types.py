@@ -18,11 +18,11 @@ from leptond.core.model import (
     JobRef,
     JobSpec,
     Knob,
+    MetricName,
     Name,
     Reason,
     State,
 )
-from leptond.core.progress import MetricName
 from leptond.core.queues import Lend, QueueState
 from leptond.core.shares import Kind
 

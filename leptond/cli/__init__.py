@@ -12,6 +12,7 @@ from typing import Any
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Run": {
         "submit": ("submit", "Queue a command or a script."),
+        "sweep": ("sweep", "Try many configurations of a command; stop the bad ones early."),
         "run": ("run", "Queue a command, show its output and leave with its exit code."),
         "wait": ("wait", "Wait for jobs to end; leave with their exit code."),
     },
@@ -19,6 +20,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("status", "What runs, what waits and why, and whether all is well."),
         "queue": ("queue", "The jobs that run or wait, in queue order."),
         "plan": ("plan", "Who starts when, on which GPUs."),
+        "sweeps": ("sweep", "The sweeps, or how the trials of one do."),
         "show": ("show", "Everything about one job."),
         "why": ("show", "Why a job stands where it stands."),
         "logs": ("logs", "The output of a job."),

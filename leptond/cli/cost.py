@@ -18,7 +18,7 @@ MEANING = {
     "start": "from start to first progress",
     "lost": "after the last checkpoint of attempts that were tried again",
     "failed": "of jobs that failed, timed out or were lost",
-    "cancel": "of jobs that were cancelled",
+    "cancel": "of jobs that were cancelled, or stopped early by their sweep",
     "stop": "from stop signal to end",
     "gap": "hand-over between jobs",
     "fitidle": "kept free although a job fits",
@@ -204,6 +204,12 @@ def _sentences(found: words.Body) -> list[str]:
     if memos["retries_saved"]:
         saved = and_cost(memos["retries_saved_gpu_seconds"], memos["retries_saved_cost"])
         lines.append(f"Failing fast spared {memos['retries_saved']} retries, about {saved}")
+    if memos["stopped_early"]:
+        saved = and_cost(memos["stopped_early_gpu_seconds"], memos["stopped_early_cost"])
+        lines.append(
+            f"Sweeps stopped {memos['stopped_early']} trials early: about {saved} saved (an estimate: the"
+            " steps that they had left, at the pace that each had shown)"
+        )
     hand_over = found["hand_over"]
     if hand_over["p50_s"] is not None:
         lines.append(

@@ -203,6 +203,8 @@ def submit_words(job: Mapping[str, Any]) -> list[str]:
     add("--output", spec.get("output"))
     add("--track", ",".join(spec.get("track") or []) or None)
     add("--project", spec.get("project"))
+    for name, value in (spec.get("params") or {}).items():
+        add("--param", f"{name}={value}")
     for name, value in (spec.get("labels") or {}).items():
         add("--label", f"{name}={value}")
     add("--chdir", spec.get("cwd"))

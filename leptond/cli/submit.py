@@ -12,6 +12,7 @@ from leptond.cli.declare import F, Usage, argument, command, option
 from leptond.cli.output import echo
 from leptond.cli.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
 from leptond.cli.session import Session, leave
+from leptond.core.scalars import scalar
 
 
 def with_directives(given: Mapping[str, Any]) -> list[str]:
@@ -72,6 +73,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
     option("--hold", is_flag=True, help="Wait until it is released."),
     option("--project", help="What its time is booked on."),
+    option("--param", multiple=True, metavar="K=V", help="A parameter for leptond.job.params, as often."),
     option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
     option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
     option("-o", "--output", metavar="PATH", help="Its output also there; %j job, %A_%a array, %x name."),
@@ -138,6 +140,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "project": given["project"],
         "labels": _labels(given["label"]) or None,
+        "params": _params(given["param"]) or None,
         # who names a kind of GPU wants one
         "gpus": given["gpus"] or int(bool(wants_gpu)),
         "gpu_type": given["gpu_type"],
@@ -180,6 +183,16 @@ def _labels(settings: tuple[str, ...]) -> dict[str, str]:
             raise Usage(f"{setting!r} is not K=V", option="--label")
         labels[name] = value
     return labels
+
+
+def _params(settings: tuple[str, ...]) -> dict[str, int | float | str]:
+    params = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise Usage(f"{setting!r} is not K=V", option="--param")
+        params[name] = scalar(value)
+    return params
 
 
 _SLURM_KINDS = {"afterok": 0, "afterany": 1, "afternotok": 2}

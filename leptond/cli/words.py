@@ -119,10 +119,11 @@ def signal_number(name: str) -> int | None:
 
 
 def exit_code_for(job: Body) -> int:
-    """What `run` and `wait` leave with: the job's own code, 128+N after signal N, 124 for the time limit,
-    130 when it was cancelled, 1 for any other failure, and for a job that can never start."""
+    """What `run` and `wait` leave with: the job's own code, 128+N after signal N, 124 for the time limit, 130
+    when it was cancelled, 0 when its sweep stopped it early, 1 for any other failure, and for a job that can
+    never start."""
     state = job["state"]
-    if state == "succeeded":
+    if state == "succeeded" or job.get("class") == "stopped-early":
         return 0
     if state == "timed_out":
         return 124

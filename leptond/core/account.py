@@ -54,6 +54,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     submitted: int | None = None
     limit_s: float | None = None
     priority: int = 0
+    spared_ms: int = 0
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,10 +193,12 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 class Memos(msgspec.Struct, frozen=True, kw_only=True):
     """Figures that cut across the boxes. `idle_*`: held and less than 5% busy, of what was sampled (busy is
     time with a kernel resident, not efficiency). `never_used_gpu_seconds`: of GPUs that never were more than
-    5% busy in the attempt that held them. `unused_memory`: the part of the memory of held GPUs that was
-    never used. `backoff_gpu_seconds`: empty only because jobs were in back-off. `undecided_gpu_seconds`:
-    productive so far, of jobs whose end is not known. `start_unknown`: attempts that told no progress and
-    were not seen in use, whose start counts as productive."""
+    5% busy in the attempt that held them. `unused_memory`: the part of the memory of held GPUs that was never
+    used. `backoff_gpu_seconds`: empty only because jobs were in back-off. `undecided_gpu_seconds`: productive
+    so far, of jobs whose end is not known. `start_unknown`: attempts that told no progress and were not seen
+    in use, whose start counts as productive. `stopped_early`: trials of sweeps that were stopped early and
+    whose total of steps was known; `stopped_early_gpu_seconds` is an estimate of what their remaining steps
+    would have taken, at the seconds a step that each of them had shown, and is in no box."""
 
     sampled_gpu_seconds: float
     idle_gpu_seconds: float
@@ -209,6 +212,9 @@ class Memos(msgspec.Struct, frozen=True, kw_only=True):
     retries_saved: int
     retries_saved_gpu_seconds: float
     retries_saved_cost: float | None
+    stopped_early: int
+    stopped_early_gpu_seconds: float
+    stopped_early_cost: float | None
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):

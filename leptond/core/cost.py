@@ -30,7 +30,7 @@ class Box(StrEnum):
     START = "start"  # from the command's start to its first progress
     LOST = "lost"  # after the last checkpoint of an attempt that was tried again
     FAILED = "failed"  # of jobs that end failed, timed out or lost
-    CANCEL = "cancel"  # of jobs that people cancelled
+    CANCEL = "cancel"  # of jobs that people, or their sweeps, cancelled
     STOP = "stop"  # from the stop signal to the last process's end
     GAP = "gap"  # between two jobs, while the next one could start
     FITIDLE = "fitidle"  # free although an eligible job fits: only for a reservation, which is named
@@ -141,7 +141,8 @@ def phases(span: Span, now: int) -> Iterator[tuple[int, int, Box, str]]:
     if span.job_state in _ENDED_BADLY:
         yield progress, stop, Box.FAILED, span.job_cause or span.cause
     elif span.job_state is State.CANCELLED:
-        yield progress, stop, Box.CANCEL, ""
+        early = span.job_cause == FailureClass.STOPPED_EARLY
+        yield progress, stop, Box.CANCEL, span.job_cause if early else ""
     elif span.end is None:
         yield progress, kept, Box.PROD, ""
         yield kept, stop, Box.PROD, UNDECIDED

@@ -93,6 +93,7 @@ class FailureClass(StrEnum):
     DIVERGED = "diverged"
     NEVER_STARTED = "never-started"
     PREEMPTED = "preempted"
+    STOPPED_EARLY = "stopped-early"
 
 
 class StopReason(StrEnum):
@@ -102,7 +103,12 @@ class StopReason(StrEnum):
     TIMEOUT = "timeout"
     HANG = "hang"  # no progress for longer than the job allows itself
     PREEMPT = "preempt"  # it made room for a better placed job, and is queued again
+    HALVING = "halving"  # a trial of a sweep that others are better than
     UNWATCHED = "unwatched"  # its shim is gone: what is left of it cannot be supervised
+
+
+FINAL_STOPS = (StopReason.CANCEL, StopReason.HALVING)
+"""After these a job is not tried again, whatever its attempt is found to have died of."""
 
 
 class DependencyKind(StrEnum):
@@ -139,6 +145,13 @@ RetryCause = Annotated[
 """An exit code (``75``), a signal (``SIGSEGV``) or a failure class (``timeout``)."""
 
 
+ParamName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}" + END)]
+Scalar = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | Annotated[str, Meta(max_length=256)]
+"""A value of a parameter."""
+
+
+MetricName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,63}" + END)]
+
 GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + END)]
 """Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
 
@@ -148,6 +161,15 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
     before_s: Duration
+
+
+class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Steps at which ``leptond.job`` takes note of `metric`, so that trials are measured at the same ones:
+    `first` times the powers of `eta`; without `first` it is the total, divided by the third power."""
+
+    first: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    eta: Annotated[int, Meta(ge=2, le=100)] = 3
+    metric: MetricName = "loss"
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,6 +211,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     log_max_bytes: Annotated[int, Meta(ge=65536, le=1 << 40)] | None = None
     output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
     track: Annotated[list[Tracker], Meta(max_length=8)] = []
+    params: Annotated[dict[ParamName, Scalar], Meta(max_length=64)] = {}
+    rungs: Rungs | None = None
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -396,6 +420,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     price_micros: int | None = None
     signature: str | None = None
     retries_saved: int = 0
+    stop_note: str | None = None
+    spared_ms: int = 0
 
     @property
     def gpu_parts(self) -> float:

@@ -38,9 +38,11 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
     `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
     more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
-    not theirs to have; `memory_notes` are the sentences about both."""
+    not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
+    words."""
 
     stop_reason: str | None = None
+    stop_note: str | None = None
     boot_changed: bool = False
     shim_lost: bool = False
     never_started: bool = False
@@ -165,6 +167,13 @@ def _own_doing(seen: Evidence) -> Verdict | None:
         case StopReason.PREEMPT if seen.exit_code != 0:
             return _verdict(
                 FailureClass.PREEMPTED, "we-preempted", [_end(seen)], "made room for a better placed job"
+            )
+        case StopReason.HALVING:
+            return _verdict(
+                FailureClass.STOPPED_EARLY,
+                "we-stopped-early",
+                [_end(seen)],
+                seen.stop_note or "stopped early by its sweep",
             )
         case StopReason.HANG:
             return _verdict(

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from leptond.core.model import Attempt, Knob
+from leptond.core.model import Attempt, Knob, MetricName
 
 CURVE_POINTS = 2000
 """Most points kept of a job's curve."""
@@ -21,7 +21,6 @@ EVENT_LEAST_S = 10.0
 EVENT_SHARE = 0.02
 
 Step = Annotated[int, Meta(ge=0, le=2**53)]
-MetricName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,63}$(?!\n)")]
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +32,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A datagram on the report channel: the whole state of the reporting process, or (`line`) a marker line
-    that its attempt printed. A metric of None is not a finite number."""
+    that its attempt printed. A metric of None is not a finite number. `rungs`: what its sweep's metric was at
+    the rungs that it has passed, with the step of that."""
 
     v: int
     attempt: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32)]
@@ -47,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Annotated[dict[MetricName, float | None], Meta(max_length=64)] = {}
     knobs: Annotated[dict[MetricName, Knob], Meta(max_length=32)] = {}
     tuned: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    rungs: Annotated[dict[Step, tuple[Step, float | None]], Meta(max_length=64)] = {}
 
 
 _decoder = msgspec.json.Decoder(Report)
@@ -125,6 +126,7 @@ def merged(old: Report, new: Report) -> Report:
         metrics={**old.metrics, **new.metrics},
         knobs=new.knobs or old.knobs,
         tuned=max(old.tuned, new.tuned),
+        rungs={**old.rungs, **new.rungs},
     )
 
 

@@ -156,6 +156,8 @@ def _memos(
     memory_ms = used_ms = 0.0
     saved = saved_ms = 0
     saved_cost: float | None = 0.0
+    early = early_ms = 0
+    early_cost: float | None = 0.0
     for fact in history.facts:
         part, paid = parts[fact.span.id], price.get(fact.span.id)
         for use in fact.uses:
@@ -173,6 +175,11 @@ def _memos(
             ms = round(fact.retries_saved * fact.run_s * 1000) * len(fact.span.gpus)
             saved_ms += ms
             saved_cost = _plus(saved_cost, ms, paid)
+        if fact.spared_ms and parts[fact.span.id] > 0:
+            early += 1
+            ms = fact.spared_ms * len(fact.span.gpus)
+            early_ms += ms
+            early_cost = _plus(early_cost, ms, paid)
     return Memos(
         sampled_gpu_seconds=round(sampled / 1000, 3),
         idle_gpu_seconds=round(idle / 1000, 3),
@@ -188,6 +195,9 @@ def _memos(
         retries_saved=saved,
         retries_saved_gpu_seconds=saved_ms / 1000,
         retries_saved_cost=saved_cost,
+        stopped_early=early,
+        stopped_early_gpu_seconds=early_ms / 1000,
+        stopped_early_cost=early_cost,
     )
 
 
@@ -285,6 +295,7 @@ _NO_INTERRUPTION = frozenset(
         "",
         FailureClass.OK,
         FailureClass.CANCELLED,
+        FailureClass.STOPPED_EARLY,
         FailureClass.TIMEOUT,
         FailureClass.CONFIG,
         FailureClass.NEVER_STARTED,

@@ -28,6 +28,7 @@ user's budget."""
 _PAID_FROM: dict[FailureClass, tuple[Budget, int | None] | None] = {
     FailureClass.OK: None,
     FailureClass.CANCELLED: None,
+    FailureClass.STOPPED_EARLY: None,
     FailureClass.TIMEOUT: None,
     FailureClass.PREEMPTED: (Budget.PREEMPT, None),
     FailureClass.CONFIG: None,
@@ -150,6 +151,8 @@ def decide(
         return Decision(again=False, why="it succeeded")
     if cause is FailureClass.CANCELLED or stop_reason == StopReason.CANCEL:
         return Decision(again=False, why="it was cancelled")
+    if cause is FailureClass.STOPPED_EARLY or stop_reason == StopReason.HALVING:
+        return Decision(again=False, why="its sweep stopped it")
 
     if cause is FailureClass.PREEMPTED:
         return Decision(again=True, budget=Budget.PREEMPT, why="made room; queued again, no retry spent")

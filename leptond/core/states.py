@@ -28,7 +28,7 @@ def end_state(cause: FailureClass) -> State:
     match cause:
         case FailureClass.OK:
             return State.SUCCEEDED
-        case FailureClass.CANCELLED:
+        case FailureClass.CANCELLED | FailureClass.STOPPED_EARLY:
             return State.CANCELLED
         case FailureClass.TIMEOUT:
             return State.TIMED_OUT

@@ -71,6 +71,11 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
     run = f"leptond-{around.lineage[:8]}-{job.checkpoint_id}"
     env.update(trackers.variables(job.spec.track, run=run, checkpoint_dir=around.checkpoint_dir))
     env.update(job.spec.env)
+    if job.spec.params:
+        env["LEPTOND_SWEEP_PARAMS"] = msgspec.json.encode(job.spec.params).decode()
+    if job.spec.rungs is not None:
+        rungs = job.spec.rungs
+        env["LEPTOND_SWEEP_RUNGS"] = f"{rungs.first or 0}:{rungs.eta}:{rungs.metric}"
     env.update(
         {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",

@@ -64,7 +64,7 @@ def find(db: sqlite3.Connection, array_id: int) -> Array:
 def _first_failed(db: sqlite3.Connection, array_id: int) -> str | None:
     row = db.execute(
         "SELECT array_index FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NOT NULL"
-        " AND state <> 'succeeded' ORDER BY array_index LIMIT 1",
+        " AND state <> 'succeeded' AND class IS NOT 'stopped-early' ORDER BY array_index LIMIT 1",
         (array_id,),
     ).fetchone()
     found = [row["array_index"]] if row is not None else []

@@ -13,7 +13,18 @@ from msgspec.structs import replace
 from leptond.core.account import Use
 from leptond.core.admission import wish_of
 from leptond.core.cost import Demand, startable_at
-from leptond.core.model import Attempt, ExitRecord, FailureClass, Identity, Job, LeasedGpu, State, StopReason
+from leptond.core.halving import spared_ms
+from leptond.core.model import (
+    FINAL_STOPS,
+    Attempt,
+    ExitRecord,
+    FailureClass,
+    Identity,
+    Job,
+    LeasedGpu,
+    State,
+    StopReason,
+)
 from leptond.core.outcome import Verdict
 from leptond.core.retry import Decision, Past, Spent, decide, unless_unkillable
 from leptond.core.scene import Preempt, Start
@@ -299,6 +310,8 @@ def finish(
             attempt_id,
         ),
     )
+    if verdict.cause is FailureClass.STOPPED_EARLY:
+        db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt_id))
     _book(db, job, get(db, attempt_id), uses)
     if record is not None and record.unkillable:
         for gpu in attempt.gpus:
@@ -358,9 +371,10 @@ def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
 
 
 def _stop_reason(attempt: Attempt, record: ExitRecord | None) -> str | None:
-    """What the shim was told; but a cancel that came while the job made room has the last word."""
+    """What the shim was told; but a cancel, or its sweep's stop, that came while the job made room has the
+    last word."""
     if record is not None and record.stop_reason == StopReason.PREEMPT:
-        return StopReason.CANCEL if attempt.stop_reason == StopReason.CANCEL else record.stop_reason
+        return attempt.stop_reason if attempt.stop_reason in FINAL_STOPS else record.stop_reason
     return record.stop_reason if record is not None else None
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from leptond.core.admission import Admitted
-from leptond.core.model import DEFAULT_QUEUE, LIVE, TERMINAL, Job, State, StopReason
+from leptond.core.model import DEFAULT_QUEUE, FINAL_STOPS, LIVE, TERMINAL, Job, State, StopReason
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
@@ -27,7 +27,7 @@ from leptond.store import (
     shares,
     submits,
 )
-from leptond.store.submits import Stored
+from leptond.store.submits import Stored, Together
 
 _NO_CAPS = Limits()
 
@@ -48,9 +48,12 @@ def submit(
     max_pending: int,
     key: Key | None = None,
     caps: Limits = _NO_CAPS,
+    together: Together | None = None,
+    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
 ) -> tuple[list[Stored], bool]:
     """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
-    Idempotency-Key brought them before). Raises Conflict, Invalid, TooMany, OverBudget."""
+    Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them.
+    Raises Conflict, Invalid, TooMany, OverBudget."""
     if key is not None:
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
         if answer is not None:
@@ -71,7 +74,9 @@ def submit(
             projects[one.spec.project] += one.count
     shares.check_pending(db, caps, user=user, asked=asked, projects=projects)
     budgets.check(db, admitted, user=user, now=now)
-    stored = submits.insert(db, admitted, user=user, now=now)
+    stored = submits.insert(db, admitted, user=user, now=now, together=together)
+    if beside is not None:
+        beside(db, stored)
     if key is not None:
         idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
     return stored, True
@@ -171,17 +176,25 @@ def cancel(
 
 
 def stop(
-    db: sqlite3.Connection, job: Job, reason: StopReason, *, by: str, grace_s: float, now: float
+    db: sqlite3.Connection,
+    job: Job,
+    reason: StopReason,
+    *,
+    by: str,
+    grace_s: float,
+    now: float,
+    note: str | None = None,
 ) -> None:
-    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel takes
-    the place of what leptond asked for by itself: it must be delivered, and the job not tried again. What
-    the attempt is found to have died of is the shim's to say, which knows what it sent first."""
-    first = "?" if reason is StopReason.CANCEL else "coalesce(stop_reason, ?)"
+    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel, or
+    its sweep's stop, takes the place of what leptond asked for before: it must be delivered, and the job not
+    tried again. What the attempt is found to have died of is the shim's to say, which knows what it sent
+    first. `note` tells people why."""
+    first = "?" if reason in FINAL_STOPS else "coalesce(stop_reason, ?)"
     db.execute(
         f"UPDATE attempts SET state = 'stopping', stop_reason = {first},"
-        " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?),"
+        " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?), stop_note = coalesce(?, stop_note),"
         " stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND state <> 'ended'",
-        (reason, by, now, grace_s, grace_s, job.id),
+        (reason, by, now, note, grace_s, grace_s, job.id),
     )
     if job.state is not State.STOPPING:
         move(job.state, State.STOPPING)

@@ -297,6 +297,7 @@ def _fact(row: Mapping[str, Any], sampled: Sequence[Use]) -> Fact:
         submitted=_ms(row.get("submitted_at")),
         limit_s=row.get("time_limit_s"),
         priority=row.get("priority") or 0,
+        spared_ms=row["spared_ms"],
     )
 
 

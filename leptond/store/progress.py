@@ -11,7 +11,7 @@ import msgspec
 from leptond.core.model import TERMINAL, Attempt, Job, Knob, StopReason, Tuned
 from leptond.core.progress import CURVE_POINTS, Gathered, Report, event_due, place
 from leptond.errors import Invalid, WrongState
-from leptond.store import events, jobs, rows
+from leptond.store import events, jobs, rows, sweeps
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,16 +34,19 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 _values = msgspec.json.Decoder(dict[str, float | None])
 
 
-def record(db: sqlite3.Connection, batch: Iterable[Gathered], *, now: float) -> None:
-    """Stores what came from some attempts since the last time. An attempt that is not known here is passed
-    over; one that has ended still gets its last words."""
+def record(db: sqlite3.Connection, batch: Iterable[Gathered], *, now: float) -> bool:
+    """Stores what came from some attempts since the last time; whether a trial of a sweep has reached a rung,
+    so that there is something to decide (:func:`leptond.store.sweeps.decide`). An attempt that is not known
+    here is passed over; one that has ended still gets its last words."""
+    to_decide = False
     for one in batch:
         row = db.execute("SELECT * FROM attempts WHERE id = ?", (one.latest.attempt,)).fetchone()
         if row is not None:
-            _record(db, row, one, now)
+            to_decide |= _record(db, row, one, now)
+    return to_decide
 
 
-def _record(db: sqlite3.Connection, row: sqlite3.Row, one: Gathered, now: float) -> None:
+def _record(db: sqlite3.Connection, row: sqlite3.Row, one: Gathered, now: float) -> bool:
     attempt, latest = rows.attempt(row), one.latest
     earliest = attempt.started_at if attempt.started_at is not None else attempt.claimed_at
 
@@ -87,6 +90,7 @@ def _record(db: sqlite3.Connection, row: sqlite3.Row, one: Gathered, now: float)
     db.execute(f"UPDATE attempts SET {assignments} WHERE id = :id", {**changes, "id": attempt.id})
     if one.points:
         _draw(db, attempt, one.points, believed)
+    return sweeps.note(db, attempt, one, now=now)
 
 
 def _draw(db: sqlite3.Connection, attempt: Attempt, points: list[Report], believed: Any) -> None:

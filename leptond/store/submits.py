@@ -30,6 +30,13 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
         return range(self.id, self.id + self.count)
 
 
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs of one submit that make an array although each has a spec of its own; at most `limit` of them run
+    at a time (None: any number)."""
+
+    limit: int | None = None
+
+
 class _Before3(msgspec.Struct, frozen=True, kw_only=True):
     """How Stored was remembered before 0.3.0."""
 
@@ -66,16 +73,18 @@ def insert(
     now: float,
     retry_of: int | None = None,
     root: int | None = None,
+    together: Together | None = None,
 ) -> list[Stored]:
-    """Stores the jobs of admitted specs, with ids that follow each other. Raises Invalid for a dependency on
+    """Stores the jobs of admitted specs (none of them an array where they come `together`), with ids that
+    follow each other. Raises Invalid for a dependency on
     what is not there; then nothing may stay."""
     places = ranks.Places(db)
-    job_id = next_id(db)
+    first = job_id = next_id(db)
     stored: list[Stored] = []
     pending = _Pending(db, now)
     for one in admitted:
         spec = one.spec
-        array_id = job_id if one.indices is not None else None
+        array_id = first if together is not None else job_id if one.indices is not None else None
         queue = spec.queue or DEFAULT_QUEUE
         values = {
             "spec": msgspec.json.encode(spec).decode(),
@@ -91,7 +100,7 @@ def insert(
             "retries": spec.retries or 0,
             "begin_at": one.begin_at,
             "array_id": array_id,
-            "array_limit": one.array_limit,
+            "array_limit": together.limit if together is not None else one.array_limit,
             "retry_of": retry_of,
             "root_id": root,
             "submitted_at": now,
@@ -114,6 +123,8 @@ def insert(
         apart = _apart(one, waits)
         for position in range(apart):
             index = one.indices[position] if one.indices is not None else None
+            if together is not None:
+                index = job_id - first
             data = told if array_id is None else {**told, "array_id": array_id, "array_index": index}
             pending.add(job_id + position, index, values, data)
             if waits:

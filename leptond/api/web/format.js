@@ -97,6 +97,7 @@ export function asSubmit(job) {
   option("--output", spec.output);
   list("--track", spec.track);
   option("--project", spec.project);
+  for (const [key, value] of Object.entries(spec.params ?? {})) option("--param", `${key}=${value}`);
   for (const [key, value] of Object.entries(spec.labels ?? {})) option("--label", `${key}=${value}`);
   option("--chdir", spec.cwd);
   option("--export", "NONE");

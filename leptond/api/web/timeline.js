@@ -9,7 +9,7 @@ const LANE = 22, TOP = 18, LEFT = 34;
 const PAST_S = 6 * 3600, FUTURE_S = 3600;
 
 const fate = (bar) => (bar.ended_at === null ? "running" : bar.class === "ok" ? "succeeded"
-  : ["cancelled", "preempted"].includes(bar.class) ? "cancelled" : bar.class === "timeout" ? "timed_out" : "failed");
+  : ["cancelled", "stopped-early", "preempted"].includes(bar.class) ? "cancelled" : bar.class === "timeout" ? "timed_out" : "failed");
 
 function ticks(from, to, width) {
   const steps = [60, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
