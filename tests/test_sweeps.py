@@ -1,11 +1,15 @@
 """Sweeps through a real daemon: the trials are real processes that report through the job channel, those that
 show bad losses are stopped at their rungs, and what that saved is told."""
 
+import os
+import shlex
+import subprocess
+
 import pytest
 
 from leptond.cli import cost
 from tests.daemon import Daemon, until
-from tests.test_reports import script
+from tests.test_reports import PYTHON, SRC, script
 
 TRAINING = """
 import sys, time
@@ -176,3 +180,22 @@ def test_what_makes_no_sweep_is_refused_and_leaves_nothing(run):
     assert run.get("/v1/sweeps/999").status == 404
     assert run.get("/v1/sweeps/x").status == 404
     assert run.get("/v1/sweeps?cursor=x").status == 400
+
+
+def test_the_command_of_the_best_is_there_to_be_copied(run, tmp_path):
+    """As on a terminal: the results, what was saved, and a line that runs the best again."""
+    words = [PYTHON, "-m", "leptond.cli", "--no-color", "--host", f"unix://{run.socket}", "sweeps", "1"]
+    shown = subprocess.run(
+        ["script", "-qec", shlex.join(words), "/dev/null"],
+        env={**os.environ, "COLUMNS": "200", "TERM": "dumb", "PYTHONPATH": SRC},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert shown[1].split()[0] == "1_2"
+    assert any(line.startswith("2 of 4 trials were stopped early: ") for line in shown)
+    assert "Best: 1_2, loss 0.25 at step 100000: loss=0.25" in shown
+    assert shown[-1].startswith("leptonctl submit ")
+    assert "--param loss=0.25" in shown[-1]
+    assert shown[-1].endswith(" --loss=0.25")
