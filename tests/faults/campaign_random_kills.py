@@ -51,15 +51,16 @@ def one_round(
     runnable: int = 40,
 ) -> Found:
     """Load, kills `0` to `apart_s` seconds apart, then the checks. Of the submits offered, so many stay
-    `runnable` at a time as the machine can run; the others are held, and cancelled sooner or later."""
-    daemon = Daemon(
-        place / "s",
-        "--simulate-gpus",
-        "8",
-        env={"LEPTOND_QUEUE__CPU_SLOTS": "6", "LEPTOND_HTTP__SUBMITS_PER_S": "1000"},
-    )
+    `runnable` at a time as the machine can run; the others are held, and cancelled sooner or later. In every
+    other round the jobs start warm."""
+    warm = dice.random() < 0.5
+    env = {"LEPTOND_QUEUE__CPU_SLOTS": "6", "LEPTOND_HTTP__SUBMITS_PER_S": "1000"}
+    if warm:
+        env |= {"LEPTOND_ENGINE__WARM": "true", "LEPTOND_ENGINE__WARM_IMPORTS": '["csv"]'}
+    daemon = Daemon(place / "s", "--simulate-gpus", "8", env=env)
     daemon.start()
-    load = Load(daemon, random.Random(dice.random()), place / "witness", submits_per_s, runnable)
+    command = [sys.executable, *([] if warm else ["-I", "-S"]), str(WITNESS), str(place / "witness")]
+    load = Load(daemon, random.Random(dice.random()), command, submits_per_s, runnable)
     past = Past(daemon.state_dir)
     moments, zygotes = [], 0
     begin = time.monotonic()
@@ -104,6 +105,7 @@ def one_round(
             "attempts": len(seen.attempts),
             "adoptions": adopted,
             "zygotes_killed": zygotes,
+            "warm_starts": sum(one["start"] == "warm" for one in seen.attempts),
             "submits_offered": load.offered,
             "submits_sent_again": load.again,
             "cancels": len(load.cancelled),
@@ -195,11 +197,11 @@ class Load:
     """Clients that submit and cancel without pause, and do not let a dying daemon keep them from it."""
 
     def __init__(
-        self, daemon: Daemon, dice: random.Random, witness: Path, submits_per_s: float, runnable: int
+        self, daemon: Daemon, dice: random.Random, command: list[str], submits_per_s: float, runnable: int
     ) -> None:
         self._daemon = daemon
         self._dice = dice
-        self._witness = witness
+        self._command = command
         self._pause_s = 1 / submits_per_s
         self._runnable = runnable
         self._stop = threading.Event()
@@ -271,7 +273,7 @@ class Load:
 
     def _spec(self, number: int) -> dict[str, Any]:
         dice = self._dice
-        one = job(number, dice, self._witness)
+        one = job(number, dice, self._command)
         if self._room <= 0 or dice.random() < 0.5:
             one["hold"] = True
         else:
@@ -300,9 +302,8 @@ class Load:
         assert answer.status in (202, 409), (answer.status, answer.data)
 
 
-def job(number: int, dice: random.Random, witness: Path) -> dict[str, Any]:
-    """A job whose end is told by its number."""
-    command = [sys.executable, "-I", "-S", str(WITNESS), str(witness)]
+def job(number: int, dice: random.Random, command: list[str]) -> dict[str, Any]:
+    """A job whose end is told by its number; `command` begins with the witness."""
     one: dict[str, Any] = {
         "gpus": dice.choice([0, 1, 1, 1, 2, 4, 8]),
         "priority": dice.randint(-3, 3),
