@@ -160,8 +160,21 @@ def _git(*words: str) -> str:
     ).stdout.strip()
 
 
+BESIDE = (
+    "cli",
+    "demo",
+    "integrations",
+    "train",
+    "call.py",
+    "executor.py",
+    "futures.py",
+    "reference.py",
+    "sdk.py",
+)
+
+
 def _beside(file: Path) -> bool:
-    return file.parts[1] in ("cli", "demo", "integrations", "train", "reference.py", "sdk.py")
+    return file.parts[1] in BESIDE
 
 
 @cache
