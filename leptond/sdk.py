@@ -102,6 +102,10 @@ def _edit(ref: Ref, changes: Mapping[str, Any]) -> Ask[types.Job]:
     return Ask(method="PATCH", path=f"/v1/jobs/{ref}", answer=types.Job, body=dict(changes))
 
 
+def _whole(array_id: int, verb: str, body: Any = None) -> Ask[types.ArrayChanged]:
+    return Ask(method="POST", path=f"/v1/arrays/{array_id}/{verb}", answer=types.ArrayChanged, body=body)
+
+
 def _why(ref: Ref) -> Ask[types.Why]:
     return Ask(method="GET", path=f"/v1/jobs/{ref}/why", answer=types.Why)
 
@@ -224,6 +228,18 @@ class Client:
     def release(self, ref: Ref) -> types.Job:
         """Lets a held job start."""
         return self._do(_verb(ref, "release"))
+
+    def cancel_array(self, array_id: int, *, grace_s: float | None = None) -> types.ArrayChanged:
+        """Cancels all members of an array that have not ended."""
+        return self._do(_whole(array_id, "cancel", _grace(grace_s)))
+
+    def hold_array(self, array_id: int) -> types.ArrayChanged:
+        """Keeps all members that wait from starting."""
+        return self._do(_whole(array_id, "hold"))
+
+    def release_array(self, array_id: int) -> types.ArrayChanged:
+        """Lets all held members start."""
+        return self._do(_whole(array_id, "release"))
 
     def retry(self, ref: Ref, **changes: Any) -> types.Submitted:
         """Runs an ended job again, as a copy that shares its checkpoints."""
@@ -409,6 +425,18 @@ class AsyncClient:
     async def release(self, ref: Ref) -> types.Job:
         """As :meth:`Client.release`."""
         return await self._do(_verb(ref, "release"))
+
+    async def cancel_array(self, array_id: int, *, grace_s: float | None = None) -> types.ArrayChanged:
+        """As :meth:`Client.cancel_array`."""
+        return await self._do(_whole(array_id, "cancel", _grace(grace_s)))
+
+    async def hold_array(self, array_id: int) -> types.ArrayChanged:
+        """As :meth:`Client.hold_array`."""
+        return await self._do(_whole(array_id, "hold"))
+
+    async def release_array(self, array_id: int) -> types.ArrayChanged:
+        """As :meth:`Client.release_array`."""
+        return await self._do(_whole(array_id, "release"))
 
     async def retry(self, ref: Ref, **changes: Any) -> types.Submitted:
         """As :meth:`Client.retry`."""

@@ -84,6 +84,16 @@ def test_changes_and_reasons(host):
         assert lept.status().state == "ready"
 
 
+def test_a_whole_array_at_once(host):
+    with Client(host) as lept:
+        made = lept.submit(["true"], array="0-2", hold=True)
+        assert lept.release_array(made.id).changed == 3
+        assert lept.wait(f"{made.id}_2").state is State.SUCCEEDED
+        other = lept.submit(["true"], array="0-1", begin_at="2100-01-01T00:00:00Z")
+        assert lept.hold_array(other.id).array.held == 2
+        assert lept.cancel_array(other.id).array.counts == {State.CANCELLED: 2}
+
+
 def test_a_wait_has_an_end(host):
     with Client(host) as lept:
         made = lept.submit(["true"], hold=True)
@@ -107,6 +117,10 @@ async def test_the_same_under_asyncio(host, tmp_path):
         assert (await lept.why(held.id)).reason == "Held"
         assert (await lept.edit(held.id, name="four")).name == "four"
         await lept.release(held.id)
+        array = await lept.submit("true", array="0-1", hold=True)
+        assert (await lept.hold_array(array.id)).array.held == 2
+        assert (await lept.release_array(array.id)).array.held == 0
+        assert (await lept.cancel_array((await lept.submit("true", array="0-1", hold=True)).id)).changed == 2
         assert (await lept.wait(held.id)).exit_code == 4
         assert held.id in [job.id async for job in lept.jobs(state="failed")]
         async for event in lept.events(since=0, job=held.id):
