@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from leptond import failpoints
 from leptond.clock import Clock
 from leptond.core.progress import Gathered, Report, advances, decode, gathered
 from leptond.errors import StartRefused
@@ -133,7 +134,9 @@ class Reports:
         self._undecided = False
         try:
             if await self._store.read(sweeps.any_open):
+                failpoints.fp("before_halving")
                 stopped = await self._store.write(sweeps.decide, now=self._clock.wall())
+                failpoints.fp("after_halving")
                 if stopped:
                     log.info("stopped early", jobs=stopped)
         except sqlite3.Error as error:

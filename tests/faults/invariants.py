@@ -54,6 +54,9 @@ class Evidence:
             self.dependencies = [dict(row) for row in db.execute("SELECT * FROM dependencies")]
             self.leases = [dict(row) for row in db.execute("SELECT * FROM leases")]
             self.events = [dict(row) for row in db.execute("SELECT * FROM events ORDER BY id")]
+            self.verdicts = dict(
+                db.execute("SELECT job_id, max(verdict) FROM rungs GROUP BY job_id").fetchall()
+            )
             self.counts = dict(db.execute("SELECT state, n FROM job_counts").fetchall())
             self.ledger = Ledger(db)
             db.close()
@@ -90,6 +93,7 @@ def sound(seen: Evidence, accepted: Iterable[int]) -> None:
     _database(seen)
     _accepted_jobs_exist(seen, accepted)
     _legal_paths(seen)
+    _stopped_early_for_a_reason(seen)
     _attempts_are_numbered(seen)
 
 
@@ -181,6 +185,16 @@ def _legal_paths(seen: Evidence) -> None:
         assert job["state"] == state[job_id], (
             f"job {job_id} is {job['state']}, its events say {state[job_id]}"
         )
+
+
+def _stopped_early_for_a_reason(seen: Evidence) -> None:
+    """A trial is stopped early only by a verdict at one of its rungs, and then is over for good."""
+    for job in seen.jobs.values():
+        if job["class"] == "stopped-early":
+            assert seen.verdicts.get(job["id"]) == "stop", f"job {job['id']} was stopped at no rung"
+            assert job["state"] == "cancelled", dict(job)
+        elif State(job["state"]) not in TERMINAL and seen.verdicts.get(job["id"]) == "stop":
+            assert job["state"] == "stopping", f"job {job['id']} goes on although its sweep has stopped it"
 
 
 def _attempts_are_numbered(seen: Evidence) -> None:

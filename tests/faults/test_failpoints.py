@@ -155,6 +155,13 @@ def provoke(daemon: Daemon, name: str, command: list[str], accepted: list[int]) 
     accepted.append(daemon.submit(*command, "0.01", "0"))
     if name in ("on_deck", "before_go", "before_early_go", "after_early_go"):
         hand_over(daemon, command, accepted, "1" if name == "before_go" else "0")
+    if name.endswith("_halving"):
+        trial = "echo ::leptond step=1 total=9 loss={loss}; test {loss} = 1 || exec sleep 30"
+        body = {
+            "job": {"argv": [trial], "shell": True, "priority": 9, "grace_s": 0.1},
+            "grid": {"loss": [1, 2]},
+        }
+        accepted += daemon.post("/v1/sweeps", {**body, "min_step": 1, "eta": 2, "concurrent": 1}).json["ids"]
     if "stop" in name or name == "before_end_of_remains":
         job = daemon.submit(*command, "30", "0", "trap", gpus=0, priority=5)
         accepted.append(job)
