@@ -318,6 +318,7 @@ class _NextUp:
         clock = scheduler._clock
         self._notes = tuple(scheduler._unnoted)
         self._found: tuple[int, successors.Outlook] | None = None
+        self._crowded = scheduler._store.moment is None  # other changes are under way
         self.context = turns.Context(
             now=clock.wall(),
             boot=clock.boot(),
@@ -337,8 +338,8 @@ class _NextUp:
             claims = turns.follow_up(
                 db, self.context, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
             )
-        if not planning.any_held(db):
-            return claims  # nobody hands GPUs over
+        if self._crowded or not planning.any_held(db):
+            return claims  # what is named now would hold for no moment, or nobody hands GPUs over
         look = partial(
             successors.look_ahead,
             db,

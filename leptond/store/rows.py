@@ -24,9 +24,15 @@ _metrics = msgspec.json.Decoder(dict[str, float | None])
 _knobs = msgspec.json.Decoder(dict[str, Knob])
 
 
+def values_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a row by name. (``dict(row)`` looks each name up among all of them: with fifty columns
+    that is most of the time that a row takes.)"""
+    return dict(zip(row.keys(), row, strict=True)) if isinstance(row, sqlite3.Row) else dict(row)
+
+
 def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     """A row of ``jobs``."""
-    values = dict(row)
+    values = values_of(row)
     values["spec"] = _spec.decode(values["spec"])
     values["labels"] = _labels.decode(values["labels"])
     for flag in ("held", "preemptible", "urgent"):
@@ -43,7 +49,7 @@ def leased(text: str) -> list[LeasedGpu]:
 
 def attempt(row: sqlite3.Row) -> Attempt:
     """A row of ``attempts``."""
-    values = dict(row)
+    values = values_of(row)
     values["gpus"] = leased(values["gpus"])
     values["evidence"] = _lines.decode(values["evidence"])
     values["metrics"] = _metrics.decode(values["metrics"])
