@@ -54,12 +54,21 @@ def rules(db: sqlite3.Connection, policy: planner.Policy) -> planner.Policy:
 
 
 def in_fairness(
-    db: sqlite3.Connection, waiting: list[planner.Waiting], fairness: Fairness, *, now: float, boot: float
+    db: sqlite3.Connection,
+    waiting: list[planner.Waiting],
+    fairness: Fairness,
+    *,
+    now: float,
+    boot: float,
+    alone: bool = False,
 ) -> list[planner.Waiting]:
-    """The jobs with what fair share makes of their places."""
+    """The jobs with what fair share makes of their places. `alone`: they are compared with nobody but one
+    another, so that it makes no difference where all have one owner."""
     if fairness.max_handicap_s <= 0 or not waiting:
         return waiting
     owners = {job.id: Owner(job.user, job.project, job.queue) for job in waiting}
+    if alone and len(set(owners.values())) == 1:
+        return waiting
     used = shares.used(db, now=now, boot=boot)
     found = handicaps(used, set(owners.values()), shares.weights(db), fairness)
     if not any(found.values()):
@@ -193,7 +202,7 @@ def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, 
         seen = look(
             db, now=now, boot=boot, size=size, policy=policy, running=running, gpu=some, cpu=free.slots > 0
         )
-        waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
+        waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot, alone=not movable)
         plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
         left = planner.room(running, gpus, cpu_slots, plan.starts)
         decided = Decided(
@@ -221,7 +230,8 @@ def alone(running: Sequence[planner.Running]) -> list[planner.Running]:
 def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
     """The first of those that may start, as a short look sees them."""
     seen = look(db, now=now, boot=boot, size=SHORT_WINDOW, policy=scene.policy, running=scene.running)
-    return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot)
+    movable = any(job.preemptible for job in scene.running)
+    return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot, alone=not movable)
 
 
 def next_in_line(

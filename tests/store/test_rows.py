@@ -5,6 +5,11 @@ import sys
 
 import pytest
 
+from leptond.core.admission import Defaults, admit
+from leptond.core.model import JobSpec
+from leptond.store import jobs, rows
+from tests.simulation.store import database
+
 FIRST_READ = """
 import sys, threading
 from leptond.core.admission import Defaults, admit
@@ -24,6 +29,17 @@ for thread in threads:
 for thread in threads:
     thread.join()
 """
+
+
+def test_the_values_of_a_row_are_those_of_all_its_columns():
+    db = database()
+    one = admit(JobSpec(argv=["true"], name="x"), gpus=0, home="/", defaults=Defaults())
+    jobs.submit(db, [one], user="ada", now=1.0, max_pending=10)
+    row = db.execute("SELECT * FROM jobs").fetchone()
+    found = rows.values_of(row)
+    assert found == {name: row[name] for name in row.keys()}  # noqa: SIM118
+    assert rows.values_of(found) == found
+    db.close()
 
 
 @pytest.mark.parametrize("again", range(4))

@@ -16,6 +16,7 @@ from leptond.core.admission import Defaults, admit
 from leptond.core.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome import Evidence, classify
 from leptond.core.planner import Policy, Start, plan
+from leptond.core.shares import Fairness
 from leptond.engines.base import End
 from leptond.errors import StartRefused
 from leptond.paths import data_dir
@@ -225,8 +226,9 @@ async def test_a_plan_that_is_out_of_date_claims_nothing(store):
     wants=st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 1)), max_size=60),
     slots=st.integers(0, 3),
     taken=st.integers(0, 2),
+    others=st.booleans(),
 )
-def test_a_short_look_decides_as_a_long_one(wants, slots, taken):
+def test_a_short_look_decides_as_a_long_one(wants, slots, taken, others):
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.row_factory = sqlite3.Row
     migrate(db, data_dir("migrations"))
@@ -237,7 +239,10 @@ def test_a_short_look_decides_as_a_long_one(wants, slots, taken):
     specs = [JobSpec(argv=["x"], gpus=gpus_wanted, priority=priority) for gpus_wanted, priority in wants]
     admitted = [admit(spec, gpus=4, home="/", defaults=Defaults()) for spec in specs]
     jobs.submit(db, admitted, user="ana", now=1.0, max_pending=1000)
-    policy = Policy()
+    if others:  # else what fair share makes of all alike is left out
+        jobs.submit(db, admitted[::2], user="bo", now=1.0, max_pending=1000)
+    db.execute("INSERT INTO shares (user, project, queue, gpu_s, at) VALUES ('ana', '', 'default', 9e5, 1.0)")
+    policy = Policy(fairness=Fairness())
     short = planning.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy).starts
     view = planning.view(db, now=2.0, boot=2.0, sick={})
     long = plan(view.waiting, view.running, view.gpus, slots, 2.0, policy).starts
