@@ -29,7 +29,7 @@ log = structlog.get_logger("leptond.reports")
 
 NAME = "report.sock"
 INTERVAL_S = 1.0
-"""Shortest time between two writes."""
+"""Shortest time between two writes, unless a trial of a sweep has reached a rung."""
 
 MAX_DATAGRAM = 16 * 1024
 AT_ONCE = 256
@@ -52,7 +52,9 @@ class Reports:
         self._socket: socket.socket | None = None
         self._gathered: dict[str, Gathered] = {}
         self._moved: dict[str, tuple[float, int | None, int | None]] = {}
+        self._rungs: dict[str, int] = {}
         self._arrived = asyncio.Event()
+        self._at_rung = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._undecided = True  # the last daemon may have left rungs of sweeps open
         self.refused = 0
@@ -97,6 +99,7 @@ class Reports:
     def forget(self, attempt_id: str) -> None:
         """An attempt has ended."""
         self._moved.pop(attempt_id, None)
+        self._rungs.pop(attempt_id, None)
 
     async def run(self) -> None:
         """Writes what arrives, until cancelled."""
@@ -104,8 +107,10 @@ class Reports:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            self._at_rung.clear()
             await self.write()
-            await asyncio.sleep(INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_rung.wait(), INTERVAL_S)
 
     async def write(self) -> None:
         """Writes what has been gathered. What a full disk refuses waits for the next time."""
@@ -193,6 +198,10 @@ class Reports:
                 report.checkpoint.step if report.checkpoint is not None else saved,
             )
         self._arrived.set()
+        if len(report.rungs) > self._rungs.get(report.attempt, 0):
+            # every step that a trial takes after a rung at which it is stopped is wasted
+            self._rungs[report.attempt] = len(report.rungs)
+            self._at_rung.set()
 
 
 def _trusted(extra: list[tuple[int, int, bytes]]) -> bool:

@@ -46,7 +46,18 @@ def test_the_classifier_reads_handwritten_digits(daemon):
     assert float(re.search(r"final: ([0-9.]+)%", out)[1]) > 80
 
 
-@pytest.mark.parametrize("name", ["small_gpt", "digits"])
+def test_the_trial_of_a_sweep_is_measured_at_its_rungs(daemon):
+    pytest.importorskip("sklearn")
+    body = {"job": {"argv": example("sweep", "--steps", "100"), "cwd": TOP}, "grid": {"lr": [3e-3]}}
+    sweep = daemon.post("/v1/sweeps", {**body, "metric": "held_out", "min_step": 40, "eta": 2}).json["id"]
+    done = daemon.finished(sweep)
+    assert done["state"] == "succeeded", daemon.output(sweep)
+    (trial,) = daemon.get(f"/v1/sweeps/{sweep}").json["trials"]
+    assert [(rung["rung"], rung["step"]) for rung in trial["rungs"]] == [(40, 40), (80, 80)]
+    assert trial["value"] < trial["rungs"][1]["value"] < trial["rungs"][0]["value"] < 2.4
+
+
+@pytest.mark.parametrize("name", ["small_gpt", "digits", "sweep"])
 def test_an_example_can_be_read_at_a_sitting(name):
     text = (Path(TOP) / "leptond" / "train" / "examples" / f"{name}.py").read_text()
     assert len(text.splitlines()) < 150
