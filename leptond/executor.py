@@ -17,10 +17,10 @@ import contextlib
 import itertools
 import os
 import pickle
+import secrets
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from concurrent.futures import wait as wait_for
@@ -51,11 +51,13 @@ MODULE = "leptond.call"
 
 
 class Calls:
-    """The files of one executor's calls: a directory of its own below `folder`."""
+    """The files of one executor's calls: a directory of its own below `folder`. Its name is a number, and
+    those of the calls are the functions': the daemon expects a command to run as long as it did before,
+    whatever the numbers in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.directory = folder / f"{time.strftime('%Y%m%d')}-{uuid.uuid4().hex[:12]}"
+        self.directory = folder / f"{time.strftime('%Y%m%d')}-{secrets.randbelow(10**12):012}"
         self._numbers = itertools.count(1)
         self._how = "cloudpickle" if _has_cloudpickle() else "pickle"
         try:
@@ -65,7 +67,9 @@ class Calls:
             error.add_note(f"calls are kept below {folder}; LeptonExecutor(folder=...) names another place")
             raise
 
-    def write(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    def write(
+        self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> str:
         """The path of a new call; :func:`leptond.call.settle` makes its name durable. Raises OSError, and
         TypeError for what cannot be pickled."""
         if self._how == "pickle" and getattr(fn, "__module__", None) == "__main__":
@@ -73,7 +77,7 @@ class Calls:
                 f"{fn!r} is defined in this notebook or script, where a job cannot import it from."
                 " Install cloudpickle (pip install 'leptond[notebooks]'), or put it into a module"
             )
-        path = str(self.directory / f"{next(self._numbers)}{call.SUFFIX}")
+        path = str(self.directory / f"{name[:60]}-{next(self._numbers)}{call.SUFFIX}")
         about = {
             "kind": "call",
             "by": self._how,
@@ -156,8 +160,8 @@ class LeptonExecutor(Executor):
         """Queues ``fn(*args, **kwargs)``. Durable when it returns. Raises TypeError for what cannot travel,
         OSError for the folder, ClientError for the daemon."""
         self._must_be_open()
-        path = self._calls.write(fn, args, kwargs)
-        return self._queue([path], _name(fn))[0]
+        name = _name(fn)
+        return self._queue([self._calls.write(name, fn, args, kwargs)], name)[0]
 
     def map(
         self,
@@ -174,13 +178,14 @@ class LeptonExecutor(Executor):
             raise ValueError(f"chunksize is {chunksize}; a job does one call at least")
         self._must_be_open()
         until = None if timeout is None else time.monotonic() + timeout
+        name = _name(fn)
         items = list(zip(*iterables, strict=False))
         if chunksize == 1:
-            paths = [self._calls.write(fn, item, {}) for item in items]
+            paths = [self._calls.write(name, fn, item, {}) for item in items]
         else:
             chunks = [items[at : at + chunksize] for at in range(0, len(items), chunksize)]
-            paths = [self._calls.write(call.each, (fn, chunk), {}) for chunk in chunks]
-        futures = self._queue(paths, _name(fn))
+            paths = [self._calls.write(name, call.each, (fn, chunk), {}) for chunk in chunks]
+        futures = self._queue(paths, name)
         return _values(futures, until, flat=chunksize > 1)
 
     def attach(self, ref: int | str) -> JobFuture[Any]:
@@ -217,7 +222,7 @@ class LeptonExecutor(Executor):
         if self._state["closed"]:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
-    def _queue(self, paths: list[str], name: str | None) -> list[JobFuture[Any]]:
+    def _queue(self, paths: list[str], name: str) -> list[JobFuture[Any]]:
         """Jobs for calls that have been written, in requests of BATCH. Raises ClientError; what was refused
         leaves no file."""
         call.settle(str(self._calls.directory))
@@ -240,15 +245,20 @@ class LeptonExecutor(Executor):
             raise
         return futures
 
-    def _spec(self, path: str, name: str | None) -> dict[str, Any]:
+    def _spec(self, path: str, name: str) -> dict[str, Any]:
         spec = dict(self._options)
         python, nproc = spec.pop("python"), spec.pop("nproc")
         words = [python, "-m", MODULE, path]
         if nproc is not None:
             words = ranks.under_torchrun(words, ranks.count(str(nproc), spec.get("gpus", 0)))
         env = {key: os.environ[key] for key in CARRIED if os.environ.get(key)}
-        named = {"name": name} if name is not None else {}
-        return {"cwd": str(Path.cwd()), **named, **spec, "argv": words, "env": {**env, **spec.get("env", {})}}
+        return {
+            "cwd": str(Path.cwd()),
+            "name": name,
+            **spec,
+            "argv": words,
+            "env": {**env, **spec.get("env", {})},
+        }
 
 
 def _submit(specs: list[dict[str, Any]], lept: Client) -> list[int]:
@@ -274,11 +284,12 @@ def _values(futures: list[JobFuture[Any]], until: float | None, *, flat: bool) -
                 future.cancel()
 
 
-def _name(fn: Callable[..., Any]) -> str | None:
+def _name(fn: Callable[..., Any]) -> str:
+    """The function's name, as a job may be called."""
     while hasattr(fn, "func"):  # functools.partial
         fn = fn.func
     name = name_of(str(getattr(fn, "__name__", type(fn).__name__)))
-    return name.rstrip(".-") or None if name else None
+    return (name or "").rstrip(".-") or "call"
 
 
 def _has_cloudpickle() -> bool:

@@ -18,6 +18,7 @@ import pytest
 from leptond import Client, JobFailed, LeptonExecutor, call, executor
 from leptond.client import ApiError, Unreachable
 from leptond.core.model import State
+from leptond.core.predict import signature
 from leptond.futures import RemoteError, outcome
 from tests.daemon import PATIENCE_S, Daemon, until
 
@@ -73,6 +74,7 @@ def test_a_call_is_a_job_and_its_value_comes_back(lept, tmp_path):
     assert (twice, variable, bool(devices)) == ("abab", "it", True)
     assert future.logs() == f"hello from {tmp_path}\n"
     assert (future.job.name, future.job.gpus, future.job.state) == ("here", 1, State.SUCCEEDED)
+    assert Path(future.path).name == "where-1.call"
     assert future.done()
     assert not future.running()
     assert not future.cancel()
@@ -283,6 +285,13 @@ def test_two_executors_share_a_folder(lept, tmp_path):
     with LeptonExecutor(lept._watch.host, folder=tmp_path / "calls") as other:
         mine, theirs = lept.map(abs, [-1, -2]), other.map(abs, [-3, -4])
         assert [*mine, *theirs] == [1, 2, 3, 4]
+        kinds = [
+            signature(one.submit(fn, -1).job.spec.argv, shell=False)
+            for one in (lept, other)
+            for fn in (abs, hex)
+        ]
+    assert kinds[:2] == kinds[2:]  # how long a function ran before is known whichever executor asked
+    assert kinds[0] != kinds[1]
 
 
 def test_a_value_of_a_class_of_the_notebook_is_of_that_class_here(lept):
