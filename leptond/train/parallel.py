@@ -231,11 +231,12 @@ class Parallel:
         """Gradients of the mean loss over all ranks' rows, and that loss, the same on every rank. Call it
         with :meth:`my_share`."""
         assert self._loss is not None, "wrap a model first"
+        precision = self.precision if self.precision is not None else Precision("fp32")
         if self._pipeline is not None:
-            loss = self._run_pipeline(rows, following)
+            with precision.forward():
+                loss = self._run_pipeline(rows, following)
         else:
             module = self._ddp if self._ddp is not None else self.model
-            precision = self.precision if self.precision is not None else Precision("fp32")
             with precision.forward():
                 loss = self._loss(module(rows), following)
             precision.backward(loss)
@@ -299,14 +300,11 @@ def _by_layout(tensors: Iterable[Any]) -> dict[tuple[Any, tuple[Any, ...]], list
 
 def _check_precision(precision: Precision | None, plan: Plan) -> None:
     """Raises ValueError for what torch cannot do together."""
-    if precision is None or precision.name == "fp32":
+    if precision is None or precision.name != "fp16":
         return
     if plan.pp > 1:
-        raise ValueError(
-            f"{precision.name} does not go with pp: what goes from stage to stage has one type; "
-            "make the model itself bfloat16, or take fsdp or tp"
-        )
-    if precision.name == "fp16" and plan.tp > 1:
+        raise ValueError("fp16 does not go with pp, whose stages scale no loss; take bf16, or fsdp")
+    if plan.tp > 1:
         raise ValueError(
             "fp16 does not go with tp: torch cannot look through gradients of which some are split and some "
             "are not; take bf16, or fsdp"

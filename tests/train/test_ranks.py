@@ -300,8 +300,21 @@ def test_a_gradient_that_overflows_on_one_rank_is_left_out_by_all(tmp_path, plan
 
 
 def test_what_torch_cannot_do_together_is_refused():
-    for plan, precision, word in (("pp=2", "bf16", "pp"), ("pp=2", "fp16", "pp"), ("tp=2", "fp16", "tp")):
-        with pytest.raises(ValueError, match=f"does not go with {word}.* take "):
-            parallel._check_precision(Precision(precision), Plan.parse(plan))
-    parallel._check_precision(Precision("bf16"), Plan(tp=2))
+    for plan, word in (("pp=2", "pp"), ("tp=2", "tp")):
+        with pytest.raises(ValueError, match=f"does not go with {word}.* take bf16"):
+            parallel._check_precision(Precision("fp16"), Plan.parse(plan))
+    parallel._check_precision(Precision("bf16"), Plan(tp=2, pp=2))
     parallel._check_precision(None, Plan(pp=2))
+
+
+@pytest.mark.parametrize("plan", ["tp=2", "pp=2"])
+def test_mixed_precision_goes_with_a_plan(tmp_path, plan):
+    wanted = ranks.train(Plan(), None, precision=Precision("bf16"))
+    plain = ranks.train(Plan(), None, precision=Precision("fp32"))
+    assert wanted != plain
+    codes, found = forked(
+        2, lambda rank: ranks.train(Plan.parse(plan), None, precision=Precision("bf16")), tmp_path
+    )
+    assert codes == [0, 0], errors(tmp_path)
+    assert found[0] == pytest.approx(wanted, rel=2e-3), "bfloat16 has three digits"
+    assert found[0] != pytest.approx(plain, rel=1e-7), "it is not single precision"
