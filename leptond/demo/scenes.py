@@ -9,7 +9,7 @@ from typing import Any
 
 from leptond.demo.stage import Checks, Scene, Stage
 
-SCRIPT = Path(__file__).parents[1] / "train" / "examples" / "char_lm.py"
+SCRIPT = Path(__file__).with_name("training.py")
 
 
 def all_scenes(gpus: int) -> list[Scene]:

@@ -7,6 +7,11 @@
 
 It reports step, metrics and rate; saves ``leptond.ckpt`` into the job's checkpoint directory; and on SIGTERM
 finishes the step, saves, and leaves to be run again.
+
+What a resume goes on with: model, optimizers and schedules (Lightning's own), the random states of a
+training in one process, and the place in the data of a loader that has ``state_dict()``, such as
+:class:`leptond.train.costs.Loader`: then it ends with the same bits as one that was never stopped. torch's
+own DataLoader has none: after a resume in the middle of an epoch it begins the epoch's data again.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from leptond import job
+from leptond.train.checkpoint import random_states, restore_random_states
 
 FILE = "leptond.ckpt"
 
@@ -30,6 +36,22 @@ class LeptondCallback(Callback):
         self.every = every
         self.margin_s = margin_s
         self._saved_at = -1
+        self._random: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Adds the random states; those of one process, as one process writes it."""
+        if trainer.world_size == 1:
+            checkpoint["leptond_random"] = random_states()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Keeps them until the first step: what comes before it takes random numbers too."""
+        self._random = checkpoint.get("leptond_random")
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Goes on with the random numbers where they were."""
+        if self._random is not None and trainer.world_size == 1:
+            restore_random_states(self._random)
+        self._random = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """From here on SIGTERM is heard."""

@@ -127,6 +127,11 @@ class Loader:
     def __iter__(self) -> Loader:
         return self
 
+    def __len__(self) -> int:
+        """Batches in one time through the data, after which it goes on with the next: an epoch for who counts
+        in them."""
+        return int(len(self.dataset) // self.batch)
+
     def __next__(self) -> Any:
         if self._batches is None:
             self._batches = iter(

@@ -84,4 +84,4 @@ def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monk
     again = trainer(directory)
     again.train(resume_from_checkpoint=found)
     assert again.state.global_step == 12
-    torch.testing.assert_close(weights(again), weights(undisturbed), rtol=1e-5, atol=1e-7)
+    assert torch.equal(weights(again), weights(undisturbed)), "with dropout and shuffled data"

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
 from leptond.integrations.lightning import LeptondCallback, resume_from  # noqa: E402
+from leptond.train.costs import Loader  # noqa: E402
 from leptond.train.gpt import Gpt, next_token_loss  # noqa: E402
 from tests.train.small import CONFIG, batch_of  # noqa: E402
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # the framework's warnings a
 class Model(pl.LightningModule):
     def __init__(self):
         super().__init__()
-        torch.manual_seed(1)
-        self.gpt = Gpt(CONFIG).eval()
+        torch.manual_seed(1)  # of the dropout, too, unless it goes on with other dice
+        self.gpt = Gpt(CONFIG)  # with dropout
         self.stop_at = None
 
     def training_step(self, batch, batch_idx):
@@ -48,8 +49,8 @@ def fit(directory, stop_at=None):
         callbacks=[LeptondCallback(every=5)],
         default_root_dir=str(directory),
     )
-    batches = [batch_of(n) for n in range(12)]
-    loader = torch.utils.data.DataLoader(batches, batch_size=None)
+    rows, following = (torch.cat(parts) for parts in zip(*(batch_of(n) for n in range(5)), strict=True))
+    loader = Loader(torch.utils.data.TensorDataset(rows, following), 16, seed=4)  # epochs of five steps
     trainer.fit(model, loader, ckpt_path=resume_from(directory))
     return trainer
 
@@ -57,7 +58,7 @@ def fit(directory, stop_at=None):
 def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monkeypatch):
     monkeypatch.setenv("LEPTOND_CHECKPOINT_DIR", str(tmp_path / "whole"))
     (tmp_path / "whole").mkdir()
-    fit(tmp_path / "whole")
+    whole = fit(tmp_path / "whole")
     told = as_a_job.heard(step=12, total=12)
     assert told[-1]["checkpoint"]["step"] == 10
     assert {"loss", "lr", "nats"} <= told[-1]["metrics"].keys()
@@ -78,3 +79,5 @@ def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monk
     steps = [one["step"] for one in as_a_job.heard(step=12) if "step" in one]
     assert min(steps) >= 7, "it went on behind the checkpoint"
     assert 8 in steps
+    wanted = whole.lightning_module.state_dict()
+    assert all(torch.equal(got, wanted[name]) for name, got in trainer.lightning_module.state_dict().items())

@@ -1,6 +1,8 @@
 """The examples, as jobs of a real daemon."""
 
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 pytest.importorskip("torch")
 
 from leptond.cli.ranks import under_torchrun
+from leptond.train.examples import char_lm
+from tests.daemon import until
 
 TOP = str(Path(__file__).parents[2])
 
@@ -57,7 +61,59 @@ def test_the_trial_of_a_sweep_is_measured_at_its_rungs(daemon):
     assert trial["value"] < trial["rungs"][1]["value"] < trial["rungs"][0]["value"] < 2.4
 
 
-@pytest.mark.parametrize("name", ["small_gpt", "digits", "sweep"])
+def final(daemon, number):
+    done = daemon.finished(number)
+    out = daemon.output(number)
+    assert done["state"] == "succeeded", out
+    return done, re.search(r"^final: .*$", out, re.M)[0]
+
+
+def killed_on_the_way(daemon, argv):
+    """The last line of a job that was killed after a checkpoint and went on from there."""
+    number = daemon.submit(*argv, cwd=TOP, retries=1, retry_delay_s=0)
+    found = until(lambda: ((one := daemon.job(number))["progress"] or {}).get("checkpoint_step") and one)
+    os.kill(found["attempts"][0]["pid"], signal.SIGKILL)
+    done, got = final(daemon, number)
+    assert [one["class"] for one in done["attempts"]] == ["external-kill", "ok"]
+    return got
+
+
+def test_the_plain_one_goes_on_where_it_was(daemon, monkeypatch, capsys):
+    argv = example("char_lm", "--steps", "60", "--width", "32")
+    monkeypatch.setattr(sys, "argv", argv[2:])
+    char_lm.main()
+    wanted = capsys.readouterr().out.splitlines()[-1]
+    assert killed_on_the_way(daemon, argv) == wanted
+    assert float(wanted.split()[-1]) < 3.5
+
+
+@pytest.mark.slow  # importing it alone takes seconds
+@pytest.mark.timeout(300)
+def test_lightning_goes_on_with_the_same_bits(daemon):
+    pytest.importorskip("lightning")
+    pytest.importorskip("sklearn")
+    argv = example("lightning_digits", "--steps", "150", "--every", "20")
+    _, wanted = final(daemon, daemon.submit(*argv, cwd=TOP))
+    assert killed_on_the_way(daemon, argv) == wanted
+    assert float(re.search(r"([0-9.]+)% of", wanted)[1]) > 75
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_fine_tuning_goes_on_where_it_was(daemon):
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    argv = example("finetune_hf", "--steps", "120", "--tune-steps", "60")
+    _, wanted = final(daemon, daemon.submit(*argv, cwd=TOP))
+    assert killed_on_the_way(daemon, argv) == wanted
+    before, after = (float(loss) for loss in re.findall(r"([0-9.]+) (?:before|after)", wanted))
+    assert after < before - 0.05
+
+
+EXAMPLES = sorted(file.stem for file in (Path(TOP) / "leptond" / "train" / "examples").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_can_be_read_at_a_sitting(name):
     text = (Path(TOP) / "leptond" / "train" / "examples" / f"{name}.py").read_text()
     assert len(text.splitlines()) < 150

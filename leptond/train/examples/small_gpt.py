@@ -8,15 +8,12 @@ resumes exactly, its rate can be tuned, a wrong loss sends it back, and it runs 
 from __future__ import annotations
 
 import argparse
-import random
-import sysconfig
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from leptond import job
 from leptond.train.checkpoint import Checkpoints
+from leptond.train.examples.text import batch_of, read_text
 from leptond.train.gpt import TP_PLAN, Gpt, GptConfig, next_token_loss
 from leptond.train.loop import Training
 from leptond.train.parallel import Parallel, Plan
@@ -37,27 +34,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plan", type=Plan.parse, default=Plan(), help="dp=2,fsdp=2,tp=2,pp=2 [one process]")
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     return parser.parse_args()
-
-
-def read_text(limit: int = 2_000_000) -> Tensor:
-    """The standard library, one file after another in an order of its own, as ASCII."""
-    text = bytearray()
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    random.Random(1).shuffle(files)
-    for file in files:
-        text += file.read_bytes().decode("utf-8", "replace").encode("ascii", "replace")
-        if len(text) > limit:
-            break
-    return torch.frombuffer(text, dtype=torch.uint8)
-
-
-def batch_of(text: Tensor, options: argparse.Namespace, step: int) -> tuple[Tensor, Tensor]:
-    """The rows of a step and the characters that follow: a function of the step, so that a resume goes on
-    exactly where it was."""
-    dice = torch.Generator().manual_seed(step)
-    starts = torch.randint(len(text) - options.context - 1, (options.batch,), generator=dice).tolist()
-    rows = torch.stack([text[start : start + options.context + 1] for start in starts]).long()
-    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
 def main() -> None:
@@ -84,7 +60,8 @@ def main() -> None:
             clip=1.0,
         )
         for step in training:
-            training.update(parallel.forward_backward(*parallel.my_share(batch_of(text, options, step))))
+            batch = batch_of(text, options.batch, options.context, step)
+            training.update(parallel.forward_backward(*parallel.my_share(batch)))
             if training.rank == 0 and (step + 1) % 10 == 0:
                 print(f"step {step + 1}/{options.steps}  loss {training.loss:.3f}", flush=True)
         if training.rank == 0:

@@ -1,4 +1,4 @@
-"""The example: an ordinary training script that learns, stops and resumes as a good job does."""
+"""The training of the demonstration: an ordinary script that learns, stops and resumes as a good job does."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from leptond.train.examples.char_lm import read_text
+from leptond.demo.training import read_text
 
-SCRIPT = Path(__file__).parents[2] / "leptond" / "train" / "examples" / "char_lm.py"
+SCRIPT = Path(__file__).parents[2] / "leptond" / "demo" / "training.py"
 SMALL = ["--width", "32", "--context", "32", "--report-every", "10"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
@@ -123,7 +123,7 @@ def test_a_sigterm_saves_and_a_second_run_goes_on(folders):
     assert code == 0, output
     step = int(re.search(r"^saved at step (\d+) after SIGTERM$", output, re.MULTILINE)[1])
     assert 10 <= step < 40
-    assert [file.name for file in checkpoints.iterdir()] == ["char_lm.pt"]
+    assert [file.name for file in checkpoints.iterdir()] == ["training.pt"]
     again = train(parts, *saves).stdout
     assert f"resumed from step {step}" in again
     assert final(again) == end
@@ -174,7 +174,7 @@ def test_a_retry_by_hand_does_not_fail_again_and_the_limit_is_told(tmp_path):
         (["--slow", "nan"], "--slow"),
         (["--dropout", "1"], "--dropout"),
         (["--data-dir", "/no/such/place"], "there is no directory /no/such/place"),
-        (["--data-dir", str(Path(__file__).parent)], "too little Python source"),
+        (["--data-dir", str(SCRIPT.parents[2] / "migrations")], "too little Python source"),
         (["--metrics-file", "/no/such/place/file"], "there is no directory /no/such/place"),
     ],
 )
@@ -187,8 +187,8 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path, arguments, message
 
 def test_the_module_can_be_run_by_its_name():
     done = subprocess.run(
-        [sys.executable, "-m", "leptond.train.examples.char_lm", "--help"],
-        cwd=SCRIPT.parents[3],
+        [sys.executable, "-m", "leptond.demo.training", "--help"],
+        cwd=SCRIPT.parents[2],
         capture_output=True,
         text=True,
         timeout=60,
