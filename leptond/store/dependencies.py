@@ -51,12 +51,15 @@ def _one(db: sqlite3.Connection, ref: str) -> tuple[int, State] | None:
 
 
 def _all(db: sqlite3.Connection, array_id: int) -> dict[State, int]:
-    """How many members of an array are in which state; none if there is no such array."""
+    """How many members of an array are in which state; none if there is no such array. To who waits for all
+    of a sweep, a trial that was stopped early has done its part."""
     found: Counter[State] = Counter()
     for row in db.execute(
-        "SELECT state, count(*) AS n FROM jobs WHERE array_id = ? GROUP BY state", (array_id,)
+        "SELECT CASE WHEN state = 'cancelled' AND class = 'stopped-early' THEN 'succeeded' ELSE state"
+        " END AS seen, count(*) AS n FROM jobs WHERE array_id = ? GROUP BY seen",
+        (array_id,),
     ):
-        found[State(row["state"])] += row["n"]
+        found[State(row["seen"])] += row["n"]
     for fold in folds.of_array(db, array_id):
         found[fold.state] += fold.count
     return dict(found)
@@ -115,9 +118,11 @@ def resolve(
     *,
     array_id: int | None,
     last: int | None = None,
+    early: bool = False,
 ) -> None:
     """Tells the jobs that wait for `ended`, a member of `array_id` or of none, how it ended (indexes
-    dependencies_on, array_dependencies_on). With `last`: all jobs from `ended` to that one ended so."""
+    dependencies_on, array_dependencies_on). With `last`: all jobs from `ended` to that one ended so. `early`:
+    its sweep stopped it, which is no failure to who waits for all of them."""
     last = ended if last is None else last
     for row in db.execute(
         "SELECT job_id, on_job_id, kind FROM dependencies WHERE on_job_id BETWEEN ? AND ?"
@@ -135,6 +140,7 @@ def resolve(
     if array_id is None:
         return
     count = last - ended + 1
+    end = State.SUCCEEDED if early else end
     for row in db.execute(
         "SELECT job_id, kind FROM array_dependencies WHERE on_array_id = ?", (array_id,)
     ).fetchall():

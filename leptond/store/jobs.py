@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from leptond.core.admission import Admitted
-from leptond.core.model import DEFAULT_QUEUE, FINAL_STOPS, LIVE, TERMINAL, Job, State, StopReason
+from leptond.core.model import (
+    DEFAULT_QUEUE,
+    FINAL_STOPS,
+    LIVE,
+    TERMINAL,
+    FailureClass,
+    Job,
+    State,
+    StopReason,
+)
 from leptond.core.shares import Limits
 from leptond.core.states import move
 from leptond.errors import Conflict, Invalid, NotFound, TooMany, WrongState
@@ -149,7 +158,8 @@ def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dic
             "explanation": changes.get("explanation"),
         },
     )
-    dependencies.resolve(db, job.id, state, now, array_id=job.array_id)
+    early = changes.get("class") == FailureClass.STOPPED_EARLY
+    dependencies.resolve(db, job.id, state, now, array_id=job.array_id, early=early)
 
 
 def cancel(

@@ -323,7 +323,7 @@ def _agree(db: sqlite3.Connection) -> None:
             f" AND state NOT IN ({ended})) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
             " WHERE array_id = on_array_id AND state = 'pending'), failed = max(failed, (SELECT count(*)"
             f" FROM jobs WHERE array_id = on_array_id AND state IN ({ended}) AND kind <> 'any'"
-            " AND (kind = 'ok') <> (state = 'succeeded')))"
+            " AND (kind = 'ok') <> (state = 'succeeded' OR class IS 'stopped-early')))"
         )
         for state in ("waiting", "failed"):
             db.execute(

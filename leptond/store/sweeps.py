@@ -221,7 +221,7 @@ def _stop(db: sqlite3.Connection, job_id: int, sweep_id: int, why: str, now: flo
     if asked is not None and asked["stop_reason"] not in (None, StopReason.PREEMPT):
         return False  # it is on its way out for good
     if job.state is State.PENDING:
-        jobs.end(db, job, State.CANCELLED, now, {"class": "stopped-early", "explanation": why})
+        jobs.end(db, job, State.CANCELLED, now, {"class": FailureClass.STOPPED_EARLY, "explanation": why})
         return True
     grace_s = job.spec.grace_s or 0.0
     reason = StopReason.HALVING

@@ -12,7 +12,7 @@ from leptond.engines.base import End
 from leptond.store import attempts, jobs, open_store, progress, sweeps
 from leptond.store.submits import Together
 from leptond.supervisor import judge
-from tests.store.test_store import SHIM, claim, store
+from tests.store.test_store import SHIM, claim, store, submit
 
 __all__ = ["store"]
 
@@ -45,10 +45,10 @@ async def told(store, one, step, loss, *, total=1000, **more):
     return await store.write(progress.record, [gathered(report)], now=3.0)
 
 
-async def ended(store, one, *, stop_reason=None):
-    """It leaves with 75, having been told to stop or not; what becomes of it."""
+async def ended(store, one, *, code=75, stop_reason=None):
+    """It leaves with 75, or with `code`, having been told to stop or not; what becomes of it."""
     record = ExitRecord(
-        attempt_id=one.attempt.id, boot_id="boot", exit_code=75, run_s=100, stop_reason=stop_reason
+        attempt_id=one.attempt.id, boot_id="boot", exit_code=code, run_s=100, stop_reason=stop_reason
     )
     attempt = await store.read(attempts.get, one.attempt.id)
     return await store.write(
@@ -169,3 +169,18 @@ async def test_jobs_that_are_no_trials_are_left_alone(store):
     assert not await told(store, one, 10, 1.0)
     (trial,) = await shown(store, one.job.id)
     assert (trial.last, trial.rungs) == (None, [])
+
+
+async def test_who_waits_for_all_of_a_sweep_counts_what_was_stopped_early_as_done(store):
+    one, two = await begun(store, 2)
+    sweep = one.job.id
+    before = [await submit(store, after=[ref]) for ref in (f"{sweep}_*", f"{sweep}_1")]
+    await told(store, one, 10, 1.0)
+    await told(store, two, 10, 2.0)
+    await store.write(sweeps.decide, now=5.0)
+    await ended(store, two, stop_reason="halving")
+    await ended(store, one, code=0)
+    after = await submit(store, after=[f"{sweep}_*"])
+    for job, waits, failed in ((before[0], 0, 0), (before[1], 0, 1), (after, 0, 0)):
+        found = await store.read(jobs.find, str(job))
+        assert (found.deps_waiting, found.deps_failed) == (waits, failed)

@@ -50,6 +50,7 @@ def test_the_classifier_reads_handwritten_digits(daemon):
     assert float(re.search(r"final: ([0-9.]+)%", out)[1]) > 80
 
 
+@pytest.mark.slow  # one more that imports torch and the digits
 def test_the_trial_of_a_sweep_is_measured_at_its_rungs(daemon):
     pytest.importorskip("sklearn")
     body = {"job": {"argv": example("sweep", "--steps", "100"), "cwd": TOP}, "grid": {"lr": [3e-3]}}
