@@ -43,7 +43,7 @@ def view(
     """The first jobs that may start, about `window` of those that need GPUs and of those that need none, all
     running ones and the present GPUs."""
     running, devices = holders(db, sick)
-    seen = look(db, now=now, boot=boot, size=window, policy=policy, running=running)
+    seen = look(db, now=now, boot=boot, policy=policy, running=running, gpu=window, cpu=window)
     waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
     return View(waiting=waiting, running=running, gpus=devices)
 
@@ -197,10 +197,16 @@ def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, 
     # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in running)
     some = free.gpus > 0 or free.shared > 0 or movable
-    for size in (SHORT_WINDOW, WINDOW) if free or movable else ():
-        # whom there is no room for is not looked at
+    few = min(SHORT_WINDOW, 4 * (free.slots + 1))  # in their order, for there is nothing else to fit
+    for gpu, cpu in ((SHORT_WINDOW, few), (WINDOW, WINDOW)) if free or movable else ():
         seen = look(
-            db, now=now, boot=boot, size=size, policy=policy, running=running, gpu=some, cpu=free.slots > 0
+            db,
+            now=now,
+            boot=boot,
+            policy=policy,
+            running=running,
+            gpu=gpu if some else 0,
+            cpu=cpu if free.slots else 0,
         )
         waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot, alone=not movable)
         plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
@@ -229,7 +235,15 @@ def alone(running: Sequence[planner.Running]) -> list[planner.Running]:
 
 def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
     """The first of those that may start, as a short look sees them."""
-    seen = look(db, now=now, boot=boot, size=SHORT_WINDOW, policy=scene.policy, running=scene.running)
+    seen = look(
+        db,
+        now=now,
+        boot=boot,
+        policy=scene.policy,
+        running=scene.running,
+        gpu=SHORT_WINDOW,
+        cpu=SHORT_WINDOW,
+    )
     movable = any(job.preemptible for job in scene.running)
     return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot, alone=not movable)
 

@@ -72,23 +72,20 @@ def look(
     *,
     now: float,
     boot: float,
-    size: int,
     policy: planner.Policy,
     running: Sequence[planner.Running],
-    gpu: bool = True,
-    cpu: bool = True,
+    gpu: int,
+    cpu: int,
 ) -> Seen:
-    """The jobs that may start and that `policy` has to see, about `size` of those that need GPUs (`gpu`) and
-    of those that need none (`cpu`): for each of its orders the first by an index, and the first of each
-    owner. The indexes are named, because SQLite would rather take all pending jobs by state and sort them."""
+    """The jobs that may start and that `policy` has to see, about `gpu` of those that need GPUs and `cpu` of
+    those that need none: for each of its orders the first by an index, and the first of each owner. The
+    indexes are named, because SQLite would rather take all pending jobs by state and sort them."""
     found: dict[int, _Row] = {}
     cut = {True: False, False: False}
-    parts = {
-        True: _slices(db, now, boot, policy, running) if gpu else (),
-        False: _CPU if cpu else (),
-    }
-    for of_gpus in parts:
-        for part in parts[of_gpus]:
+    for of_gpus, size in ((True, gpu), (False, cpu)):
+        if not size:
+            continue
+        for part in _slices(db, now, boot, policy, running) if of_gpus else _CPU:
             most = max(1, round(size * part.part))
             some = _select(db, part, now, boot, most)
             cut[of_gpus] |= len(some) == most and part.part > 0

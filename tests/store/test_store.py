@@ -299,8 +299,8 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
         db.set_trace_callback(lambda sql: statements.append(sql) if sql.startswith("SELECT") else None)
         try:
             planning.view(db, now=1.0, boot=1.0, sick={})
-            for gpu in (False, True):
-                window.look(db, now=1.0, boot=1.0, size=9, policy=Policy(), running=(), gpu=gpu, cpu=not gpu)
+            for gpu, cpu in ((0, 9), (9, 0)):
+                window.look(db, now=1.0, boot=1.0, policy=Policy(), running=(), gpu=gpu, cpu=cpu)
             planning.next_wake(db, now=1.0, boot=1.0)
             planning.stops(db)
             attempts.live(db)

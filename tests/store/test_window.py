@@ -55,7 +55,7 @@ def test_jobs_that_cannot_start_cost_nothing(db, name, preemptible):
     assert steps(db, slots_are_full) <= before + 10, "to read a window takes hundreds"
     gpus.drain(db, "GPU-0", "x", "me", 1.0)
     submit(db, 2 * WINDOW, gpus=1, preemptible=preemptible)
-    seen = look(db, now=NOW, boot=NOW, size=WINDOW, policy=policy, running=(), gpu=False)
+    seen = look(db, now=NOW, boot=NOW, policy=policy, running=(), gpu=0, cpu=WINDOW)
     assert {job.gpus for job in seen.jobs} == {0}
     assert (seen.all_cpu, seen.all_gpu) == (False, True)
     assert [start.id for start in decided(db, cpu_slots=1, policy=policy).starts] == [one]
