@@ -79,16 +79,21 @@ class Scheduler:
         self.times = Durations(FAST_S)
         self._changed = asyncio.Event()
         self._woken: float | None = None
+        self._startled = False
         self._looked: float | None = None
         self._demand: tuple[Demand, str] | None = None
         self._unnoted: list[tuple[float, Demand, str]] = []
-        store.on_change(self.wake)
+        store.on_change(self._committed)
         supervisor.successor = self.successor
         supervisor.coming = deck.coming
         deck.on_ready = self._changed.set
 
     def wake(self) -> None:
-        """Something has changed: look again."""
+        """Something has changed that is not in the database: look again."""
+        self._startled = True
+        self._committed()
+
+    def _committed(self) -> None:
         if self._woken is None:
             self._woken = self._clock.wall()
         self._changed.set()
@@ -100,7 +105,10 @@ class Scheduler:
         while True:
             self._changed.clear()
             try:
-                if self._woken is None and loop.time() < due:  # somebody has arrived on deck
+                if loop.time() < due and self._seen_to():
+                    self._woken = None
+                    due = min(due, loop.time() + max(0.0, self._outlook.until - self._clock.wall()))
+                elif self._woken is None and loop.time() < due:  # somebody has arrived on deck
                     wait_s = await self._rearrange()
                     due = min(due, loop.time() + wait_s)
                 if self._woken is not None or loop.time() >= due:
@@ -117,10 +125,24 @@ class Scheduler:
             except TimeoutError:
                 due = loop.time()
 
+    def _seen_to(self) -> bool:
+        """Whether what has happened was a hand-over, whose transaction has seen to everything (see
+        successors.py), and enough stand on deck for those that follow."""
+        moment = self._store.moment
+        return (
+            not self._startled
+            and moment is not None
+            and moment == self._outlook_moment
+            and self._outlook.whole
+            and self._outlook.sick == dict(self._sick())
+            and 2 * len(self._deck.jobs()) > self._deck.size
+        )
+
     async def turn(self) -> float:
         """One look at the queue: stops are delivered, then what can start is started. How long the next
         look can wait, in seconds, if nothing changes."""
         woken, self._woken = self._woken, None
+        self._startled = False
         self._view = None
         moment = self._store.moment
         ready = self._deck.ready()

@@ -116,13 +116,52 @@ def test_a_job_that_is_changed_on_deck_starts_as_it_is_now(tmp_path):
         daemon.close()
 
 
+def looks(daemon):
+    """How often the queue has been looked at."""
+    text = daemon.get("/metrics").data.decode()
+    return float(re.search(r"^leptond_scheduler_tick_seconds_count (\S+)$", text, re.MULTILINE)[1])
+
+
+def test_a_hand_over_that_has_seen_to_everything_needs_no_look(tmp_path):
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
+    daemon.start()
+    try:
+        os.mkfifo(tmp_path / "go")
+        first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
+        daemon.reached(first, "running")
+        answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * 60})
+        jobs = [job["id"] for job in answer.json["jobs"]]
+        until(lambda: len(on_deck(daemon)) == 8, "all on deck")
+        before = looks(daemon)
+        (tmp_path / "go").write_text("x\n")
+        assert daemon.finished(jobs[-1])["state"] == "succeeded"
+        assert looks(daemon) - before < len(jobs), "less than one for each job"
+    finally:
+        daemon.close()
+
+
+def test_what_a_hand_over_makes_runnable_starts_beside_it(tmp_path):
+    daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
+    daemon.start()
+    try:
+        for name in ("go", "hold"):
+            os.mkfifo(tmp_path / name)
+        first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
+        daemon.reached(first, "running")
+        following = [daemon.submit("sh", "-c", f"read x < {tmp_path}/hold", gpus=1) for _ in range(9)]
+        dependent = daemon.submit("true", after=[str(first)])
+        until(lambda: len(on_deck(daemon)) == 8, "all on deck")
+        (tmp_path / "go").write_text("x\n")
+        assert daemon.finished(dependent)["state"] == "succeeded"
+        assert daemon.job(following[0])["state"] == "running", "its GPU was handed on"
+    finally:
+        daemon.post(f"/v1/jobs/{following[0]}/cancel")
+        daemon.close()
+
+
 def test_arrivals_on_deck_name_the_successor_without_another_look_at_the_queue(tmp_path):
     daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1")
     daemon.start()
-
-    def looks():
-        text = daemon.get("/metrics").data.decode()
-        return float(re.search(r"^leptond_scheduler_tick_seconds_count (\S+)$", text, re.MULTILINE)[1])
 
     def named():
         with contextlib.closing(sqlite3.connect(daemon.state_dir / "leptond.db")) as db:
@@ -132,12 +171,12 @@ def test_arrivals_on_deck_name_the_successor_without_another_look_at_the_queue(t
         os.mkfifo(tmp_path / "go")
         first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
         daemon.reached(first, "running")
-        before = looks()
+        before = looks(daemon)
         answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * 8})
         jobs = [job["id"] for job in answer.json["jobs"]]
         until(lambda: len(on_deck(daemon)) == 8, "all on deck")
         until(lambda: named() == [(jobs[0],)], "who is next")
-        assert looks() - before <= 3, "for the submit, and not for each of those who arrived"
+        assert looks(daemon) - before <= 3, "for the submit, and not for each of those who arrived"
         (tmp_path / "go").write_text("x\n")
         assert daemon.finished(jobs[-1])["state"] == "succeeded"
     finally:

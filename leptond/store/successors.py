@@ -87,11 +87,12 @@ def plan(
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     """Who takes whose GPUs, by the attempt that has them, and how long that holds (wall time) if nothing
-    happens and `sick` stays as it is."""
+    happens and `sick` stays as it is. `whole`: there is nothing else to be done at this moment."""
 
     pairs: Mapping[str, Pair] = {}
     until: float = 0.0
     sick: Mapping[str, str] = {}
+    whole: bool = False
 
     @property
     def names(self) -> dict[str, str]:
@@ -128,7 +129,18 @@ def look_ahead(
     name(db, pairs)
     wake_s = planning.next_wake(db, now=context.now, boot=context.boot)
     until = context.now + wake_s if wake_s is not None else math.inf
-    return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=sick)
+    whole = len(pairs) == len(planning.alone(scene.running)) > 0 and _busy(scene, waiting, cpu_slots)
+    return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=sick, whole=whole)
+
+
+def _busy(scene: planning.Scene, waiting: Sequence[planner.Waiting], cpu_slots: int) -> bool:
+    """Whether no GPU is free, no CPU job could start, and nobody is being stopped."""
+    free = planner.room(scene.running, scene.gpus, cpu_slots, ())
+    return (
+        not free.gpus
+        and (free.slots <= 0 or all(job.gpus for job in waiting))
+        and not any(job.stopping for job in scene.running)
+    )
 
 
 def as_they_are(pairs: Sequence[Pair], jobs: Mapping[int, Job]) -> list[Pair]:
