@@ -26,12 +26,14 @@ MOST = 16
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """`ready` takes the GPUs `gpus` of the attempt `after`. `memory` is what the plan passes on."""
+    """`ready` takes the GPUs `gpus` of the attempt `after`. `memory` is what the plan passes on; at `wake_at`
+    (wall time) it might be another one."""
 
     after: str
     ready: Ready
     gpus: Sequence[LeasedGpu]
     memory: Memory
+    wake_at: float | None
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +83,9 @@ def plan(
         ).fetchone()
         if row is not None:
             leased = [_whole(gpu) for gpu in rows.leased(row["gpus"])]
-            found.append(Pair(after=row["id"], ready=next_up, gpus=leased, memory=made.memory))
+            found.append(
+                Pair(after=row["id"], ready=next_up, gpus=leased, memory=made.memory, wake_at=made.wake_at)
+            )
     return found
 
 
@@ -128,18 +132,22 @@ def look_ahead(
     pairs = as_they_are(pairs, now)
     name(db, pairs)
     wake_s = planning.next_wake(db, now=context.now, boot=context.boot)
-    until = context.now + wake_s if wake_s is not None else math.inf
+    until = min(
+        context.now + wake_s if wake_s is not None else math.inf,
+        *(one.wake_at for one in pairs if one.wake_at is not None),
+        math.inf,
+    )
     whole = len(pairs) == len(planning.alone(scene.running)) > 0 and _busy(scene, waiting, cpu_slots)
     return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=sick, whole=whole)
 
 
 def _busy(scene: planning.Scene, waiting: Sequence[planner.Waiting], cpu_slots: int) -> bool:
-    """Whether no GPU is free, no CPU job could start, and nobody is being stopped."""
+    """Whether no GPU is free, no CPU job could start, and nobody makes room or may have to."""
     free = planner.room(scene.running, scene.gpus, cpu_slots, ())
     return (
         not free.gpus
         and (free.slots <= 0 or all(job.gpus for job in waiting))
-        and not any(job.stopping for job in scene.running)
+        and not any(job.stopping or job.preemptible for job in scene.running)
     )
 
 

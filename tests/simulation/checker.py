@@ -214,7 +214,8 @@ class Checker:
         What was told to a daemon that died of it is known to nobody, if the shim died as well."""
         record = self.machine.records.get(row["id"])
         told = self.machine.said.get(row["id"])
-        if record is None and told is not None and (row["exit_code"], row["signal"]) != (None, None):
+        booked = (row["exit_code"], row["signal"]) != (None, None)
+        if record is None and told is not None and (booked or told.unkillable):
             return told
         return record
 
