@@ -166,6 +166,7 @@ BESIDE = (
     "integrations",
     "train",
     "call.py",
+    "callresult.py",
     "executor.py",
     "futures.py",
     "reference.py",
