@@ -29,11 +29,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from leptond import call
+from leptond.callresult import JobFailed, RemoteError, RemoteTraceback
 from leptond.cli import ranks
+from leptond.cli.declare import Usage
 from leptond.cli.spec import CARRIED, name_of
 from leptond.client import ApiError, ClientError
 from leptond.core.model import TERMINAL, JobSpec
-from leptond.futures import JobFailed, JobFuture, RemoteError, RemoteTraceback, Watch
+from leptond.futures import JobFuture, Watch
 from leptond.sdk import Client
 
 __all__ = ["JobFailed", "JobFuture", "LeptonExecutor", "RemoteError", "RemoteTraceback"]
@@ -158,8 +160,8 @@ class LeptonExecutor(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
         """Queues ``fn(*args, **kwargs)``. Durable when it returns. Raises TypeError for what cannot travel,
-        OSError for the folder, ClientError for the daemon."""
-        self._must_be_open()
+        OSError for the folder, ClientError for the daemon, ValueError for an option."""
+        self._must_be_ready()
         name = _name(fn)
         return self._queue([self._calls.write(name, fn, args, kwargs)], name)[0]
 
@@ -176,7 +178,7 @@ class LeptonExecutor(Executor):
         nothing: what waits here waits in the queue."""
         if chunksize < 1:
             raise ValueError(f"chunksize is {chunksize}; a job does one call at least")
-        self._must_be_open()
+        self._must_be_ready()
         until = None if timeout is None else time.monotonic() + timeout
         name = _name(fn)
         items = list(zip(*iterables, strict=False))
@@ -218,9 +220,20 @@ class LeptonExecutor(Executor):
             wait_for(futures)
         self._watch.close()
 
-    def _must_be_open(self) -> None:
+    def _must_be_ready(self) -> None:
         if self._state["closed"]:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        self._words("")
+
+    def _words(self, path: str) -> list[str]:
+        """The command of the job. Raises ValueError for an `nproc` that cannot be."""
+        words, nproc = [self._options["python"], "-m", MODULE, path], self._options["nproc"]
+        if nproc is None:
+            return words
+        try:
+            return ranks.under_torchrun(words, ranks.count(str(nproc), self._options.get("gpus", 0)))
+        except Usage as usage:
+            raise ValueError(f"nproc={nproc!r}: {usage}") from None
 
     def _queue(self, paths: list[str], name: str) -> list[JobFuture[Any]]:
         """Jobs for calls that have been written, in requests of BATCH. Raises ClientError; what was refused
@@ -238,7 +251,8 @@ class LeptonExecutor(Executor):
                         self._watch.add(future)
         except ApiError as error:
             for future in futures:
-                future.cancel()
+                with contextlib.suppress(ClientError):
+                    future.cancel()
             if error.status < 500:  # else an answer that was lost may have said that it is queued
                 for path in paths[len(futures) :]:
                     Path(path).unlink(missing_ok=True)
@@ -246,17 +260,13 @@ class LeptonExecutor(Executor):
         return futures
 
     def _spec(self, path: str, name: str) -> dict[str, Any]:
-        spec = dict(self._options)
-        python, nproc = spec.pop("python"), spec.pop("nproc")
-        words = [python, "-m", MODULE, path]
-        if nproc is not None:
-            words = ranks.under_torchrun(words, ranks.count(str(nproc), spec.get("gpus", 0)))
+        spec = {key: value for key, value in self._options.items() if key in SPEC}
         env = {key: os.environ[key] for key in CARRIED if os.environ.get(key)}
         return {
             "cwd": str(Path.cwd()),
             "name": name,
             **spec,
-            "argv": words,
+            "argv": self._words(path),
             "env": {**env, **spec.get("env", {})},
         }
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from leptond import Client, JobFailed, LeptonExecutor, call, executor
+from leptond.callresult import RemoteError, outcome
 from leptond.client import ApiError, Unreachable
 from leptond.core.model import State
 from leptond.core.predict import signature
-from leptond.futures import RemoteError, outcome
 from tests.daemon import PATIENCE_S, Daemon, until
 
 BASE = str(Path(sys.base_prefix) / "bin" / "python3")
@@ -199,6 +199,7 @@ def test_cancel_is_for_what_waits_and_stop_for_what_runs(lept, tmp_path):
     waiting.add_done_callback(called.append)
     assert waiting.cancel()
     assert called == [waiting]
+    assert repr(waiting).startswith(f"<JobFuture of job {waiting.job_id} at ")
     assert waiting.job.state is State.CANCELLED
     with pytest.raises(CancelledError):
         waiting.result()
@@ -332,6 +333,8 @@ def test_mistakes_are_told_when_they_are_made(lept, daemon, tmp_path):
     host = f"unix://{daemon.socket}"
     with pytest.raises(TypeError, match="'gpu' is no option"):
         lept.with_options(gpu=1)
+    with pytest.raises(ValueError, match="nproc='auto': auto is one a GPU"):
+        lept.with_options(nproc="auto").submit(os.getpid)
     with pytest.raises(ApiError, match="64 GPUs"):
         lept.with_options(gpus=64).submit(os.getpid)
     assert not list(lept._calls.directory.glob("*.call"))  # what was refused is not kept
