@@ -94,7 +94,7 @@ def test_what_it_saved_is_a_line_of_the_report_and_in_no_box(run):
     assert memos["stopped_early"] == 2
     assert memos["stopped_early_gpu_seconds"] == pytest.approx(found["saved_gpu_seconds"])
     (line,) = [text for text in cost._sentences(usage) if "early" in text]
-    assert line.startswith("Sweeps stopped 2 trials early: about ")
+    assert line.startswith("Stopped early by sweeps: 2 trials whose pace is known, about ")
     boxes = {box["box"]: box for box in usage["boxes"]}
     assert boxes["cancel"]["gpu_seconds"] < 60 < memos["stopped_early_gpu_seconds"]
     assert [cause["cause"] for cause in boxes["cancel"]["causes"]] == ["stopped-early"]

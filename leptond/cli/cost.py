@@ -207,8 +207,8 @@ def _sentences(found: words.Body) -> list[str]:
     if memos["stopped_early"]:
         saved = and_cost(memos["stopped_early_gpu_seconds"], memos["stopped_early_cost"])
         lines.append(
-            f"Sweeps stopped {memos['stopped_early']} trials early: about {saved} saved (an estimate: the"
-            " steps that they had left, at the pace that each had shown)"
+            f"Stopped early by sweeps: {memos['stopped_early']} trials whose pace is known, about {saved}"
+            " saved (an estimate: the steps that each had left, at that pace)"
         )
     hand_over = found["hand_over"]
     if hand_over["p50_s"] is not None:

@@ -100,6 +100,7 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("user", job["user"]),
         ("project", job.get("project")),
         ("labels", labels),
+        ("parameters", " ".join(f"{name}={value}" for name, value in (spec.get("params") or {}).items())),
         ("state", job["state"]),
         ("explanation" if ended else "reason", words.reason_of(job) if not live else None),
         ("progress", words.progress_of(job)),
