@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from leptond.api import types
+from leptond.api import sweep_types, types
 from leptond.client import (
     RESTART_S,
     ApiError,
@@ -78,6 +78,18 @@ def _submit_many(specs: Sequence[Mapping[str, Any]]) -> Ask[types.BatchSubmitted
     body = {"jobs": [{"cwd": cwd, **spec} for spec in specs]}
     headers = {"Idempotency-Key": str(uuid.uuid4())}
     return Ask(method="POST", path="/v1/jobs:batch", answer=types.BatchSubmitted, body=body, headers=headers)
+
+
+def _sweep(job: Mapping[str, Any], asked: Mapping[str, Any]) -> Ask[sweep_types.SweepSubmitted]:
+    body = {"job": {"cwd": os.getcwd(), **job}, **asked}  # noqa: PTH109
+    headers = {"Idempotency-Key": str(uuid.uuid4())}
+    return Ask(
+        method="POST", path="/v1/sweeps", answer=sweep_types.SweepSubmitted, body=body, headers=headers
+    )
+
+
+def _results(sweep_id: int) -> Ask[sweep_types.Sweep]:
+    return Ask(method="GET", path=f"/v1/sweeps/{sweep_id}", answer=sweep_types.Sweep)
 
 
 def _job(ref: Ref, wait_s: float | None = None) -> Ask[types.Job]:
@@ -168,6 +180,16 @@ class Client:
     def submit_many(self, specs: Sequence[Mapping[str, Any]]) -> list[types.Submitted]:
         """Queues many, all or none. Each has ``argv`` and further fields of JobSpec."""
         return self._do(_submit_many(specs)).jobs
+
+    def sweep(self, job: Mapping[str, Any], **asked: Any) -> sweep_types.SweepSubmitted:
+        """Queues a sweep, all of its trials or none. `job`: ``argv`` and further fields of JobSpec; `asked`:
+        the other fields of NewSweep, such as grid={"lr": [1e-3, 1e-4]}, random={"wd": "log:1e-4..1e-1"},
+        trials=20. Its trials are an array of the same number (:meth:`cancel_array`)."""
+        return self._do(_sweep(job, asked))
+
+    def sweep_results(self, sweep_id: int) -> sweep_types.Sweep:
+        """How the trials of a sweep do, and which is the best."""
+        return self._do(_results(sweep_id))
 
     def job(self, ref: Ref) -> types.Job:
         """A job with its attempts."""
@@ -331,6 +353,14 @@ class AsyncClient:
     async def submit_many(self, specs: Sequence[Mapping[str, Any]]) -> list[types.Submitted]:
         """As :meth:`Client.submit_many`."""
         return (await self._do(_submit_many(specs))).jobs
+
+    async def sweep(self, job: Mapping[str, Any], **asked: Any) -> sweep_types.SweepSubmitted:
+        """As :meth:`Client.sweep`."""
+        return await self._do(_sweep(job, asked))
+
+    async def sweep_results(self, sweep_id: int) -> sweep_types.Sweep:
+        """As :meth:`Client.sweep_results`."""
+        return await self._do(_results(sweep_id))
 
     async def job(self, ref: Ref) -> types.Job:
         """As :meth:`Client.job`."""

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from leptond import AsyncClient, Client
 from leptond.cli import cost
 from tests.daemon import Daemon, until
 from tests.test_reports import PYTHON, SRC, script
@@ -199,3 +200,17 @@ def test_the_command_of_the_best_is_there_to_be_copied(run, tmp_path):
     assert shown[-1].startswith("leptonctl submit ")
     assert "--param loss=0.25" in shown[-1]
     assert shown[-1].endswith(" --loss=0.25")
+
+
+async def test_from_python(run):
+    job = {"argv": ["sh", "-c", "echo ::leptond step=1 loss={x}"]}
+    with Client(f"unix://{run.socket}") as lept:
+        made = lept.sweep(job, grid={"x": [1.5, 0.5]}, halving=False)
+        over(run, made.id)
+        assert lept.sweep_results(made.id).best.params == {"x": 0.5}
+    async with AsyncClient(f"unix://{run.socket}") as lept:
+        again = await lept.sweep(job, random={"x": "int:1..9"}, trials=3)
+        assert [one["x"] for one in again.trials] == [
+            one.params["x"] for one in (await lept.sweep_results(again.id)).trials
+        ]
+        over(run, again.id)
