@@ -87,6 +87,32 @@ def test_reports_come_at_their_pace_and_the_last_is_not_lost(tmp_path, channel, 
     assert (told[0]["step"], told[-1]["step"], told[-1]["metrics"]["loss"]) == (1, 199, 199.0)
 
 
+def test_a_rung_is_told_at_its_very_step_and_in_every_report_after(tmp_path, channel, daemon):
+    one = channel(LEPTOND_SWEEP_RUNGS="10:3:loss")
+    for step in range(1, 200):
+        one.report(step, 200, {"loss": float(step)}, everyone=False)
+    told = heard(daemon)
+    assert [report["step"] for report in told][:4] == [1, 10, 30, 90]
+    assert told[-1]["rungs"] == {"10": [10, 10.0], "30": [30, 30.0], "90": [90, 90.0]}
+    one.report(200, 200, {"loss": 0.0}, everyone=False)
+    one.flush()
+    assert heard(daemon)[-1]["rungs"] == told[-1]["rungs"], "the end is no rung"
+
+
+def test_rungs_by_the_total_and_after_a_resume(tmp_path, channel, daemon):
+    one = channel(LEPTOND_SWEEP_RUNGS="0:3:acc")
+    one.report(95, None, {"acc": 0.1}, everyone=False)
+    for step in range(96, 1000):  # the first rung is at 100, and there is none below 96 to be made up for
+        one.report(step, 2700, {"acc": 0.5} if step != 300 else {"acc": float("nan")}, everyone=False)
+    one.flush()
+    assert heard(daemon)[-1]["rungs"] == {"100": [100, 0.5], "300": [300, None], "900": [900, 0.5]}
+    again = channel(LEPTOND_SWEEP_RUNGS="0:3:acc")
+    again.report(700, 2700, {"acc": 0.9}, everyone=False)
+    again.report(1500, 2700, {"loss": 1.0}, everyone=False)
+    again.flush()
+    assert heard(daemon)[-1]["rungs"] == {"900": [1500, 0.9]}
+
+
 def test_it_never_waits_for_a_daemon_that_is_slow_or_away(tmp_path, channel, daemon):
     one = channel()
     for step in range(2000):  # many times what the socket holds
