@@ -30,12 +30,14 @@ from rich.table import Table
 from torch import Tensor
 
 from leptond.cli.ranks import under_torchrun
-from tests.daemon import PATIENCE_S, TERMINAL, Daemon, alive_with_cookie, parent_of, until
+from tests.daemon import TERMINAL, Daemon, alive_with_cookie, parent_of
 from tests.faults.campaign import Found, commit, run_points
 
 KINDS = ("job", "shim", "daemon", "preempt", "limit")
 TOP = Path(__file__).parents[2]
 STEPS, EVERY, PAUSE_S = 60, 3, 0.02
+PATIENCE_S = 240.0
+"""How long anything may take: on a busy machine two ranks import torch for a minute."""
 EARLY = 0.15
 """Share of the kills that come anywhere in an attempt, its start included; the others come in its steps."""
 TOLERANCE = 1e-6
@@ -71,9 +73,10 @@ class Victim:
         self.number = 0
 
     def submit(
-        self, time_limit_s: float = 3600.0, retry_delay_s: float = 0.1, pause_s: float = PAUSE_S
+        self, time_limit_s: float = 3600.0, pause_s: float = PAUSE_S, *, limited: bool = False
     ) -> None:
-        """Puts it into the queue; its first attempt rests for `pause_s` in every step."""
+        """Puts it into the queue; its first attempt rests for `pause_s` in every step. `limited`: it is
+        retried when it ran into its limit, and not before :meth:`limited` says so."""
         argv = [sys.executable, "-m", "tests.train.victim", str(self.log), str(self.result)]
         argv += [
             "--steps",
@@ -94,8 +97,8 @@ class Victim:
             gpus=self.ranks,
             preemptible=True,
             retries=20,
-            retry_delay_s=retry_delay_s,
-            retry_on=["timeout"],
+            retry_delay_s=60.0 if limited else 0.1,
+            retry_on=["timeout"] if limited else [],
             time_limit_s=time_limit_s,
         )
 
@@ -120,7 +123,7 @@ class Victim:
     def finished(self) -> dict[str, Any]:
         """The job, when it has succeeded."""
         begin = time.monotonic()
-        while time.monotonic() < begin + 4 * PATIENCE_S:
+        while time.monotonic() < begin + PATIENCE_S:
             found: dict[str, Any] = self.daemon.get(f"/v1/jobs/{self.number}?wait_s=20").json
             if found["state"] in TERMINAL:
                 break
@@ -171,6 +174,16 @@ class Victim:
         return dice.choice(sorted(mine | {attempt["pid"]}))
 
 
+def until(true: Callable[[], Any]) -> Any:
+    """The first true value of `true()`, looked at again and again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if value := true():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it does not come true")
+
+
 def undisturbed(place: Path, ranks: int, plan: str) -> Whole:
     """The training as it is when nobody touches it."""
     one = Victim(place, ranks, plan)
@@ -196,7 +209,7 @@ def trial(
         if kinds == ("limit",):
             limit_s = whole.start_s + dice.uniform(0.1, 0.9) * whole.run_s
             # however busy the machine was before and is now, it does not end before its limit
-            one.submit(limit_s, retry_delay_s=60.0, pause_s=limit_s / STEPS)
+            one.submit(limit_s, limit_s / STEPS, limited=True)
             hits["limit"] += one.limited()
         else:
             one.submit()
