@@ -1,12 +1,14 @@
 """Habits that save money change nothing else: the same gradients, the same order, the same batch."""
 
 import json
+import sys
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
+from leptond.train import measure  # noqa: E402
 from leptond.train.costs import (  # noqa: E402
     Loader,
     Precision,
@@ -192,3 +194,22 @@ def test_every_plan_can_be_carried_out(shape, gpus):
     for kind in ("fsdp", "tp", "pp"):
         one, two = (estimate(LARGE, Degrees(**{kind: n}), machine).state_bytes for n in (1, 2))
         assert two < 0.75 * one, f"{kind} makes each share smaller"
+
+
+# -- measured --------------------------------------------------------------------------------------------
+
+
+def test_what_the_switches_bring_is_measured(monkeypatch, capsys):
+    sizes = ["--width", "64", "--layers", "3", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", ["measure", "--json", "--only", "accumulate,recompute", *sizes])
+    measure.main()
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["switch"] for one in found] == ["accumulate", "recompute"]
+    for one in found:
+        assert 0 < one["with_bytes"] < 0.85 * one["plain_bytes"]
+        assert one["ratio"] == pytest.approx(one["with_s"] / one["plain_s"])
+    monkeypatch.setattr(sys, "argv", ["measure", "--only", "magic"])
+    with pytest.raises(SystemExit) as left:
+        measure.main()
+    assert left.value.code == 2
+    assert "the switches are bf16" in capsys.readouterr().err
