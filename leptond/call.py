@@ -54,12 +54,14 @@ class _Counted:
 
 
 def write(path: str, value: Any, about: dict[str, Any], *, dump: Dump = pickle.dump) -> None:
-    """Puts `value` and what is said `about` it at `path`: all of it, on disk, or nothing. The directory's own
-    entry is left to :func:`settle`. Raises OSError, and what `dump` raises."""
+    """Puts `value` and what is said `about` it at `path`: all of it, on disk, or nothing. Who may use the
+    directory may use the file. The directory's own entry is left to :func:`settle`. Raises OSError, and what
+    `dump` raises."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, os.stat(os.path.dirname(path) or ".").st_mode & 0o666)
             counted = _Counted(file)
             dump(value, counted, pickle.HIGHEST_PROTOCOL)
             footer = json.dumps({**about, "size": counted.size, "crc": counted.crc}).encode()

@@ -19,6 +19,7 @@ import os
 import pickle
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -63,7 +64,11 @@ class Calls:
         self._numbers = itertools.count(1)
         self._how = "cloudpickle" if _has_cloudpickle() else "pickle"
         try:
-            self.directory.mkdir(parents=True, mode=0o700)
+            if not folder.is_dir():
+                folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.directory.mkdir()
+            # jobs of another user can work in a folder that is shared with him
+            self.directory.chmod(stat.S_IMODE(folder.stat().st_mode))
             call.settle(str(folder))
         except OSError as error:
             error.add_note(f"calls are kept below {folder}; LeptonExecutor(folder=...) names another place")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import stat
 import sys
 import threading
 import time
@@ -280,6 +281,18 @@ def test_another_process_takes_up_what_this_one_began(daemon, lept, tmp_path):
     assert outcome(running.path, running.job_id, None) == "went"  # the daemon may forget the job
     with pytest.raises(JobFailed, match="does not know job"):
         outcome(running.path, 999_999, None)
+
+
+@pytest.mark.parametrize("mode", [0o2770, 0o700])
+def test_files_have_the_permissions_of_the_folder(lept, tmp_path, mode):
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    with LeptonExecutor(lept._watch.host, folder=tmp_path / "shared") as other:
+        future = other.submit(abs, -1)
+        future.result(PATIENCE_S)
+    directory = Path(future.path).parent
+    files = [file for file in directory.iterdir() if file.suffix in (".call", ".result")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (directory, *files)] == [mode] + [mode & 0o666] * 2
 
 
 def test_two_executors_share_a_folder(lept, tmp_path):
