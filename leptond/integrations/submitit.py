@@ -270,26 +270,36 @@ class LeptondExecutor(core.PicklingExecutor):
         pickles = self._dump(delayed_submissions)
         count = len(pickles)
         try:
+            with Client() as lept:
+                lept.status()  # one that is not there is told of at once; from here on it may be away a while
             with Client(patience_s=PATIENCE_S) as lept:
                 # held until the pickles have the names that the job looks for, which hold its number
                 made = lept.submit(**{**self._spec(count), "hold": True})
                 numbers = [f"{made.id}_{at}" for at in range(count)] if count > 1 else [str(made.id)]
-                jobs: list[core.Job[Any]] = []
-                for number, pickle in zip(numbers, pickles, strict=True):
-                    one: LeptondJob[Any] = LeptondJob(self.folder, number, tasks=range(self._num_tasks()))
-                    one.paths.move_temporary_file(pickle, "submitted_pickle")
-                    jobs.append(one)
+                try:
+                    jobs = [
+                        self._named(number, pickle) for number, pickle in zip(numbers, pickles, strict=True)
+                    ]
+                except OSError:
+                    lept.cancel_array(made.id) if count > 1 else lept.cancel(made.id)
+                    raise
                 if not self.parameters.get("hold"):
-                    try:
-                        _release(lept, made.id, array=count > 1)
-                    except ClientError as error:
-                        error.add_note(f"it is queued and held: leptonctl release {made.id}")
-                        raise
-        except (ClientError, Usage) as error:
+                    _release(lept, made.id, array=count > 1)
+        except ClientError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            raise utils.FailedSubmissionError(f"{error}{hint}") from error
+        except Usage as error:
+            raise ValueError(str(error)) from None
+        finally:
             for pickle in pickles:
-                pickle.unlink(missing_ok=True)
-            raise utils.FailedSubmissionError(str(error)) from error
+                pickle.unlink(missing_ok=True)  # those that have got their names are not there any more
         return jobs
+
+    def _named(self, number: str, pickle: Path) -> core.Job[Any]:
+        """The job of that number, its pickle where it looks for it."""
+        made: LeptondJob[Any] = LeptondJob(self.folder, number, tasks=range(self._num_tasks()))
+        made.paths.move_temporary_file(pickle, "submitted_pickle")
+        return made
 
     def _dump(self, submissions: list[utils.DelayedSubmission]) -> list[Path]:
         """The pickles, under names of their own. Raises RuntimeError when they are too large together."""
@@ -386,7 +396,7 @@ def _release(lept: Client, job_id: int, *, array: bool) -> None:
             lept.release_array(job_id) if array else lept.release(job_id)
         except Interrupted:
             if time.monotonic() > until:
-                raise
+                raise  # it stays held
             time.sleep(0.2)
         except ApiError as error:
             if error.status != 409:  # it was heard, and the job has started since

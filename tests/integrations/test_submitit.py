@@ -250,9 +250,19 @@ def test_mistakes_are_told_when_they_are_made(executor, daemon, tmp_path):
     with pytest.raises(utils.FailedSubmissionError, match="64 GPUs"):
         executor.submit(abs, -1)
     assert not list(Path(executor.folder).glob("*.pkl"))
+    executor.update_parameters(gpus_per_node=0, leptond_export="NOT_SET_HERE")
+    with pytest.raises(ValueError, match="'NOT_SET_HERE' is not set"):
+        executor.submit(abs, -1)
+    executor.update_parameters(leptond_export="NONE")
+    following = daemon.submit("true", hold=True) + 1
+    (Path(executor.folder) / f"{following}_submitted.pkl").mkdir()
+    with pytest.raises(IsADirectoryError):
+        executor.submit(abs, -1)
+    assert daemon.job(following)["state"] == "cancelled"
+    assert not [file for file in Path(executor.folder).glob("*.pkl") if file.is_file()]
     executor._executor.max_pickle_size_gb = 0.0
     with pytest.raises(RuntimeError, match="max_pickle_size_gb"):
         executor.submit(abs, -1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # code for several clusters may name ours on another
         warnings.simplefilter("error")
         submitit.AutoExecutor(tmp_path, cluster="local").update_parameters(leptond_queue="x")
