@@ -1,12 +1,9 @@
-"""What each rank of a launch does in the tests of parallel plans: runs as ``python -m tests.train.ranks
-WORK.json`` under RANK, WORLD_SIZE and MASTER_PORT; rank 0 prints what it found as JSON."""
+"""What each rank does in the tests of parallel plans."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -18,11 +15,11 @@ from leptond.train.gpt import TP_PLAN, Gpt, GptConfig, next_token_loss
 from leptond.train.loop import Guard, Training
 from leptond.train.parallel import Parallel, Plan
 from leptond.train.schedule import make_optimizer, make_schedule
+from tests.train.forks import errors, forked
 from tests.train.small import batch_of
 
 CONFIG = GptConfig(context=16, width=16, heads=4, layers=2)
 STEPS, SAVED = 12, 6
-TOP = Path(__file__).parents[2]
 
 
 def train(
@@ -85,53 +82,17 @@ def work(one: dict) -> dict:
     return {"losses": train(Plan.parse(one["plan"]), one.get("directory"), on_step), "rates": rates}
 
 
-def main() -> None:
-    """One rank."""
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo")
-    found = [work(one) for one in json.loads(Path(sys.argv[1]).read_text())]
-    distributed.barrier()
-    if distributed.get_rank() == 0:
-        print(json.dumps(found), flush=True)
-    distributed.destroy_process_group()
-
-
-def launch(ranks: int, pieces: list[dict], directory: Path, port: int) -> list[dict]:
+def launch(ranks: int, pieces: list[dict], directory: Path) -> list[dict]:
     """What rank 0 of so many ranks found; every rank has to end well."""
-    file = directory / f"work-{ranks}.json"
-    file.write_text(json.dumps(pieces))
-    env = {
-        **os.environ,
-        "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "LEPTOND_ATTEMPT_ID": "a" * 32,
-        "LEPTOND_ATTEMPT_DIR": str(directory),
-        "PYTHONPATH": str(TOP),
-    }
-    processes = []
-    for rank in range(ranks):
-        with (directory / f"rank-{ranks}-{rank}.log").open("wb") as log:
-            one = subprocess.Popen(
-                [sys.executable, "-m", "tests.train.ranks", str(file)],
-                env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                cwd=TOP,
-                stdout=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
-                stderr=log,
-            )
-        processes.append(one)
-    try:
-        out, _ = processes[0].communicate(timeout=150)
-        codes = [process.wait(timeout=30) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    logs = "\n".join((directory / f"rank-{ranks}-{rank}.log").read_text()[-1500:] for rank in range(ranks))
-    assert codes == [0] * ranks, logs
-    found: list[dict] = json.loads(out.splitlines()[-1])
-    return found
 
+    def one_rank(rank: int) -> list[dict]:
+        os.environ.update(LEPTOND_ATTEMPT_ID="a" * 32, LEPTOND_ATTEMPT_DIR=str(directory))
+        distributed.init_process_group("gloo")
+        found = [work(one) for one in pieces]
+        distributed.barrier()
+        distributed.destroy_process_group()
+        return found
 
-if __name__ == "__main__":
-    main()
+    codes, found = forked(ranks, one_rank, directory)
+    assert codes == [0] * ranks, errors(directory)
+    return found[0]

@@ -80,7 +80,7 @@ def killed_on_the_way(daemon, argv):
 
 
 def test_the_plain_one_goes_on_where_it_was(daemon, monkeypatch, capsys):
-    argv = example("char_lm", "--steps", "60", "--width", "32")
+    argv = example("char_lm", "--steps", "200", "--width", "16")
     monkeypatch.setattr(sys, "argv", argv[2:])
     char_lm.main()
     wanted = capsys.readouterr().out.splitlines()[-1]

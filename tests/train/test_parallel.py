@@ -2,7 +2,6 @@
 checkpoints that any number of ranks goes on from."""
 
 import shutil
-import socket
 
 import pytest
 
@@ -18,12 +17,6 @@ TOLERANCE = 1e-9
 """Relative, in double precision: sums go in another order, nothing else differs."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def alone():
     """The curve of one process."""
@@ -36,7 +29,7 @@ def four(tmp_path_factory):
     directory = tmp_path_factory.mktemp("four")
     plans = ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"]
     pieces = [{"plan": plan, "directory": str(directory / plan)} for plan in plans]
-    found = ranks.launch(4, pieces, directory, free_port())
+    found = ranks.launch(4, pieces, directory)
     for plan in plans:
         (end,) = (directory / plan).glob(f"step-{ranks.STEPS:010d}*")
         shutil.rmtree(end)
@@ -53,7 +46,7 @@ def two(four, tmp_path_factory):
         shutil.copytree(four[0] / source, directory / source)
         pieces.append({"plan": plan, "directory": str(directory / source)})
     pieces.append({"plan": "dp=2", "tune_at": 4, "lr": 1.5e-3})
-    return ranks.launch(2, pieces, directory, free_port())
+    return ranks.launch(2, pieces, directory)
 
 
 def close(got, wanted):

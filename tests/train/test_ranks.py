@@ -86,7 +86,7 @@ def before_it_is_renamed(rank):
     [
         ("fsdp=2", in_its_own_files),
         ("dp=2", before_the_manifest),
-        ("dp=2", before_it_is_renamed),
+        pytest.param("dp=2", before_it_is_renamed, marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_killed_in_the_midst_of_a_write_costs_the_steps_since_the_one_before(
@@ -178,9 +178,12 @@ def test_what_one_rank_cannot_write_is_told_to_all(tmp_path):
 
 # -- with a plan and without -----------------------------------------------------------------------------
 
+MORE = [("dp=2", 6), ("tp=2", 6), ("fsdp=2", 0)]
+
 
 @pytest.mark.parametrize(
-    ("plan", "saved"), [("dp=2", 6), ("fsdp=2", 6), ("tp=2", 6), ("pp=2", 6), ("fsdp=2", 0)]
+    ("plan", "saved"),
+    [("fsdp=2", 6), ("pp=2", 6), *(pytest.param(*more, marks=pytest.mark.slow) for more in MORE)],
 )
 def test_ranks_go_on_from_what_one_process_saved_without_a_plan(tmp_path, alone, plan, saved):
     ranks.train(Plan(), str(tmp_path / "c"), every=6)
@@ -190,6 +193,7 @@ def test_ranks_go_on_from_what_one_process_saved_without_a_plan(tmp_path, alone,
     goes_on(Plan.parse(plan), str(tmp_path / "c"), tmp_path / "second", alone, saved)
 
 
+@pytest.mark.slow  # from four ranks: test_parallel.py
 def test_one_process_without_a_plan_goes_on_from_what_ranks_saved(tmp_path, alone):
     directory = tmp_path / "c"
     codes, _ = forked(2, lambda rank: ranks.train(Plan(fsdp=2), str(directory), every=6), tmp_path / "first")
@@ -269,7 +273,7 @@ def test_kinds_of_parallelism_go_together(tmp_path, alone, plan):
 # -- half precision --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plan", ["dp=2", "fsdp=2"])
+@pytest.mark.parametrize("plan", [pytest.param("dp=2", marks=pytest.mark.slow), "fsdp=2"])
 def test_a_gradient_that_overflows_on_one_rank_is_left_out_by_all(tmp_path, plan):
     def work(rank):
         seen = {}
@@ -307,7 +311,7 @@ def test_what_torch_cannot_do_together_is_refused():
     parallel._check_precision(None, Plan(pp=2))
 
 
-@pytest.mark.parametrize("plan", ["tp=2", "pp=2"])
+@pytest.mark.parametrize("plan", [pytest.param("tp=2", marks=pytest.mark.slow), "pp=2"])
 def test_mixed_precision_goes_with_a_plan(tmp_path, plan):
     wanted = ranks.train(Plan(), None, precision=Precision("bf16"))
     plain = ranks.train(Plan(), None, precision=Precision("fp32"))
