@@ -17,7 +17,7 @@ import torch.distributed.fsdp  # so that no fork has to import them
 import torch.distributed.pipelining
 import torch.distributed.tensor.parallel
 
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 def free_port() -> int:
@@ -27,9 +27,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def forked(ranks: int, work: Callable[[int], Any], directory: Path) -> tuple[list[int], list[Any]]:
+def forked(
+    ranks: int,
+    work: Callable[[int], Any],
+    directory: Path,
+    meanwhile: Callable[[list[int]], None] = lambda pids: None,
+) -> tuple[list[int], list[Any]]:
     """Runs ``work(rank)`` in so many processes that can find each other: their exit codes (negative: the
-    signal that ended one), and what they returned (None for one that did not)."""
+    signal that ended one), and what they returned (None for one that did not). `meanwhile` is told their
+    pids when they are there."""
     directory.mkdir(parents=True, exist_ok=True)
     env = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     for rank in range(ranks):
@@ -39,6 +45,7 @@ def forked(ranks: int, work: Callable[[int], Any], directory: Path) -> tuple[lis
     codes: dict[int, int] = {}
     deadline = time.monotonic() + PATIENCE_S
     try:
+        meanwhile(pids)
         while len(codes) < ranks and time.monotonic() < deadline:
             for pid in set(pids) - codes.keys():
                 ended, status = os.waitpid(pid, os.WNOHANG)

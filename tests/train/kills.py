@@ -105,11 +105,8 @@ class Victim:
     # -- what it says ------------------------------------------------------------------------------
 
     def noted(self) -> list[tuple[int, str, int]]:
-        """The lines of its log: attempt, what, and a number."""
-        if not self.log.exists():
-            return []
-        lines = (line.split() for line in self.log.read_text().splitlines())
-        return [(int(attempt), what, int(number)) for attempt, what, number in lines]
+        """The lines of its log."""
+        return noted(self.log)
 
     def ended(self) -> bool:
         """Whether the job has."""
@@ -172,6 +169,14 @@ class Victim:
         """One of the attempt's own processes: the launcher, or a rank."""
         mine = {pid for pid in alive_with_cookie({attempt["id"]}) if pid != parent_of(attempt["pid"])}
         return dice.choice(sorted(mine | {attempt["pid"]}))
+
+
+def noted(log: Path) -> list[tuple[int, str, int]]:
+    """The lines of a victim's log: attempt, what, and a number."""
+    if not log.exists():
+        return []
+    lines = (line.split() for line in log.read_text().splitlines())
+    return [(int(attempt), what, int(number)) for attempt, what, number in lines]
 
 
 def until(true: Callable[[], Any]) -> Any:
