@@ -46,6 +46,10 @@ def populate(state_dir: Path) -> None:
         for job in (good, late, array, array + 1, array + 2, lost):
             daemon.finished(job)
         daemon.post(f"/v1/jobs/{again}/retry")
+        trial = {"argv": [sh, "-c", "echo ::leptond step=2 total=9 loss=$1; sleep 0.5", "-", "{lr}"], **own}
+        swept = {"job": {**trial, "name": "swept"}, "grid": {"lr": [0.1, 0.2, 0.3]}, "eta": 2, "min_step": 1}
+        sweep = daemon.post("/v1/sweeps", swept).json["id"]
+        daemon.get(f"/v1/sweeps/{sweep}?wait_s=60")
         running = daemon.submit(sh, "-c", "echo up; sleep 600", name="running", gpus=2, **own)
         stopping = daemon.submit(sh, "-c", STUBBORN, name="stopping", grace_s=600, gpus=1, **own)
         daemon.printed(running, "up")
