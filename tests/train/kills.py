@@ -228,6 +228,9 @@ def trial(
                 time.sleep(moment)  # any is right
                 hits[kind] += one.kill(kind, dice)
         found = one.finished()
+        classes = {attempt["class"] for attempt in found["attempts"]}
+        if "preempted" not in classes and "preempt" in kinds:
+            hits["preempt"] = 0  # it was over before there was room to make
         outcome = judge(one.noted(), torch.load(one.result), whole, exact=ranks == 1)
         if "daemon" in kinds and len(kinds) == 1:
             assert len(found["attempts"]) == 1, "a job outlives its daemon"
@@ -235,8 +238,7 @@ def trial(
         one.daemon.close()
     figures = {f"{kind} {name}": value for kind in kinds for name, value in outcome.items()}
     figures |= {f"{kind} kills": number for kind, number in hits.items()}
-    classes = ", ".join(sorted({attempt["class"] for attempt in found["attempts"]}))
-    return Found(count=sum(hits.values()), figures=figures, notes={"classes": classes})
+    return Found(count=sum(hits.values()), figures=figures, notes={"classes": ", ".join(sorted(classes))})
 
 
 def judge(
