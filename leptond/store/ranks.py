@@ -18,6 +18,9 @@ _policy = msgspec.json.Decoder(Policy)
 _spec = msgspec.json.Decoder(JobSpec)
 
 _KEY = "planner_figures"
+LAST = 8
+"""Of the newest jobs that wait, how many are asked from when they count."""
+
 KEEP_RUNS = 20_000
 """How many kinds of command are remembered; beyond, the oldest are forgotten."""
 
@@ -96,13 +99,17 @@ class Places:
 
 
 def _newest(db: sqlite3.Connection, policy: Policy) -> float:
-    """From when the newest of the jobs that wait counts its place. Nobody who comes later counts from an
-    earlier time, also when the wall clock has been set back in between: equal jobs keep their order."""
-    row = db.execute(
+    """From when the newest of the jobs that wait count their places; those with a begin time say nothing of
+    it. Nobody who comes later counts from an earlier time, also when the wall clock has been set back in
+    between: equal jobs keep their order."""
+    newest = db.execute(
         "SELECT submitted_at, begin_at, order_at, priority FROM jobs WHERE state = 'pending'"
-        " ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    return _since(row, row["priority"], policy) if row is not None and row["begin_at"] is None else 0.0
+        " ORDER BY id DESC LIMIT ?",
+        (LAST,),
+    )
+    return max(
+        (_since(row, row["priority"], policy) for row in newest if row["begin_at"] is None), default=0.0
+    )
 
 
 def _since(job: sqlite3.Row | Mapping[str, Any], priority: int, policy: Policy) -> float:

@@ -123,7 +123,10 @@ class SimulatedEngine:
     async def ended(self, job: Job, attempt: Attempt) -> End:
         shim = self._watched.get(attempt.id)
         if shim is not None:
-            await self._until(shim, lambda: shim.said is not None or shim.state == "gone")
+            # what it said to an earlier daemon this one has not heard
+            await self._until(
+                shim, lambda: (shim.said is not None and shim.owner is self) or shim.state == "gone"
+            )
             self._watched.pop(attempt.id, None)
         machine = self._machine
         told = shim.said if shim is not None and shim.owner is self else None

@@ -2,6 +2,7 @@
 
 import contextlib
 import sqlite3
+from datetime import UTC, datetime
 
 import pytest
 
@@ -62,6 +63,13 @@ def test_the_order_outlives_an_edit_and_new_figures(db):
     figures = Policy(name="fifo", priority_step_s=60.0)
     ranks.adopt(db, figures)
     assert order(db, T0, figures) == [first, second, third]
+
+
+def test_a_job_with_a_begin_time_between_them_changes_no_order(db):
+    first = submit(db, T0)
+    submit(db, T0 + 1.0, begin_at=datetime.fromtimestamp(T0 + DAY, UTC))
+    second = submit(db, T0 - DAY)
+    assert order(db, T0 + 2.0, Policy()) == [first, second]
 
 
 def test_a_begin_time_that_is_taken_back_counts_no_more(db):
