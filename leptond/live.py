@@ -3,20 +3,21 @@ command line uses it too."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-IDENTITY, EXIT = "identity.json", "exit.json"
+IDENTITY, EXIT, LOCK = "identity.json", "exit.json", "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnDisk:
     """One directory jobs/JOB/NUMBER. `attempt_id` is empty where the shim never got as far as to write down
     who it is: then its command never started. `claim` is what it was claimed as (see engines/launch.py),
-    empty in directories of 0.1.0; `exit` its exit record, if it has one."""
+    empty in directories of 0.1.0; `exit` its exit record, if it has one; `held`: a shim has the directory."""
 
     job_id: int
     number: int
@@ -26,11 +27,13 @@ class OnDisk:
     start_ticks: int = 0
     claim: dict[str, Any] = field(default_factory=dict)
     exit: dict[str, Any] | None = None
+    held: bool = True
 
     @property
     def alive(self) -> bool:
-        """Whether its shim is there: the process of this pid that started at that time in this boot."""
-        return is_alive(self.boot_id, self.pid, self.start_ticks)
+        """Whether its shim is there, and still its: the process of this pid that started at that time in this
+        boot may wait for another attempt by now, or have one."""
+        return self.held and is_alive(self.boot_id, self.pid, self.start_ticks)
 
     @property
     def name(self) -> str | None:
@@ -99,6 +102,22 @@ def _json(directory: Path, name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a shim has the lock of this attempt's directory, which it keeps until it has left its record.
+    Also where that cannot be told: the job may have removed the file."""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def numbers(directory: Path) -> list[int]:
     """The entries of `directory` that are numbers, in order; none when it is not there."""
     try:
@@ -128,6 +147,7 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
             start_ticks=int(who.get("start_ticks") or 0),
             claim=claim if isinstance(claim, dict) else {},
             exit=end,
+            held=is_held(directory),
         )
     except (TypeError, ValueError):  # not what a shim writes
         return OnDisk(job_id=job_id, number=number)

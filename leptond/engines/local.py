@@ -32,6 +32,7 @@ from leptond.engines.shim import write_durably
 from leptond.engines.spawning import Shim, Spawned, Spawner, Zygote
 from leptond.engines.warm import WarmPool
 from leptond.joblog import JobLog
+from leptond.live import is_held
 from leptond.paths import Places, make_directory
 
 log = structlog.get_logger("leptond.engine")
@@ -370,8 +371,9 @@ class LocalEngine:
     # -- life --------------------------------------------------------------------------------------
 
     def adopt(self, attempt: Attempt) -> bool:
-        """Watches an attempt of an earlier daemon; False when its shim is gone."""
-        if attempt.shim is None:
+        """Watches an attempt of an earlier daemon; False when its shim is gone, or no longer its: where the
+        database is older than the files, it may be that of another attempt by now."""
+        if attempt.shim is None or not is_held(self.directory(attempt)):
             return False
         pidfd = processes.pin(attempt.shim)
         if pidfd is None:

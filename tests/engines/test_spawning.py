@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond import live
 from leptond.clock import kernel_boot_id
 from leptond.core.model import Identity
 from leptond.engines import processes, spawning
@@ -272,6 +273,7 @@ def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
         shim = shim_of(daemon, job)
         attempt = daemon.job(job)["attempts"][-1]["id"]
         assert processes.attempt_of(shim) == attempt
+        assert [one.job_id for one in live.live_attempts(daemon.state_dir / "jobs")] == [job]
         assert str(Path(f"/proc/{shim}/fd/2").readlink()).endswith(f"jobs/{job}/1/shim.log")
         inside = [str(fd) for fd in descriptors(shim) if "/jobs/" in fd]
         assert all(f"/jobs/{job}/1/" in fd for fd in inside), "nothing of an earlier attempt"
@@ -280,6 +282,8 @@ def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
         ended = daemon.finished(job)
         assert (ended["state"], daemon.output(job)) == ("succeeded", f"{attempt}\n")
         until(lambda shim=shim: processes.attempt_of(shim) == "", "it waits for another")
+        one = live.read(daemon.state_dir / "jobs", job, 1)
+        assert (one.pid, one.alive) == (shim, False), "the attempt is over, though its process lives"
         assert not [fd for fd in descriptors(shim) if "/jobs/" in fd]
         assert Path(f"/proc/{shim}/fd/2").readlink() == Path("/dev/null")
     assert set(seen) <= set(before), "those that were forked in advance do"
