@@ -70,7 +70,7 @@ def one_unkillable(dice: random.Random, place: Path) -> Found:
             spec |= {"time_limit_s": 3, "retries": 2, "retry_on": ["timeout"], "retry_delay_s": 0}
         job = daemon.submit(sys.executable, "-I", "-S", "-c", code, **spec)
         daemon.printed(job, "up")
-        pid = daemon.job(job)["attempts"][0]["pid"]
+        pid = until(lambda: daemon.job(job)["attempts"][0]["pid"], "its pid is stored")
         with frozen(pid):
             if not by_limit:
                 daemon.post(f"/v1/jobs/{job}/cancel")
