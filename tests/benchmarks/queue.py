@@ -130,7 +130,7 @@ def _status(one: Daemon) -> float:
     took = []
     for _ in range(CALLS):
         begin = time.perf_counter()
-        subprocess.run([*command, "status"], env=env, stdout=subprocess.DEVNULL, check=True, timeout=60)
+        subprocess.run([*command, "status"], env=env, stdout=subprocess.DEVNULL, check=True)
         took.append((time.perf_counter() - begin) * 1000)
     return p50(took)
 
