@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from leptond.core.model import Job
 from leptond.store import rows
+
+
+def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3.Row]:
+    """The rows of those of these jobs that wait."""
+    for job_id in ids:
+        row = db.execute(
+            "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
+        ).fetchone()
+        if row is not None:
+            yield row
 
 
 class Known:
@@ -20,16 +30,11 @@ class Known:
     def pending(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Job]:
         """Those of these jobs that wait, as they are now. All others are forgotten."""
         found: dict[int, tuple[tuple[Any, ...], Job]] = {}
-        for job_id in ids:
-            row = db.execute(
-                "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
-            ).fetchone()
-            if row is None:
-                continue
+        for row in pending_rows(db, ids):
             values = tuple(row)
-            before = self._jobs.get(job_id)
+            before = self._jobs.get(row["id"])
             if before is None or before[0] != values:
                 before = values, rows.job(row)
-            found[job_id] = before
+            found[row["id"]] = before
         self._jobs = found
         return {job_id: job for job_id, (_, job) in found.items()}

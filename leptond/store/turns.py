@@ -17,6 +17,7 @@ from leptond.core.model import Identity, Job
 from leptond.core.planner import Policy, Start
 from leptond.store import attempts, planning, rows
 from leptond.store.attempts import Claim, Turn
+from leptond.store.known import pending_rows
 
 log = structlog.get_logger("leptond.store")
 
@@ -126,11 +127,4 @@ def apart(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
 
 def pending(db: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
     """Those of these jobs that wait."""
-    found = []
-    for job_id in ids:
-        row = db.execute(
-            "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
-        ).fetchone()
-        if row is not None:
-            found.append(rows.job(row))
-    return found
+    return [rows.job(row) for row in pending_rows(db, ids)]
