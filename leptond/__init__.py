@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from leptond.executor import JobFailed, JobFuture, LeptonExecutor
-    from leptond.sdk import AsyncClient, Client
+    from leptond.client.executor import JobFailed, JobFuture, LeptonExecutor
+    from leptond.client.sdk import AsyncClient, Client
 
 __version__ = "0.4.0"
 __all__ = ["AsyncClient", "Client", "JobFailed", "JobFuture", "LeptonExecutor", "__version__"]
@@ -15,11 +15,11 @@ __all__ = ["AsyncClient", "Client", "JobFailed", "JobFuture", "LeptonExecutor", 
 def __getattr__(name: str) -> Any:
     """The clients are imported when somebody asks for them: commands and daemon start without them."""
     if name in ("AsyncClient", "Client"):
-        from leptond import sdk
+        from leptond.client import sdk
 
         return getattr(sdk, name)
     if name in ("JobFailed", "JobFuture", "LeptonExecutor"):
-        from leptond import executor
+        from leptond.client import executor
 
         return getattr(executor, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

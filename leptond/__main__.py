@@ -15,9 +15,9 @@ import click
 import msgspec
 
 from leptond import __version__
+from leptond.base.errors import StartRefused
+from leptond.base.paths import Places, data_dir, system_places, user_places
 from leptond.config import Settings, load
-from leptond.errors import StartRefused
-from leptond.paths import Places, data_dir, system_places, user_places
 
 
 class _Refusing(click.Group):
@@ -87,8 +87,8 @@ def run(
 ) -> None:
     """Run the daemon in the foreground until SIGTERM. Running jobs go on without it."""
     _import_lightly()
-    from leptond.daemon import serve
-    from leptond.logs import configure
+    from leptond.daemon.app import serve
+    from leptond.daemon.logging import configure
 
     places = _places(config, state_dir, system, socket)
     settings = load(places.config_file, required=config is not None)
@@ -121,7 +121,7 @@ def _import_lightly() -> None:
     certificates = {name: os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
     os.environ.update(dict.fromkeys(certificates, os.devnull))
     try:
-        import leptond.daemon  # noqa: F401
+        import leptond.daemon.app  # noqa: F401
     finally:
         for name, value in certificates.items():
             if value is None:
@@ -131,7 +131,7 @@ def _import_lightly() -> None:
 
 
 def _arm_failpoints() -> None:
-    from leptond import failpoints
+    from leptond.base import failpoints
 
     try:
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
@@ -177,13 +177,13 @@ def _toml(settings: Settings) -> str:
 @_place_options
 def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     """Bring the database to this version's schema (the daemon does it by itself at its start)."""
-    from leptond.catchup import guard
-    from leptond.holder import held, prepare
+    from leptond.base.locks import held, prepare
+    from leptond.recovery.restored_database import guard
     from leptond.store import DATABASE
-    from leptond.store.connection import prepare_writer
-    from leptond.store.examine import examine
-    from leptond.store.migrate import migrate as apply
-    from leptond.store.migrate import newest, version
+    from leptond.store.database.connection import prepare_writer
+    from leptond.store.database.examine import examine
+    from leptond.store.database.migrate import migrate as apply
+    from leptond.store.database.migrate import newest, version
 
     places = _places(config, state_dir, system)
     prepare(places.state_dir)
@@ -220,9 +220,9 @@ def recover(
     config: Path | None, state_dir: Path | None, system: bool, source: Path | None, dry_run: bool
 ) -> None:
     """Rebuild a damaged, missing or older database around the jobs that run. No job is touched."""
-    from leptond.holder import held, prepare
-    from leptond.recover import recover as mend
-    from leptond.recover import tell
+    from leptond.base.locks import held, prepare
+    from leptond.recovery.rebuild import recover as mend
+    from leptond.recovery.rebuild import tell
 
     places = _places(config, state_dir, system)
     prepare(places.state_dir)

@@ -1,6 +1,7 @@
 """A call of a function as a job: ``python -m leptond.call FILE`` does the call that FILE holds and leaves
-what came of it beside it. Both ends are here: :class:`leptond.executor.LeptonExecutor` writes the one file
-and reads the other. Standard library only: it runs in the interpreter of whoever asked for the call.
+what came of it beside it. Both ends are here: :class:`leptond.client.executor.LeptonExecutor` writes the
+one file and reads the other. Standard library only: it runs in the interpreter of whoever asked for the
+call.
 
 A file is a pickle, then a footer (JSON: what it holds, its length and CRC), then the footer's length and
 CRC and a mark. So a large value is written without a second copy of it, what was cut off or changed is known

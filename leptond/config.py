@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from leptond.core.admission import Defaults
-from leptond.core.keeping import Keep
-from leptond.core.prices import Owned, Rates
-from leptond.core.scene import Policy, PolicyName
-from leptond.core.shares import Caps, Fairness, Limits
-from leptond.core.topology import Topology
+from leptond.base.errors import StartRefused
+from leptond.core.accounting.prices import Owned, Rates
+from leptond.core.admission.admission import Defaults
+from leptond.core.retention_limits import Keep
+from leptond.core.scheduling.fair_share import Caps, Fairness, Limits
+from leptond.core.scheduling.inputs import Policy, PolicyName
+from leptond.core.scheduling.topology import Topology
 from leptond.core.webhooks import EventName
-from leptond.errors import StartRefused
 
 Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]

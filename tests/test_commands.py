@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from leptond import __version__
+from leptond.base.errors import StartRefused
+from leptond.base.paths import data_dir
 from leptond.config import Settings, parse
-from leptond.errors import StartRefused
-from leptond.paths import data_dir
-from leptond.reference import files
-from leptond.store.migrate import available, wal_reset_fault
+from leptond.docs_build.reference import files
+from leptond.store.database.migrate import available, wal_reset_fault
 
 PYTHON = sys.executable
 TOP = Path(__file__).parents[1]
@@ -114,9 +114,9 @@ def test_lists_and_tables_can_come_from_the_environment():
 
 def test_what_of_the_documentation_is_made_is_up_to_date():
     made = files(TOP)
-    assert {"docs/http.md", "docs/operations.md", "docs/concepts.md", "man/leptonctl.1"} <= set(made)
+    assert {"docs/http.md", "docs/operations.md", "docs/concepts.md", "docs/man/leptonctl.1"} <= set(made)
     for name, text in made.items():
-        assert (TOP / name).read_text() == text, f"{name}: run python -m leptond.reference ."
+        assert (TOP / name).read_text() == text, f"{name}: run python -m leptond.docs_build.reference ."
 
 
 def test_every_command_of_the_daemon_stands_in_the_docs(tmp_path):
@@ -154,5 +154,5 @@ def test_the_wal_reset_fault_is_known_by_version(version, affected):
 
 
 def test_the_daemon_never_imports_torch():
-    script = "import sys, leptond.daemon; sys.exit('torch' in sys.modules)"
+    script = "import sys, leptond.daemon.app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([PYTHON, "-c", script], cwd=TOP, check=False).returncode == 0

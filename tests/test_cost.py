@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from leptond.cli import cost
-from leptond.cli.session import Session
-from leptond.store import ledger
+from leptond.cli.commands import cost
+from leptond.cli.framework.session import Session
+from leptond.store.accounting import ledger
 from tests.daemon import Daemon, until
 
 RATES = {

@@ -8,11 +8,12 @@ import secrets
 import sqlite3
 import time
 
-from leptond.clock import SystemClock
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import Identity, JobSpec
-from leptond.deck import Deck
-from leptond.store import jobs, open_store
+from leptond.base.clock import SystemClock
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import Identity, JobSpec
+from leptond.scheduling.standby import Deck
+from leptond.store import open_store
+from leptond.store.queue import jobs
 from tests.daemon import Daemon, until
 
 

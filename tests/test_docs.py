@@ -18,7 +18,7 @@ import click
 import pytest
 
 from leptond.__main__ import main as leptond
-from leptond.cli.clicked import group as leptonctl
+from leptond.cli.framework.click_bridge import group as leptonctl
 from tests.daemon import Daemon
 
 TOP = Path(__file__).parents[1]

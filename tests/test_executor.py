@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from leptond import Client, JobFailed, LeptonExecutor, call, executor
-from leptond.callresult import RemoteError, outcome
-from leptond.client import ApiError, Unreachable
-from leptond.core.model import State
-from leptond.core.predict import signature
+from leptond import Client, JobFailed, LeptonExecutor, call
+from leptond.client import executor
+from leptond.client.call_result import RemoteError, outcome
+from leptond.client.transport import ApiError, Unreachable
+from leptond.core.jobs.model import State
+from leptond.core.scheduling.run_time import signature
 from tests.daemon import PATIENCE_S, Daemon, until
 
 BASE = str(Path(sys.base_prefix) / "bin" / "python3")

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from leptond.core.model import Attempt, ExitRecord, FailureClass, LeasedGpu
+from leptond.core.jobs.model import Attempt, ExitRecord, FailureClass, LeasedGpu
 from leptond.engines.base import End
-from leptond.engines.processes import COOKIE, attempt_of
-from leptond.gpumemory import GpuMemory
+from leptond.engines.procs import COOKIE, attempt_of
 from leptond.gpus.base import Process, Sample
-from leptond.supervisor import judge
+from leptond.scheduling.supervisor import judge
+from leptond.services.gpu_memory import GpuMemory
 
 MIB = 1024**2
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n"

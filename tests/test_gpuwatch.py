@@ -4,17 +4,18 @@ import asyncio
 
 import msgspec
 
-from leptond import gpuwatch
-from leptond.clock import SystemClock
+from leptond.base.clock import SystemClock
+from leptond.base.locks import MachineLocks
 from leptond.gpus.simulated import SimulatedBackend
-from leptond.gpuwatch import GpuWatch
-from leptond.holder import MachineLocks
-from leptond.store import gpus, open_store
+from leptond.services import gpu_watch
+from leptond.services.gpu_watch import GpuWatch
+from leptond.store import open_store
+from leptond.store.queue import gpus
 from tests.gpus.worlds import SimulatedWorld
 
 
 async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpuwatch, "LOOK_S", 0.0)
+    monkeypatch.setattr(gpu_watch, "LOOK_S", 0.0)
     world = SimulatedWorld(tmp_path)
     world.remove_last()
     backend = world.backend()
@@ -37,7 +38,7 @@ async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
 
 
 async def test_a_late_device_of_another_leptond_leaves_ours_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpuwatch, "LOOK_S", 0.0)
+    monkeypatch.setattr(gpu_watch, "LOOK_S", 0.0)
     (tmp_path / "locks").mkdir()
     world = SimulatedWorld(tmp_path)
     world.remove_last()

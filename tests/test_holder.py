@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
-from leptond import holder
-from leptond.clock import SystemClock
-from leptond.errors import StartRefused
+from leptond.base import locks as holder
+from leptond.base.clock import SystemClock
+from leptond.base.errors import StartRefused
+from leptond.base.locks import Busy, MachineLocks, check_links, machine_locks
 from leptond.gpus.base import Device
-from leptond.gpuwatch import GpuWatch
-from leptond.holder import Busy, MachineLocks, check_links, machine_locks
+from leptond.services.gpu_watch import GpuWatch
 from leptond.store import open_store
 
 HOLD = """
 import sys
 from pathlib import Path
-from leptond.holder import MachineLocks
+from leptond.base.locks import MachineLocks
 locks = MachineLocks(Path(sys.argv[1]))
 locks.take(sys.argv[2])
 print("held", flush=True)

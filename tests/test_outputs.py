@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core.outputs import expand
+from leptond.core.jobs.output_path import expand
 from tests.daemon import Daemon, until
 
 

@@ -6,8 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
-from leptond.api.progress import checkpoints
-from leptond.store.events import Event
+from leptond.api.routes.progress import checkpoints
+from leptond.store.database.events import Event
 from tests.daemon import until
 
 PYTHON = sys.executable

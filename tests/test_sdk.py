@@ -9,8 +9,8 @@ import pytest
 
 import leptond
 from leptond import AsyncClient, Client
-from leptond.client import ApiError, Unreachable
-from leptond.core.model import State
+from leptond.client.transport import ApiError, Unreachable
+from leptond.core.jobs.model import State
 from tests.daemon import Daemon
 
 PYTHON = sys.executable

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from leptond import AsyncClient, Client
-from leptond.cli import cost
+from leptond.cli.commands import cost
 from tests.daemon import Daemon, until
 from tests.test_reports import PYTHON, SRC, script
 

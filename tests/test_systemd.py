@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.paths import data_dir
+from leptond.base.paths import data_dir
 from tests.daemon import Daemon
 
 needs_systemd = pytest.mark.skipif(

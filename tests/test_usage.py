@@ -2,9 +2,9 @@
 
 import pytest
 
-from leptond.core.model import Attempt, LeasedGpu
+from leptond.core.jobs.model import Attempt, LeasedGpu
 from leptond.gpus.base import Device, Sample
-from leptond.usage import Usage
+from leptond.services.gpu_usage import Usage
 
 
 def attempt(name, *uuids):

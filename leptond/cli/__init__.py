@@ -66,7 +66,7 @@ _COMPLETE = "_LEPTONCTL_COMPLETE"
 
 def load(name: str) -> Any:
     """The command of that name: a declared one, or one of click's own."""
-    return getattr(import_module(f"leptond.cli.{MODULES[name]}"), f"{name}_command")
+    return getattr(import_module(f"leptond.cli.commands.{MODULES[name]}"), f"{name}_command")
 
 
 def main() -> None:
@@ -82,8 +82,8 @@ def main() -> None:
         if code is not None:
             sys.exit(code)
     elif os.environ[_COMPLETE].startswith("bash"):
-        import_module("leptond.cli.completion")  # has a bash completion of its own
-    from leptond.cli.clicked import group
+        import_module("leptond.cli.commands.completion")  # has a bash completion of its own
+    from leptond.cli.framework.click_bridge import group
 
     group(prog_name="leptonctl", complete_var=_COMPLETE)
 
@@ -104,8 +104,8 @@ def program() -> None:
 
 def _at_once(words: list[str]) -> int | None:
     """Carries a call out without click; its exit code. None when that has to look at it."""
-    from leptond.cli.declare import SHARED, Command, Usage, parse, read
-    from leptond.cli.session import Session
+    from leptond.cli.framework.declare import SHARED, Command, Usage, parse, read
+    from leptond.cli.framework.session import Session
 
     before = read(SHARED, words, interspersed=False)
     if before is None or not before.rest:
@@ -126,7 +126,7 @@ def _at_once(words: list[str]) -> int | None:
                 setattr(session, key, value)
         return session.run(lambda: command.function(session, **values))
     except Usage as usage:
-        from leptond.cli.clicked import explain
+        from leptond.cli.framework.click_bridge import explain
 
         return explain(command, usage)
     except BrokenPipeError:

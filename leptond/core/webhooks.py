@@ -7,8 +7,8 @@ import hmac
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from leptond.core.model import TERMINAL
-from leptond.core.retry import backoff_s
+from leptond.core.jobs.model import TERMINAL
+from leptond.core.outcome.retry import backoff_s
 
 EventName = Literal[
     "job.submitted",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leptond.client import ClientError, Target, Transport
+from leptond.client.transport import ClientError, Target, Transport
 
 START_S = 60.0
 LIMIT_S = 600.0

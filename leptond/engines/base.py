@@ -8,8 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from leptond.core.model import Attempt, ExitRecord, Identity, Job, LeasedGpu
-from leptond.core.outcome import Word
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, LeasedGpu
+from leptond.core.outcome.classify import Word
 
 
 class SpawnFailed(Exception):

@@ -29,7 +29,7 @@ import types
 from typing import Any
 
 PR_SET_DUMPABLE = 4
-CHANGED = "packages have changed on disk"  # as in leptond.core.warm
+CHANGED = "packages have changed on disk"  # as in leptond.core.warm_start
 OLDEST = (3, 10)
 HIGH_FD = 64
 """Above the numbers that a shim puts its descriptors at."""

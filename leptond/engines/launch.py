@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from leptond.core import trackers
-from leptond.core.model import Job, LeasedGpu, State
+from leptond.core.jobs import trackers
+from leptond.core.jobs.model import Job, LeasedGpu, State
 from leptond.engines.base import Given
-from leptond.engines.processes import COOKIE, tag_of
+from leptond.engines.procs import COOKIE, tag_of
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):

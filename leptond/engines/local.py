@@ -20,20 +20,21 @@ from typing import Any
 import msgspec
 import structlog
 
-from leptond import failpoints, tuning
-from leptond.clock import kernel_boot_id
+from leptond.attempt_files import knobs
+from leptond.attempt_files.directory import is_held
+from leptond.attempt_files.output_log import JobLog
+from leptond.base import failpoints
+from leptond.base.clock import kernel_boot_id
+from leptond.base.paths import Places, make_directory
 from leptond.config import Settings
-from leptond.core.model import Attempt, ExitRecord, Identity, Job
-from leptond.core.outcome import LOG_TAIL_BYTES, Word
-from leptond.engines import cgroup, processes
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.outcome.classify import LOG_TAIL_BYTES, Word
+from leptond.engines import cgroup, procs
 from leptond.engines.base import End, Given, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, assignment, describe
 from leptond.engines.shim import write_durably
-from leptond.engines.spawning import Shim, Spawned, Spawner, Zygote
-from leptond.engines.warm import WarmPool
-from leptond.joblog import JobLog
-from leptond.live import is_held
-from leptond.paths import Places, make_directory
+from leptond.engines.shim_pool import Shim, Spawned, Spawner, Zygote
+from leptond.engines.warm_pool import WarmPool
 
 log = structlog.get_logger("leptond.engine")
 
@@ -92,18 +93,18 @@ class _Watched:
 
     def nudge(self) -> None:
         """Makes the shim look at its clock and at ``stop.json``, even if somebody has stopped it."""
-        processes.send(self.pidfd, signal.SIGCONT)
-        processes.send(self.pidfd, signal.SIGUSR1)
+        procs.send(self.pidfd, signal.SIGCONT)
+        procs.send(self.pidfd, signal.SIGUSR1)
 
     def unless_stopped(self) -> None:
         """Ends a shim that is stopped or traced although it was just told to go on: by its own job, then."""
-        if processes.is_stopped(self.pid):
+        if procs.is_stopped(self.pid):
             self.overdue()
 
     def overdue(self) -> None:
         """Ends a shim that does not do its work; what is left of its attempt is then ended by the daemon."""
         log.warning("a supervising process does not end its attempt in time; killing it", pid=self.pid)
-        processes.send(self.pidfd, signal.SIGKILL)
+        procs.send(self.pidfd, signal.SIGKILL)
 
 
 class LocalEngine:
@@ -172,8 +173,8 @@ class LocalEngine:
             word, rest = "", ""
         if word != "READY":
             self.abandon(attempt_id)
-            processes.send(watched.pidfd, signal.SIGKILL)
-            await processes.ended(watched.pidfd)
+            procs.send(watched.pidfd, signal.SIGKILL)
+            await procs.ended(watched.pidfd)
             self._forget(attempt_id)
             failure = _why(word, rest, self._deck / attempt_id)
             self._clear(attempt_id)
@@ -183,7 +184,7 @@ class LocalEngine:
     def stands(self, attempt_id: str) -> bool:
         """Whether a prepared shim is still there."""
         watched = self._watched.get(attempt_id)
-        return watched is not None and not processes.has_ended(watched.pidfd)
+        return watched is not None and not procs.has_ended(watched.pidfd)
 
     async def undo(self, attempt_id: str) -> None:
         """Takes back a :meth:`prepare`, without a trace. Cancelled, it leaves that to :meth:`clear_deck`."""
@@ -192,7 +193,7 @@ class LocalEngine:
         if watched is not None:
             timer = asyncio.get_running_loop().call_later(OVERDUE_S, watched.overdue)
             watched.timers.append(timer)
-            await processes.ended(watched.pidfd)
+            await procs.ended(watched.pidfd)
             self._forget(attempt_id)
         self._clear(attempt_id)
 
@@ -207,13 +208,13 @@ class LocalEngine:
         shims end by themselves, because nobody holds their gates open any more."""
         there = {path.name for path in self._deck.iterdir()} if self._deck.is_dir() else set()
         for attempt_id in sorted(there - set(live)):
-            pidfd = processes.pin(identity) if (identity := _identity(self._deck / attempt_id)) else None
+            pidfd = procs.pin(identity) if (identity := _identity(self._deck / attempt_id)) else None
             if pidfd is not None:
                 try:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(OVERDUE_S):
-                            await processes.ended(pidfd)
-                    processes.send(pidfd, signal.SIGKILL)
+                            await procs.ended(pidfd)
+                    procs.send(pidfd, signal.SIGKILL)
                 finally:
                     os.close(pidfd)
             self._clear(attempt_id)
@@ -246,7 +247,7 @@ class LocalEngine:
         deck.mkdir(mode=0o750, parents=True)
         failpoints.fp("after_attempt_directory")
         if job.tuned:
-            tuning.leave(deck, job)
+            knobs.leave(deck, job)
         checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
         checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
         group = ""
@@ -308,7 +309,7 @@ class LocalEngine:
         loop = asyncio.get_running_loop()
         until = loop.time() + OVERDUE_S
         while (gpus := _claimed_gpus(place, attempt_id)) is None:
-            pidfd = processes.pin(shim)
+            pidfd = procs.pin(shim)
             if pidfd is None:
                 gpus = _claimed_gpus(place, attempt_id)
                 if gpus is None and shim.boot_id != kernel_boot_id():
@@ -316,10 +317,10 @@ class LocalEngine:
                 return gpus
             try:
                 if loop.time() >= until:
-                    processes.send(pidfd, signal.SIGKILL)
+                    procs.send(pidfd, signal.SIGKILL)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
-                        await processes.ended(pidfd)
+                        await procs.ended(pidfd)
             finally:
                 os.close(pidfd)
         return gpus
@@ -348,7 +349,7 @@ class LocalEngine:
         if watched.zygote is not None and watched.start:
             self._warm.note(watched.zygote, watched.start)
         shim = Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=0)
-        watched.command = processes.command_of(shim, int(words[1]))
+        watched.command = procs.command_of(shim, int(words[1]))
         return int(words[1])
 
     def start_of(self, attempt_id: str) -> str | None:
@@ -375,18 +376,18 @@ class LocalEngine:
         database is older than the files, it may be that of another attempt by now."""
         if attempt.shim is None or not is_held(self.directory(attempt)):
             return False
-        pidfd = processes.pin(attempt.shim)
+        pidfd = procs.pin(attempt.shim)
         if pidfd is None:
             return False
         watched = _Watched(attempt.shim.pid, attempt.shim.start_ticks, pidfd)
-        watched.command = processes.command_of(attempt.shim, attempt.pid)
+        watched.command = procs.command_of(attempt.shim, attempt.pid)
         self._watched[attempt.id] = watched
         return True
 
     def tell(self, job: Job, attempt: Attempt) -> None:
         """Leaves what was asked of the job's knobs in the attempt's directory."""
         with contextlib.suppress(OSError):
-            tuning.leave(self.directory(attempt), job)
+            knobs.leave(self.directory(attempt), job)
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Leaves ``stop.json`` and wakes the shim. A shim that is gone needs no telling."""
@@ -452,7 +453,7 @@ class LocalEngine:
     async def _told_end(self, watched: _Watched, attempt: Attempt) -> ExitRecord | None:
         """Waits for the end of a shim, or for its word that nothing is left of its attempt but its record,
         which is what comes back then; :meth:`booked` lets it go."""
-        gone = watched.gone = asyncio.ensure_future(processes.ended(watched.pidfd))
+        gone = watched.gone = asyncio.ensure_future(procs.ended(watched.pidfd))
         said: asyncio.Future[str] | None = None
         record, listens = None, watched.gate is not None
         try:
@@ -525,7 +526,7 @@ class LocalEngine:
         failpoints.fp("before_end_of_remains")
         if self._cgroup_root is not None:
             cgroup.kill(self._cgroup_root, attempt.id)
-        left = await processes.end_remains(
+        left = await procs.end_remains(
             attempt.id,
             command,
             grace_s=self._settings.engine.linger_s,
@@ -539,7 +540,7 @@ class LocalEngine:
     def strays(self) -> set[str]:
         """Of the attempts that have processes on this machine, the ids (by cookies and cgroups) or their
         beginnings (by tags)."""
-        found = set(processes.cookies().values()) | set(processes.tags().values())
+        found = set(procs.cookies().values()) | set(procs.tags().values())
         if self._cgroup_root is not None:
             prefix = cgroup.PREFIX
             found |= {path.name.removeprefix(prefix) for path in self._cgroup_root.glob(f"{prefix}*")}
@@ -550,7 +551,7 @@ class LocalEngine:
         if self._cgroup_root is not None:
             cgroup.kill(self._cgroup_root, attempt_id)
             cgroup.remove(self._cgroup_root, attempt_id)
-        await processes.end_remains(attempt_id, None, grace_s=0.5, limit_s=5.0)
+        await procs.end_remains(attempt_id, None, grace_s=0.5, limit_s=5.0)
 
     def _forget(self, attempt_id: str) -> None:
         watched = self._watched.pop(attempt_id)

@@ -70,7 +70,7 @@ class InPlace(BaseException):
 
 
 def fp(_name: str) -> None:
-    """A place where tests break the protocol (leptond/failpoints.py). Does nothing in a release."""
+    """A place where tests break the protocol (leptond/base/failpoints.py). Does nothing in a release."""
 
 
 def arm_failpoints(path: str, text: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from leptond.core.topology import Topology, places
+from leptond.core.scheduling.topology import Topology, places
 from leptond.gpus.base import Device, GpuBackendError, Process, Sample
 
 MODEL = "Simulated GPU"

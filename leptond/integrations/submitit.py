@@ -29,12 +29,12 @@ from typing import Any, NoReturn, TypeVar
 from submitit.core import core, job_environment, utils
 
 from leptond import job as running
-from leptond.api import types
-from leptond.cli.declare import Usage
-from leptond.cli.spec import build_env
-from leptond.client import PATIENCE_S, ApiError, ClientError, Interrupted, Unreachable
-from leptond.core.model import JobSpec
-from leptond.sdk import Client
+from leptond import schema
+from leptond.cli.framework.declare import Usage
+from leptond.client.job_spec import build_env
+from leptond.client.sdk import Client
+from leptond.client.transport import PATIENCE_S, ApiError, ClientError, Interrupted, Unreachable
+from leptond.core.jobs.model import JobSpec
 
 R = TypeVar("R", covariant=True)
 
@@ -111,7 +111,7 @@ class LeptondInfoWatcher(core.InfoWatcher):
                 self.note(job_id, None)
         return self._info_dict[job_id]["State"]
 
-    def note(self, job_id: str, job: types.Job | None) -> None:
+    def note(self, job_id: str, job: schema.Job | None) -> None:
         """Takes down what the daemon said."""
         state = STATES[job.state] if job is not None else FORGOTTEN
         if job is not None and state == "PENDING" and job.attempt:

@@ -13,15 +13,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from leptond.durations import Durations
-from leptond.errors import StartRefused
-from leptond.paths import data_dir
-from leptond.store import backup
-from leptond.store.connection import Reader, Writer
-from leptond.store.examine import Damaged, examine
-from leptond.store.migrate import migrate
-from leptond.store.migrate import newest as newest_schema
-from leptond.store.trouble import Trouble, fatal, trouble_of
+from leptond.base.errors import StartRefused
+from leptond.base.histogram import Durations
+from leptond.base.paths import data_dir
+from leptond.store.database import backup
+from leptond.store.database.connection import Reader, Writer
+from leptond.store.database.examine import Damaged, examine
+from leptond.store.database.migrate import migrate
+from leptond.store.database.migrate import newest as newest_schema
+from leptond.store.database.sqlite_errors import Trouble, fatal, trouble_of
 
 DATABASE = "leptond.db"
 

@@ -14,18 +14,19 @@ import aiohttp
 import msgspec
 import pytest
 
-from leptond.api.context import Context
-from leptond.api.server import Api
-from leptond.clock import SystemClock
+from leptond.api.http.context import Context
+from leptond.api.http.server import Api
+from leptond.base.clock import SystemClock
+from leptond.base.paths import Places
+from leptond.base.tokens import Tokens
 from leptond.config import HttpSettings, QueueSettings, Settings
-from leptond.core.model import ExitRecord, Identity
-from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Start
-from leptond.gpuhistory import GpuHistory
+from leptond.core.jobs.model import ExitRecord, Identity
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.scheduling.planner import Start
 from leptond.gpus.base import Process, Sample
-from leptond.paths import Places
-from leptond.store import DATABASE, Store, attempts, gpus, open_store
-from leptond.token import Tokens
+from leptond.services.gpu_history import GpuHistory
+from leptond.store import DATABASE, Store, open_store
+from leptond.store.queue import attempts, gpus
 
 PATIENCE_S = 60.0
 TABLES = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leptond.store import folds
+from leptond.store.queue import compact_arrays
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_bad_edit_of_an_array_changes_nothing(world, array):
 
 async def test_events_tell_of_a_large_array_once_and_of_each_member_that_gets_a_row(world, array):
     found = (await get(world, "/v1/events?limit=1000"))["items"]
-    assert [one["type"] for one in found].count("job.submitted") == folds.AT_ONCE
+    assert [one["type"] for one in found].count("job.submitted") == compact_arrays.AT_ONCE
     (told,) = [one for one in found if one["type"] == "array.submitted"]
     assert told["job_id"] == array
     assert told["data"]["jobs"] == 10_000

@@ -9,7 +9,7 @@ from importlib.resources import files
 import aiohttp
 import pytest
 
-from leptond.api.pages import POLICY, assets
+from leptond.api.routes.pages import POLICY, assets
 from leptond.config import HttpSettings, Settings
 
 WEB = files("leptond.api") / "web"

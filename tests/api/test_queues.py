@@ -2,10 +2,10 @@
 
 import pytest
 
-from leptond.api import identity
-from leptond.api.identity import Who
+from leptond.api.http import identity
+from leptond.api.http.identity import Who
 from leptond.config import GpuSettings, QueueSettings, Settings, ShareSettings
-from leptond.store import gpus
+from leptond.store.queue import gpus
 
 GIB = 1024**3
 
@@ -124,7 +124,7 @@ async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeyp
 async def test_who_is_not_on_a_queues_list_is_told_so(world, monkeypatch):
     await world.post("/v1/queues", {"name": "fast", "users": ["bo"]})
     monkeypatch.setattr(identity, "peer", lambda request: Who(user="ana", uid=4242, admin=False))
-    monkeypatch.setattr("leptond.api.identity.Who.must_submit", lambda self: None)
+    monkeypatch.setattr("leptond.api.http.identity.Who.must_submit", lambda self: None)
     refused = await world.post("/v1/jobs", {"argv": ["true"], "queue": "fast"})
     assert refused.status == 403
     assert "not for ana" in refused.json["detail"]

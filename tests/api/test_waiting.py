@@ -2,7 +2,7 @@
 
 import asyncio
 
-from leptond.api import jobs as api_jobs
+from leptond.api.routes import jobs as api_jobs
 
 
 async def test_one_who_waits_does_not_make_the_queue_be_planned_at_every_commit(world, monkeypatch):

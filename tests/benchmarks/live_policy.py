@@ -23,8 +23,8 @@ from pathlib import Path
 
 import msgspec
 
-from leptond.core.model import Gpu
-from leptond.core.planner import NOTHING, Policy, Running, Waiting, plan
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
 from tests.daemon import TERMINAL, Daemon
 
 GPUS = 8

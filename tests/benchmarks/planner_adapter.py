@@ -14,9 +14,9 @@ from typing import Any
 
 from msgspec import structs
 
-from leptond.core.model import Gpu
-from leptond.core.planner import Memory, Policy, Running, Start, Waiting, plan
-from leptond.core.ranks import rank
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.order_keys import rank
+from leptond.core.scheduling.planner import Memory, Policy, Running, Start, Waiting, plan
 
 Action = tuple[str, Any]
 

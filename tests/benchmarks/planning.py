@@ -17,13 +17,14 @@ from pathlib import Path
 
 import msgspec
 
-from leptond.core.model import Gpu
-from leptond.core.planner import NOTHING, Policy, Running, Waiting, plan
-from leptond.core.policies import POLICIES
-from leptond.core.ranks import rank
-from leptond.paths import data_dir
-from leptond.store import gpus, planning
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.order_keys import rank
+from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
+from leptond.core.scheduling.policies import POLICIES
+from leptond.store.database.migrate import migrate
+from leptond.store.planning import snapshot
+from leptond.store.queue import gpus
 
 NOW = 2_000_000_000.0
 LIMITS = (600.0, 3600.0, 14400.0, 172800.0)
@@ -133,7 +134,7 @@ def main() -> None:
             have = depth
             for name in ("auto", "firstfit"):
                 mean, high = timed(
-                    lambda n=name: planning.decide(
+                    lambda n=name: snapshot.decide(
                         db, now=NOW, boot=1e9, sick={}, cpu_slots=4, policy=Policy(name=n)
                     ),
                     max(20, args.rounds // 4),

@@ -65,7 +65,7 @@ def run(place: Path, runs: int) -> list[Row]:
 
 def _imports() -> float:
     begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import leptond.daemon"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", "import leptond.daemon.app"], check=True, timeout=60)
     return time.perf_counter() - begin
 
 

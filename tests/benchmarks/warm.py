@@ -9,9 +9,9 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from leptond.clock import kernel_boot_id
-from leptond.engines import processes
-from leptond.engines.spawning import Spawner
+from leptond.base.clock import kernel_boot_id
+from leptond.engines import procs
+from leptond.engines.shim_pool import Spawner
 from tests.benchmarks.jobs import daemon, p50, spawn
 from tests.benchmarks.rows import FLOOR, Row
 
@@ -130,7 +130,7 @@ async def _ready(place: Path, *, prefork: bool) -> float:
         found.append((time.perf_counter() - begin) * 1000)
         assert word.startswith(b"READY"), word
         shim.gate.close()
-        await processes.ended(shim.pidfd)
+        await procs.ended(shim.pidfd)
         os.close(shim.pidfd)
     spawner.close()
     await asyncio.sleep(0)

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from leptond.api import types
-from leptond.core.model import FailureClass, JobSpec, Reason, State
+from leptond import schema
+from leptond.core.jobs.model import FailureClass, JobSpec, Reason, State
 
 SUBMITTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
 
@@ -74,7 +74,7 @@ class Stub:
         function of Asked that makes one."""
         self._answers[method, path] = list(answers)
 
-    def job(self, **changes: Any) -> types.Job:
+    def job(self, **changes: Any) -> schema.Job:
         """Prepares a job under its id and its ref."""
         job = make_job(**changes)
         for name in {str(job.id), job.ref}:
@@ -151,12 +151,12 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
 def problem(status: int, detail: str, **more: Any) -> Answer:
     """An error as the API gives it."""
-    body = types.Problem(type="/problems/some", title="Some problem", status=status, detail=detail, **more)
+    body = schema.Problem(type="/problems/some", title="Some problem", status=status, detail=detail, **more)
     return Answer(body, status=status, headers={"Content-Type": "application/problem+json"})
 
 
-def make_job(**changes: Any) -> types.Job:
-    """A pending job; `changes` are fields of types.Job."""
+def make_job(**changes: Any) -> schema.Job:
+    """A pending job; `changes` are fields of schema.Job."""
     number = changes.get("id", 47)
     given = {
         "id": number,
@@ -177,17 +177,17 @@ def make_job(**changes: Any) -> types.Job:
         "version": 3,
         "spec": JobSpec(argv=["/usr/bin/python3", "train.py"], cwd="/home/ana", gpus=1),
     }
-    return types.Job(**{**given, **changes})
+    return schema.Job(**{**given, **changes})
 
 
-def ended(state: State, **changes: Any) -> types.Job:
+def ended(state: State, **changes: Any) -> schema.Job:
     """A job that has ended."""
     cause = FailureClass.OK if state is State.SUCCEEDED else FailureClass.USER
     given = {"state": state, "started_at": SUBMITTED_AT, "ended_at": SUBMITTED_AT, "run_s": 4.5, "attempt": 1}
     return make_job(**{**given, "class_": cause, "explanation": "how it ended", **changes})
 
 
-def make_gpu(index: int = 0, **changes: Any) -> types.Gpu:
+def make_gpu(index: int = 0, **changes: Any) -> schema.Gpu:
     """A free GPU."""
     given = {
         "index": index,
@@ -203,10 +203,10 @@ def make_gpu(index: int = 0, **changes: Any) -> types.Gpu:
         "drained": False,
         "schedulable": True,
     }
-    return types.Gpu(**{**given, **changes})
+    return schema.Gpu(**{**given, **changes})
 
 
-def make_status(**changes: Any) -> types.Status:
+def make_status(**changes: Any) -> schema.Status:
     """An idle daemon with one GPU."""
     given = {
         "version": "0.1.0",
@@ -219,7 +219,7 @@ def make_status(**changes: Any) -> types.Status:
         "gpus": [make_gpu()],
         "gpu_backend": "nvml",
         "gpu_note": None,
-        "cpu_slots": types.Slots(total=8, used=1),
+        "cpu_slots": schema.Slots(total=8, used=1),
         "running": [],
         "next": [],
         "failed_recently": [],
@@ -227,17 +227,17 @@ def make_status(**changes: Any) -> types.Status:
         "warnings": [],
         "notes": [],
     }
-    return types.Status(**{**given, **changes})
+    return schema.Status(**{**given, **changes})
 
 
 def submitted(number: int = 47, **changes: Any) -> Answer:
     """The answer to a submit."""
-    body = types.Submitted(id=number, ids=[number], name="train.py", state=State.PENDING)
+    body = schema.Submitted(id=number, ids=[number], name="train.py", state=State.PENDING)
     return Answer(msgspec.structs.replace(body, **changes), status=201)
 
 
-def page(*jobs: types.Job, cursor: str | None = None) -> types.JobPage:
-    return types.JobPage(items=list(jobs), next_cursor=cursor)
+def page(*jobs: schema.Job, cursor: str | None = None) -> schema.JobPage:
+    return schema.JobPage(items=list(jobs), next_cursor=cursor)
 
 
 def sse(*events: tuple[str, Any] | tuple[str, Any, str]) -> Answer:

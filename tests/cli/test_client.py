@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond import client
-from leptond.client import (
+from leptond.client import transport
+from leptond.client.transport import (
     KEEPALIVE,
     ApiError,
     BadTarget,
@@ -40,8 +40,8 @@ def api(stub: Stub) -> Iterator[Transport]:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between tries the client sleeps; here time jumps instead."""
     now = [1000.0]
-    monkeypatch.setattr(client, "monotonic", lambda: now[0])
-    monkeypatch.setattr(client, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(transport, "monotonic", lambda: now[0])
+    monkeypatch.setattr(transport, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
 
 # -- where ---------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_an_error_without_a_problem_body_is_still_told(api: Transport, stub: Stu
 
 def test_an_answer_that_is_no_json_is_told(api: Transport, stub: Stub):
     stub.on("GET", "/v1/x", Answer(pieces=[b"hello"]))
-    with pytest.raises(client.ClientError, match="not JSON"):
+    with pytest.raises(transport.ClientError, match="not JSON"):
         api.get("/v1/x")
 
 
@@ -226,7 +226,7 @@ def test_no_bytes_break_the_reader(data):
 
 
 def test_a_lost_stream_resumes_after_the_last_event(api: Transport, stub: Stub):
-    told: list[client.ClientError] = []
+    told: list[transport.ClientError] = []
     stub.on(
         "GET",
         "/v1/jobs/1/log/stream",

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from leptond.cli import refs
-from leptond.core.model import State
+from leptond.cli.framework import refs
+from leptond.core.jobs.model import State
 from tests.cli.conftest import Cli
 from tests.cli.stub import Answer, Stub, ended, make_job, page, problem, submitted
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from leptond import cli as package
 from leptond.cli import MODULES, load
-from leptond.cli.clicked import as_click
-from leptond.cli.declare import SHARED, Command, Option, Usage, parse
-from leptond.cli.session import Session
+from leptond.cli.framework.click_bridge import as_click
+from leptond.cli.framework.declare import SHARED, Command, Option, Usage, parse
+from leptond.cli.framework.session import Session
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub, ended, make_status, page, submitted
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from leptond import __version__
-from leptond.api import types
-from leptond.cli import doctor
-from leptond.cli.doctor import FAIL, OK, WARN, Finding
-from leptond.store.migrate import wal_reset_fault
+from leptond import __version__, schema
+from leptond.cli.commands import doctor
+from leptond.cli.commands.doctor import FAIL, OK, WARN, Finding
+from leptond.store.database.migrate import wal_reset_fault
 from tests.cli.conftest import Cli
 from tests.cli.stub import Answer, Stub, make_status, problem
 
@@ -28,8 +27,8 @@ def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def well(stub: Stub) -> Stub:
     stub.path.chmod(0o600)
-    stub.on("GET", "/healthz", types.Health(status="ok"))
-    stub.on("GET", "/readyz", types.Health(status="ok"))
+    stub.on("GET", "/healthz", schema.Health(status="ok"))
+    stub.on("GET", "/readyz", schema.Health(status="ok"))
     stub.on("GET", "/v1/status", make_status(version=__version__, gpus=[]))
     return stub
 
@@ -83,7 +82,7 @@ def test_another_version_and_the_daemons_warnings_are_told(cli: Cli, well: Stub)
 
 
 def test_a_daemon_that_is_not_ready_fails(cli: Cli, well: Stub):
-    body = types.Health(status="starting", checks={"scheduler": "starting"})
+    body = schema.Health(status="starting", checks={"scheduler": "starting"})
     well.on("GET", "/readyz", Answer(body, status=503))
     well.on("GET", "/v1/status", problem(503, "the daemon is starting"))
     code, found = findings(cli)
@@ -93,7 +92,7 @@ def test_a_daemon_that_is_not_ready_fails(cli: Cli, well: Stub):
 
 def test_a_clock_that_differs_is_told(cli: Cli, well: Stub):
     date = {"Date": "Wed, 04 Mar 2020 10:00:00 GMT"}
-    well.on("GET", "/healthz", Answer(types.Health(status="ok"), headers=date))
+    well.on("GET", "/healthz", Answer(schema.Health(status="ok"), headers=date))
     _, found = findings(cli)
     assert found["clock"]["level"] == WARN
     assert "differs from the daemon's" in found["clock"]["detail"]

@@ -10,15 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from leptond.api import types
-from leptond.cli.export import COLUMNS
-from leptond.core.model import State
+from leptond import schema
+from leptond.cli.commands.export import COLUMNS
+from leptond.core.jobs.model import State
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub, ended, make_job, page, problem
 
 
 @pytest.fixture
-def jobs(stub: Stub) -> list[types.Job]:
+def jobs(stub: Stub) -> list[schema.Job]:
     found = [
         ended(State.FAILED, id=3, name="=cmd|calc", exit_code=3),
         make_job(id=2, labels={"team": "ü, a"}),
@@ -43,7 +43,7 @@ def test_json_lines_are_the_apis_objects(cli: Cli, jobs, tmp_path: Path):
     out = tmp_path / "jobs.jsonl"
     assert cli("export", "--json-lines", "-o", str(out)).code == 0
     lines = out.read_text().splitlines()
-    assert [msgspec.json.decode(line, type=types.Job) for line in lines] == jobs
+    assert [msgspec.json.decode(line, type=schema.Job) for line in lines] == jobs
 
 
 def test_parquet(cli: Cli, jobs, tmp_path: Path):

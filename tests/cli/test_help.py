@@ -11,7 +11,7 @@ from click.shell_completion import ShellComplete
 
 from leptond import __version__
 from leptond.cli import ALIASES, SECTIONS
-from leptond.cli.clicked import group
+from leptond.cli.framework.click_bridge import group
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub, make_job, page, problem
 

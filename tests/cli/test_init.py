@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.cli.init import plan
+from leptond.cli.commands.init import plan
 from leptond.config import load
 from tests.cli.conftest import Cli
 

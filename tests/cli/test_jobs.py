@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import msgspec
 
-from leptond.api import types
-from leptond.core.model import DependencyKind, FailureClass, JobSpec, Reason, State
+from leptond import schema
+from leptond.core.jobs.model import DependencyKind, FailureClass, JobSpec, Reason, State
 from tests.cli.conftest import Cli
 from tests.cli.stub import (
     SUBMITTED_AT,
@@ -145,9 +145,9 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
             explanation="failed with exit code 1",
             array_id=None,
             spec=JobSpec(argv=["/usr/bin/python3", "a b.py"], cwd="/home/ana", gpus=2, time_limit_s=3600.0),
-            dependencies=[types.Dependency(on_job_id=12, on_ref="12", kind=DependencyKind.ANY, state="met")],
+            dependencies=[schema.Dependency(on_job_id=12, on_ref="12", kind=DependencyKind.ANY, state="met")],
             attempts=[
-                types.Attempt(
+                schema.Attempt(
                     number=1,
                     id="a1",
                     state="ended",
@@ -158,10 +158,10 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
                     evidence=["oom_kill rose by 1"],
                     explanation="the host ran out of memory",
                     retry="again in 10 s",
-                    gpus=[types.AttemptGpu(uuid="GPU-1", index=1)],
+                    gpus=[schema.AttemptGpu(uuid="GPU-1", index=1)],
                     gpu_seconds=7200,
                 ),
-                types.Attempt(
+                schema.Attempt(
                     number=2,
                     id="a2",
                     state="ended",
@@ -173,7 +173,7 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
             ],
         ),
     )
-    use = types.GpuUse(
+    use = schema.GpuUse(
         attempt=1,
         index=1,
         uuid="GPU-1",
@@ -183,7 +183,7 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
         max_memory_bytes=5,
         energy_kwh=0.001,
     )
-    stub.on("GET", "/v1/jobs/47/gpus", [use, types.GpuUse(attempt=2, index=0, uuid="GPU-0")])
+    stub.on("GET", "/v1/jobs/47/gpus", [use, schema.GpuUse(attempt=2, index=0, uuid="GPU-0")])
     result = cli("show", "47")
     assert ["1", "1", "90%", "5", "6", "1.0 Wh"] in result.rows
     pairs = dict(row for row in result.rows if len(row) == 2)
@@ -210,7 +210,7 @@ def test_show_tells_the_attempts_and_the_way_back(cli: Cli, stub: Stub):
 
 
 def test_why_says_the_sentence_and_the_way_out(cli: Cli, stub: Stub):
-    why = types.Why(
+    why = schema.Why(
         id=47,
         state=State.PENDING,
         reason=Reason.HELD,
@@ -282,19 +282,19 @@ def test_history_is_of_the_ended_newest_first(cli: Cli, stub: Stub):
 
 
 def test_gpus_say_who_has_them(cli: Cli, stub: Stub):
-    stranger = types.GpuProcess(pid=4121, name="python", memory_bytes=1)
-    gpus = types.GpuList(items=[make_gpu(0, job_id=45, processes=[stranger])], backend="nvml")
+    stranger = schema.GpuProcess(pid=4121, name="python", memory_bytes=1)
+    gpus = schema.GpuList(items=[make_gpu(0, job_id=45, processes=[stranger])], backend="nvml")
     stub.on("GET", "/v1/gpus", gpus)
     row = dict(zip(*cli("gpus").rows, strict=True))
     assert row["MEMORY"] == f"{1 << 30}/{80 << 30}"
     assert (row["UTIL"], row["TEMP"], row["JOB"], row["STATE"]) == ("50%", "41", "45", "busy")
     assert (row["UUID"], row["FOREIGN"]) == ("GPU-0", "pid 4121 python")
     linked = make_gpu(1, numa_node=0, links={make_gpu(0).uuid: "NV4", make_gpu(2).uuid: "SYS"})
-    stub.on("GET", "/v1/gpus", types.GpuList(items=[make_gpu(0), linked, make_gpu(2)], backend="nvml"))
+    stub.on("GET", "/v1/gpus", schema.GpuList(items=[make_gpu(0), linked, make_gpu(2)], backend="nvml"))
     head, _, second, _ = cli("gpus").rows
     row = dict(zip(head, second, strict=True))
     assert (row["NUMA"], row["LINKS"]) == ("0", "NV4:0 SYS:2")
-    stub.on("GET", "/v1/gpus", types.GpuList(items=[], backend="none", note="no driver"))
+    stub.on("GET", "/v1/gpus", schema.GpuList(items=[], backend="none", note="no driver"))
     assert "no driver" in cli("gpus").err
 
 
@@ -312,16 +312,18 @@ def test_drain_and_undrain_several(cli: Cli, stub: Stub):
 # -- events --------------------------------------------------------------------------------------------
 
 
-def event(number: int, kind: str = "job.state", **data: object) -> types.Event:
+def event(number: int, kind: str = "job.state", **data: object) -> schema.Event:
     at = SUBMITTED_AT + timedelta(seconds=number)
-    return types.Event(id=number, at=at, type=kind, job_id=47, attempt=1, data=dict(data))
+    return schema.Event(id=number, at=at, type=kind, job_id=47, attempt=1, data=dict(data))
 
 
 def test_events_are_lines_and_pages_are_joined(cli: Cli, stub: Stub):
     def answer(asked):
         if asked.query["since"] == "5":
-            return types.EventPage(items=[event(6, **{"from": "pending", "to": "starting"})], next_cursor="6")
-        return types.EventPage(items=[event(7, "job.edited", priority=3)])
+            return schema.EventPage(
+                items=[event(6, **{"from": "pending", "to": "starting"})], next_cursor="6"
+            )
+        return schema.EventPage(items=[event(7, "job.edited", priority=3)])
 
     stub.on("GET", "/v1/events", answer)
     assert cli("events", "--since", "5").rows == [
@@ -334,7 +336,7 @@ def test_events_alone_are_the_last_ones(cli: Cli, stub: Stub):
     def answer(asked):
         if "text/event-stream" in asked.headers["accept"]:
             return sse(("hello", {"last_event_id": 120}))
-        return types.EventPage(items=[event(120)])
+        return schema.EventPage(items=[event(120)])
 
     stub.on("GET", "/v1/events", answer)
     assert len(cli("events").rows) == 1

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.cli import output
-from leptond.cli.logtext import Cleaner
+from leptond.cli.framework import output
+from leptond.cli.text.log_text import Cleaner
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 parts = st.sampled_from(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core.model import State
+from leptond.core.jobs.model import State
 from tests.cli.stub import Answer, Asked, Stub, ended, make_job, make_status, page
 from tests.cli.terminal import Terminal
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from leptond.api import types
+from leptond import schema
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub
 
 
-def queue(**changes) -> types.Queue:
+def queue(**changes) -> schema.Queue:
     given = {
         "name": "fast",
         "state": "open",
@@ -19,18 +19,18 @@ def queue(**changes) -> types.Queue:
         "users": ["ana", "bo"],
         "borrow": True,
         "lend": "all",
-        "gpus": [types.QueueGpu(uuid="GPU-1", index=1), types.QueueGpu(uuid="GPU-9")],
+        "gpus": [schema.QueueGpu(uuid="GPU-1", index=1), schema.QueueGpu(uuid="GPU-9")],
         "pending": 3,
         "running": 2,
         "running_gpus": 1.5,
         "used_gpu_s": 7200.0,
         "version": 1,
     }
-    return types.Queue(**{**given, **changes})
+    return schema.Queue(**{**given, **changes})
 
 
 def test_queues_are_listed(cli: Cli, stub: Stub):
-    stub.on("GET", "/v1/queues", types.QueueList(items=[queue()]))
+    stub.on("GET", "/v1/queues", schema.QueueList(items=[queue()]))
     row = dict(zip(*cli("queues").rows, strict=True))
     assert (row["QUEUE"], row["WEIGHT"], row["GPUS"], row["OWNS"]) == ("fast", "2", "1.5", "1,GPU-9")
     assert (row["BORROW"], row["MAX"], row["LIMIT"], row["USERS"]) == ("yes", "-", "3600", "ana,bo")
@@ -51,7 +51,7 @@ def test_what_is_named_is_sent_and_nothing_else(cli: Cli, stub: Stub, words, bod
     assert cli("queues", "set", "fast", *words).out == "Queue fast changed\n"
     assert stub.asked[-1].body == body
     stub.on(
-        "POST", "/v1/queues", types.Queue(**{f: getattr(queue(), f) for f in types.Queue.__struct_fields__})
+        "POST", "/v1/queues", schema.Queue(**{f: getattr(queue(), f) for f in schema.Queue.__struct_fields__})
     )
     assert cli("queues", "add", "fast", *words).out == "Queue fast added\n"
     assert stub.asked[-1].body == {"name": "fast", **body}
@@ -66,7 +66,7 @@ def test_mistakes_are_usage_errors(cli: Cli):
 
 
 def test_limits_are_listed_and_set(cli: Cli, stub: Stub):
-    share = types.Share(
+    share = schema.Share(
         kind="user",
         name="ana",
         own=True,
@@ -77,7 +77,7 @@ def test_limits_are_listed_and_set(cli: Cli, stub: Stub):
         pending=2,
         used_gpu_s=7200.0,
     )
-    stub.on("GET", "/v1/shares", types.ShareList(items=[share], half_life_s=1.0, max_handicap_s=1.0))
+    stub.on("GET", "/v1/shares", schema.ShareList(items=[share], half_life_s=1.0, max_handicap_s=1.0))
     row = dict(zip(*cli("limits").rows, strict=True))
     assert (row["NAME"], row["GPUS"], row["MAX-GPUS"], row["USED-GPU-H"]) == ("ana", "0.5", "4", "2")
     stub.on("PUT", "/v1/limits/user/ana", share)
@@ -86,7 +86,7 @@ def test_limits_are_listed_and_set(cli: Cli, stub: Stub):
 
 
 def test_a_job_can_name_queue_type_memory_and_exclusiveness(cli: Cli, stub: Stub):
-    stub.on("POST", "/v1/jobs", types.Submitted(id=1, ids=[1], name="x", state="pending"))
+    stub.on("POST", "/v1/jobs", schema.Submitted(id=1, ids=[1], name="x", state="pending"))
     words = ["--gpu-mem", "20G", "--gpu-type", "a100-80gb", "--exclusive", "-Q", "fast"]
     assert cli("submit", *words, "--", "true").code == 0
     body = stub.asked[-1].body

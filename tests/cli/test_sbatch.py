@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.cli.declare import Usage
-from leptond.cli.sbatch import OPTIONS, REFUSED, SHORT, translate
-from leptond.cli.spec import directives
+from leptond.cli.framework.declare import Usage
+from leptond.client.job_spec import directives
+from leptond.client.sbatch import OPTIONS, REFUSED, SHORT, translate
 from tests.cli.conftest import Cli
 from tests.cli.stub import Stub, submitted
 

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.cli import refs, spec
-from leptond.cli import submit as submit_module
-from leptond.cli.clicked import as_click
-from leptond.cli.declare import Usage
-from leptond.cli.session import Session
-from leptond.cli.submit import submit_command
-from leptond.core.model import JobSpec
+from leptond.cli.commands import submit as submit_module
+from leptond.cli.commands.submit import submit_command
+from leptond.cli.framework import refs
+from leptond.cli.framework.click_bridge import as_click
+from leptond.cli.framework.declare import Usage
+from leptond.cli.framework.session import Session
+from leptond.client import job_spec
+from leptond.core.jobs.model import JobSpec
 from tests.cli.conftest import Cli
 from tests.cli.stub import Answer, Stub, ended, make_job, page, problem, submitted
 
@@ -297,7 +298,7 @@ def test_a_refusal_says_what_and_what_next(cli: Cli, stub: Stub):
 
 
 def test_submit_can_wait(cli: Cli, stub: Stub):
-    from leptond.core.model import State
+    from leptond.core.jobs.model import State
 
     stub.on("POST", "/v1/jobs", submitted())
     stub.on("GET", "/v1/jobs/47", ended(State.FAILED, exit_code=9))
@@ -343,7 +344,7 @@ def test_the_line_that_show_prints_makes_the_same_job_again(given_spec):
     wanted = {"gpus": 0, **given_spec, "cwd": "/nowhere/at all"}
     # as submit stores it: a program that was found has its full path
     wanted["argv"] = [f"/nowhere/{wanted['argv'][0]}", *wanted["argv"][1:]]
-    line = spec.submit_words({"spec": wanted, "name": wanted.get("name", "job")})
+    line = job_spec.submit_words({"spec": wanted, "name": wanted.get("name", "job")})
     context = as_click(submit_command).make_context("submit", line[1:], resilient_parsing=False)
     params = {k: v for k, v in context.params.items() if k not in ("parsable", "wait_for_it")}
     body = submit_module.job_spec(_Silent(), params)
@@ -357,7 +358,7 @@ class _Silent(Session):
 
 @given(st.lists(words, min_size=1, max_size=4))
 def test_a_shell_reads_quoted_words_back(some):
-    line = " ".join(map(spec.quote, some))
+    line = " ".join(map(job_spec.quote, some))
     assert all(char.isprintable() or not char.isascii() for char in line)
     if line.isprintable() and "$'" not in line:
         assert shlex.split(line) == some
@@ -366,7 +367,7 @@ def test_a_shell_reads_quoted_words_back(some):
 def test_bash_reads_control_characters_back():
     some = ["a\nb", "\x1b[31m", "it's\x07", "\x9b", "\\n\t", "é\x01"]
     program = [sys.executable, "-c", "import sys; print(ascii(sys.argv[1:]))"]
-    line = " ".join(map(spec.quote, [*program, *some]))
+    line = " ".join(map(job_spec.quote, [*program, *some]))
     shown = subprocess.run(
         ["bash", "-c", line], capture_output=True, check=True, text=True, env={"LANG": "C.UTF-8"}
     )
@@ -375,13 +376,13 @@ def test_bash_reads_control_characters_back():
 
 def test_secrets_that_the_api_hides_are_taken_from_the_shell_again():
     job = {"spec": {"argv": ["true"], "env": {"API_KEY": "***", "A": "b"}}, "name": "x"}
-    line = spec.submit_line(job)
+    line = job_spec.submit_line(job)
     assert "--env API_KEY --env A=b" in line
 
 
 def test_a_variable_that_is_not_set_cannot_be_copied():
     with pytest.raises(Usage, match="not set here"):
-        spec.build_env({}, None, ["MISSING"])
+        job_spec.build_env({}, None, ["MISSING"])
 
 
 def test_nproc_runs_a_python_script_as_ranks(sent, cli: Cli):

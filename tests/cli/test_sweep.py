@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from leptond.api import sweep_types
-from leptond.core.model import State
+from leptond.core.jobs.model import State
+from leptond.schema import sweeps
 from tests.cli.conftest import Cli
 from tests.cli.stub import Answer, Stub, make_job
 
@@ -16,7 +16,7 @@ from tests.cli.stub import Answer, Stub, make_job
 @pytest.fixture(autouse=True)
 def script(stub: Stub, home: Path) -> Path:
     (home / "work/train.py").write_text("print()\n")
-    made = sweep_types.SweepSubmitted(id=47, ids=[47, 48], name="train.py", trials=[{"lr": 0.1}, {"lr": 0.2}])
+    made = sweeps.SweepSubmitted(id=47, ids=[47, 48], name="train.py", trials=[{"lr": 0.1}, {"lr": 0.2}])
     stub.on("POST", "/v1/sweeps", Answer(made, status=201))
     return home / "work/train.py"
 
@@ -79,8 +79,8 @@ def test_what_makes_no_sense_is_refused_here(cli: Cli, stub: Stub, words: str, w
     assert not stub.asked
 
 
-def trial(number: int, value: float | None, state: State, **more: Any) -> sweep_types.SweepTrial:
-    return sweep_types.SweepTrial(
+def trial(number: int, value: float | None, state: State, **more: Any) -> sweeps.SweepTrial:
+    return sweeps.SweepTrial(
         id=47 + number,
         ref=f"47_{number}",
         number=number,
@@ -94,12 +94,12 @@ def trial(number: int, value: float | None, state: State, **more: Any) -> sweep_
 def test_the_best_comes_first_and_what_was_stopped_says_why(cli: Cli, stub: Stub):
     why = "stopped early: rung 100, value 2.5, 3rd of 3; the best goes on"
     early = {"stopped_early": True, "explanation": why, "saved_gpu_seconds": 90.0, "gpu_seconds": 10.0}
-    sweep = sweep_types.Sweep(
+    sweep = sweeps.Sweep(
         id=47, name="train.py", user="ana", state="ended", submitted_at=make_job().submitted_at,
         metric="loss",
         mode="min", halving=True, eta=3, min_step=100, asked={},
         counts={"succeeded": 2, "stopped_early": 1},
-        best=sweep_types.SweepBest(id=49, ref="47_2", params={"lr": 0.2}, value=0.5, step=300),
+        best=sweeps.SweepBest(id=49, ref="47_2", params={"lr": 0.2}, value=0.5, step=300),
         gpu_seconds=210.0, saved_gpu_seconds=90.0,
         trials=[
             trial(0, 1.5, State.SUCCEEDED), trial(1, 0.4, State.CANCELLED, **early),
@@ -112,7 +112,7 @@ def test_the_best_comes_first_and_what_was_stopped_says_why(cli: Cli, stub: Stub
         assert [row[0] for row in rows] == ["TRIAL", "47_2", "47_0", "47_1", "47_3"]
     assert rows[0][:3] == ["TRIAL", "lr", "LOSS"]
     assert rows[3][4:] == ["stopped early", "10.0", "90.0", "rung 100, value 2.5, 3rd of 3; the best goes on"]
-    stub.on("GET", "/v1/sweeps", sweep_types.SweepPage(items=[sweep]))
+    stub.on("GET", "/v1/sweeps", sweeps.SweepPage(items=[sweep]))
     (_, line) = cli("sweeps").rows
     assert line[:7] == [
         "47",
@@ -125,6 +125,6 @@ def test_the_best_comes_first_and_what_was_stopped_says_why(cli: Cli, stub: Stub
     ]
     assert cli("sweeps", "@last").rows == rows
     assert cli("sweeps", "x").code == 2
-    stub.on("GET", "/v1/sweeps", sweep_types.SweepPage(items=[]))
+    stub.on("GET", "/v1/sweeps", sweeps.SweepPage(items=[]))
     assert cli("sweeps", "@last").code == 3
     assert cli("sweep", "train.py", "--grid", "lr=1,2", "--wait").code == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core.model import State
+from leptond.core.jobs.model import State
 from tests.cli.stub import Answer, Stub, ended, make_gpu, make_job, make_status, page
 
 SGR = re.compile(r"\x1b\[[0-9;]*m")

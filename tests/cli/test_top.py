@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leptond.cli.topview import Picture, draw, sparkline
+from leptond.cli.text.top_view import Picture, draw, sparkline
 from tests.daemon import Daemon, until
 
 STATUS = {

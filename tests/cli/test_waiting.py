@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from leptond.cli import run as run_module
-from leptond.core.model import FailureClass, Reason, State
+from leptond.cli.commands import run as run_module
+from leptond.core.jobs.model import FailureClass, Reason, State
 from tests.cli.conftest import Cli
 from tests.cli.stub import SUBMITTED_AT, Stub, ended, make_job, problem, sse, submitted
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.wire import Answer, BadAnswer, Connection
+from leptond.client.http import Answer, BadAnswer, Connection
 
 
 class Peer:

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.core.admission import Defaults, admit, default_name
-from leptond.core.arrays import Indices, parse_array
-from leptond.core.model import JobSpec, Signal
-from leptond.errors import Invalid, TooManyGpus
+from leptond.base.errors import Invalid, TooManyGpus
+from leptond.core.admission.admission import Defaults, admit, default_name
+from leptond.core.jobs.arrays import Indices, parse_array
+from leptond.core.jobs.model import JobSpec, Signal
 
 PLAIN = Defaults()
 

@@ -5,7 +5,7 @@ import heapq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.planner import NOTHING, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
 from tests.core.test_planner import HOUR, gpus
 
 POLICY = Policy(overdue_factor=4.0, overdue_batch_gpu_s=8 * HOUR)

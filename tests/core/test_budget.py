@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.budget import Ask, Books, Budget, judge, period_start, worst_gpu_hours
+from leptond.core.accounting.budgets import Ask, Books, Budget, judge, period_start, worst_gpu_hours
 
 MONEY = Budget(scope="user", name="ana", period="month", amount=100.0, gpu_hours=None, action="refuse")
 HOURS = Budget(scope="project", name="vision", period="week", amount=None, gpu_hours=10.0, action="warn")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.cost import (
+from leptond.core.accounting.ledger import (
     MS_PER_HOUR,
     UNDECIDED,
     Box,
@@ -25,7 +25,7 @@ from leptond.core.cost import (
     phases,
     startable_at,
 )
-from leptond.core.model import State
+from leptond.core.jobs.model import State
 
 GPU = "GPU-0"
 IN = Service(gpu=GPU, at=0)

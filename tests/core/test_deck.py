@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.deck import ended_well, moves, same_launch
-from leptond.core.model import ExitRecord, Job, JobSpec
-from leptond.store import jobs as job_rows
-from leptond.store import rows
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, Job, JobSpec
+from leptond.core.scheduling.standby import ended_well, moves, same_launch
+from leptond.store.database import rows
+from leptond.store.queue import jobs as job_rows
 from tests.simulation.store import database
 
 IDS = st.lists(st.integers(1, 12), unique=True, max_size=12)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from leptond.core.cost import Demand
-from leptond.core.demand import demand
-from leptond.core.model import Reason
-from leptond.core.planner import Reservation, Wait, Waiting
+from leptond.core.accounting.ledger import Demand
+from leptond.core.jobs.model import Reason
+from leptond.core.scheduling.idle_cause import demand
+from leptond.core.scheduling.planner import Reservation, Wait, Waiting
 
 
 def job(number, gpus):

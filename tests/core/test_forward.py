@@ -2,8 +2,8 @@
 
 from hypothesis import given, settings
 
-from leptond.core.forward import foretell, forward
-from leptond.core.planner import Memory, Policy
+from leptond.core.scheduling.forecast import foretell, forward
+from leptond.core.scheduling.planner import Memory, Policy
 from tests.core.test_planner import HOUR, gpus, job, planned, runs, started, worlds
 
 

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from leptond.core.model import FailureClass
-from leptond.core.outcome import Evidence, classify
-from leptond.core.retry import Budget, Decision, unless_unkillable
+from leptond.core.jobs.model import FailureClass
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.retry import Budget, Decision, unless_unkillable
 
 CASES = [
     ("success", Evidence(exit_code=0), "ok", "exit-0"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from leptond.core.model import Gpu
-from leptond.core.placement import (
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.placement import (
     Holding,
     Need,
     Occupancy,
@@ -18,7 +18,7 @@ from leptond.core.placement import (
     parts,
     strength,
 )
-from leptond.core.topology import places
+from leptond.core.scheduling.topology import places
 
 GIB = 1024**3
 

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.core.model import Gpu, Reason
-from leptond.core.planner import Memory, Policy, Running, Waiting, plan
-from leptond.core.policies import POLICIES
-from leptond.core.ranks import rank
-from leptond.core.turn import least_run_s
+from leptond.core.jobs.model import Gpu, Reason
+from leptond.core.scheduling.order_keys import rank
+from leptond.core.scheduling.plan_builder import least_run_s
+from leptond.core.scheduling.planner import Memory, Policy, Running, Waiting, plan
+from leptond.core.scheduling.policies import POLICIES
 
 HOUR = 3600.0
 NOTHING = Memory()

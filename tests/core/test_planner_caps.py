@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.model import Gpu, Reason
-from leptond.core.planner import Policy, Running, Waiting, plan
-from leptond.core.shares import Caps, Limits
+from leptond.core.jobs.model import Gpu, Reason
+from leptond.core.scheduling.fair_share import Caps, Limits
+from leptond.core.scheduling.planner import Policy, Running, Waiting, plan
 
 GIB = 1024**3
 POLICIES = ("auto", "fifo", "firstfit", "shortest", "easy", "throughput")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leptond.core.prices import Owned, Rates, energy_cost, owned_per_hour, price_of
+from leptond.core.accounting.prices import Owned, Rates, energy_cost, owned_per_hour, price_of
 
 NAMES = [
     ("NVIDIA GeForce RTX 3090", 0.22),

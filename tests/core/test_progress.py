@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.core import progress
-from leptond.core.model import Attempt
-from leptond.core.progress import Checkpoint, Report, decode, event_due, gathered, merged, pace, place
+from leptond.core.jobs.model import Attempt
+from leptond.core.training import progress
+from leptond.core.training.progress import (
+    Checkpoint,
+    Report,
+    decode,
+    event_due,
+    gathered,
+    merged,
+    pace,
+    place,
+)
 
 ID = "0" * 32
 

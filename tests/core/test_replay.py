@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.account import Device, Fact, History
-from leptond.core.cost import Span
-from leptond.core.planner import Policy
-from leptond.core.replay import Run, compare, replay, runs_of
+from leptond.core.accounting.ledger import Span
+from leptond.core.accounting.report_types import Device, Fact, History
+from leptond.core.scheduling.planner import Policy
+from leptond.core.scheduling.what_if import Run, compare, replay, runs_of
 
 FIRSTFIT = Policy(name="firstfit")
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.core.model import FailureClass
-from leptond.core.retry import LIMITS, Budget, Past, Spent, Wish, backoff_s, decide
+from leptond.core.jobs.model import FailureClass
+from leptond.core.outcome.retry import LIMITS, Budget, Past, Spent, Wish, backoff_s, decide
 
 WISH = Wish(retries=3, delay_s=10, max_delay_s=900)
 FRESH = Spent()

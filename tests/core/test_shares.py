@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.shares import (
+from leptond.core.scheduling.fair_share import (
     Caps,
     Fairness,
     Holders,

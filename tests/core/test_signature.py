@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from leptond.core.outcome import Evidence, classify
-from leptond.core.signature import normal, signature
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.failure_fingerprint import normal, signature
 
 TRACE = """step {step}/900  loss {loss}
 Traceback (most recent call last):

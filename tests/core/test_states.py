@@ -4,10 +4,10 @@ import sqlite3
 
 import pytest
 
-from leptond.core.model import LEGAL, LIVE, TERMINAL, FailureClass, State
-from leptond.core.states import IllegalTransition, diagram, end_state, move
-from leptond.paths import data_dir
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.core.jobs.model import LEGAL, LIVE, TERMINAL, FailureClass, State
+from leptond.core.jobs.states import IllegalTransition, diagram, end_state, move
+from leptond.store.database.migrate import migrate
 
 
 def test_the_database_enforces_the_same_table():

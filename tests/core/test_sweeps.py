@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.core import sweeps
-from leptond.core.halving import Rule, better, judge, reached
-from leptond.core.scalars import scalar
-from leptond.core.sweeps import Range, draw, parse_space, told, trials
+from leptond.core.jobs.scalars import scalar
+from leptond.core.training import sweeps
+from leptond.core.training.halving import Rule, better, judge, reached
+from leptond.core.training.sweeps import Range, draw, parse_space, told, trials
 
 NAMES = st.sampled_from(["lr", "width", "optimizer", "wd"])
 VALUES = st.lists(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from leptond.core import arrays, timespec
-from leptond.core.arrays import parse_array
-from leptond.core.timespec import (
+from leptond.core.jobs import arrays, timespec
+from leptond.core.jobs.arrays import parse_array
+from leptond.core.jobs.timespec import (
     format_duration,
     format_size,
     parse_begin,

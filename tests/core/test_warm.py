@@ -2,7 +2,7 @@
 
 import pytest
 
-from leptond.core.warm import Command, Stands, base, key, parse, surplus
+from leptond.core.warm_start import Command, Stands, base, key, parse, surplus
 
 
 @pytest.mark.parametrize(

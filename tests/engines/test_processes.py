@@ -13,9 +13,9 @@ import sys
 
 import pytest
 
-from leptond.clock import kernel_boot_id
-from leptond.core.model import Identity
-from leptond.engines import processes
+from leptond.base.clock import kernel_boot_id
+from leptond.core.jobs.model import Identity
+from leptond.engines import procs
 from leptond.engines.shim import RLIMIT_LOCKS
 
 SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"
@@ -26,7 +26,7 @@ def start(attempt_id: str, *, tagged: bool = True, env: dict[str, str] | None = 
 
     def tag() -> None:
         if tagged:
-            number = processes.tag_of(attempt_id)
+            number = procs.tag_of(attempt_id)
             resource.setrlimit(RLIMIT_LOCKS, (number, number))
 
     process = subprocess.Popen(
@@ -55,19 +55,19 @@ def one(attempt_id):
 
 
 def test_a_tag_says_the_attempt(attempt_id):
-    assert attempt_id.startswith(processes.attempt_of_tag(processes.tag_of(attempt_id)))
+    assert attempt_id.startswith(procs.attempt_of_tag(procs.tag_of(attempt_id)))
     for nobody in (0, 1, 10_000, 2**63 - 1, 2**64 - 1):
-        assert processes.attempt_of_tag(nobody) is None
+        assert procs.attempt_of_tag(nobody) is None
 
 
 async def test_a_process_without_cookie_session_or_parent_is_found_and_ended(attempt_id, one):
     other = start(secrets.token_hex(16))
     try:
-        assert processes.tags()[one.pid] == attempt_id[: processes.TAG_DIGITS]
-        assert set(processes.remains(attempt_id, None)) == {one.pid}
+        assert procs.tags()[one.pid] == attempt_id[: procs.TAG_DIGITS]
+        assert set(procs.remains(attempt_id, None)) == {one.pid}
         # the test is its parent, so its end is seen by a poll and not collected by anyone else
-        assert await processes.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
-        assert processes.start_ticks(one.pid) is None, "collected, because it is a child of ours"
+        assert await procs.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
+        assert procs.start_ticks(one.pid) is None, "collected, because it is a child of ours"
         assert other.poll() is None
     finally:
         other.kill()
@@ -77,9 +77,9 @@ async def test_a_process_without_cookie_session_or_parent_is_found_and_ended(att
 
 
 async def test_a_cookie_alone_is_enough(attempt_id):
-    process = start(attempt_id, tagged=False, env={processes.COOKIE: attempt_id})
-    assert set(processes.remains(attempt_id, None)) == {process.pid}
-    assert await processes.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
+    process = start(attempt_id, tagged=False, env={procs.COOKIE: attempt_id})
+    assert set(procs.remains(attempt_id, None)) == {process.pid}
+    assert await procs.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
     process.stdout.close()
     process.returncode = -9
 
@@ -98,23 +98,23 @@ ctypes.CDLL(None).pthread_exit(None)
 """
     process = start(attempt_id, code=code)
     try:
-        assert processes.is_alive(process.pid)
-        assert set(processes.remains(attempt_id, None)) == {process.pid}
+        assert procs.is_alive(process.pid)
+        assert set(procs.remains(attempt_id, None)) == {process.pid}
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    assert not processes.is_alive(process.pid)
+    assert not procs.is_alive(process.pid)
 
 
 def test_another_process_with_the_pid_is_not_pinned(one):
-    ticks = processes.start_ticks(one.pid)
+    ticks = procs.start_ticks(one.pid)
     right = Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks)
-    pidfd = processes.pin(right)
-    assert processes.send(pidfd, 0)
+    pidfd = procs.pin(right)
+    assert procs.send(pidfd, 0)
     os.close(pidfd)
-    assert processes.pin(Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks + 1)) is None
-    assert processes.pin(Identity(boot_id="another", pid=one.pid, start_ticks=ticks)) is None
+    assert procs.pin(Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=ticks + 1)) is None
+    assert procs.pin(Identity(boot_id="another", pid=one.pid, start_ticks=ticks)) is None
 
 
 def test_a_process_is_watched_by_a_descriptor_above_1023(one):
@@ -126,10 +126,10 @@ def test_a_process_is_watched_by_a_descriptor_above_1023(one):
     low = os.pidfd_open(one.pid)
     high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1500)
     try:
-        assert not processes.has_ended(high)
+        assert not procs.has_ended(high)
         one.kill()
         one.wait()
-        assert processes.has_ended(high)
+        assert procs.has_ended(high)
     finally:
         os.close(low)
         os.close(high)
@@ -150,12 +150,12 @@ def no_descriptors_left():
 
 
 def test_a_process_that_cannot_be_looked_at_is_not_gone(attempt_id, one):
-    right = Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=processes.start_ticks(one.pid))
+    right = Identity(boot_id=kernel_boot_id(), pid=one.pid, start_ticks=procs.start_ticks(one.pid))
     for look in (
-        lambda: processes.pin(right),
-        lambda: processes.is_alive(one.pid),
-        lambda: processes.start_ticks(one.pid),
-        lambda: processes.attempt_of(one.pid),
+        lambda: procs.pin(right),
+        lambda: procs.is_alive(one.pid),
+        lambda: procs.start_ticks(one.pid),
+        lambda: procs.attempt_of(one.pid),
     ):
         with no_descriptors_left(), pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
             look()
@@ -164,24 +164,24 @@ def test_a_process_that_cannot_be_looked_at_is_not_gone(attempt_id, one):
 def test_an_attempt_is_not_over_while_nobody_can_look(attempt_id, one):
     async def look():
         with no_descriptors_left():
-            return await processes.end_remains(attempt_id, None, grace_s=0.0, limit_s=0.2)
+            return await procs.end_remains(attempt_id, None, grace_s=0.0, limit_s=0.2)
 
     assert asyncio.run(look()) == 1
-    assert processes.is_alive(one.pid)
+    assert procs.is_alive(one.pid)
 
 
 def test_the_session_of_somebody_else_is_not_ours(attempt_id, one):
-    ticks = processes.start_ticks(one.pid)
+    ticks = procs.start_ticks(one.pid)
     boot_id = kernel_boot_id()
     nobody = secrets.token_hex(16)
-    mine = processes.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks))
+    mine = procs.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks))
     assert set(mine) == {one.pid}
-    reused = processes.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks - 1))
+    reused = procs.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks - 1))
     assert reused == {}
 
 
 def test_a_stopped_process_is_seen(one):
-    assert not processes.is_stopped(one.pid)
+    assert not procs.is_stopped(one.pid)
     one.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, one.pid, os.WSTOPPED)
-    assert processes.is_stopped(one.pid)
+    assert procs.is_stopped(one.pid)

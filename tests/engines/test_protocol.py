@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from leptond.clock import kernel_boot_id
-from leptond.core.model import Identity
-from leptond.engines import processes, shim
+from leptond.base.clock import kernel_boot_id
+from leptond.core.jobs.model import Identity
+from leptond.engines import procs, shim
 from tests.daemon import gone, until
 from tests.engines.test_shim import Shim
 
@@ -22,15 +22,15 @@ PYTHON = sys.executable
 def test_a_process_that_merely_has_the_pid_is_not_the_one():
     innocent = subprocess.Popen(["sleep", "600"])
     try:
-        ticks = processes.start_ticks(innocent.pid)
+        ticks = procs.start_ticks(innocent.pid)
         right = Identity(boot_id=kernel_boot_id(), pid=innocent.pid, start_ticks=ticks)
-        pidfd = processes.pin(right)
+        pidfd = procs.pin(right)
         assert pidfd is not None
         os.close(pidfd)
         earlier = Identity(boot_id=kernel_boot_id(), pid=innocent.pid, start_ticks=ticks - 1)
-        assert processes.pin(earlier) is None
+        assert procs.pin(earlier) is None
         before_the_reboot = Identity(boot_id="another", pid=innocent.pid, start_ticks=ticks)
-        assert processes.pin(before_the_reboot) is None
+        assert procs.pin(before_the_reboot) is None
     finally:
         innocent.kill()
         innocent.wait()

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond import failpoints
-from leptond.clock import kernel_boot_id
-from leptond.engines.processes import tag_of
+from leptond.attempt_files.output_log import JobLog
+from leptond.base import failpoints
+from leptond.base.clock import kernel_boot_id
+from leptond.engines.procs import tag_of
 from leptond.engines.shim import Log
-from leptond.joblog import JobLog
 
 SHIM = Path(__file__).parents[2] / "leptond" / "engines" / "shim.py"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from leptond import live
-from leptond.clock import kernel_boot_id
-from leptond.core.model import Identity
-from leptond.engines import processes, spawning
-from leptond.engines.processes import tag_of
-from leptond.engines.spawning import Spawner
+from leptond.attempt_files import directory as live
+from leptond.base.clock import kernel_boot_id
+from leptond.core.jobs.model import Identity
+from leptond.engines import procs, shim_pool
+from leptond.engines.procs import tag_of
+from leptond.engines.shim_pool import Spawner
 from tests.daemon import Daemon, gone, parent_of, until
 from tests.engines.test_shim import SHIM, Zygote
 
@@ -42,20 +42,20 @@ class Asked:
             "log_max_bytes": 1 << 20,
         }
 
-    async def spawn(self, spawner: Spawner) -> spawning.Shim:
+    async def spawn(self, spawner: Spawner) -> shim_pool.Shim:
         shim = await spawner.shim("a1", self.told, self.directory / "shim.log")
         shim.gate.settimeout(30)
         return shim
 
-    async def ended(self, shim: spawning.Shim) -> dict:
+    async def ended(self, shim: shim_pool.Shim) -> dict:
         """Shuts the gate and waits for the record."""
         shim.gate.close()
-        await processes.ended(shim.pidfd)
+        await procs.ended(shim.pidfd)
         os.close(shim.pidfd)
         return json.loads((self.directory / "exit.json").read_text())
 
 
-def ready(shim: spawning.Shim) -> bool:
+def ready(shim: shim_pool.Shim) -> bool:
     return shim.gate.recv(100).startswith(b"READY")
 
 
@@ -68,7 +68,7 @@ async def spawner():
     one.close()
 
 
-async def there(one: Spawner) -> spawning.Zygote:
+async def there(one: Spawner) -> shim_pool.Zygote:
     """The zygote, once it is ready."""
     async with asyncio.timeout(30):
         while one.zygote is None:
@@ -82,14 +82,14 @@ async def test_a_forked_shim_looks_like_one_that_was_started(spawner, tmp_path):
     shim = await asked.spawn(spawner)
     assert parent_of(shim.pid) == zygote.pid
     assert ready(shim)
-    pinned = processes.pin(Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks))
+    pinned = procs.pin(Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks))
     assert pinned is not None
     os.close(pinned)
     proc = Path(f"/proc/{shim.pid}")
     shown = (proc / "environ").read_bytes().rstrip(b"\0").split(b"\0")
     assert shown == [b"PATH=" + PATH.encode(), b"LEPTOND_SHIM=a1"]
     assert (proc / "cmdline").read_bytes().split(b"\0")[-2:] == [str(SHIM).encode(), b""]
-    assert processes.attempt_of(shim.pid) == "a1"
+    assert procs.attempt_of(shim.pid) == "a1"
     fields = (proc / "stat").read_text().rpartition(") ")[2].split()
     assert int(fields[3]) == shim.pid, "a session of its own"
     links = {fd.name: str(fd.readlink()) for fd in (proc / "fd").iterdir()}
@@ -124,15 +124,15 @@ async def test_the_zygote_holds_nothing_of_the_daemon_and_no_gate(spawner, tmp_p
     os.kill(shim.pid, signal.SIGKILL)
     assert shim.gate.recv(1) == b"", "the end of the shim is the end of its gate"
     shim.gate.close()
-    await processes.ended(shim.pidfd)
+    await procs.ended(shim.pidfd)
     os.close(shim.pidfd)
-    until(lambda: processes.start_ticks(shim.pid) is None, "the zygote collects it")
+    until(lambda: procs.start_ticks(shim.pid) is None, "the zygote collects it")
 
 
 async def test_a_zygote_that_does_not_answer_is_given_up_for_a_cold_start(spawner, tmp_path, monkeypatch):
     zygote = await there(spawner)
-    monkeypatch.setattr(spawning, "ANSWER_S", 0.2)
-    monkeypatch.setattr(spawning, "RESTART_S", 0.05)
+    monkeypatch.setattr(shim_pool, "ANSWER_S", 0.2)
+    monkeypatch.setattr(shim_pool, "RESTART_S", 0.05)
     os.kill(zygote.pid, signal.SIGSTOP)
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
@@ -149,7 +149,7 @@ async def test_a_zygote_that_does_not_answer_is_given_up_for_a_cold_start(spawne
 
 
 async def test_shims_outlive_a_zygote_that_dies(spawner, tmp_path, monkeypatch):
-    monkeypatch.setattr(spawning, "RESTART_S", 0.05)
+    monkeypatch.setattr(shim_pool, "RESTART_S", 0.05)
     zygote = await there(spawner)
     asked = Asked(tmp_path)
     shim = await asked.spawn(spawner)
@@ -159,7 +159,7 @@ async def test_shims_outlive_a_zygote_that_dies(spawner, tmp_path, monkeypatch):
     async with asyncio.timeout(30):
         while spawner.zygote is zygote:
             await asyncio.sleep(0.01)
-    assert processes.is_alive(shim.pid)
+    assert procs.is_alive(shim.pid)
     assert (await there(spawner)).pid != zygote.pid
     assert (await asked.ended(shim))["never_started"] is True
 
@@ -249,8 +249,8 @@ def spares(daemon: Daemon) -> list[int]:
         for zygote in children(pid):
             if b"zygote.py" in Path(f"/proc/{zygote}/cmdline").read_bytes():
                 # a child shows its parent's memory until it has settled in
-                found = [one for one in children(zygote) if processes.attempt_of(one) == ""]
-                return found if len(found) >= spawning.SPARES else []
+                found = [one for one in children(zygote) if procs.attempt_of(one) == ""]
+                return found if len(found) >= shim_pool.SPARES else []
         return []
 
     return until(waiting, "spare shims")
@@ -272,7 +272,7 @@ def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
         job = daemon.submit("sh", "-c", HOLD, gpus=1, cwd=str(tmp_path))
         shim = shim_of(daemon, job)
         attempt = daemon.job(job)["attempts"][-1]["id"]
-        assert processes.attempt_of(shim) == attempt
+        assert procs.attempt_of(shim) == attempt
         assert [one.job_id for one in live.live_attempts(daemon.state_dir / "jobs")] == [job]
         assert str(Path(f"/proc/{shim}/fd/2").readlink()).endswith(f"jobs/{job}/1/shim.log")
         inside = [str(fd) for fd in descriptors(shim) if "/jobs/" in fd]
@@ -281,7 +281,7 @@ def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
         (tmp_path / "fifo").write_text("go\n")
         ended = daemon.finished(job)
         assert (ended["state"], daemon.output(job)) == ("succeeded", f"{attempt}\n")
-        until(lambda shim=shim: processes.attempt_of(shim) == "", "it waits for another")
+        until(lambda shim=shim: procs.attempt_of(shim) == "", "it waits for another")
         one = live.read(daemon.state_dir / "jobs", job, 1)
         assert (one.pid, one.alive) == (shim, False), "the attempt is over, though its process lives"
         assert not [fd for fd in descriptors(shim) if "/jobs/" in fd]
@@ -323,7 +323,7 @@ def test_spares_end_with_their_daemon_and_one_that_died_is_passed_over(daemon):
 
 def test_a_launch_that_does_not_fit_the_gate_has_a_shim_of_its_own(daemon):
     before = spares(daemon)
-    word = "x" * (spawning.LAUNCH_BYTES + 1)
+    word = "x" * (shim_pool.LAUNCH_BYTES + 1)
     job = daemon.submit("sh", "-c", f"sleep 0.1; echo {word} | wc -c", gpus=1, cwd="/")
     shim = shim_of(daemon, job)
     assert daemon.finished(job)["state"] == "succeeded"

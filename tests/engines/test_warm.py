@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core import warm
+from leptond.core import warm_start
 from tests.daemon import Daemon, gone, parent_of, until
 
 PYTHON = sys.executable
@@ -211,7 +211,7 @@ def test_a_package_that_was_changed_is_imported_anew(bench):
     file = bench.library / "noted.py"
     file.write_text(file.read_text() + "\nNEW = 1\n")
     found = bench.run(*call)
-    assert (found["output"], found["start"]) == ("1\n", f"cold: {warm.CHANGED}: {file}")
+    assert (found["output"], found["start"]) == ("1\n", f"cold: {warm_start.CHANGED}: {file}")
     assert bench.warm(*call)["output"] == "1\n"
 
 
@@ -223,7 +223,7 @@ def test_a_warm_process_that_hangs_hurts_no_job(bench):
     for spare in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split():
         os.kill(int(spare), signal.SIGKILL)
     found = bench.run(PYTHON, "-c", "print('ran')")
-    assert (found["output"], found["start"]) == ("ran\n", f"cold: {warm.NO_ANSWER}")
+    assert (found["output"], found["start"]) == ("ran\n", f"cold: {warm_start.NO_ANSWER}")
     assert gone(zygote)
 
 

@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from leptond.core.model import TERMINAL
-from leptond.paths import data_dir
-from leptond.store.connection import prepare_writer
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.core.jobs.model import TERMINAL
+from leptond.store.database.connection import prepare_writer
+from leptond.store.database.migrate import migrate
 from tests.faults import invariants
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.campaign_io_errors import Fault, suffer

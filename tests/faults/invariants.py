@@ -14,9 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from leptond.core.model import LEGAL, TERMINAL, State
-from leptond.core.retry import LIMITS
-from leptond.store import ledger
+from leptond.core.jobs.model import LEGAL, TERMINAL, State
+from leptond.core.outcome.retry import LIMITS
+from leptond.store.accounting import ledger
 from tests.daemon import alive_with_cookie
 
 

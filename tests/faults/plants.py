@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from leptond.store import connection
+from leptond.store.database import connection
 
 
 def lazy_sync() -> None:

@@ -152,11 +152,11 @@ class ForkedDaemon(Daemon):
 
 def serve() -> None:
     """The template's own life."""
-    import leptond.daemon
-    import leptond.logs
+    import leptond.daemon.app
+    import leptond.daemon.logging
     from leptond.__main__ import main
 
-    _ = leptond.daemon, leptond.logs
+    _ = leptond.daemon.app, leptond.daemon.logging
     for line in sys.stdin.buffer:
         question = json.loads(line)
         answer = 0

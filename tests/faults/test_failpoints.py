@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from leptond import failpoints
-from leptond.failpoints import BadFailpoint, parse
+from leptond.base import failpoints
+from leptond.base.failpoints import BadFailpoint, parse
 from tests.daemon import Daemon, alive_with_cookie, gone, until
 from tests.faults.invariants import Evidence, check
 from tests.faults.scenario import drained

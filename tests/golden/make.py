@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from leptond import __version__
-from leptond.core.model import State
+from leptond.core.jobs.model import State
 from tests.daemon import Daemon, gone, parent_of, until
 
 HERE = Path(__file__).parent

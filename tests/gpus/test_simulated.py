@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core.topology import Topology
+from leptond.core.scheduling.topology import Topology
 from leptond.gpus.base import GpuBackendError
 from leptond.gpus.simulated import SimulatedBackend, uuid_of
 

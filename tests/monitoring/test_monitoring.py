@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from leptond.base.paths import data_dir
 from leptond.cli import main
-from leptond.paths import data_dir
 from tests.daemon import Daemon
 
 PROMTOOL = shutil.which("promtool")

@@ -7,8 +7,8 @@ import json
 import sqlite3
 from typing import Any
 
-from leptond.core.model import LEGAL, TERMINAL, ExitRecord, State
-from leptond.core.scene import Policy
+from leptond.core.jobs.model import LEGAL, TERMINAL, ExitRecord, State
+from leptond.core.scheduling.inputs import Policy
 from tests.simulation.machine import Command, Machine, Shim
 from tests.simulation.order import Order
 from tests.simulation.world import Violation, World

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from leptond.core.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
 from leptond.engines.base import End, Given, SpawnFailed
 from leptond.gpus.base import Device, GpuBackendError, Sample
 from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from leptond.core.model import ExitRecord, Identity, Job
+from leptond.core.jobs.model import ExitRecord, Identity, Job
 from leptond.engines.base import Given
 from leptond.engines.shim import BOOK_S
 from tests.simulation.world import Timer, World

@@ -7,8 +7,8 @@ import sqlite3
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from leptond.core.ranks import LEAST_RUN_S
-from leptond.core.scene import Policy
+from leptond.core.scheduling.inputs import Policy
+from leptond.core.scheduling.order_keys import LEAST_RUN_S
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker

@@ -9,12 +9,12 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from leptond.core.admission import admit
-from leptond.core.model import JobSpec
-from leptond.errors import Refused
-from leptond.store import gpus as gpu_rows
-from leptond.store import jobs
-from leptond.store.jobs import Key
+from leptond.base.errors import Refused
+from leptond.core.admission.admission import admit
+from leptond.core.jobs.model import JobSpec
+from leptond.store.queue import gpus as gpu_rows
+from leptond.store.queue import jobs
+from leptond.store.queue.jobs import Key
 from tests.simulation.checker import Checker
 from tests.simulation.world import World
 

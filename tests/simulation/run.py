@@ -16,21 +16,21 @@ from typing import Any
 
 import structlog
 
-import leptond.deck
-import leptond.reports
-import leptond.scheduler
-import leptond.supervisor
+import leptond.scheduling.scheduler
+import leptond.scheduling.standby
+import leptond.scheduling.supervisor
+import leptond.services.progress_receiver
 from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
-from leptond.core.progress import Report
-from leptond.core.scene import PolicyName
-from leptond.deck import Deck
-from leptond.gpuwatch import GpuWatch
-from leptond.reconcile import reconcile, settle
-from leptond.reports import Reports
-from leptond.scheduler import Scheduler
-from leptond.store import folds, ranks, shares
-from leptond.supervisor import Supervisor
-from leptond.unfolder import Unfolder
+from leptond.core.scheduling.inputs import PolicyName
+from leptond.core.training.progress import Report
+from leptond.recovery.reconcile import reconcile, settle
+from leptond.scheduling.array_expander import Unfolder
+from leptond.scheduling.scheduler import Scheduler
+from leptond.scheduling.standby import Deck
+from leptond.scheduling.supervisor import Supervisor
+from leptond.services.gpu_watch import GpuWatch
+from leptond.services.progress_receiver import Reports
+from leptond.store.queue import compact_arrays, fair_share, order_keys
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
 from tests.simulation.faults import Swarm
@@ -95,19 +95,19 @@ class Life:
         self.main = self.loop.create_task(self._serve(sim))
 
     async def _serve(self, sim: Simulation) -> None:
-        """As leptond.daemon.serve, without HTTP."""
+        """As leptond.daemon.app.serve, without HTTP."""
         store, engine, clock = self.store, self.engine, sim.world
         await self.watch.open()
         async with asyncio.TaskGroup() as parts:
             reports = Reports(Path("/nowhere"), store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
             half_life_s = sim.settings.shares.half_life_s
-            await store.write(shares.configure, half_life_s, now=clock.wall())
+            await store.write(fair_share.configure, half_life_s, now=clock.wall())
             await settle(store, engine, supervisor, clock)
             self.open = True
             self.report = reports._take
             await reconcile(store, engine, supervisor, clock)
-            await store.write(ranks.adopt, sim.settings.policy())
+            await store.write(order_keys.adopt, sim.settings.policy())
             deck = Deck(engine, clock, parts, sim.settings.engine.on_deck)
             scheduler = Scheduler(store, supervisor, engine, clock, sim.settings, self.watch.sick, deck)
             unfolder = Unfolder(store, clock)
@@ -429,15 +429,16 @@ def _surroundings(world: World) -> Iterator[None]:
     )
     clock = SimpleNamespace(monotonic=lambda: world.now)
     instead = [
-        (leptond.scheduler, "secrets", _Tokens(world.dice("attempt ids"))),
-        (leptond.deck, "secrets", _Tokens(world.dice("deck ids"))),
-        (leptond.supervisor, "random", world.dice("rolls")),
-        (leptond.supervisor, "time", clock),
-        (leptond.reports, "time", clock),
+        (leptond.scheduling.scheduler, "secrets", _Tokens(world.dice("attempt ids"))),
+        (leptond.scheduling.standby, "secrets", _Tokens(world.dice("deck ids"))),
+        (leptond.scheduling.supervisor, "random", world.dice("rolls")),
+        (leptond.scheduling.supervisor, "time", clock),
+        (leptond.services.progress_receiver, "time", clock),
     ]
     # few enough that the arrays of the simulation are folded, and more than can run at a time
     instead += [
-        (folds, name, value) for name, value in (("OVER", 3), ("AT_ONCE", 1), ("LOW", 12), ("HIGH", 14))
+        (compact_arrays, name, value)
+        for name, value in (("OVER", 3), ("AT_ONCE", 1), ("LOW", 12), ("HIGH", 14))
     ]
     originals = [(module, name, getattr(module, name)) for module, name, _ in instead]
     for module, name, value in instead:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from leptond.paths import data_dir
-from leptond.store.connection import MAX_GROUP, _transaction, prepare_writer
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.store.database.connection import MAX_GROUP, _transaction, prepare_writer
+from leptond.store.database.migrate import migrate
 
 
 @cache

@@ -21,19 +21,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from leptond.base.errors import WrongState
 from leptond.config import Settings
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome import Evidence, classify
-from leptond.errors import WrongState
-from leptond.store import arrays, attempts, folds, gpus, jobs, planning, queries
-from leptond.store.connection import _transaction
-from leptond.store.salvage import COUNTS
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.store.database.connection import _transaction
+from leptond.store.planning import snapshot
+from leptond.store.queue import arrays, attempts, compact_arrays, gpus, jobs
+from leptond.store.queue import lists as queries
+from leptond.store.recovery.salvage import COUNTS
 from tests.simulation.store import database
 
 GPUS, SLOTS = 4, 2
 OVER, AT_ONCE, LOW, HIGH = 4, 2, 7, 8
-"""Of leptond.store.folds: few enough that arrays of a dozen members are folded, and more than can run."""
+"""Of leptond.store.queue.compact_arrays: few enough that arrays of a dozen members are folded, and more
+than can run."""
 
 ARRAYS = [("0-2", 3, None), ("0-3%1", 4, 1), ("0-13", 14, None), ("5-40:3,7%2", 13, 2), ("3,0-11", 12, None)]
 ENDED = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
@@ -186,7 +189,7 @@ class Queue(RuleBasedStateMachine):
     @rule(array=arrays)
     def unfold_more(self, array):
         """Sooner than anybody needs it."""
-        self.write(folds.refill, array, 3, self.now)
+        self.write(compact_arrays.refill, array, 3, self.now)
 
     def submitted(self, gpus, priority, retries, hold, later, array, kind, on):
         more = {}
@@ -325,13 +328,13 @@ class Queue(RuleBasedStateMachine):
     def tick(self, passes, ready):
         """The scheduler's turn; `ready`: the shims stand at their gates before anything else happens."""
         self.now += passes
-        while short := folds.short(self.db):
+        while short := compact_arrays.short(self.db):
             for one in short:
-                self.write(folds.refill, one.array_id, one.missing, self.now)
-        decided = planning.decide(
+                self.write(compact_arrays.refill, one.array_id, one.missing, self.now)
+        decided = snapshot.decide(
             self.db, now=self.now, boot=self.now, sick={}, cpu_slots=SLOTS, policy=self.policy
         )
-        self.write(planning.remember, decided.plan.memory)
+        self.write(snapshot.remember, decided.plan.memory)
         before = self.free()
         waiting = [job for job in self.model.values() if self.could_start(job, surely=True)]
         slots = SLOTS - sum(1 for job in self.model.values() if job.state in LIVE and not job.gpus)
@@ -554,7 +557,7 @@ EXAMPLES = int(os.environ.get("LEPTOND_QUEUE_EXAMPLES", "15"))
 
 def test_the_queue_is_what_the_model_says(monkeypatch):
     for name, value in (("OVER", OVER), ("AT_ONCE", AT_ONCE), ("LOW", LOW), ("HIGH", HIGH)):
-        monkeypatch.setattr(folds, name, value)
+        monkeypatch.setattr(compact_arrays, name, value)
     run_state_machine_as_test(
         Queue,
         settings=settings(

@@ -58,7 +58,7 @@ class World:
         """The stream of chance called `name`."""
         return random.Random(f"{self.seed}/{name}")
 
-    # -- clocks (leptond.clock.Clock) ----------------------------------------------------------------
+    # -- clocks (leptond.base.clock.Clock) ----------------------------------------------------------------
 
     def wall(self) -> float:
         return WALL_0 + self.now + self.wall_offset

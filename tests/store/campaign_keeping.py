@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from leptond.live import live_attempts
+from leptond.attempt_files.directory import live_attempts
 from tests.daemon import PATIENCE_S, Daemon, gone, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 
@@ -330,7 +330,7 @@ def grow(database: Path, pattern: int) -> None:
             " class = NULL, gpus = 8, exit_code = NULL, explanation = NULL WHERE id > ?",
             (last,),
         )
-        from leptond.store.salvage import COUNTS
+        from leptond.store.recovery.salvage import COUNTS
 
         for table in COUNTS:
             if table != "job_counts":  # its rows are set anew, one a state

@@ -8,13 +8,15 @@ import threading
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
-from leptond.errors import StartRefused
-from leptond.paths import data_dir
-from leptond.store import backup, jobs, open_store
-from leptond.store.examine import SIDECARS, Damaged, examine
-from leptond.store.migrate import newest
+from leptond.base.errors import StartRefused
+from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
+from leptond.store import open_store
+from leptond.store.database import backup
+from leptond.store.database.examine import SIDECARS, Damaged, examine
+from leptond.store.database.migrate import newest
+from leptond.store.queue import jobs
 
 NEWEST = newest(data_dir("migrations"))
 

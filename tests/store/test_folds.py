@@ -10,28 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.catchup import bring_up
-from leptond.core.admission import Defaults, admit
-from leptond.core.keeping import Keep
-from leptond.core.model import JobSpec, State
-from leptond.core.planner import Policy
-from leptond.errors import Invalid
-from leptond.paths import data_dir
-from leptond.store import (
-    adoption,
-    arrays,
-    attempts,
-    dependencies,
-    events,
-    folds,
-    gpus,
-    jobs,
-    planning,
-    queries,
-)
-from leptond.store.connection import _transaction
-from leptond.store.retention import due, forget_folded
-from leptond.store.salvage import COUNTS, build
+from leptond.base.errors import Invalid
+from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec, State
+from leptond.core.retention_limits import Keep
+from leptond.core.scheduling.planner import Policy
+from leptond.recovery.restored_database import bring_up
+from leptond.store.database import events
+from leptond.store.database.connection import _transaction
+from leptond.store.planning import snapshot
+from leptond.store.queue import arrays, attempts, compact_arrays, dependencies, gpus, jobs, lists
+from leptond.store.queue.retention import due, forget_folded
+from leptond.store.recovery import adoption
+from leptond.store.recovery.salvage import COUNTS, build
 from tests.simulation.store import database
 
 
@@ -62,24 +54,26 @@ def columns(db, table):
 
 
 def test_a_fold_has_all_that_its_jobs_have(db):
-    assert set(folds.SHARED) | {"id", "last_id"} == columns(db, "folds")
-    assert set(folds.SHARED) | set(folds._OF_ONE) | {"id", "array_index"} == columns(db, "jobs")
+    assert set(compact_arrays.SHARED) | {"id", "last_id"} == columns(db, "folds")
+    assert set(compact_arrays.SHARED) | set(compact_arrays._OF_ONE) | {"id", "array_index"} == columns(
+        db, "jobs"
+    )
     number = submit(db).id
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
-    assert {name: row[name] for name in folds._OF_ONE} == folds._OF_ONE
+    assert {name: row[name] for name in compact_arrays._OF_ONE} == compact_arrays._OF_ONE
 
 
 def test_a_large_array_is_one_row_and_yet_all_its_jobs(db):
     submit(db)
     stored = submit(db, array="0-99999", name="sweep")
     assert (stored.id, stored.count, stored.array_id) == (2, 100_000, 2)
-    assert db.execute("SELECT count(*) FROM jobs").fetchone()[0] == 1 + folds.AT_ONCE
+    assert db.execute("SELECT count(*) FROM jobs").fetchone()[0] == 1 + compact_arrays.AT_ONCE
     assert jobs.counts(db)[State.PENDING] == 100_001
     assert submit(db).id == 100_002, "their ids are given out"
     last = jobs.find(db, "2_99999")
     assert (last.id, last.ref, last.name) == (100_001, "2_99999", "sweep")
     assert jobs.find(db, "100001") == last
-    assert [job.id for job in queries.newest(db, queries.Filter(), limit=2, cursor=None)[0]] == [
+    assert [job.id for job in lists.newest(db, lists.Filter(), limit=2, cursor=None)[0]] == [
         100_002,
         100_001,
     ]
@@ -98,7 +92,7 @@ def test_the_schema_keeps_rows_and_folds_apart(db):
             ),
         )
     with pytest.raises(sqlite3.IntegrityError, match="folded or not"):
-        write(db, folds.begin, array, 900, 1100)
+        write(db, compact_arrays.begin, array, 900, 1100)
     with pytest.raises(sqlite3.IntegrityError, match="shrinks"):
         write(db, lambda db: db.execute("UPDATE folds SET last_id = last_id + 1"))
 
@@ -114,7 +108,7 @@ def test_a_member_that_somebody_turns_to_gets_its_row_and_nothing_else_changes(d
     assert [at for at in range(1000) if after[at] != before[at]] == [500, 501, 502]
     assert after[500].state is State.CANCELLED
     assert jobs.counts(db)[State.PENDING] == 999
-    assert queries.held_count(db) == 1
+    assert lists.held_count(db) == 1
     told = events.after(db, 0, limit=10_000, job=after[500].id)
     assert [one.type for one in told] == ["job.submitted", "job.state"]
 
@@ -124,11 +118,14 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
     waits = {kind: submit(db, **{kind: [f"{array}_*"]}).id for kind in ("after", "after_any", "after_fail")}
     single = submit(db, after_any=[f"{array}_70000"]).id
     assert jobs.find(db, str(waits["after"])).deps_waiting == 100_000
-    assert write(db, arrays.cancel_folded, array, by="ana", reason="no", now=5.0) == 100_000 - folds.AT_ONCE
+    assert (
+        write(db, arrays.cancel_folded, array, by="ana", reason="no", now=5.0)
+        == 100_000 - compact_arrays.AT_ONCE
+    )
     assert jobs.find(db, f"{array}_99999").explanation == "cancelled by ana: no"
     assert jobs.counts(db) == {
         **dict.fromkeys(State, 0),
-        State.PENDING: folds.AT_ONCE + 4,
+        State.PENDING: compact_arrays.AT_ONCE + 4,
         State.CANCELLED: 99_936,
     }
     assert jobs.find(db, str(single)).deps_waiting == 0
@@ -143,10 +140,10 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
     for number in (*waits.values(), single):
         write(db, jobs.cancel, str(number), by="ana", grace_s=None, reason=None, now=5.0)
     found = due(db, Keep(job_age_s=10.0), 100.0)
-    assert sum(last - first + 1 for first, last in found.folded) == 100_000 - folds.AT_ONCE
+    assert sum(last - first + 1 for first, last in found.folded) == 100_000 - compact_arrays.AT_ONCE
     ((first, last),) = found.folded
-    assert write(db, forget_folded, first, last, by="ana", now=100.0) == 100_000 - folds.AT_ONCE
-    assert jobs.counts(db)[State.CANCELLED] == folds.AT_ONCE + 4
+    assert write(db, forget_folded, first, last, by="ana", now=100.0) == 100_000 - compact_arrays.AT_ONCE
+    assert jobs.counts(db)[State.CANCELLED] == compact_arrays.AT_ONCE + 4
 
 
 def test_what_is_edited_stands_where_it_would_without_folds(db):
@@ -178,15 +175,15 @@ def test_an_array_that_waits_for_another_is_unfolded_when_its_time_comes(db):
     one = submit(db, array="0-199").id
     two = submit(db, array="0-999", after=[f"{one}_*"]).id
     assert db.execute("SELECT count(*) FROM jobs WHERE array_id = ?", (two,)).fetchone()[0] == 1
-    assert [short.array_id for short in folds.short(db)] == [one]
+    assert [short.array_id for short in compact_arrays.short(db)] == [one]
     assert jobs.find(db, f"{two}_999").deps_waiting == 200
-    assert planning.why_not_ready(jobs.find(db, f"{two}_999"), now=1.0, boot=1.0).sentence.endswith(
+    assert snapshot.why_not_ready(jobs.find(db, f"{two}_999"), now=1.0, boot=1.0).sentence.endswith(
         "200 other jobs"
     )
     write(db, jobs.hold, f"{two}_500", by="ana", now=2.0)
     for job in range(one, one + 200):
         db.execute("BEGIN")
-        job_id = folds.take_out(db, str(job), 3.0) or job
+        job_id = compact_arrays.take_out(db, str(job), 3.0) or job
         for state in ("starting", "running"):
             jobs.touch(db, job_id, {"state": state})
         jobs.end(db, jobs.find(db, str(job)), State.SUCCEEDED, 4.0, {})
@@ -195,7 +192,7 @@ def test_an_array_that_waits_for_another_is_unfolded_when_its_time_comes(db):
         member = jobs.find(db, f"{two}_{index}")
         assert (member.deps_waiting, member.deps_failed) == (0, 0), index
         assert [each.state for each in dependencies.of(db, member.id, two)] == ["met"]
-    assert [short.array_id for short in folds.short(db)] == [two]
+    assert [short.array_id for short in compact_arrays.short(db)] == [two]
 
 
 def test_who_waits_for_what_is_not_there_is_refused(db):
@@ -241,7 +238,7 @@ def test_it_makes_no_difference_when_members_are_unfolded(operations, seed):
     for folding in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (("OVER", 3), ("AT_ONCE", 1), ("LOW", 9), ("HIGH", 10)):
-                patch.setattr(folds, name, value if folding else 1_000_000)
+                patch.setattr(compact_arrays, name, value if folding else 1_000_000)
             told.append(list(_carried_out(operations, dice if folding else None)))
     assert told[0] == told[1]
 
@@ -276,7 +273,7 @@ def _carried_out(operations, dice):
                     submit(db, now, array=f"0-{at}", after=[ref])
                 case "unfold":
                     if dice is not None:
-                        write(db, folds.refill, first.id, at, now)
+                        write(db, compact_arrays.refill, first.id, at, now)
                 case "decide":
                     yield from _start(db, now)
                 case _:
@@ -284,14 +281,14 @@ def _carried_out(operations, dice):
         except Exception as refusal:
             yield type(refusal).__name__, str(refusal)
         if dice is not None and dice.random() < 0.3:
-            for one in folds.short(db):
-                write(db, folds.refill, one.array_id, dice.randrange(1, 5), now)
-        yield jobs.counts(db), queries.held_count(db), queries.oldest_wait(db)
+            for one in compact_arrays.short(db):
+                write(db, compact_arrays.refill, one.array_id, dice.randrange(1, 5), now)
+        yield jobs.counts(db), lists.held_count(db), lists.oldest_wait(db)
         yield sorted(tuple(row) for row in db.execute("SELECT * FROM pending_counts WHERE n > 0"))
-        found, _ = queries.newest(db, queries.Filter(), limit=1000, cursor=None)
+        found, _ = lists.newest(db, lists.Filter(), limit=1000, cursor=None)
         yield found
-        yield queries.in_queue_order(db, queries.Filter(), limit=1000, cursor=None)
-        yield queries.newest(db, queries.Filter(array_id=first.id, user="ana"), limit=7, cursor="20")
+        yield lists.in_queue_order(db, lists.Filter(), limit=1000, cursor=None)
+        yield lists.newest(db, lists.Filter(array_id=first.id, user="ana"), limit=7, cursor="20")
         yield [dependencies.of(db, job.id, job.array_id) for job in found]
     db.close()
 
@@ -314,10 +311,10 @@ def _whole(db, array, verb, number, how):
 
 
 def _start(db, now):
-    while short := folds.short(db):
+    while short := compact_arrays.short(db):
         for one in short:
-            write(db, folds.refill, one.array_id, one.missing, now)
-    decided = planning.decide(db, now=now, boot=now, sick={}, cpu_slots=2, policy=Policy())
+            write(db, compact_arrays.refill, one.array_id, one.missing, now)
+    decided = snapshot.decide(db, now=now, boot=now, sick={}, cpu_slots=2, policy=Policy())
     for start in decided.plan.starts:
         claimed = write(
             db, attempts.claim, start, attempt_id=f"{start.id:032x}", now=now, boot=now, boot_id="boot"
@@ -343,7 +340,7 @@ def test_a_salvage_of_two_moments_has_each_member_once(tmp_path):
             other = submit(db, array="0-299", hold=True).id
             submit(db, after=[f"{array}_*"])
             if name == "late":
-                write(db, folds.refill, array, 300, 2.0)
+                write(db, compact_arrays.refill, array, 300, 2.0)
                 write(db, jobs.cancel, f"{array}_700", by="ana", grace_s=None, reason=None, now=3.0)
                 write(db, arrays.cancel_folded, other, by="ana", reason=None, now=4.0)
             with contextlib.closing(sqlite3.connect(file)) as copy:
@@ -358,7 +355,7 @@ def test_a_salvage_of_two_moments_has_each_member_once(tmp_path):
             ids = []
             cursor = None
             while True:
-                page, cursor = queries.newest(db, queries.Filter(), limit=500, cursor=cursor)
+                page, cursor = lists.newest(db, lists.Filter(), limit=500, cursor=cursor)
                 ids += [job.id for job in page]
                 if cursor is None:
                     break

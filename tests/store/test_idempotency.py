@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-from leptond.paths import data_dir
-from leptond.store import idempotency
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.store.database.migrate import migrate
+from leptond.store.queue import idempotency
 
 DAY = 86400.0
 T0 = 1_800_000_000.0

@@ -1,9 +1,10 @@
 """Jobs that are looked at again and again are made anew only when their rows have changed."""
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
-from leptond.store import jobs, rows
-from leptond.store.known import Known
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
+from leptond.store.database import rows
+from leptond.store.planning.job_cache import Known
+from leptond.store.queue import jobs
 from tests.simulation.store import database
 
 

@@ -7,16 +7,17 @@ from collections import Counter
 import msgspec
 import pytest
 
-from leptond.core.account import IdleEnergy, Use
-from leptond.core.admission import Defaults, admit
-from leptond.core.cost import Box, Demand, figures, partition
-from leptond.core.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Start
-from leptond.core.prices import Rates, price_of
-from leptond.paths import data_dir
-from leptond.store import attempts, gpus, jobs, ledger
-from leptond.store.migrate import available, migrate
+from leptond.base.paths import data_dir
+from leptond.core.accounting.ledger import Box, Demand, figures, partition
+from leptond.core.accounting.prices import Rates, price_of
+from leptond.core.accounting.report_types import IdleEnergy, Use
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.scheduling.planner import Start
+from leptond.store.accounting import ledger
+from leptond.store.database.migrate import available, migrate
+from leptond.store.queue import attempts, gpus, jobs
 
 H100 = "NVIDIA H100 80GB HBM3"
 

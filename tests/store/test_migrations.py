@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from leptond.core.model import State
-from leptond.paths import data_dir
-from leptond.store import attempts, events, open_store, queries
-from leptond.store.connection import prepare_writer
-from leptond.store.migrate import available, migrate, newest, version
+from leptond.base.paths import data_dir
+from leptond.core.jobs.model import State
+from leptond.store import open_store
+from leptond.store.database import events
+from leptond.store.database.connection import prepare_writer
+from leptond.store.database.migrate import available, migrate, newest, version
+from leptond.store.queue import attempts, lists
 from tests.golden import make
 
 MIGRATIONS = data_dir("migrations")
@@ -139,9 +141,9 @@ async def test_every_job_attempt_and_event_of_a_release_survives(tmp_path, golde
                 ]
             )
             assert now == rows, f"{table} changed"
-        found, _ = await store.read(queries.newest, queries.Filter(), limit=10_000, cursor=None)
+        found, _ = await store.read(lists.newest, lists.Filter(), limit=10_000, cursor=None)
         assert len(found) == len(before["jobs"]) + folded, "and every job can still be read"
-        by_job = await store.read(queries.attempts_of, [job.id for job in found if job.attempt])
+        by_job = await store.read(lists.attempts_of, [job.id for job in found if job.attempt])
         assert sum(map(len, by_job.values())) == len(before["attempts"])
         live = await store.read(attempts.live)
         assert {claim.job.state for claim in live} == {State.STARTING, State.RUNNING, State.STOPPING}

@@ -6,23 +6,23 @@ import re
 import pytest
 
 from leptond.config import Settings
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import LIVE, ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome import Evidence, classify
-from leptond.store import (
-    adoption,
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import LIVE, ExitRecord, Identity, JobSpec, State
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.store.accounting import ledger
+from leptond.store.database.connection import _transaction
+from leptond.store.planning import snapshot
+from leptond.store.queue import (
     attempts,
+    compact_arrays,
     dependencies,
-    folds,
+    fair_share,
     gpus,
     jobs,
-    ledger,
-    planning,
-    queries,
-    ranks,
-    shares,
+    lists,
+    order_keys,
 )
-from leptond.store.connection import _transaction
+from leptond.store.recovery import adoption
 from tests.simulation.store import database
 
 LONG = {
@@ -102,39 +102,39 @@ def test_nothing_on_the_way_of_a_job_reads_a_whole_table(policy):
     array = submit(gpus=1, array="0-999%2")
     submit(after=[str(first), f"{array}_*"])
     for exit_code in (1, 0):
-        for one in folds.short(db):
-            write(db, folds.refill, one.array_id, 10, 2.0)
-        decided = planning.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
-        write(db, planning.remember, decided.plan.memory)
+        for one in compact_arrays.short(db):
+            write(db, compact_arrays.refill, one.array_id, 10, 2.0)
+        decided = snapshot.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
+        write(db, snapshot.remember, decided.plan.memory)
         attempt = f"{exit_code:032x}"
         start = decided.plan.starts[0]
         assert write(db, attempts.claim, start, attempt_id=attempt, boot_id="b", **clocks)
         shim = Identity(boot_id="b", pid=1, start_ticks=1)
         assert write(db, attempts.started, attempt, shim=shim, now=10.0, deadline_at=None)
         write(db, attempts.set_pid, attempt, 5)
-        planning.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
-        planning.stops(db)
+        snapshot.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
+        snapshot.stops(db)
         record = ExitRecord(attempt_id=attempt, boot_id="b", exit_code=exit_code, run_s=1.0, ended_at=11.0)
         verdict = classify(Evidence(exit_code=exit_code, run_s=1.0))
         write(db, attempts.finish, attempt, verdict=verdict, record=record, roll=0.5, boot_id="b", **clocks)
-    planning.next_wake(db, **clocks)
+    snapshot.next_wake(db, **clocks)
     ledger.newest_demand(db)
     ledger.newest_release(db)
     # a start of the daemon
-    write(db, planning.new_boot, "other", **clocks)
+    write(db, snapshot.new_boot, "other", **clocks)
     attempts.live(db)
     adoption.unidentified(db)
     adoption.unfinished(db, [1, 2, 3])
-    write(db, ranks.adopt, policy)
-    write(db, shares.configure, 1000.0, now=10.0)
+    write(db, order_keys.adopt, policy)
+    write(db, fair_share.configure, 1000.0, now=10.0)
     # a status, a show, a cancel
     jobs.counts(db)
-    queries.held_count(db)
-    queries.oldest_wait(db)
-    queries.recent_failures(db, 0.0, 5)
+    lists.held_count(db)
+    lists.oldest_wait(db)
+    lists.recent_failures(db, 0.0, 5)
     for states in (list(LIVE), [State.PENDING]):
-        queries.in_queue_order(db, queries.Filter(states=states), limit=5, cursor=None)
-    queries.newest(db, queries.Filter(states=[State.FAILED, State.PENDING]), limit=5, cursor="9")
+        lists.in_queue_order(db, lists.Filter(states=states), limit=5, cursor=None)
+    lists.newest(db, lists.Filter(states=[State.FAILED, State.PENDING]), limit=5, cursor="9")
     dependencies.of(db, jobs.find(db, f"{array}_700").id, array)
     write(db, jobs.cancel, f"{array}_700", by="ana", grace_s=None, reason=None, now=12.0)
     db.set_trace_callback(None)

@@ -5,11 +5,14 @@ import sqlite3
 import msgspec
 import pytest
 
-from leptond.core.model import Knob
-from leptond.core.progress import CURVE_POINTS, Checkpoint, Report, gathered
-from leptond.paths import data_dir
-from leptond.store import attempts, events, open_store, progress
-from leptond.store.migrate import available, migrate
+from leptond.base.paths import data_dir
+from leptond.core.jobs.model import Knob
+from leptond.core.training.progress import CURVE_POINTS, Checkpoint, Report, gathered
+from leptond.store import open_store
+from leptond.store.database import events
+from leptond.store.database.migrate import available, migrate
+from leptond.store.queue import attempts
+from leptond.store.training import progress
 from tests.store.test_store import SHIM, claim, finish, store, submit
 
 __all__ = ["store"]

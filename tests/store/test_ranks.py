@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
-from leptond.core.planner import Policy
-from leptond.paths import data_dir
-from leptond.store import gpus, jobs, planning, ranks
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
+from leptond.core.scheduling.planner import Policy
+from leptond.store.database.migrate import migrate
+from leptond.store.planning import snapshot
+from leptond.store.queue import gpus, jobs, order_keys
 
 T0 = 1_800_000_000.0
 DAY = 86400.0
@@ -39,7 +40,7 @@ def order(db, now, policy):
     """The ids in the order in which the planner would start them, one by one."""
     found = []
     while True:
-        decided = planning.decide(db, now=now, boot=1.0, sick={}, cpu_slots=0, policy=policy)
+        decided = snapshot.decide(db, now=now, boot=1.0, sick={}, cpu_slots=0, policy=policy)
         if not decided.starts:
             return found
         found.append(decided.starts[0].id)
@@ -49,7 +50,7 @@ def order(db, now, policy):
 @pytest.mark.parametrize("policy", ["auto", "fifo", "firstfit", "easy", "throughput", "shortest"])
 @pytest.mark.parametrize("jump_s", [-3600.0, -3650 * DAY, 3650 * DAY])
 def test_a_clock_that_is_set_reorders_no_equal_jobs(db, jump_s, policy):
-    ranks.adopt(db, Policy(name=policy))
+    order_keys.adopt(db, Policy(name=policy))
     ids = [submit(db, T0), submit(db, T0 + jump_s), submit(db, T0 + jump_s + 60.0), submit(db, T0 + 1.0)]
     assert order(db, T0 + jump_s + 120.0, Policy(name=policy)) == ids
 
@@ -61,7 +62,7 @@ def test_the_order_outlives_an_edit_and_new_figures(db):
     jobs.edit(db, str(second), changes={"priority": 3}, by="ada", now=T0, if_version=None)
     jobs.edit(db, str(second), changes={"priority": 0}, by="ada", now=T0, if_version=None)
     figures = Policy(name="fifo", priority_step_s=60.0)
-    ranks.adopt(db, figures)
+    order_keys.adopt(db, figures)
     assert order(db, T0, figures) == [first, second, third]
 
 

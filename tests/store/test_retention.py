@@ -4,14 +4,16 @@ import sqlite3
 
 import pytest
 
-from leptond.clock import SystemClock
-from leptond.core.admission import Defaults, admit
-from leptond.core.keeping import Keep
-from leptond.core.model import ExitRecord, JobSpec
-from leptond.core.outcome import Evidence, classify
-from leptond.errors import WrongState
-from leptond.retention import Retention, remove_output, remove_tree
-from leptond.store import adoption, attempts, jobs, open_store, retention
+from leptond.base.clock import SystemClock
+from leptond.base.errors import WrongState
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, JobSpec
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.retention_limits import Keep
+from leptond.services.retention import Retention, remove_output, remove_tree
+from leptond.store import open_store
+from leptond.store.queue import attempts, jobs, retention
+from leptond.store.recovery import adoption
 from tests.store.test_store import claim
 
 DAY = 86400.0

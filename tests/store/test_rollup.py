@@ -5,16 +5,17 @@ import sqlite3
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.cost import Box
-from leptond.core.model import ExitRecord, Identity, JobSpec
-from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Start
-from leptond.core.prices import Rates, price_of
-from leptond.core.report import account
-from leptond.paths import data_dir
-from leptond.store import attempts, gpus, jobs, ledger, rollup
-from leptond.store.migrate import migrate
+from leptond.base.paths import data_dir
+from leptond.core.accounting.ledger import Box
+from leptond.core.accounting.prices import Rates, price_of
+from leptond.core.accounting.report import account
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, Identity, JobSpec
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.scheduling.planner import Start
+from leptond.store.accounting import daily, ledger
+from leptond.store.database.migrate import migrate
+from leptond.store.queue import attempts, gpus, jobs
 
 DAY = 86400.0
 L4 = "NVIDIA L4"
@@ -67,14 +68,14 @@ def run(db, job, start, end, code):
 
 def add_up(db, now):
     days = []
-    while (found := rollup.next_day(db, now)) is not None:
-        rollup.keep(db, *found)
+    while (found := daily.next_day(db, now)) is not None:
+        daily.keep(db, *found)
         days.append(found[0])
     return days
 
 
 def report(db, begin, end, by="user"):
-    history = rollup.history(db, begin, end)
+    history = daily.history(db, begin, end)
     found = account(
         history, round(begin * 1000), round(end * 1000), now=round(end * 1000), rates=Rates(), by=by
     )
@@ -87,8 +88,8 @@ def report(db, begin, end, by="user"):
 def test_the_sums_say_what_the_details_said(db, by):
     before = [report(db, a * DAY, b * DAY, by) for a, b in ((0, 10), (2, 5), (0, 3))]
     assert add_up(db, 10 * DAY + 120) == list(range(10))
-    assert rollup.forget(db, 5)
-    assert not rollup.forget(db, 5)
+    assert daily.forget(db, 5)
+    assert not daily.forget(db, 5)
     for number in range(1, 9):
         if jobs.find(db, str(number)).ended_at < 5 * DAY:
             jobs.purge(db, str(number), by="me", now=10 * DAY)
@@ -107,14 +108,14 @@ def test_a_day_waits_for_the_jobs_that_had_gpus_in_it(db):
     job = jobs.submit(db, [admitted], user="a", now=9.5 * DAY, max_pending=9)[0][0].ids[0]
     run(db, job, 9.6 * DAY, None, 0)
     assert add_up(db, 20 * DAY) == list(range(9))
-    assert rollup.first_day(db) == 9
+    assert daily.first_day(db) == 9
     assert add_up(db, 20 * DAY) == []
 
 
 def test_counters_grow_and_count_nothing_twice(db):
     def totals(now):
-        sums, history, begin = rollup.settled(db, now)
-        return rollup.add_settled(sums, history, begin, max(begin, now - rollup.SETTLED_S))
+        sums, history, begin = daily.settled(db, now)
+        return daily.add_settled(sums, history, begin, max(begin, now - daily.SETTLED_S))
 
     before = totals(8 * DAY)
     add_up(db, 8 * DAY + 120)
@@ -131,7 +132,7 @@ def test_before_there_is_anything_there_is_nothing_to_add_up():
     one = sqlite3.connect(":memory:", isolation_level=None)
     one.row_factory = sqlite3.Row
     migrate(one, data_dir("migrations"))
-    assert rollup.next_day(one, 1e9) is None
-    assert rollup.settled(one, 1e9)[1] is None
-    assert rollup.counters(one) == (0, 0)
+    assert daily.next_day(one, 1e9) is None
+    assert daily.settled(one, 1e9)[1] is None
+    assert daily.counters(one) == (0, 0)
     one.close()

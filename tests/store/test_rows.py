@@ -5,15 +5,16 @@ import sys
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
-from leptond.store import jobs, rows
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
+from leptond.store.database import rows
+from leptond.store.queue import jobs
 from tests.simulation.store import database
 
 FIRST_READ = """
 import sys, threading
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
 from leptond.store import jobs, rows
 from tests.simulation.store import database
 

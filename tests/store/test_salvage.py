@@ -7,11 +7,11 @@ import sqlite3
 
 import pytest
 
-from leptond.paths import data_dir
-from leptond.store import rows
-from leptond.store.examine import examine
-from leptond.store.migrate import newest
-from leptond.store.salvage import COUNTS, build
+from leptond.base.paths import data_dir
+from leptond.store.database import rows
+from leptond.store.database.examine import examine
+from leptond.store.database.migrate import newest
+from leptond.store.recovery.salvage import COUNTS, build
 from tests.store.test_migrations import GOLDEN, make
 
 MIGRATIONS = data_dir("migrations")

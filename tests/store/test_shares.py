@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import ExitRecord, JobSpec
-from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Policy, Start
-from leptond.core.queues import Queue
-from leptond.core.shares import Caps, Fairness, Limits, Owner
-from leptond.errors import Conflict, Invalid, NotFound, QueueClosed, TooMany, WrongState
-from leptond.paths import data_dir
-from leptond.store import attempts, gpus, jobs, owners, planning, queues, shares
-from leptond.store.migrate import available, migrate
-from leptond.store.window import WINDOW
+from leptond.base.errors import Conflict, Invalid, NotFound, QueueClosed, TooMany, WrongState
+from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.admission.queues import Queue
+from leptond.core.jobs.model import ExitRecord, JobSpec
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.scheduling.fair_share import Caps, Fairness, Limits, Owner
+from leptond.core.scheduling.planner import Policy, Start
+from leptond.store.database.migrate import available, migrate
+from leptond.store.planning import owners, snapshot
+from leptond.store.planning.candidates import WINDOW
+from leptond.store.queue import attempts, fair_share, gpus, jobs, queues
 
 GIB = 1024**3
 NO_CAPS = Limits()
@@ -213,13 +214,13 @@ def test_a_cap_on_waiting_jobs_refuses_what_would_pass_it(db):
         submit(db, caps=caps, array="0-1")
     submit(db, caps=caps)
     submit(db, caps=caps, user="bo")
-    shares.set_limit(db, shares.Limit(kind="user", name="ana", max_pending=3), by="root", now=1.0)
+    fair_share.set_limit(db, fair_share.Limit(kind="user", name="ana", max_pending=3), by="root", now=1.0)
     submit(db, caps=caps)
     with pytest.raises(TooMany):
         submit(db, caps=caps)
-    shares.remove_limit(db, "user", "ana", by="root", now=1.0)
+    fair_share.remove_limit(db, "user", "ana", by="root", now=1.0)
     with pytest.raises(NotFound):
-        shares.remove_limit(db, "user", "ana", by="root", now=1.0)
+        fair_share.remove_limit(db, "user", "ana", by="root", now=1.0)
 
 
 # -- fair share ------------------------------------------------------------------------------------------
@@ -227,24 +228,24 @@ def test_a_cap_on_waiting_jobs_refuses_what_would_pass_it(db):
 
 def test_use_is_booked_at_the_end_shown_before_it_and_fades(db):
     hour = 3600.0
-    shares.configure(db, 10 * hour, now=1.0)
+    fair_share.configure(db, 10 * hour, now=1.0)
     one = claim(db, submit(db, gpus=2, project="p"), "GPU-0", "GPU-1", boot=0.0)
     ana = Owner("ana", "p", "default")
-    before = shares.used(db, now=hour, boot=hour)
+    before = fair_share.used(db, now=hour, boot=hour)
     finish(db, one, boot=hour, now=hour)
-    after = shares.used(db, now=hour, boot=hour)
+    after = fair_share.used(db, now=hour, boot=hour)
     assert before == after == {ana: pytest.approx(2 * hour, rel=0.05)}
-    assert shares.used(db, now=11 * hour, boot=0.0)[ana] == pytest.approx(after[ana] / 2)
-    shares.configure(db, hour, now=11 * hour)
-    assert shares.used(db, now=12 * hour, boot=0.0)[ana] == pytest.approx(after[ana] / 4)
-    shares.configure(db, hour, now=100 * hour)
-    assert shares.used(db, now=100 * hour, boot=0.0) == {}
+    assert fair_share.used(db, now=11 * hour, boot=0.0)[ana] == pytest.approx(after[ana] / 2)
+    fair_share.configure(db, hour, now=11 * hour)
+    assert fair_share.used(db, now=12 * hour, boot=0.0)[ana] == pytest.approx(after[ana] / 4)
+    fair_share.configure(db, hour, now=100 * hour)
+    assert fair_share.used(db, now=100 * hour, boot=0.0) == {}
 
 
 def test_weights_come_from_limits_and_queues(db):
-    shares.set_limit(db, shares.Limit(kind="project", name="p", weight=3.0), by="root", now=1.0)
+    fair_share.set_limit(db, fair_share.Limit(kind="project", name="p", weight=3.0), by="root", now=1.0)
     queues.change(db, "default", {"weight": 2.0}, None, by="root", now=1.0)
-    found = shares.weights(db)
+    found = fair_share.weights(db)
     assert (found.users, found.projects, found.queues) == ({}, {"p": 3.0}, {"default": 2.0})
 
 
@@ -309,12 +310,12 @@ def test_fair_share_moves_whoever_has_had_more_behind(db):
 
     def who(**fairness):
         policy = Policy(name="firstfit", fairness=Fairness(**fairness))
-        decided = planning.decide(db, now=100 * hour, boot=100 * hour, sick={}, cpu_slots=1, policy=policy)
+        decided = snapshot.decide(db, now=100 * hour, boot=100 * hour, sick={}, cpu_slots=1, policy=policy)
         return [start.id for start in decided.starts]
 
     assert who() == [second]
     assert who(max_handicap_s=0.0) == [first]
-    shares.set_limit(db, shares.Limit(kind="user", name="bo", max_gpus=0), by="root", now=1.0)
+    fair_share.set_limit(db, fair_share.Limit(kind="user", name="bo", max_gpus=0), by="root", now=1.0)
     assert who() == [first], "a cap bars at once"
 
 
@@ -337,11 +338,11 @@ def test_nobody_is_hidden_behind_the_jobs_of_another(db, what):
         project=None,
     )
     if what == "cap":
-        shares.set_limit(db, shares.Limit(kind="user", name="ana", max_gpus=1), by="root", now=1.0)
+        fair_share.set_limit(db, fair_share.Limit(kind="user", name="ana", max_gpus=1), by="root", now=1.0)
     if what != "share":
         for i in range(3 if what == "queue" else 1):
             assert claim(db, first + i, f"GPU-{i}") is not None
-    decided = planning.decide(db, now=3600.0, boot=3600.0, sick={}, cpu_slots=1, policy=Policy())
+    decided = snapshot.decide(db, now=3600.0, boot=3600.0, sick={}, cpu_slots=1, policy=Policy())
     assert [start.id for start in decided.starts] == [last]
 
 

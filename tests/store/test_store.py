@@ -12,18 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome import Evidence, classify
-from leptond.core.planner import Policy, Start, plan
-from leptond.core.shares import Fairness
+from leptond.base.errors import StartRefused
+from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
+from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.scheduling.fair_share import Fairness
+from leptond.core.scheduling.planner import Policy, Start, plan
 from leptond.engines.base import End
-from leptond.errors import StartRefused
-from leptond.paths import data_dir
-from leptond.store import attempts, events, gpus, jobs, open_store, planning, queries, window
-from leptond.store.examine import examine
-from leptond.store.migrate import migrate, version
-from leptond.supervisor import judge
+from leptond.scheduling.supervisor import judge
+from leptond.store import open_store
+from leptond.store.database import events
+from leptond.store.database.examine import examine
+from leptond.store.database.migrate import migrate, version
+from leptond.store.planning import candidates, snapshot
+from leptond.store.queue import attempts, gpus, jobs, lists
 
 SHIM = Identity(boot_id="boot", pid=1, start_ticks=1)
 
@@ -187,14 +190,14 @@ async def test_a_stop_that_came_first_keeps_the_gate_shut(store):
 
 async def test_a_reboot_carries_backoffs_over_to_the_new_clock(store):
     job = await submit(store, retries=3)
-    await store.write(planning.new_boot, "boot", now=100.0, boot=5000.0)
+    await store.write(snapshot.new_boot, "boot", now=100.0, boot=5000.0)
     attempt = (await claim(store, job, boot=5000.0)).attempt
     await finish(store, attempt.id, 1, boot=5000.0, now=100.0)
     found = await store.read(jobs.find, str(job))
     assert (found.backoff_at, found.backoff_boot) == (105.0, 5005.0)
-    assert await store.write(planning.new_boot, "next boot", now=102.0, boot=10.0)
+    assert await store.write(snapshot.new_boot, "next boot", now=102.0, boot=10.0)
     assert (await store.read(jobs.find, str(job))).backoff_boot == 13.0
-    assert await store.read(planning.next_wake, now=102.0, boot=10.0) == 3.0
+    assert await store.read(snapshot.next_wake, now=102.0, boot=10.0) == 3.0
 
 
 async def test_a_backoff_is_not_shortened_by_a_jump_of_the_wall_clock(store):
@@ -202,9 +205,9 @@ async def test_a_backoff_is_not_shortened_by_a_jump_of_the_wall_clock(store):
     attempt = (await claim(store, job)).attempt
     await finish(store, attempt.id, 1, boot=2.0)
     years = 10 * 365 * 86400.0
-    view = await store.read(planning.view, now=time.time() + years, boot=2.5, sick={})
+    view = await store.read(snapshot.view, now=time.time() + years, boot=2.5, sick={})
     assert [waiting.id for waiting in view.waiting] == []
-    view = await store.read(planning.view, now=0.0, boot=1000.0, sick={})
+    view = await store.read(snapshot.view, now=0.0, boot=1000.0, sick={})
     assert [waiting.id for waiting in view.waiting] == [job]
 
 
@@ -243,8 +246,8 @@ def test_a_short_look_decides_as_a_long_one(wants, slots, taken, others):
         jobs.submit(db, admitted[::2], user="bo", now=1.0, max_pending=1000)
     db.execute("INSERT INTO shares (user, project, queue, gpu_s, at) VALUES ('ana', '', 'default', 9e5, 1.0)")
     policy = Policy(fairness=Fairness())
-    short = planning.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy).starts
-    view = planning.view(db, now=2.0, boot=2.0, sick={})
+    short = snapshot.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy).starts
+    view = snapshot.view(db, now=2.0, boot=2.0, sick={})
     long = plan(view.waiting, view.running, view.gpus, slots, 2.0, policy).starts
     db.close()
     assert list(short) == list(long)
@@ -298,14 +301,14 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
     def ask(db):
         db.set_trace_callback(lambda sql: statements.append(sql) if sql.startswith("SELECT") else None)
         try:
-            planning.view(db, now=1.0, boot=1.0, sick={})
+            snapshot.view(db, now=1.0, boot=1.0, sick={})
             for gpu, cpu in ((0, 9), (9, 0)):
-                window.look(db, now=1.0, boot=1.0, policy=Policy(), running=(), gpu=gpu, cpu=cpu)
-            planning.next_wake(db, now=1.0, boot=1.0)
-            planning.stops(db)
+                candidates.look(db, now=1.0, boot=1.0, policy=Policy(), running=(), gpu=gpu, cpu=cpu)
+            snapshot.next_wake(db, now=1.0, boot=1.0)
+            snapshot.stops(db)
             attempts.live(db)
-            queries.in_queue_order(db, queries.Filter(), limit=50, cursor=None)
-            queries.newest(db, queries.Filter(), limit=50, cursor=None)
+            lists.in_queue_order(db, lists.Filter(), limit=50, cursor=None)
+            lists.newest(db, lists.Filter(), limit=50, cursor=None)
         finally:
             db.set_trace_callback(None)
         return [
@@ -349,8 +352,8 @@ async def test_what_has_to_stop_is_found_without_looking_through_the_past(store)
     other = await submit(store)
     claimed = await claim(store, other)
     await store.write(jobs.cancel, str(other), by="ana", grace_s=3.0, reason=None, now=1.0)
-    assert await store.read(planning.stops) == [(claimed.attempt.id, "cancel", 3.0)]
-    assert await store.read(steps_of(planning.stops)) < 2
+    assert await store.read(snapshot.stops) == [(claimed.attempt.id, "cancel", 3.0)]
+    assert await store.read(steps_of(snapshot.stops)) < 2
 
 
 async def test_a_backoff_is_not_made_longer_by_a_clock_that_was_set_before_a_reboot(store):
@@ -358,9 +361,9 @@ async def test_a_backoff_is_not_made_longer_by_a_clock_that_was_set_before_a_reb
     claimed = await claim(store, job, "GPU-0")
     ten_years = 10 * 365 * 86400.0
     await finish(store, claimed.attempt.id, 1, boot=100.0, now=ten_years)
-    await store.write(planning.new_boot, "boot", now=ten_years, boot=100.0)
-    assert await store.write(planning.new_boot, "next boot", now=50.0, boot=5.0)
-    left = await store.read(planning.next_wake, now=50.0, boot=5.0)
+    await store.write(snapshot.new_boot, "boot", now=ten_years, boot=100.0)
+    assert await store.write(snapshot.new_boot, "next boot", now=50.0, boot=5.0)
+    left = await store.read(snapshot.next_wake, now=50.0, boot=5.0)
     assert 0 < left <= 900
 
 

@@ -5,13 +5,15 @@ import sqlite3
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import ExitRecord, JobSpec, State, StopReason
-from leptond.core.progress import Report, gathered
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import ExitRecord, JobSpec, State, StopReason
+from leptond.core.training.progress import Report, gathered
 from leptond.engines.base import End
-from leptond.store import attempts, jobs, open_store, progress, sweeps
-from leptond.store.submits import Together
-from leptond.supervisor import judge
+from leptond.scheduling.supervisor import judge
+from leptond.store import open_store
+from leptond.store.queue import attempts, jobs
+from leptond.store.queue.submit import Together
+from leptond.store.training import progress, sweeps
 from tests.store.test_store import SHIM, claim, store, submit
 
 __all__ = ["store"]

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from leptond.store import open_store
-from leptond.store.trouble import Trouble, fatal, no_room, trouble_of
+from leptond.store.database.sqlite_errors import Trouble, fatal, no_room, trouble_of
 
 
 def error(code):

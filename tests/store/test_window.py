@@ -2,11 +2,12 @@
 
 import pytest
 
-from leptond.core.admission import Defaults, admit
-from leptond.core.model import JobSpec
-from leptond.core.planner import Policy
-from leptond.store import gpus, jobs, planning
-from leptond.store.window import WINDOW, look
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
+from leptond.core.scheduling.planner import Policy
+from leptond.store.planning import snapshot
+from leptond.store.planning.candidates import WINDOW, look
+from leptond.store.queue import gpus, jobs
 from tests.simulation.store import database
 
 NOW = 3600.0
@@ -37,7 +38,7 @@ def steps(db, work):
 
 
 def decided(db, **more):
-    return planning.decide(db, **{"now": NOW, "boot": NOW, "sick": {}, "policy": Policy(), **more})
+    return snapshot.decide(db, **{"now": NOW, "boot": NOW, "sick": {}, "policy": Policy(), **more})
 
 
 @pytest.mark.parametrize("name", ["auto", "fifo", "firstfit", "shortest", "easy", "throughput"])
@@ -70,7 +71,7 @@ def test_no_cpu_job_is_hidden_behind_the_jobs_of_another(db, drained):
     submit(db, 2 * WINDOW)
     db.execute("INSERT INTO shares (user, project, queue, gpu_s, at) VALUES ('ana', '', 'default', 1e6, 1.0)")
     (fair,) = submit(db, user="bo", now=2.0)
-    policy = Policy(fairness=planning.NO_FAIRNESS)
+    policy = Policy(fairness=snapshot.NO_FAIRNESS)
     assert [start.id for start in decided(db, cpu_slots=1, policy=policy).starts] != [fair]
     assert [start.id for start in decided(db, cpu_slots=1).starts] == [fair]
     (urgent,) = submit(db, urgent=True, now=3.0)

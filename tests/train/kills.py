@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from leptond.cli.ranks import under_torchrun
+from leptond.client.torchrun import under_torchrun
 from tests.daemon import TERMINAL, Daemon, alive_with_cookie, parent_of
 from tests.faults.campaign import Found, commit, run_points
 

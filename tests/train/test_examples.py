@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from leptond.cli.ranks import under_torchrun
+from leptond.client.torchrun import under_torchrun
 from leptond.train.examples import char_lm
 from tests.daemon import until
 

@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
-from leptond.cli.ranks import under_torchrun  # noqa: E402
+from leptond.client.torchrun import under_torchrun  # noqa: E402
 from leptond.train.checkpoint import Checkpoints  # noqa: E402
 from leptond.train.costs import Precision  # noqa: E402
 from leptond.train.gpt import next_token_loss  # noqa: E402

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from leptond.cli.declare import parse
-from leptond.cli.spec import submit_words
-from leptond.cli.submit import submit_command
+from leptond.cli.commands.submit import submit_command
+from leptond.cli.framework.declare import parse
+from leptond.client.job_spec import submit_words
 from tests.daemon import Daemon, until
 from tests.ui.conftest import Watched, axe_source, url_of
 

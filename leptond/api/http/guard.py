@@ -1,0 +1,251 @@
+"""One middleware before every route and method: identity, host, origin, readiness, time, and errors that
+always look the same."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import itertools
+import secrets
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+
+from leptond import schema
+from leptond.api.http import identity
+from leptond.api.http.context import Context
+from leptond.api.http.identity import Who
+from leptond.base.errors import (
+    BadRequest,
+    Forbidden,
+    Misdirected,
+    NotFound,
+    Refused,
+    StorageFull,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
+
+log = structlog.get_logger("leptond.http")
+
+READING = frozenset({"GET", "HEAD"})
+EARLY_PATHS = frozenset({"/healthz", "/readyz"})
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+MAX_BAD_TOKENS = 10
+BAD_TOKENS_S = 60.0
+MAX_ADDRESSES = 1024
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Guard:
+    """The middleware, with what it remembers of failed tokens and of times for the metrics."""
+
+    def __init__(self, context: Context, observe: Callable[[str, str, int, float], None]) -> None:
+        self._context = context
+        self._observe = observe
+        # unlike any other run's; a random number for each request would be a system call for each
+        self._run = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+        self._bad_tokens: dict[str, deque[float]] = {}
+
+    @property
+    def middleware(self) -> Middleware:
+        """As aiohttp takes it."""
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handle) -> web.StreamResponse:
+            return await self._handle(request, handler)
+
+        return guard
+
+    async def _handle(self, request: web.Request, handle: Handle) -> web.StreamResponse:
+        begin = time.monotonic()
+        request_id = f"{self._run}{next(self._numbers):08x}"
+        protocol = request.protocol
+        began = getattr(protocol, "request_began", None)
+        if began is not None:
+            began()
+        try:
+            response = await self._answer(request, handle, request_id)
+        finally:
+            ended = getattr(protocol, "request_ended", None)
+            if ended is not None:
+                ended()
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request_id
+            harden(response)
+        route = request.match_info.route.resource
+        self._observe(
+            request.method,
+            route.canonical if route is not None else "unmatched",
+            response.status,
+            time.monotonic() - begin,
+        )
+        return response
+
+    async def _answer(self, request: web.Request, handle: Handle, request_id: str) -> web.StreamResponse:
+        try:
+            request[identity.WHO] = self._check(request)
+            if self._streams(request):
+                return await handle(request)
+            async with asyncio.timeout(self._context.settings.http.request_timeout_s):
+                return await handle(request)
+        except Refused as refusal:
+            return problem(request, refusal)
+        except web.HTTPMethodNotAllowed as error:
+            return _wrong_method(request, error)
+        except web.HTTPNotFound:
+            return problem(request, NotFound("there is nothing at this path", hint="see /v1/openapi.json"))
+        except web.HTTPException as error:
+            return problem(request, BadRequest(error.reason), status=error.status, slug="http-error")
+        except TimeoutError:
+            return problem(request, BadRequest("the request took too long"), status=408, slug="timeout")
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                return problem(request, StorageFull("the disk is full", hint="make room; nothing was stored"))
+            return self._broken(request, request_id)
+        except (ConnectionResetError, asyncio.CancelledError):
+            raise
+        except Exception:
+            return self._broken(request, request_id)
+
+    def _broken(self, request: web.Request, request_id: str) -> web.Response:
+        log.exception("a request failed", method=request.method, path=request.path, request_id=request_id)
+        refusal = Refused(
+            "leptond failed to answer; its log says why", hint=f"look for request_id {request_id}"
+        )
+        return problem(request, refusal, status=500, slug="internal-error")
+
+    def _open(self, request: web.Request) -> bool:
+        route = getattr(request.match_info.handler, "leptond_route", None)
+        return route is not None and route.open
+
+    def _streams(self, request: web.Request) -> bool:
+        route = getattr(request.match_info.handler, "leptond_route", None)
+        return route is not None and route.streams
+
+    # -- who, from where, when ---------------------------------------------------------------------
+
+    def _check(self, request: web.Request) -> Who:
+        who = identity.peer(request)
+        if who is None:
+            self._check_host(request)
+            self._check_origin(request)
+            who = self._bearer(request)
+        phase = self._context.phase()
+        if phase != "ready" and request.path not in EARLY_PATHS:
+            raise Unavailable(f"the daemon is {phase}", hint="try again", headers={"Retry-After": "1"})
+        return who
+
+    def _hosts(self) -> set[str]:
+        return {*LOCAL_HOSTS, *self._context.settings.http.allowed_hosts}
+
+    def _check_host(self, request: web.Request) -> None:
+        """Against DNS rebinding: a page of somebody else's site cannot send one of our names."""
+        hosts = request.headers.getall(hdrs.HOST, [])
+        if len(hosts) != 1 or without_port(hosts[0]) not in self._hosts():
+            raise Misdirected(
+                "the Host header names none of this server's hosts", hint="add it to http.allowed_hosts"
+            )
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Against requests that a page of another site makes a browser send, whatever the method."""
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        if site not in ("none", "same-origin"):
+            raise Forbidden("a browser sent this for a page of another site")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None:
+            scheme, mark, host = origin.partition("://")
+            if not mark or scheme not in ("http", "https") or without_port(host) not in self._hosts():
+                raise Forbidden("a page of another origin sent this")
+
+    def _bearer(self, request: web.Request) -> Who:
+        me = Who(user=identity.own_user(), uid=None, admin=True)
+        if self._open(request):
+            return me
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        token, tokens = token.strip(), self._context.tokens
+        if tokens is not None and scheme.lower() == "bearer":
+            # a good token opens whatever others tried from the same address: they must not lock anyone out
+            if _same(token, tokens.full):
+                return me
+            if _same(token, tokens.read_only):
+                if request.method not in READING:
+                    raise Forbidden("this token only looks", hint="use the one that may change things")
+                return Who(user=me.user, uid=None, admin=False, read_only=True)
+        if token:
+            self._count_failure(request.remote or "unknown")
+        raise Unauthorized(
+            "TCP needs the token",
+            hint="send -H 'Authorization: Bearer ...' with the token that is in "
+            f"{self._context.places.token_file}",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _count_failure(self, address: str) -> None:
+        """Raises TooMany when an address has brought too many wrong tokens within a minute."""
+        now = time.monotonic()
+        if address not in self._bad_tokens and len(self._bad_tokens) >= MAX_ADDRESSES:
+            self._bad_tokens.clear()
+        failures = self._bad_tokens.setdefault(address, deque(maxlen=MAX_BAD_TOKENS))
+        if len(failures) == MAX_BAD_TOKENS and failures[0] > now - BAD_TOKENS_S:
+            raise TooMany("too many wrong tokens from this address", headers={"Retry-After": "60"})
+        failures.append(now)
+
+
+def _wrong_method(request: web.Request, error: web.HTTPMethodNotAllowed) -> web.Response:
+    allowed = ", ".join(sorted(error.allowed_methods))
+    refusal = BadRequest(f"{request.method} is not possible here", hint=f"try {allowed}")
+    response = problem(request, refusal, status=405, slug="method-not-allowed")
+    response.headers["Allow"] = allowed
+    return response
+
+
+def _same(token: str, expected: str) -> bool:
+    return hmac.compare_digest(token.encode("utf-8", "replace"), expected.encode())
+
+
+def without_port(host: str) -> str:
+    """``localhost`` for ``localhost:8370``, ``[::1]`` for ``[::1]:8370``."""
+    host = host.lower()
+    if host.startswith("["):
+        return host[: host.find("]") + 1]
+    return host.partition(":")[0]
+
+
+def harden(response: web.StreamResponse) -> None:
+    """Headers that every answer carries."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+
+
+def problem(
+    request: web.Request, refusal: Refused, *, status: int | None = None, slug: str | None = None
+) -> web.Response:
+    """An error as RFC 9457 wants it."""
+    body = schema.Problem(
+        type=f"/problems/{slug or refusal.slug}",
+        title=refusal.title,
+        status=status or refusal.status,
+        detail=refusal.detail,
+        instance=request.path,
+        hint=refusal.hint,
+        errors=(
+            [schema.ProblemError(pointer=refusal.pointer, message=refusal.detail)] if refusal.pointer else []
+        ),
+    )
+    return web.Response(
+        body=msgspec.json.encode(body),
+        status=status or refusal.status,
+        headers=refusal.headers,
+        content_type="application/problem+json",
+    )

@@ -1,0 +1,102 @@
+"""The OpenAPI 3.1 document, made from the route table and the types that decode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from leptond import __version__, schema
+from leptond.api.http.routing import Route
+
+
+def document(routes: Sequence[Route]) -> dict[str, Any]:
+    """The whole document as JSON values."""
+    shapes = [schema.Problem]
+    for route in routes:
+        shapes += [one for one in (route.body, route.query) if one is not None]
+        if route.answer is not None and route.media == "application/json":
+            shapes.append(route.answer)
+    schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    of = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
+    queries = {route.query.__name__ for route in routes if route.query is not None}
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of, components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "leptond",
+            "version": __version__,
+            "summary": "A GPU scheduler for one machine",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:8370"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": {name: schema for name, schema in components.items() if name not in queries},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "responses": _responses(route, of),
+    }
+    if route.open:
+        operation["security"] = []
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    if route.query is not None:
+        shape = components[route.query.__name__]
+        parameters += [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in shape["properties"].items()
+        ]
+    parameters += [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in route.headers.items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": {"application/json": {"schema": of[id(route.body)]}},
+        }
+    return operation
+
+
+def _common_errors(route: Route) -> set[int]:
+    """What the middleware and the decoding may answer, whatever the route: an unreadable request, a body
+    or a parameter that is not expected, a stranger, a wrong host, too many wrong tokens, not ready."""
+    if route.open:
+        return {400, 413, 422}
+    common = {400, 401, 403, 413, 421, 422, 429, 503}
+    if not route.streams:
+        common.add(408)
+    if route.body is not None:
+        common.add(415)
+    return common
+
+
+def _responses(route: Route, of: dict[int, Any]) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    if route.answer is not None:
+        schema = of[id(route.answer)] if route.media == "application/json" else {"type": "string"}
+        good["content"] = {route.media: {"schema": schema}}
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    responses = {str(route.status): good}
+    for status in sorted({*route.errors, *_common_errors(route)}):
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
+    return responses

@@ -1,0 +1,225 @@
+"""Routes as values: the same table makes the handlers and the OpenAPI document.
+
+A handler is ``async def handler(call: Call) -> Answer``: its body and query are decoded before it runs, and
+what it returns is encoded after it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from leptond.api.http.context import CONTEXT, Context
+from leptond.api.http.identity import WHO, Who
+from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
+
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with more than a body."""
+
+    value: Any
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as its handler sees it. `body` and `query` are instances of the route's types."""
+
+    request: web.Request
+    context: Context
+    who: Who
+    body: Any
+    query: Any
+    raw: bytes
+
+    def path(self, name: str) -> str:
+        """A parameter of the path."""
+        return self.request.match_info[name]
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path.
+
+    `errors` are the statuses of problems that are its own, `headers` the request headers that it heeds
+    (name and meaning). `media` is the answer's type where it is not JSON; `streams`: the answer goes on
+    until the client leaves; `open`: no identity is needed; `large_body`: the limit of a batch holds.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    answer: Any = None
+    status: int = 200
+    body: Any = None
+    body_optional: bool = False
+    query: Any = None
+    media: str = "application/json"
+    streams: bool = False
+    open: bool = False
+    errors: Sequence[int] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    large_body: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the handler's docstring."""
+        return " ".join((self.handler.__doc__ or "").strip().partition("\n\n")[0].split())
+
+
+class Table:
+    """The routes of one module."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.routes: list[Route] = []
+
+    def route(self, method: str, path: str, **options: Any) -> Callable[[Handler], Handler]:
+        """Registers the decorated handler."""
+
+        def register(handler: Handler) -> Handler:
+            self.routes.append(Route(method=method, path=path, handler=handler, tag=self.tag, **options))
+            return handler
+
+        return register
+
+
+_POINTER = re.compile(r"^(?P<what>.*) - at `(?P<path>\$.*?)`$", re.DOTALL)
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
+
+
+def invalid(error: msgspec.ValidationError) -> Invalid:
+    """The decoder's complaint as a refusal that points at the field (RFC 6901)."""
+    text = str(error)
+    match = _POINTER.match(text)
+    what, path = (match["what"], match["path"]) if match else (text, "$")
+    pointer = ""
+    for name, index in re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", path[1:]):
+        pointer += "/" + (name or index).replace("~", "~0").replace("/", "~1")
+    unknown = _UNKNOWN.search(text)
+    if unknown:
+        pointer += f"/{unknown['name']}"
+    return Invalid(what, pointer=pointer or "/", hint="see /v1/openapi.json for the fields and their types")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRequest(f"the key {twice[:100]!r} stands twice in one object")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise BadRequest(f"{name} is not a JSON number")
+
+
+def check_json(data: bytes) -> None:
+    """Refuses what is JSON only to a lenient reader: duplicate keys, NaN, very deep nesting."""
+    try:
+        value = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except RecursionError:
+        raise BadRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise BadRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The body, of which no more than `limit` bytes are ever held. Raises TooLarge."""
+    too_large = TooLarge(f"the body is larger than {limit} bytes", hint="submit large batches in parts")
+    if request.content_length is not None and request.content_length > limit:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.content.iter_chunked(64 * 1024):
+        size += len(part)
+        if size > limit:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The aiohttp handler of a route."""
+    decoder = msgspec.json.Decoder(route.body) if route.body is not None else None
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        http = context.settings.http
+        raw = await read_body(request, http.max_batch_bytes if route.large_body else http.max_body_bytes)
+        body = None
+        if decoder is not None and (raw or not route.body_optional):
+            if request.content_type != "application/json":
+                raise WrongMediaType(
+                    f"the body's type is {request.content_type}",
+                    hint="send -H 'Content-Type: application/json'",
+                )
+            check_json(raw)
+            try:
+                body = decoder.decode(raw)
+            except msgspec.ValidationError as error:
+                raise invalid(error) from None
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise BadRequest(f"the body is not JSON: {error}") from None
+        elif decoder is None and raw:
+            raise BadRequest("this request takes no body")
+        elif decoder is not None:
+            body = route.body()
+        query = None
+        if route.query is not None:
+            pairs = list(request.query.items())
+            if len({name for name, _ in pairs}) != len(pairs):
+                raise BadRequest("a query parameter stands twice")
+            try:
+                query = msgspec.convert(dict(pairs), route.query, strict=False)
+            except msgspec.ValidationError as error:
+                raise invalid(error) from None
+        elif request.query:
+            raise Invalid("this request takes no query parameters", pointer=f"/{next(iter(request.query))}")
+        answer = await route.handler(
+            Call(request=request, context=context, who=request[WHO], body=body, query=query, raw=raw)
+        )
+        return respond(answer, route.status)
+
+    # the middleware asks the route whether it streams
+    handle.leptond_route = route  # type: ignore[attr-defined]
+    return handle
+
+
+def respond(answer: Any, status: int) -> web.StreamResponse:
+    """The response to what a handler returned."""
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    headers: dict[str, str] = {}
+    if isinstance(answer, Reply):
+        answer, status, headers = answer.value, answer.status, answer.headers
+    if answer is None:
+        return web.Response(status=status, headers=headers)
+    return web.Response(
+        body=msgspec.json.encode(answer), status=status, headers=headers, content_type="application/json"
+    )

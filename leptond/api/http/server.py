@@ -1,0 +1,267 @@
+"""The listeners: the Unix socket always, TCP when asked for; with the time limits that aiohttp lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from leptond.api.http import openapi
+from leptond.api.http.context import CONTEXT, Context
+from leptond.api.http.guard import Guard
+from leptond.api.http.routing import Call, Route, Table, handler_of
+from leptond.api.metrics.exposition import Metrics
+from leptond.api.routes import (
+    arrays,
+    budgets,
+    database,
+    events,
+    gpus,
+    jobs,
+    logs,
+    meta,
+    pages,
+    plan,
+    progress,
+    queues,
+    status,
+    sweeps,
+    timeline,
+    usage,
+    webhooks,
+)
+from leptond.base.errors import StartRefused
+
+HEADER_S = 5.0
+IDLE_S = 30.0
+MAX_CONNECTIONS = 256
+MAX_LINE, MAX_HEADER = 8190, 16 * 1024
+SHUTDOWN_S = 2.0
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection with a deadline for the head of each request: it waits for ever otherwise."""
+
+    def __init__(
+        self, manager: Any, *, loop: asyncio.AbstractEventLoop, open_ones: set[Any], **options: Any
+    ) -> None:
+        super().__init__(manager, loop=loop, **options)
+        self._open_ones = open_ones
+        self._deadline: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._line: asyncio.BaseTransport | None = None
+        self._own_loop = loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._line = transport
+        if len(self._open_ones) >= MAX_CONNECTIONS:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+        else:
+            self._open_ones.add(self)
+            self._arm()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._open_ones.discard(self)
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._busy and self._deadline is None:
+            self._arm()  # the first bytes of a further request on a kept connection
+        super().data_received(data)
+
+    def request_began(self) -> None:
+        """The head is complete: the request's own limit holds from here."""
+        self._busy = True
+        self._disarm()
+
+    def request_ended(self) -> None:
+        """Idle until the next request."""
+        self._busy = False
+
+    def _arm(self) -> None:
+        self._deadline = self._own_loop.call_later(HEADER_S, self._too_late)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self._line is not None and not self._busy:
+            assert isinstance(self._line, asyncio.Transport)
+            self._line.abort()
+
+
+MODULES = (
+    database,
+    status,
+    jobs,
+    arrays,
+    sweeps,
+    progress,
+    logs,
+    gpus,
+    queues,
+    events,
+    timeline,
+    usage,
+    budgets,
+    meta,
+    pages,
+    plan,
+    webhooks,
+)
+"""Each has a table of routes."""
+
+
+def all_routes(metrics: Metrics) -> Sequence[Route]:
+    """Every route of the server."""
+    own = Table("meta")
+
+    @own.route("GET", "/metrics", answer=str, media="text/plain")
+    async def metrics_page(call: Call) -> web.Response:
+        """Prometheus metrics."""
+        return web.Response(
+            body=await metrics.page(call.context),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    tables = [*(module.table for module in MODULES), own]
+    routes = [route for table in tables for route in table.routes]
+    description = meta.description(functools.partial(openapi.document, routes))
+    return [*routes, *description.routes]
+
+
+class Api:
+    """The HTTP surface of one daemon."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._runner: web.AppRunner | None = None
+        self._servers: list[asyncio.Server] = []
+        self.port: int | None = None
+
+    async def start(self) -> None:
+        """Listens. Raises StartRefused (75, 78)."""
+        metrics = Metrics()
+        await metrics.begin(self._context.store)
+        guard = Guard(self._context, metrics.observe)
+        app = web.Application(middlewares=[guard.middleware])
+        app[CONTEXT] = self._context
+        for route in all_routes(metrics):
+            app.router.add_route(route.method, route.path, handler_of(route))
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await self._listen_unix(self._context.places.socket)
+        if self._context.settings.http.listen:
+            await self._listen_tcp(self._context.settings.http.listen)
+
+    def _factory(self) -> Any:
+        assert self._runner is not None
+        manager, loop = self._runner.server, asyncio.get_running_loop()
+        open_ones: set[Any] = set()
+
+        def make() -> Connection:
+            return Connection(
+                manager,
+                loop=loop,
+                open_ones=open_ones,
+                keepalive_timeout=IDLE_S,
+                access_log=None,
+                max_line_size=MAX_LINE,
+                max_field_size=MAX_HEADER,
+                auto_decompress=False,
+                lingering_time=1.0,
+            )
+
+        return make
+
+    async def _listen_unix(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if len(os.fsencode(path)) > 107:
+            raise StartRefused(f"the socket's path is too long for Unix (107 bytes): {path}", 78)
+        _remove_stale(path)
+        mask = os.umask(0o177)
+        try:
+            server = await asyncio.get_running_loop().create_unix_server(
+                self._factory(), str(path), backlog=256
+            )
+        except OSError as error:
+            raise StartRefused(f"cannot listen at {path}: {error}", 78) from None
+        finally:
+            os.umask(mask)
+        if self._context.places.mode == "system":
+            os.chmod(path, 0o660)  # noqa: PTH101 - not worth a thread
+        self._servers.append(server)
+
+    async def _listen_tcp(self, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]") or "127.0.0.1"
+        if not port.isdecimal() or int(port) > 65535:
+            raise StartRefused(f"http.listen must be HOST:PORT, not {listen!r}", 78)
+        if host != "localhost":
+            try:
+                loopback = ipaddress.ip_address(host).is_loopback
+            except ValueError:
+                loopback = False
+            if not loopback:
+                raise StartRefused(
+                    f"leptond speaks no TLS and so does not listen on {host}. "
+                    "Listen on 127.0.0.1 and put a proxy with TLS, or ssh -L, before it.",
+                    78,
+                )
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                self._factory(), host, int(port), backlog=256
+            )
+        except OSError as error:
+            raise StartRefused(f"cannot listen on {listen}: {error}", 75) from None
+        self.port = server.sockets[0].getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self._context.page_address = f"{shown}:{self.port}"
+        self._servers.append(server)
+
+    async def stop(self) -> None:
+        """Stops listening, lets short requests end, ends streams."""
+        self._context.closing.set()
+        self._context.commits.wake()  # streams that wait see that it is over
+        for server in self._servers:
+            server.close()
+        if self._runner is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SHUTDOWN_S):
+                    assert self._runner.server is not None
+                    await self._runner.server.shutdown(SHUTDOWN_S)
+            await self._runner.cleanup()
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes a socket that nobody answers on. Raises StartRefused (75) when somebody does."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise StartRefused(f"{path} is there and is not a socket; move it away", 78)
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            pass
+    raise StartRefused(f"another program answers at {path}; stop it, or choose another --socket", 75)

@@ -1,0 +1,90 @@
+"""Counters of what happened to jobs since this daemon started, read from the events at each scrape. They
+begin at 0 with the daemon, as Prometheus expects, and never fall, whatever the retention forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from leptond.base.histogram import Durations
+from leptond.core.jobs.model import TERMINAL, FailureClass
+from leptond.store import Store
+from leptond.store.accounting import outcome_counts
+from leptond.store.database import events
+
+SLICE = 2000
+"""Events of one read: nobody's read waits for long behind it."""
+
+BOUNDS_S = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 86400, 7 * 86400)
+"""From a test's seconds to a training's week."""
+
+
+class Outcomes(Collector):
+    """Keeps the counters between scrapes."""
+
+    def __init__(self) -> None:
+        self._position: int | None = None
+        self._reading = asyncio.Lock()
+        self._finished: Tally[str] = Tally()
+        self._retries: Tally[str] = Tally()
+        self._preemptions = 0
+        self._waits = Durations(BOUNDS_S)
+        self._runs = Durations(BOUNDS_S)
+
+    async def begin(self, store: Store) -> None:
+        """From here on is counted."""
+        self._position = await store.read(events.last_id)
+
+    async def look(self, store: Store) -> None:
+        """Takes in what has happened since the last look."""
+        async with self._reading:  # two scrapes at a time must not count the same twice
+            while self._position is not None:
+                found, self._position = await store.browse(outcome_counts.after, self._position, limit=SLICE)
+                for one in found:
+                    self._note(one)
+                if len(found) < SLICE:
+                    return
+
+    def _note(self, one: outcome_counts.Outcome) -> None:
+        if one.requeued:
+            if one.cause == FailureClass.PREEMPTED:
+                self._preemptions += 1
+            else:
+                self._retries[one.cause or "unknown"] += 1
+        elif one.to in TERMINAL:
+            self._finished[one.to] += one.jobs
+        if one.wait_s is not None:
+            self._waits.note(one.wait_s)
+        if one.run_s is not None:
+            self._runs.note(one.run_s)
+
+    def collect(self) -> Iterable[Metric]:
+        ended = CounterMetricFamily("leptond_jobs_finished", "Jobs that have ended.", labels=["outcome"])
+        for state in TERMINAL:
+            ended.add_metric([str(state)], self._finished[state])
+        yield ended
+        retries = CounterMetricFamily("leptond_job_retries", "Attempts that were retried.", labels=["cause"])
+        for cause, count in self._retries.items():
+            retries.add_metric([cause], count)
+        yield retries
+        yield CounterMetricFamily(
+            "leptond_preemptions", "Attempts that made room for another job.", self._preemptions
+        )
+        for name, text, durations in (
+            (
+                "leptond_job_wait_seconds",
+                "From the submission (or the begin time) to the first start.",
+                self._waits,
+            ),
+            ("leptond_job_run_seconds", "How long attempts ran.", self._runs),
+        ):
+            yield histogram(name, text, durations)
+
+
+def histogram(name: str, text: str, durations: Durations) -> HistogramMetricFamily:
+    """Times as Prometheus takes them."""
+    return HistogramMetricFamily(name, text, buckets=durations.buckets(), sum_value=durations.total_s)

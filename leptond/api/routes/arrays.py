@@ -1,0 +1,162 @@
+"""Whole arrays over HTTP: one request for all members, however many those are."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from leptond import schema
+from leptond.api.http.routing import Call, Table
+from leptond.api.routes.jobs import GetQuery, check_patch, patch_of
+from leptond.base.errors import NotFound
+from leptond.store.queue import arrays, jobs
+
+table = Table("arrays")
+
+
+def id_of(call: Call, what: str = "array") -> int:
+    """The number in the path. Raises NotFound for what cannot be one."""
+    text = call.path("id")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise NotFound(f"there is no {what} {text[:40]!r}", hint=f"a {what} is named by its number, as in 47")
+    return int(text)
+
+
+def _shown(one: arrays.Array) -> schema.Array:
+    return schema.Array(
+        id=one.id,
+        name=one.name,
+        user=one.user,
+        counts=one.counts,
+        held=one.held,
+        never_start=one.never_start,
+        first_failed=one.first_failed,
+    )
+
+
+@table.route("GET", "/v1/arrays/{id}", query=GetQuery, answer=schema.Array, errors=(404,), streams=True)
+async def get_array(call: Call) -> schema.Array:
+    """An array: how many of its members are in which state; with wait_s, when all have ended."""
+    array_id = id_of(call)
+    await wait_for_end(call, array_id)
+    return _shown(await call.context.store.browse(arrays.find, array_id))
+
+
+async def wait_for_end(call: Call, array_id: int) -> None:
+    """Returns when all members have ended, when the time of the query (GetQuery) is over, or when the daemon
+    stops."""
+    context = call.context
+    until = context.clock.boot() + call.query.wait_s
+    while call.query.wait_s:
+        commit = context.commits.next()
+        over = await context.store.read(arrays.is_over, array_id)
+        left = until - context.clock.boot()
+        if over or left <= 0 or context.closing.is_set():
+            commit.cancel()
+            break
+        await context.commits.wait(commit, min(left, 5.0))
+        if call.request.transport is None:
+            raise asyncio.CancelledError
+
+
+async def _all(
+    call: Call,
+    folded: Callable[[sqlite3.Connection, int], int],
+    verb: Any,
+    *,
+    newest_first: bool = False,
+    **how: Any,
+) -> schema.ArrayChanged:
+    """Changes what is folded, then slice by slice the members that have rows."""
+    array_id, who, store = id_of(call), call.who, call.context.store
+
+    def first(db: sqlite3.Connection) -> int:
+        who.must_be(arrays.owner(db, array_id), f"array {array_id}")
+        return folded(db, array_id)
+
+    changed = await store.write(first)
+    at = 2**53 if newest_first else -1
+    while members := await store.browse(arrays.unended, array_id, at, newest_first=newest_first):
+        changed += await store.write(arrays.each, members, verb, now=call.context.clock.wall(), **how)
+        at = members[-1][0]
+    now = _shown(await store.browse(arrays.find, array_id))
+    return schema.ArrayChanged(array=now, changed=changed)
+
+
+@table.route(
+    "POST",
+    "/v1/arrays/{id}/cancel",
+    body=schema.Cancel,
+    body_optional=True,
+    answer=schema.ArrayChanged,
+    status=202,
+    errors=(404,),
+    streams=True,
+)
+async def cancel_array(call: Call) -> schema.ArrayChanged:
+    """Cancel all members that have not ended; those that wait come first."""
+    return await cancel_all(call)
+
+
+async def cancel_all(call: Call) -> schema.ArrayChanged:
+    """Cancels the members of the array in the path, as the body (Cancel) says."""
+    by, body, now = call.who.user, call.body, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.cancel_folded(db, array_id, by=by, reason=body.reason, now=now),
+        jobs.cancel,
+        newest_first=True,
+        by=by,
+        grace_s=body.grace_s,
+        reason=body.reason,
+    )
+
+
+@table.route("POST", "/v1/arrays/{id}/hold", answer=schema.ArrayChanged, errors=(404,), streams=True)
+async def hold_array(call: Call) -> schema.ArrayChanged:
+    """Keep all members that wait from starting."""
+    by, now = call.who.user, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.hold_folded(db, array_id, by=by, now=now),
+        jobs.hold,
+        by=by,
+    )
+
+
+@table.route("POST", "/v1/arrays/{id}/release", answer=schema.ArrayChanged, errors=(404,), streams=True)
+async def release_array(call: Call) -> schema.ArrayChanged:
+    """Let all held members start."""
+    by, now = call.who.user, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.release_folded(db, array_id, by=by, now=now),
+        jobs.release,
+        by=by,
+    )
+
+
+@table.route(
+    "PATCH",
+    "/v1/arrays/{id}",
+    body=schema.JobPatch,
+    answer=schema.ArrayChanged,
+    errors=(404,),
+    streams=True,
+)
+async def edit_array(call: Call) -> schema.ArrayChanged:
+    """Change all members that have not ended; what may change only while a job waits, of those that wait."""
+    changes = patch_of(call.body)
+    await check_patch(call, changes)
+    by, admin, now = call.who.user, call.who.admin, call.context.clock.wall()
+    return await _all(
+        call,
+        lambda db, array_id: arrays.edit_folded(db, array_id, changes, by=by, by_admin=admin, now=now),
+        jobs.edit,
+        changes=changes,
+        by=by,
+        if_version=None,
+        by_admin=admin,
+    )

@@ -1,0 +1,446 @@
+"""Jobs over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from leptond import schema
+from leptond.api.http.context import Context
+from leptond.api.http.identity import Who
+from leptond.api.http.routing import Call, Reply, Table
+from leptond.api.views import bodies
+from leptond.api.views.explain import Explain
+from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
+from leptond.core.admission.admission import Admitted
+from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
+from leptond.services.admission import Door
+from leptond.store.queue import compact_arrays, dependencies, gpus, jobs, lists
+from leptond.store.queue.jobs import Key
+from leptond.store.queue.submit import Stored, Together
+
+table = Table("jobs")
+
+LARGE = 100
+"""Batches of more jobs than this do not share a transaction with others of their kind."""
+
+REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
+KEY_HEADER = {"Idempotency-Key": "the same key and body again give the same answer, and no further job"}
+KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
+
+
+class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`state` takes several, separated by commas. `order` queue lists what is alive and what waits, in
+    the order in which it would start."""
+
+    state: Annotated[str, Meta(max_length=256)] | None = None
+    user: Annotated[str, Meta(max_length=128)] | None = None
+    project: Annotated[str, Meta(max_length=128)] | None = None
+    name: Annotated[str, Meta(max_length=128)] | None = None
+    array: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    label: Annotated[str, Meta(max_length=512)] | None = None
+    since: datetime | None = None
+    order: Literal["newest", "queue"] = "newest"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class GetQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`wait_s`: answer when the job has ended, or after so many seconds as it then is."""
+
+    wait_s: Annotated[float, Meta(ge=0, le=60)] = 0.0
+
+
+def ref_of(call: Call) -> str:
+    """The job that the path names. Raises NotFound for what cannot be one."""
+    ref = call.path("ref")
+    if not REF.match(ref):
+        raise NotFound(f"there is no job {ref[:40]!r}", hint="a job is named 47, or 47_3 in an array")
+    return ref
+
+
+async def one_job(context: Context, ref: str) -> schema.Job:
+    """A job with its attempts and dependencies."""
+    sick = context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> schema.Job:
+        job = jobs.find(db, ref)
+        attempts = lists.attempts_of(db, [job.id])[job.id]
+        explain = Explain(db, context, sick)
+        shown = explain.show(job, attempts)
+        shown.attempts = [bodies.attempt(each, boot=explain.boot) for each in attempts]
+        shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
+        return shown
+
+    return await context.store.read(look)
+
+
+def tagged(job: schema.Job) -> Reply:
+    """A job with its version as ETag."""
+    return Reply(job, headers={"ETag": f'"{job.version}"'})
+
+
+@table.route("GET", "/v1/jobs", query=ListQuery, answer=schema.JobPage)
+async def list_jobs(call: Call) -> schema.JobPage:
+    """List jobs, a page at a time."""
+    query: ListQuery = call.query
+    wanted = _filter(query)
+    listing = lists.in_queue_order if query.order == "queue" else lists.newest
+    sick = call.context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> schema.JobPage:
+        found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
+        attempts = lists.attempts_of(db, [job.id for job in found])
+        explain = Explain(db, call.context, sick)
+        return schema.JobPage(
+            items=[explain.show(job, attempts[job.id]) for job in found], next_cursor=cursor
+        )
+
+    return await call.context.store.browse(look)
+
+
+def _filter(query: ListQuery) -> lists.Filter:
+    states = []
+    for word in query.state.split(",") if query.state else []:
+        try:
+            states.append(State(word))
+        except ValueError:
+            raise Invalid(
+                f"there is no state {word!r}; there are {', '.join(State)}", pointer="/state"
+            ) from None
+    label = None
+    if query.label is not None:
+        name, mark, value = query.label.partition("=")
+        if not mark:
+            raise Invalid("a label is asked for as name=value", pointer="/label")
+        label = (name, value)
+    return lists.Filter(
+        states=states,
+        user=query.user,
+        project=query.project,
+        name=query.name,
+        array_id=query.array,
+        label=label,
+        since=query.since.timestamp() if query.since is not None else None,
+    )
+
+
+@table.route(
+    "POST",
+    "/v1/jobs",
+    headers=KEY_HEADER,
+    body=JobSpec,
+    answer=schema.Submitted,
+    status=201,
+    errors=(409, 507),
+)
+async def submit(call: Call) -> Reply:
+    """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
+    stored, new, warnings = await submit_all(call, [call.body])
+    answer = _submitted(stored[0], call.body, warnings[0])
+    return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
+
+
+@table.route(
+    "POST",
+    "/v1/jobs:batch",
+    headers=KEY_HEADER,
+    body=schema.Batch,
+    answer=schema.BatchSubmitted,
+    status=201,
+    large_body=True,
+    errors=(409, 507),
+)
+async def submit_batch(call: Call) -> Reply:
+    """Submit many jobs: all of them, or none."""
+    specs: list[JobSpec] = call.body.jobs
+    stored, new, warnings = await submit_all(call, specs)
+    answer = schema.BatchSubmitted(
+        jobs=[
+            _submitted(one, spec, warned) for one, spec, warned in zip(stored, specs, warnings, strict=True)
+        ]
+    )
+    return Reply(answer, status=201 if new else 200)
+
+
+def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> schema.Submitted:
+    return schema.Submitted(
+        id=stored.id,
+        ids=list(stored.ids),
+        array_id=stored.array_id,
+        name=stored.name,
+        state=State.PENDING,
+        warnings=warnings,
+    )
+
+
+async def submit_all(
+    call: Call,
+    specs: list[JobSpec],
+    *,
+    together: Together | None = None,
+    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
+) -> tuple[list[Stored], bool, list[list[str]]]:
+    """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
+    whether they are new, and what their owner should know of each."""
+    call.who.must_submit()
+    _rate_limit(call.context, call.who, len(specs))
+    if call.context.room is not None:
+        call.context.room.must_take_jobs()
+    key = call.request.headers.get("Idempotency-Key")
+    if key is not None and not KEY.match(key):
+        raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
+    settings, now = call.context.settings, call.context.clock.wall()
+    in_batch = call.request.path.endswith(":batch")
+
+    def look(db: sqlite3.Connection) -> tuple[list[Admitted], list[list[str]]]:
+        door = Door(db, settings, call.who)
+        admitted = door.admit_all(specs, in_batch=in_batch)
+        return admitted, door.warnings(admitted, now)
+
+    admitted, warnings = await call.context.store.read(look)
+    large = len(specs) > LARGE
+    store = call.context.store
+    # jobs that are held start nothing: the queue is not looked at for them
+    write = store.jot if all(spec.hold for spec in specs) else store.write
+    async with call.context.bulk if large else contextlib.nullcontext():
+        stored, new = await write(
+            jobs.submit,
+            admitted,
+            user=call.who.user,
+            now=now,
+            max_pending=settings.queue.max_pending,
+            caps=settings.shares.limits(),
+            key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
+            together=together,
+            beside=beside,
+        )
+    if any(one.count > compact_arrays.OVER for one in stored):
+        call.context.unfold()
+    return stored, new, warnings
+
+
+class _Bucket(msgspec.Struct):
+    level: float
+    at: float
+
+
+_buckets: dict[tuple[int, str], _Bucket] = {}
+
+
+def _rate_limit(context: Context, who: Who, count: int) -> None:
+    """A token bucket per user; a batch counts as one for each hundred jobs."""
+    http = context.settings.http
+    now = time.monotonic()
+    bucket = _buckets.setdefault((id(context), who.user), _Bucket(float(http.submit_burst), now))
+    bucket.level = min(http.submit_burst, bucket.level + (now - bucket.at) * http.submits_per_s)
+    bucket.at = now
+    price = 1 + count // 100
+    if bucket.level < price:
+        raise TooMany("too many submits", hint="use POST /v1/jobs:batch", headers={"Retry-After": "1"})
+    bucket.level -= price
+
+
+@table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=schema.Job, errors=(404,), streams=True)
+async def get(call: Call) -> Reply:
+    """One job with its attempts; with wait_s, when it has ended."""
+    ref = ref_of(call)
+    if call.query.wait_s > 0:
+        await _wait_for_end(call, ref)
+    return tagged(await one_job(call.context, ref))
+
+
+async def _wait_for_end(call: Call, ref: str) -> None:
+    """Returns when the job has ended, when its time is over, or when the daemon stops. It looks at every
+    commit, so it looks at the state alone: the whole view of a waiting job plans the queue ahead."""
+    context = call.context
+    until = context.clock.boot() + call.query.wait_s
+    while True:
+        commit = context.commits.next()
+        job = await context.store.read(jobs.find, ref)
+        left = until - context.clock.boot()
+        if job.state in TERMINAL or left <= 0 or context.closing.is_set():
+            commit.cancel()
+            return
+        await context.commits.wait(commit, min(left, 5.0))
+        if call.request.transport is None:
+            raise asyncio.CancelledError
+
+
+@table.route(
+    "PATCH",
+    "/v1/jobs/{ref}",
+    headers={"If-Match": "the ETag that the job had when it was read"},
+    body=schema.JobPatch,
+    answer=schema.Job,
+    errors=(404, 409),
+)
+async def edit(call: Call) -> Reply:
+    """Change a job. If-Match with the version guards against a change in between."""
+    changes = patch_of(call.body)
+    version = None
+    match = call.request.headers.get("If-Match", "*").strip()
+    if match != "*":
+        if not re.fullmatch(r'"[0-9]{1,15}"', match):
+            raise BadRequest('If-Match must be the ETag of the job, such as "3"')
+        version = int(match.strip('"'))
+    await check_patch(call, changes)
+    ref = ref_of(call)
+    who, now = call.who, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> None:
+        who.must_own(jobs.find(db, ref))
+        jobs.edit(db, ref, changes, by=who.user, if_version=version, now=now, by_admin=who.admin)
+
+    await call.context.store.write(change)
+    return tagged(await one_job(call.context, ref))
+
+
+def patch_of(body: schema.JobPatch) -> dict[str, Any]:
+    """The columns that a patch sets."""
+    changes: dict[str, Any] = {
+        name: value
+        for name in schema.JobPatch.__struct_fields__
+        if (value := getattr(body, name)) is not msgspec.UNSET
+    }
+    if isinstance(changes.get("begin_at"), datetime):
+        changes["begin_at"] = changes["begin_at"].timestamp()
+    return changes
+
+
+async def check_patch(call: Call, changes: dict[str, Any]) -> None:
+    """Raises what this machine has to say against changes, whatever the job."""
+    known = await call.context.store.read(gpus.known, present_only=True)
+    if changes.get("gpus", 0) > len(known):
+        raise TooManyGpus(changes["gpus"], len(known))
+    longest = call.context.settings.jobs.max_time_limit_s
+    if longest and "time_limit_s" in changes and (changes["time_limit_s"] or float("inf")) > longest:
+        raise Invalid(f"the time limit is over this machine's {longest:.0f} s", pointer="/time_limit_s")
+
+
+@table.route(
+    "POST",
+    "/v1/jobs/{ref}/cancel",
+    body=schema.Cancel,
+    body_optional=True,
+    answer=schema.Job,
+    status=202,
+    errors=(404, 409),
+)
+async def cancel(call: Call) -> schema.Job:
+    """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
+    ref, who, body, now = ref_of(call), call.who, call.body, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> None:
+        who.must_own(jobs.find(db, ref))
+        jobs.cancel(db, ref, by=who.user, grace_s=body.grace_s, reason=body.reason, now=now)
+
+    await call.context.store.write(change)
+    return await one_job(call.context, ref)
+
+
+@table.route("POST", "/v1/jobs/{ref}/hold", answer=schema.Job, errors=(404, 409))
+async def hold(call: Call) -> schema.Job:
+    """Keep a pending job from starting."""
+    return await _simple(call, jobs.hold)
+
+
+@table.route("POST", "/v1/jobs/{ref}/release", answer=schema.Job, errors=(404, 409))
+async def release(call: Call) -> schema.Job:
+    """Let a held job start."""
+    return await _simple(call, jobs.release)
+
+
+async def _simple(call: Call, verb: Any) -> schema.Job:
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+
+    def change(db: sqlite3.Connection) -> Job:
+        who.must_own(jobs.find(db, ref))
+        changed: Job = verb(db, ref, by=who.user, now=now)
+        return changed
+
+    await call.context.store.write(change)
+    return await one_job(call.context, ref)
+
+
+@table.route(
+    "POST",
+    "/v1/jobs/{ref}/retry",
+    body=schema.JobPatch,
+    body_optional=True,
+    answer=schema.Submitted,
+    status=201,
+    errors=(404, 409, 507),
+)
+async def retry(call: Call) -> Reply:
+    """Run a job again: a finished one as a copy, one in back-off without waiting longer; with what the body
+    says changed."""
+    changes = patch_of(call.body)
+    await check_patch(call, changes)
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    who.must_submit()
+    if call.context.room is not None:
+        call.context.room.must_take_jobs()
+    settings = call.context.settings
+    max_pending, caps = settings.queue.max_pending, settings.shares.limits()
+
+    def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
+        who.must_own(jobs.find(db, ref))
+        again = jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending, caps=caps)
+        # in the same transaction: a change that is refused undoes the copy
+        jobs.edit(db, str(again[0].id), changes, by=who.user, if_version=None, now=now, by_admin=who.admin)
+        return again
+
+    stored, copied = await call.context.store.write(change)
+    answer = schema.Submitted(
+        id=stored.id, ids=list(stored.ids), array_id=None, name=stored.name, state=State.PENDING
+    )
+    return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
+
+
+@table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(404, 409))
+async def purge(call: Call) -> None:
+    """Forget a finished job, its attempts and their output. Its checkpoints stay."""
+    ref, who = ref_of(call), call.who
+
+    def look(db: sqlite3.Connection) -> int:
+        job = jobs.find(db, ref)
+        who.must_own(job)
+        jobs.must_be_forgettable(db, job)
+        return job.id
+
+    job_id = await call.context.store.read(look)
+    gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=who.user)
+    if not gone:
+        await call.context.store.read(look)  # it has come to be needed meanwhile: says why
+
+
+@table.route("GET", "/v1/jobs/{ref}/attempts", answer=list[schema.Attempt], errors=(404,))
+async def attempts(call: Call) -> list[schema.Attempt]:
+    """The attempts of a job, oldest first."""
+    job = await one_job(call.context, ref_of(call))
+    return job.attempts if isinstance(job.attempts, list) else []
+
+
+@table.route("GET", "/v1/jobs/{ref}/why", answer=schema.Why, errors=(404,))
+async def why(call: Call) -> schema.Why:
+    """Why a job stands where it stands, and what would move it on."""
+    ref = ref_of(call)
+    context, sick = call.context, call.context.gpu_view.sick()
+
+    def look(db: sqlite3.Connection) -> schema.Why:
+        job = jobs.find(db, ref)
+        explain = Explain(db, context, sick)
+        return bodies.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))
+
+    return await context.store.browse(look)

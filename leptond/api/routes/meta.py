@@ -1,0 +1,63 @@
+"""What the server says of itself: health, metrics, its own description, help for each problem."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from leptond import schema
+from leptond.api.http.routing import Call, Reply, Table
+from leptond.base import errors
+from leptond.base.errors import NotFound, Refused
+
+table = Table("meta")
+
+
+@table.route("GET", "/healthz", answer=schema.Health, open=True)
+async def healthz(call: Call) -> schema.Health:
+    """Whether the process is alive."""
+    return schema.Health(status="ok")
+
+
+@table.route("GET", "/readyz", answer=schema.Health)
+async def readyz(call: Call) -> Reply:
+    """Whether the daemon schedules: reconciled, and its database answers."""
+    context = call.context
+    await context.store.read(lambda db: db.execute("SELECT 1").fetchone())
+    phase = context.phase()
+    health = schema.Health(
+        status="ok" if phase == "ready" else phase,
+        checks={"database": "ok", "scheduler": phase, "gpus": context.gpu_view.note or "ok"},
+    )
+    return Reply(health, status=200 if phase == "ready" else 503)
+
+
+@table.route("GET", "/problems/{slug}", answer=str, media="text/plain", errors=(404,))
+async def problem_page(call: Call) -> web.Response:
+    """What a problem type means."""
+    slug = call.path("slug")
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, Refused) and kind.slug == slug:
+            text = f"{kind.title} (HTTP {kind.status})\n\n{inspect.getdoc(kind)}\n"
+            return web.Response(text=text, content_type="text/plain")
+    raise NotFound(f"there is no problem type {slug[:40]!r}")
+
+
+def description(document: Callable[[], dict[str, Any]]) -> Table:
+    """The route that serves the OpenAPI document. It is made for whoever asks first: making it takes a tenth
+    of the daemon's start, and memory that is not given back."""
+    own = Table("meta")
+    encoded = functools.cache(lambda: msgspec.json.encode(document()))
+
+    @own.route("GET", "/v1/openapi.json", answer=dict[str, Any])
+    async def openapi(call: Call) -> web.Response:
+        """This description."""
+        return web.Response(body=await asyncio.to_thread(encoded), content_type="application/json")
+
+    return own

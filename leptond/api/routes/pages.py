@@ -1,0 +1,81 @@
+"""The page: its files, read once, served under a policy that lets nothing from elsewhere run."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from aiohttp import web
+
+from leptond import schema
+from leptond.api.http.routing import Call, Table
+from leptond.base.errors import NotFound
+
+table = Table("page")
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+MEDIA = {
+    "html": "text/html",
+    "js": "text/javascript",
+    "css": "text/css",
+    "svg": "image/svg+xml",
+}
+
+
+@cache
+def assets() -> dict[str, tuple[bytes, str]]:
+    """Every file of the page by its path below ``web/``: its bytes and their ETag."""
+    found: dict[str, tuple[bytes, str]] = {}
+    root = files("leptond.api") / "web"
+    for folder, prefix in ((root, ""), (root / "vendor", "vendor/")):
+        for file in folder.iterdir():
+            if file.is_file() and file.name.rpartition(".")[2] in MEDIA:
+                data = file.read_bytes()
+                found[prefix + file.name] = (data, f'"{hashlib.sha256(data).hexdigest()[:16]}"')
+    return found
+
+
+def _serve(call: Call, name: str) -> web.Response:
+    if name not in assets():
+        raise NotFound(f"the page has no file {name[:80]!r}")
+    data, tag = assets()[name]
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
+    if call.request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    kind = MEDIA[name.rpartition(".")[2]]
+    return web.Response(body=data, headers=headers, content_type=kind, charset="utf-8")
+
+
+@table.route("GET", "/", answer=str, media="text/html", open=True)
+async def page(call: Call) -> web.Response:
+    """The page for people. It holds no secrets; what it shows comes from the routes below, with the token."""
+    return _serve(call, "index.html")
+
+
+@table.route("GET", "/web/{name}", answer=str, media="text/plain", open=True, errors=(404,))
+async def asset(call: Call) -> web.Response:
+    """A script or a style of the page."""
+    return _serve(call, call.path("name"))
+
+
+@table.route("GET", "/web/vendor/{name}", answer=str, media="text/plain", open=True, errors=(404,))
+async def vendored(call: Call) -> web.Response:
+    """A library that the page uses."""
+    return _serve(call, f"vendor/{call.path('name')}")
+
+
+@table.route("GET", "/v1/me", answer=schema.Me)
+async def me(call: Call) -> schema.Me:
+    """Who the daemon takes the caller for, and what they may do."""
+    who, context = call.who, call.context
+    answer = schema.Me(user=who.user, admin=who.admin, read_only=who.read_only)
+    # a token goes only to those whom the kernel vouches for: they could read its file as well
+    if who.uid is not None and who.admin and context.tokens is not None and context.page_address is not None:
+        base = f"http://{context.page_address}/#token="
+        answer.page_url = base + context.tokens.full
+        answer.page_url_read_only = base + context.tokens.read_only
+    return answer

@@ -1,0 +1,131 @@
+"""Who starts when on which GPUs: the plan under any policy, and the answer before a job is queued."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond import schema
+from leptond.api.http.routing import Call, Table
+from leptond.api.views import bodies
+from leptond.core.jobs.model import Gpu, JobSpec, Reason
+from leptond.core.scheduling.forecast import Eta
+from leptond.core.scheduling.inputs import PolicyName
+from leptond.services.admission import Door
+from leptond.store.planning import forecast
+from leptond.store.queue import lists, queues
+
+table = Table("plan")
+
+MEMBERS = 100
+"""Most members of an array that an estimate looks at."""
+
+
+class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """`policy`: as if that one decided; the daemon's own without it."""
+
+    policy: PolicyName | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+@table.route("GET", "/v1/plan", query=PlanQuery, answer=schema.Plan)
+async def plan(call: Call) -> schema.Plan:
+    """Who starts when, on which GPUs, if runs take what is expected and nothing else is submitted."""
+    context, query, sick = call.context, call.query, call.context.gpu_view.sick()
+    policy = context.settings.policy()
+    if query.policy is not None:
+        policy = msgspec.structs.replace(policy, name=query.policy)
+    now, boot = context.clock.wall(), context.clock.boot()
+
+    def look(db: sqlite3.Connection) -> schema.Plan:
+        seen = forecast.ahead(
+            db, now=now, boot=boot, sick=sick, cpu_slots=context.settings.cpu_slots(), policy=policy
+        )
+        etas = seen.etas()
+        order = sorted(etas.values(), key=lambda eta: (eta.likely.start_at, eta.likely.id))
+        named = lists.names(db, [eta.likely.id for eta in order[: query.limit]])
+        return schema.Plan(
+            policy=policy.name,
+            at=bodies.instant(now),
+            items=[
+                planned(eta, seen.view.gpus, named[eta.likely.id])
+                for eta in order[: query.limit]
+                if eta.likely.id in named
+            ],
+            not_foretold=len(seen.view.waiting) - len(etas),
+        )
+
+    return await context.store.browse(look)
+
+
+def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned:
+    """A forecast as HTTP shows it."""
+    index = {gpu.uuid: gpu.index for gpu in gpus}
+    return schema.Planned(
+        id=eta.likely.id,
+        ref=named.ref,
+        name=named.name,
+        user=named.user,
+        gpus=named.gpus,
+        gpu_indices=sorted(index[uuid] for uuid in eta.likely.gpus),
+        starts_at=bodies.instant(eta.likely.start_at),
+        earliest_at=bodies.maybe_instant(eta.earliest_at),
+        latest_at=bodies.maybe_instant(eta.latest_at),
+        ends_at=bodies.instant(eta.likely.end_at),
+    )
+
+
+@table.route("POST", "/v1/queue/estimate", body=JobSpec, answer=schema.Estimate)
+async def estimate(call: Call) -> schema.Estimate:
+    """When a job would start if it were submitted now: checked as a submit is, and nothing is stored."""
+    context, sick = call.context, call.context.gpu_view.sick()
+    now, boot = context.clock.wall(), context.clock.boot()
+
+    def look(db: sqlite3.Connection) -> schema.Estimate:
+        door = Door(db, context.settings, call.who)
+        admitted = door.admit(call.body)
+        spec = admitted.spec
+        borrow = queues.named(door.queues, spec.queue).borrow
+        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=borrow, most=MEMBERS)
+        answer = schema.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
+        if spec.hold:
+            answer.reason, answer.sentence = Reason.HELD, "it would be held until it is released"
+            return answer
+        if spec.after or spec.after_any or spec.after_fail:
+            answer.reason = Reason.DEPENDENCY
+            answer.sentence = "it would wait for other jobs first, and nobody can tell how those end"
+            return answer
+        seen = forecast.ahead(
+            db,
+            now=now,
+            boot=boot,
+            sick=sick,
+            cpu_slots=context.settings.cpu_slots(),
+            policy=context.settings.policy(),
+        )
+        later = [msgspec.structs.replace(seen, now=own[0].since)] if own[0].since > now else [seen]
+        etas = later[0].etas(own, until=own[0].id if len(own) == 1 else None)
+        eta = etas.get(own[0].id)
+        if eta is None:
+            answer.reason = Reason.RESOURCES
+            answer.sentence = "so many jobs stand before it that its start cannot be foretold"
+            return answer
+        index = {gpu.uuid: gpu.index for gpu in seen.view.gpus}
+        answer.starts_at = bodies.instant(eta.likely.start_at)
+        answer.earliest_at = bodies.maybe_instant(eta.earliest_at)
+        answer.latest_at = bodies.maybe_instant(eta.latest_at)
+        answer.ends_at = bodies.instant(eta.likely.end_at)
+        answer.gpu_indices = sorted(index[uuid] for uuid in eta.likely.gpus)
+        wait_s = eta.likely.start_at - now
+        if wait_s <= 0:
+            answer.sentence = "it would start at once"
+        else:
+            answer.reason = Reason.RESOURCES if own[0].since <= now else Reason.BEGIN_TIME
+            answer.sentence = f"it would start in about {wait_s:.0f} s"
+        return answer
+
+    return await context.store.browse(look)

@@ -1,0 +1,85 @@
+"""What running jobs say about themselves, and what they are told, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+from msgspec.structs import replace
+
+from leptond import schema
+from leptond.api.http.context import Context
+from leptond.api.http.routing import Call, Table
+from leptond.api.routes.jobs import one_job, ref_of
+from leptond.api.views import bodies
+from leptond.attempt_files import knobs
+from leptond.base.errors import StorageFull
+from leptond.core.jobs.model import LIVE, Attempt, Job
+from leptond.store.database import events
+from leptond.store.queue import jobs
+from leptond.store.training import progress
+
+table = Table("progress")
+
+MARKS = ("job.tune", "job.tuned")
+MAX_MARKS = 1000
+START_S = 5.0
+"""How long a job that is just being started is waited for, until it has a directory."""
+
+_turning = asyncio.Lock()
+
+
+@table.route("GET", "/v1/jobs/{ref}/metrics", answer=schema.MetricCurve, errors=(404,))
+async def metrics(call: Call) -> schema.MetricCurve:
+    """The curve of a job: step, loss, rate and what else it reports, over all its attempts."""
+    ref = ref_of(call)
+
+    def look(db: sqlite3.Connection) -> schema.MetricCurve:
+        job = jobs.find(db, ref)
+        marks = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=MARKS)
+        told = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
+        return bodies.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(told)])
+
+    return await call.context.store.read(look)
+
+
+def checkpoints(told: list[events.Event]) -> list[events.Event]:
+    """A mark for each checkpoint that the events of a job's progress saw (they get rarer with its age)."""
+    found, last = [], None
+    for one in told:
+        step = one.data.get("checkpoint_step")
+        if step is not None and (one.attempt, step) != last:
+            last = (one.attempt, step)
+            found.append(replace(one, type="job.checkpoint", data={"step": step}))
+    return found
+
+
+@table.route("POST", "/v1/jobs/{ref}/tune", body=schema.Tune, answer=schema.Job, errors=(404, 409, 507))
+async def tune(call: Call) -> schema.Job:
+    """Turn knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
+    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    values: dict[str, float] = call.body.values
+
+    def change(db: sqlite3.Connection) -> tuple[Job, Attempt]:
+        who.must_own(jobs.find(db, ref))
+        return progress.tune(db, ref, values, by=who.user, now=now)
+
+    # one at a time: an older file must not follow a newer one
+    async with _turning:
+        job, attempt = await call.context.store.write(change)
+        if job.state in LIVE:
+            await _deliver(call.context, job, attempt)
+    return await one_job(call.context, ref)
+
+
+async def _deliver(context: Context, job: Job, attempt: Attempt) -> None:
+    directory = context.jobs_dir / str(job.id) / str(attempt.number)
+    until = context.clock.boot() + START_S
+    try:
+        while not knobs.leave(directory, job) and context.clock.boot() < until:
+            await asyncio.sleep(0.02)  # claimed, and its directory is being made
+    except OSError as error:
+        raise StorageFull(
+            f"it is stored, and counts for the next attempt, but this one could not be told: {error}",
+            hint="make room on the disk, then tune it again",
+        ) from None

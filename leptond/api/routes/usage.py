@@ -1,0 +1,79 @@
+"""What GPU time was spent on, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond.api.http.routing import Call, Table
+from leptond.api.views import bodies
+from leptond.base.errors import Invalid
+from leptond.core.accounting.report import account
+from leptond.core.accounting.report_types import Account, Comparison, GroupBy
+from leptond.core.scheduling.inputs import PolicyName
+from leptond.core.scheduling.what_if import compare
+from leptond.store.accounting import daily, ledger
+
+table = Table("usage")
+
+DEFAULT_S = 7 * 86400.0
+
+
+class UsageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The window (the last seven days unless it says otherwise; it ends now at the latest) what to
+    group by, and a policy to compare with."""
+
+    since: Annotated[datetime, Meta(tz=True)] | None = None
+    until: Annotated[datetime, Meta(tz=True)] | None = None
+    group_by: GroupBy | None = None
+    against: PolicyName | None = None
+
+
+class Usage(Account, frozen=True, kw_only=True):
+    """The ledger of [since, until): every GPU-second in one box. GPU time is in GPU-seconds, costs are in
+    `currency` and null where a price is missing."""
+
+    since: datetime
+    until: datetime
+    comparison: Comparison | None = None
+
+
+@table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
+async def usage(call: Call) -> Usage:
+    """Where the GPU time of a window went, what it cost, what was wasted and why, what would save most."""
+    query: UsageQuery = call.query
+    now = call.context.clock.wall()
+    end = min(now, query.until.timestamp()) if query.until is not None else now
+    begin = query.since.timestamp() if query.since is not None else end - DEFAULT_S
+    if begin >= end:
+        raise Invalid(
+            "the window is empty: it begins after it ends, or in the future",
+            pointer="/since",
+            hint="since must be before until, and before now",
+        )
+    history = await call.context.store.browse(daily.history, begin, end)
+    rates = call.context.settings.cost.rates()
+    # a month of many jobs takes seconds: not on the loop
+    found = await asyncio.to_thread(
+        account, history, ledger.ms(begin), ledger.ms(end), now=ledger.ms(now), rates=rates, by=query.group_by
+    )
+    comparison = None
+    if query.against is not None:
+        prices = {device.price for device in history.devices}
+        price = max(micros for micros in prices if micros is not None) / 1e6 if prices - {None} else None
+        policy = call.context.settings.policy()
+        comparison = await asyncio.to_thread(
+            compare,
+            history,
+            ledger.ms(begin),
+            ledger.ms(end),
+            policy=policy,
+            other=msgspec.structs.replace(policy, name=query.against),
+            price=price if None not in prices else None,
+        )
+    fields = {name: getattr(found, name) for name in Account.__struct_fields__}
+    return Usage(since=bodies.instant(begin), until=bodies.instant(end), comparison=comparison, **fields)

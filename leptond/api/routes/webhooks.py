@@ -1,0 +1,59 @@
+"""The webhooks of the configuration and what they were sent."""
+
+from __future__ import annotations
+
+import sqlite3
+from urllib.parse import urlsplit
+
+from leptond import schema
+from leptond.api.http.routing import Call, Table
+from leptond.api.views import bodies
+from leptond.core.webhooks import is_web
+from leptond.store.database import events
+from leptond.store.upkeep import webhooks
+
+table = Table("webhooks")
+
+SHOWN = 20
+
+
+@table.route("GET", "/v1/webhooks", answer=list[schema.Webhook])
+async def list_webhooks(call: Call) -> list[schema.Webhook]:
+    """The webhooks, how far each has been told, and its last deliveries."""
+    call.who.must_be_admin()
+    hooks = call.context.settings.webhooks.hooks
+
+    def look(db: sqlite3.Connection) -> list[schema.Webhook]:
+        last = events.last_id(db)
+        return [
+            schema.Webhook(
+                name=hook.name,
+                url=_without_secrets(hook.url),
+                events=list(hook.events),
+                signed=bool(hook.secret_file),
+                behind=last - webhooks.position_of(db, hook.name, last),
+                deliveries=[
+                    schema.WebhookDelivery(
+                        event_id=one.event_id,
+                        event=one.event,
+                        at=bodies.instant(one.at),
+                        tries=one.tries,
+                        result=one.result,
+                        status=one.status,
+                        error=one.error,
+                    )
+                    for one in webhooks.deliveries(db, hook.name, SHOWN)
+                ],
+            )
+            for hook in hooks
+        ]
+
+    return await call.context.store.read(look)
+
+
+def _without_secrets(url: str) -> str:
+    """Scheme and host: services put their secret into the path, and apprise's into the host as well."""
+    if not is_web(url):
+        return f"{url.partition(':')[0]}://..."
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "") + "/..."

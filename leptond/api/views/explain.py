@@ -1,0 +1,101 @@
+"""Why jobs wait, at the moment of asking: the planner itself is asked, on the reader's own snapshot."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from leptond import schema
+from leptond.api.http.context import Context
+from leptond.api.views import bodies
+from leptond.core.jobs.model import Attempt, Job, Reason, State
+from leptond.core.scheduling.forecast import Eta, Forecast
+from leptond.core.scheduling.planner import Plan, Wait, plan
+from leptond.store.planning import snapshot
+from leptond.store.planning.candidates import WINDOW
+from leptond.store.planning.forecast import QUICK_WINDOW, Ahead, ahead
+from leptond.store.queue import compact_arrays
+
+
+class Explain:
+    """Reasons for the jobs of one snapshot; the plan is made once, and only if a job needs it."""
+
+    def __init__(self, db: sqlite3.Connection, context: Context, sick: Mapping[str, str]) -> None:
+        self._db = db
+        self._context = context
+        self._sick = sick
+        self._plans: dict[int, Plan] = {}
+        self._seen: dict[int, Ahead] = {}
+        self._starts: Mapping[int, Forecast] | None = None
+        self.now = context.clock.wall()
+        self.boot = context.clock.boot()
+
+    def planned(self, window: int) -> Plan:
+        """What the planner would do now, as far as it looks."""
+        if window not in self._plans:
+            seen = self._ahead(window)
+            view = seen.view
+            self._plans[window] = plan(
+                view.waiting, view.running, view.gpus, seen.cpu_slots, self.now, seen.policy, seen.memory
+            )
+        return self._plans[window]
+
+    def _ahead(self, window: int) -> Ahead:
+        if window not in self._seen:
+            self._seen[window] = ahead(
+                self._db,
+                now=self.now,
+                boot=self.boot,
+                sick=self._sick,
+                cpu_slots=self._context.settings.cpu_slots(),
+                policy=self._context.settings.policy(),
+                window=window,
+            )
+        return self._seen[window]
+
+    def starts_at(self, job: Job) -> float | None:
+        """When a pending job is likely to start, as far as a short forward run tells."""
+        if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
+            return None
+        if self._starts is None:
+            self._starts = self._ahead(QUICK_WINDOW).starts()
+        found = self._starts.get(job.id)
+        return found.start_at if found is not None else None
+
+    def eta(self, job: Job) -> Eta | None:
+        """When a pending job starts, with the uncertainty of that."""
+        if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
+            return None
+        return self._ahead(WINDOW).etas(until=job.id).get(job.id)
+
+    def wait(self, job: Job) -> Wait | None:
+        """Why `job` waits; None when it does not."""
+        if job.state is not State.PENDING:
+            return None
+        early = snapshot.why_not_ready(job, now=self.now, boot=self.boot)
+        if early is not None:
+            return early
+        # a job's turn does not depend on those after it: a short look is enough for one that it sees
+        for window in (QUICK_WINDOW, WINDOW):
+            seen = self.planned(window)
+            wait = seen.waits.get(job.id)
+            if wait is not None:
+                return wait
+            if any(start.id == job.id for start in seen.starts):
+                return Wait(reason=Reason.RESOURCES, sentence="it is being started")
+            if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
+                break  # more members of its own array stand before it than a plan looks at
+        return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
+
+    def show(self, job: Job, attempts: Sequence[Attempt]) -> schema.Job:
+        """The job as HTTP shows it."""
+        return bodies.job(
+            job,
+            attempts,
+            now=self.now,
+            boot=self.boot,
+            wait=self.wait(job),
+            starts_at=self.starts_at(job),
+            jobs_dir=self._context.jobs_dir,
+            checkpoints_dir=self._context.checkpoints_dir,
+        )

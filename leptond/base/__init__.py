@@ -1,0 +1,1 @@
+"""Standard-library helpers that know nothing of jobs: errors, clocks, paths, locks."""

@@ -1,0 +1,1 @@
+"""The commands of leptonctl, each imported only when it is used."""

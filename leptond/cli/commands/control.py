@@ -1,0 +1,232 @@
+"""`leptonctl cancel`, `retry`, `hold`, `release` and `edit`: change what is queued or runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from leptond.cli.framework import refs
+from leptond.cli.framework.declare import Usage, argument, command, option
+from leptond.cli.framework.output import echo
+from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS
+from leptond.cli.framework.session import Session, confirm, leave
+from leptond.cli.text import words
+from leptond.client.transport import EXIT_UNREACHABLE, ClientError
+
+if TYPE_CHECKING:
+    from leptond.cli.framework.progress import Bar
+
+MANY = 20
+"""More jobs than this get a progress bar, where that is worth it."""
+
+
+def _each(
+    session: Session,
+    wanted: Sequence[str],
+    act: Callable[[str], Any],
+    tell: Callable[[str, Any], str],
+    *,
+    named: Sequence[str],
+) -> None:
+    """Does `act` for every ref. One that fails does not keep the others from it; the exit code is that of
+    the first failure. With --json one object comes out when one job was `named`, else a list."""
+    single = len(named) == 1 and len(wanted) == 1 and not named[0].endswith("*")
+    answers: list[Any] = []
+    code = 0
+    with _bar(session, len(wanted)) as bar:
+        for ref in wanted:
+            if bar is not None:
+                bar.add()
+            try:
+                answer = act(ref)
+            except ClientError as error:
+                if error.exit_code == EXIT_UNREACHABLE or single:
+                    raise
+                code = code or error.exit_code
+                answers.append(error.problem)
+                who = "" if f"job {ref}" in str(error) else f"job {ref}: "
+                session.warn(f"{who}{error}" + (f" ({error.hint})" if error.hint else ""))
+                continue
+            answers.append(answer)
+            if not session.json:
+                echo(tell(ref, answer))
+    if session.json:
+        session.emit(answers[0] if single else answers)
+    leave(code)
+
+
+def _who(ref: str, answer: Any) -> str:
+    """The subject of a sentence about what was done to a job, or to a whole array."""
+    if not refs.is_whole(ref):
+        return f"Job {ref} is"
+    return f"{answer['changed']:,} jobs of array {ref[:-2]} are"
+
+
+def _bar(session: Session, count: int) -> contextlib.AbstractContextManager[Bar | None]:
+    if count <= MANY:
+        return contextlib.nullcontext()
+    from leptond.cli.framework.progress import Bar
+
+    return Bar(session, "jobs", count)
+
+
+@command("cancel", short_help="Cancel jobs.")
+@argument("jobs", nargs=-1, type=JOB)
+@option("--all", "everything", is_flag=True, help="All that run or wait, of everybody if you may.")
+@option("--mine", is_flag=True, help="All of my own.")
+@option("-y", "--yes", is_flag=True, help="Do not ask.")
+@option("--grace", type=SECONDS, help="Time between the stop signal and the kill; 0 kills at once.")
+@option("--reason", metavar="TEXT", help="Why, for the record.")
+def cancel_command(
+    session: Session,
+    jobs: tuple[str, ...],
+    everything: bool,
+    mine: bool,
+    yes: bool,
+    grace: float | None,
+    reason: str | None,
+) -> None:
+    """Cancel JOBS: numbers (that of an array means all of it), 47_3, 47_*, names, or @last.
+
+    A job that waits is gone at once. One that runs gets a SIGTERM, has its grace time to save its work,
+    and is then killed with everything it started.
+    """
+    if bool(jobs) == (everything or mine):
+        raise Usage("name jobs, or say --mine or --all")
+    if jobs:
+        wanted = refs.expand(session, jobs, whole=True)
+    else:
+        wanted = _unfinished(session, mine=mine)
+        if not wanted:
+            session.say("Nothing runs or waits.")
+        elif sys.stdin.isatty() and not yes:
+            whose = "of your jobs" if mine else "jobs of everybody"
+            confirm(session, f"Cancel {len(wanted)} {whose}?")
+    body = {key: value for key, value in (("grace_s", grace), ("reason", reason)) if value is not None}
+
+    def tell(ref: str, job: dict[str, Any]) -> str:
+        if refs.is_whole(ref):
+            stopping = job["array"]["counts"].get("stopping", 0)
+            return f"{_who(ref, job)} cancelled" + (f", {stopping} of them being stopped" if stopping else "")
+        done = job["state"] == "cancelled"
+        return f"Job {ref} is cancelled" if done else f"Job {ref} is being cancelled"
+
+    _each(
+        session,
+        wanted,
+        lambda ref: session.api.post(refs.job_path(ref, "cancel"), body or None),
+        tell,
+        named=jobs,
+    )
+
+
+def _unfinished(session: Session, *, mine: bool) -> list[str]:
+    """Those that wait come first: else each that ends would let the next one start."""
+    query = {"state": ",".join(words.UNFINISHED), "user": refs.me() if mine else None}
+    jobs = session.api.pages("/v1/jobs", query)["items"]
+    return [job["ref"] for job in sorted(jobs, key=lambda job: job["state"] != "pending")]
+
+
+@command("retry", short_help="Run ended jobs again, as copies; skip a backoff.")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+@option("-t", "--time", "time_limit_s", type=LIMIT, help="With another time limit.")
+@option("-g", "--gpus", type=int, metavar="N", help="On another number of GPUs.")
+@option("-p", "--priority", type=int, metavar="N", help="With another priority.")
+@option("-Q", "--queue", metavar="NAME", help="In another queue.")
+@option("--retries", type=int, metavar="N", help="With so many retries.")
+def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None:
+    """Run JOBS again. One that has ended is queued as a new job, which finds the old one's checkpoints;
+    one that waits in backoff starts without waiting longer. What no option changes stays as it was."""
+    changes = {field: value for field, value in given.items() if value is not None}
+
+    def tell(ref: str, answer: dict[str, Any]) -> str:
+        if answer["id"] == known.get(ref) or str(answer["id"]) == ref:
+            return f"Job {ref} does not wait any longer"
+        return f"Submitted job {answer['id']} (again {ref})"
+
+    wanted = refs.expand(session, jobs)
+    # a member of an array goes by another name than its id
+    known = {ref: session.api.get(refs.job_path(ref))["id"] for ref in wanted if "_" in ref}
+    _each(
+        session,
+        wanted,
+        lambda ref: session.api.post(refs.job_path(ref, "retry"), changes or None),
+        tell,
+        named=jobs,
+    )
+
+
+@command("hold", short_help="Keep pending jobs from starting.")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+def hold_command(session: Session, jobs: tuple[str, ...]) -> None:
+    """Keep JOBS that wait from starting, until they are released."""
+    _each(
+        session,
+        refs.expand(session, jobs, whole=True),
+        lambda ref: session.api.post(refs.job_path(ref, "hold")),
+        lambda ref, answer: f"{_who(ref, answer)} held",
+        named=jobs,
+    )
+
+
+@command("release", short_help="Let held jobs start again.")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+def release_command(session: Session, jobs: tuple[str, ...]) -> None:
+    """Let held JOBS start when their turn comes."""
+    _each(
+        session,
+        refs.expand(session, jobs, whole=True),
+        lambda ref: session.api.post(refs.job_path(ref, "release")),
+        lambda ref, answer: f"{_who(ref, answer)} released",
+        named=jobs,
+    )
+
+
+@command("edit", short_help="Change a job's priority, name, limits.")
+@argument("jobs", nargs=-1, required=True, type=JOB)
+@option("-p", "--priority", type=int, metavar="N", help="Higher runs first.")
+@option("-n", "--name", help="Its name.")
+@option("--project", help="What its time is booked on; empty for nothing.")
+@option("--label", multiple=True, metavar="K=V", help="Add or change a label; K= removes it.")
+@option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit (while it waits).")
+@option("-g", "--gpus", type=int, metavar="N", help="How many GPUs (while it waits).")
+@option("-Q", "--queue", metavar="NAME", help="The queue that it waits in (while it waits).")
+@option("--retries", type=int, metavar="N", help="How many retries (while it waits).")
+@option("--begin", "begin_at", type=BEGIN, help="Not before (while it waits).")
+def edit_command(
+    session: Session, jobs: tuple[str, ...], label: tuple[str, ...], project: str | None, **given: Any
+) -> None:
+    """Change JOBS. What is not named stays as it is."""
+    patch = {field: value for field, value in given.items() if value is not None}
+    if project is not None:
+        patch["project"] = project or None
+    if not patch and not label:
+        raise Usage("say what to change, as in: leptonctl edit 47 --priority 10")
+    changes = dict(_label(text) for text in label)
+
+    def act(ref: str) -> Any:
+        body, headers = dict(patch), {}
+        if changes:
+            # labels are replaced as a whole: only if nobody else has changed them meanwhile
+            job = session.api.get(refs.job_path(ref))
+            merged = {**job["labels"], **changes}
+            body["labels"] = {name: value for name, value in merged.items() if value}
+            headers["If-Match"] = f'"{job["version"]}"'
+        return session.api.request("PATCH", refs.job_path(ref), body=body, headers=headers).json()
+
+    _each(
+        session,
+        refs.expand(session, jobs, whole=not changes),
+        act,
+        lambda ref, answer: f"{_who(ref, answer)} changed",
+        named=jobs,
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise Usage(f"{text!r} is not K=V", option="--label")
+    return name, value

@@ -1,0 +1,193 @@
+"""`leptonctl export`: jobs as a table for other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from leptond.cli.framework.click_bridge import command, kind
+from leptond.cli.framework.params import SINCE
+from leptond.cli.framework.progress import Bar
+from leptond.cli.framework.session import Session, leave
+from leptond.cli.text import words
+
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "id": lambda job: job["id"],
+    "ref": lambda job: job["ref"],
+    "name": lambda job: job["name"],
+    "user": lambda job: job["user"],
+    "project": lambda job: job.get("project"),
+    "state": lambda job: job["state"],
+    "class": lambda job: job.get("class"),
+    "exit_code": lambda job: job.get("exit_code"),
+    "signal": lambda job: job.get("signal"),
+    "explanation": lambda job: job.get("explanation"),
+    "gpus": lambda job: job["gpus"],
+    "priority": lambda job: job["priority"],
+    "attempts": lambda job: job["attempt"],
+    "run_s": lambda job: job.get("run_s"),
+    "gpu_seconds": lambda job: job.get("gpu_seconds"),
+    "time_limit_s": lambda job: job.get("time_limit_s"),
+    "submitted_at": lambda job: job["submitted_at"],
+    "started_at": lambda job: job.get("started_at"),
+    "ended_at": lambda job: job.get("ended_at"),
+    "labels": lambda job: json.dumps(job.get("labels") or {}, sort_keys=True),
+    "argv": lambda job: json.dumps(job["spec"]["argv"]),
+}
+"""What a row holds. Times are RFC 3339 in UTC, durations seconds; labels and argv are JSON."""
+
+USAGE_COLUMNS = (
+    "key",
+    "jobs",
+    "gpu_seconds",
+    "productive_gpu_seconds",
+    "wasted_gpu_seconds",
+    "idle_gpu_seconds",
+    "kwh",
+    "cost",
+)
+"""What a row of usage holds; before them the window, behind them the currency."""
+
+
+@command("export", short_help="Jobs as CSV, JSON lines or Parquet.")
+@click.option("--csv", "kind", flag_value="csv", default=True, help="Comma-separated values [this].")
+@click.option("--json-lines", "kind", flag_value="json", help="A JSON object a line, as the API has it.")
+@click.option("--parquet", "kind", flag_value="parquet", help="Parquet (needs pyarrow, and -o).")
+@click.option("-o", "--output", metavar="FILE", help="Where to [standard output].")
+@click.option("--usage", metavar="BY", help="Not jobs but GPU time by user, project, queue, job or gpu.")
+@click.option("--state", metavar="STATES", help="Only these (comma list) [all].")
+@click.option("--user", help="Only this user's.")
+@click.option("--project", help="Only this project's.")
+@click.option("--since", type=kind(SINCE), help="Submitted since: 2h, 3d, today, 2026-12-24.")
+def export_command(session: Session, kind: str, output: str | None, usage: str | None, **given: Any) -> None:
+    """Write all jobs, the newest first, with what became of them and the GPU time they took; or with --usage
+    where GPU time went since --since [7 days ago].
+
+    A file is complete or not there: it is written aside and renamed.
+    """
+    if kind == "parquet" and output is None:
+        raise click.UsageError("--parquet needs a file: -o jobs.parquet")
+    query = {name: value for name, value in given.items() if value is not None}
+    if usage is not None:
+        if query.keys() - {"since"}:
+            raise click.UsageError("--usage takes --since, and no choice of jobs")
+        rows = _usage(session, usage, query.get("since"))
+        _write(session, kind, output, ("since", "until", *USAGE_COLUMNS, "currency"), rows)
+        return
+    if output is None:
+        _write(session, kind, None, tuple(COLUMNS), _jobs(session, query), row_of)
+        return
+    with Bar(session, "exporting jobs", None if query else lambda: _how_many(session)) as bar:
+        _write(session, kind, output, tuple(COLUMNS), _jobs(session, query, bar), row_of)
+
+
+Row = Mapping[str, Any]
+
+
+def _write(
+    session: Session,
+    kind: str,
+    output: str | None,
+    columns: tuple[str, ...],
+    found: Iterator[dict[str, Any]],
+    row: Callable[[Row], Row] = lambda one: one,
+) -> None:
+    """Writes what was `found`: as it is in JSON, else each as a `row` of `columns`."""
+    if kind == "parquet":
+        write_parquet(session, columns, map(row, found), Path(str(output)))
+        return
+    with contextlib.nullcontext(sys.stdout) if output is None else _aside(Path(output)) as file:
+        if kind == "json":
+            write_json_lines(found, file)
+        else:
+            write_csv(columns, map(row, found), file)
+
+
+def _usage(session: Session, by: str, since: str | None) -> Iterator[dict[str, Any]]:
+    """Who had how much GPU time, and what it cost."""
+    answer = session.api.get("/v1/usage", {"group_by": by, "since": since})
+    window = {"since": answer["since"], "until": answer["until"]}
+    for one in answer["groups"]:
+        kept = {name: one.get(name) for name in USAGE_COLUMNS}
+        yield {**window, **kept, "currency": answer["currency"]}
+
+
+def _how_many(session: Session) -> int:
+    return sum(session.api.get("/v1/status")["counts"].values())
+
+
+def _jobs(session: Session, query: Mapping[str, Any], bar: Bar | None = None) -> Iterator[dict[str, Any]]:
+    """Every job, the newest first, a page at a time."""
+    cursor = None
+    while True:
+        page = session.api.get("/v1/jobs", {**query, "order": "newest", "limit": 500, "cursor": cursor})
+        if bar is not None:
+            bar.add(len(page["items"]))
+        yield from page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def row_of(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job as a row under COLUMNS."""
+    return {name: take(job) for name, take in COLUMNS.items()}
+
+
+def write_csv(columns: tuple[str, ...], rows: Iterator[Row], file: IO[str]) -> None:
+    """RFC 4180, with a head. A text that a spreadsheet would take for a formula gets a quote before it."""
+    table = csv.DictWriter(file, columns, lineterminator="\r\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({name: _harmless(value) for name, value in row.items()})
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+
+
+def write_json_lines(jobs: Iterator[dict[str, Any]], file: IO[str]) -> None:
+    """The API's objects, one a line."""
+    for job in jobs:
+        file.write(json.dumps(job) + "\n")
+
+
+def write_parquet(session: Session, names: tuple[str, ...], rows: Iterator[Row], output: Path) -> None:
+    """The same columns, typed."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        session.warn("Parquet is written by pyarrow, which is not installed here: pip install pyarrow")
+        leave(1)
+        return
+    moments = {"submitted_at", "started_at", "ended_at", "since", "until"}
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name, value in row.items():
+            columns[name].append(words.instant(value) if name in moments else value)
+    temporary = output.with_name(f".{output.name}.tmp")
+    parquet.write_table(pyarrow.table(columns), temporary)
+    temporary.replace(output)
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[IO[str]]:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

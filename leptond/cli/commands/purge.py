@@ -1,0 +1,71 @@
+"""`leptonctl purge`: forget what has ended."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from leptond.cli.framework import refs
+from leptond.cli.framework.click_bridge import command, kind
+from leptond.cli.framework.params import JOB, SECONDS
+from leptond.cli.framework.progress import Bar
+from leptond.cli.framework.session import Session, confirm
+from leptond.core.jobs.timespec import format_size
+
+
+@command("purge", short_help="Forget finished jobs, their output and old events.")
+@click.argument("jobs", nargs=-1, type=kind(JOB))
+@click.option(
+    "--older-than", type=kind(SECONDS), metavar="AGE", help="Every job that ended longer ago (as 30d)."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and how many bytes; change nothing.")
+@click.option("--checkpoints", is_flag=True, help="With the last job that used them, checkpoints too.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def purge_command(
+    session: Session,
+    jobs: tuple[str, ...],
+    older_than: float | None,
+    dry_run: bool,
+    checkpoints: bool,
+    yes: bool,
+) -> None:
+    """Forget finished JOBS; or, without JOBS, all that is over the limits of [retention] in the daemon's
+    configuration (which it does every hour by itself), or older than --older-than. What an unfinished job
+    needs stays. The costs of forgotten jobs stay in the ledger."""
+    if jobs and (older_than is not None or dry_run or checkpoints):
+        raise click.UsageError("--older-than, --dry-run and --checkpoints are for a purge without JOBS")
+    if jobs:
+        wanted = refs.expand(session, jobs)
+        with Bar(session, "forgetting", len(wanted)) as bar:
+            for ref in wanted:
+                session.api.request("DELETE", refs.job_path(ref))
+                bar.add()
+                if not session.json:
+                    click.echo(f"Job {ref} is forgotten")
+        if session.json:
+            session.emit(wanted)
+        return
+    body: dict[str, Any] = {"checkpoints": checkpoints}
+    if older_than is not None:
+        body["older_than_s"] = older_than
+    if not dry_run and sys.stdin.isatty() and not yes:
+        would = session.api.post("/v1/purge", {**body, "dry_run": True})
+        confirm(session, f"Forget {_words(would)}?")
+    with Bar(session, "forgetting"):
+        done = session.api.post("/v1/purge", {**body, "dry_run": dry_run})
+    if session.json:
+        session.emit(done)
+        return
+    click.echo(f"{'Would forget' if dry_run else 'Forgot'} {_words(done)}")
+    if dry_run and done["job_ids"]:
+        more = " ..." if done["jobs"] > len(done["job_ids"]) else ""
+        click.echo("jobs " + " ".join(map(str, done["job_ids"])) + more)
+
+
+def _words(done: dict[str, Any]) -> str:
+    return (
+        f"{done['jobs']} jobs, the output of {done['outputs']} more attempts and {done['events']} events: "
+        f"{format_size(done['bytes'])}"
+    )

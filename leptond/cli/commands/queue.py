@@ -1,0 +1,162 @@
+"""`leptonctl queue` and `leptonctl history`: lists of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from leptond.cli.framework import refs
+from leptond.cli.framework.declare import F, command, option
+from leptond.cli.framework.output import Cell, Column, print_table
+from leptond.cli.framework.params import SECONDS, SINCE, Whole
+from leptond.cli.framework.session import Session
+from leptond.cli.text import words
+
+QUEUE_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("USER"),
+    Column("GPUS"),
+    Column("PRI", right=True),
+    Column("STATE"),
+    Column("TIME", right=True),
+    Column("LIMIT", right=True),
+    Column("STARTS"),
+    Column("REASON", fold=True),
+)
+_HISTORY_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME"),
+    Column("USER"),
+    Column("GPUS"),
+    Column("STATE"),
+    Column("EXIT", right=True),
+    Column("TRIES", right=True),
+    Column("TIME", right=True),
+    Column("GPU-H", right=True),
+    Column("SUBMITTED"),
+    Column("ENDED"),
+    Column("REASON", fold=True),
+)
+
+_FILTERS: tuple[Callable[[Any], Any], ...] = (
+    option("--mine", is_flag=True, help="Only my own jobs."),
+    option("--user", help="Only this user's."),
+    option("--project", help="Only this project's."),
+    option("--name", help="Only those of this name."),
+    option("--label", metavar="K=V", help="Only those with this label."),
+    option("--array", metavar="ID", help="Only the members of this array."),
+    option("--no-header", is_flag=True, help="Leave the column heads out."),
+)
+
+
+def _filters(function: F) -> F:
+    for add in reversed(_FILTERS):
+        function = add(function)
+    return function
+
+
+def _query(given: dict[str, Any], states: str) -> dict[str, Any]:
+    return {
+        "state": given["state"] or states,
+        "user": refs.me() if given["mine"] else given["user"],
+        "project": given["project"],
+        "name": given["name"],
+        "label": given["label"],
+        "array": given["array"],
+    }
+
+
+@command("queue", short_help="The jobs that run or wait, in queue order.")
+@_filters
+@option("--state", metavar="STATES", help="pending, starting, running, stopping (comma list).")
+@option("-n", "--limit", type=Whole(1), metavar="N", help="At most N jobs [all].")
+@option("-w", "--watch", is_flag=True, help="Again and again, until Ctrl-C.")
+@option("--every", type=SECONDS, default=2.0, metavar="TIME", help="How often, with --watch [2s].")
+def queue_command(session: Session, watch: bool, every: float, **given: Any) -> None:
+    """List the jobs that run or wait: first those that run, then the others in the order in which they
+    would start.
+
+    On a terminal TIME is how long a job has run or waited. In a pipe the columns are separated by tabs,
+    times are in seconds, and nothing is cut off.
+    """
+    if watch:
+        from leptond.cli.framework.watch import watch as again
+
+        again(session, lambda: _show_queue(session, **given), every)
+    else:
+        _show_queue(session, **given)
+
+
+def _show_queue(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
+    query = {**_query(given, ",".join(words.UNFINISHED)), "order": "queue"}
+    page = session.api.pages("/v1/jobs", query, limit=limit)
+    if session.json:
+        session.emit(page)
+        return
+    if not page["items"]:
+        narrowed = any(given.values())
+        session.say(
+            "No job here runs or waits."
+            if narrowed
+            else f"The queue is empty. Queue something: {words.FIRST_SUBMIT}"
+        )
+        if session.table:
+            return
+    rows = (queue_row(job, table=session.table) for job in page["items"])
+    print_table(session, QUEUE_COLUMNS, rows, header=not no_header)
+    if page["next_cursor"] is not None:
+        session.say("There are more; show them with a larger --limit.")
+
+
+def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
+    """A job as a row under QUEUE_COLUMNS."""
+    return [
+        job["ref"],
+        job["name"],
+        job["user"],
+        words.gpus_of(job),
+        job["priority"],
+        job["state"],
+        words.span(words.time_of(job), table=table),
+        words.span(job.get("time_limit_s"), table=table),
+        words.ago(job.get("starts_at"), table=table),
+        words.reason_of(job),
+    ]
+
+
+@command("history", short_help="The jobs that have ended, newest first.")
+@_filters
+@option("--state", metavar="STATES", help="succeeded, failed, timed_out, cancelled, lost (comma list).")
+@option("--since", type=SINCE, help="Submitted since: 2h, 3d, today, 2026-12-24.")
+@option("-n", "--limit", type=Whole(1), default=25, metavar="N", help="At most N jobs [25].")
+def history_command(session: Session, limit: int, no_header: bool, since: str | None, **given: Any) -> None:
+    """List the jobs that have ended, the newest first."""
+    query = {**_query(given, ",".join(words.TERMINAL)), "since": since, "order": "newest"}
+    page = session.api.pages("/v1/jobs", query, limit=limit)
+    if session.json:
+        session.emit(page)
+        return
+    if not page["items"]:
+        session.say(f"No job has ended yet. Queue something: {words.FIRST_SUBMIT}")
+        if session.table:
+            return
+    rows = (_history_row(job, table=session.table) for job in page["items"])
+    print_table(session, _HISTORY_COLUMNS, rows, header=not no_header)
+
+
+def _history_row(job: words.Body, *, table: bool) -> list[Cell]:
+    return [
+        job["ref"],
+        job["name"],
+        job["user"],
+        job["gpus"],
+        job["state"],
+        words.end_of(job),
+        job["attempt"],
+        words.span(words.time_of(job), table=table),
+        words.gpu_hours(job),
+        words.ago(job["submitted_at"], table=table),
+        words.ago(job.get("ended_at"), table=table),
+        words.reason_of(job),
+    ]

@@ -1,0 +1,213 @@
+"""`leptonctl show` and `leptonctl why`: one job."""
+
+from __future__ import annotations
+
+from leptond.cli.framework import refs
+from leptond.cli.framework.declare import argument, command
+from leptond.cli.framework.output import Cell, Column, echo, print_line, print_pairs, print_table
+from leptond.cli.framework.params import JOB
+from leptond.cli.framework.session import Session
+from leptond.cli.text import words
+from leptond.client.job_spec import quote, submit_line
+from leptond.core.jobs.timespec import format_size
+
+_ATTEMPT_COLUMNS = (
+    Column("ATTEMPT", right=True),
+    Column("STATE"),
+    Column("CLASS"),
+    Column("EXIT", right=True),
+    Column("GPUS"),
+    Column("STARTED"),
+    Column("TIME", right=True),
+    Column("GPU-H", right=True),
+    Column("WHY", fold=True),
+)
+
+
+@command("show", short_help="Everything about one job.")
+@argument("job", type=JOB)
+def show_command(session: Session, job: str) -> None:
+    """Show everything about JOB: what it is, where it stands, its attempts and how each of them ended,
+    and the command that submits it again."""
+    ref, number = refs.one_with_attempt(session, job)
+    found = session.api.get(refs.job_path(ref))
+    if session.json:
+        session.emit(found)
+        return
+    print_pairs(session, _pairs(found, table=session.table))
+    attempts = [a for a in found.get("attempts") or [] if number is None or a["number"] == number]
+    if attempts:
+        echo()
+        rows = (_attempt_row(attempt, table=session.table) for attempt in attempts)
+        print_table(session, _ATTEMPT_COLUMNS, rows)
+        for attempt in attempts:
+            if attempt.get("evidence"):
+                print_line(
+                    session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}"
+                )
+    if any(attempt.get("gpus") for attempt in attempts):
+        _print_use(session, session.api.get(refs.job_path(ref, "gpus")), {a["number"] for a in attempts})
+    echo()
+    # neither cut nor wrapped: it is there to be copied
+    echo(submit_line(found))
+
+
+_USE_COLUMNS = (
+    Column("ATTEMPT", right=True),
+    Column("GPU", right=True),
+    Column("MAX LOAD", right=True),
+    Column("MAX MEMORY", right=True),
+    Column("IDLE", right=True),
+    Column("ENERGY", right=True),
+)
+
+
+def _print_use(session: Session, uses: list[words.Body], numbers: set[int]) -> None:
+    """How the attempts used their GPUs, as far as that has been sampled."""
+    shown = [use for use in uses if use["attempt"] in numbers and use["sampled_s"]]
+    if not shown:
+        return
+    echo()
+    print_table(session, _USE_COLUMNS, (_use_row(use, table=session.table) for use in shown))
+
+
+def _use_row(use: words.Body, *, table: bool) -> list[Cell]:
+    load, memory, kwh = use["max_utilization"], use["max_memory_bytes"], use["energy_kwh"]
+    return [
+        use["attempt"],
+        use["index"],
+        None if load is None else f"{load:.0%}",
+        None if memory is None else format_size(memory) if table else memory,
+        words.span(use["idle_s"], table=table),
+        None if kwh is None else f"{1000 * kwh:.1f} Wh",
+    ]
+
+
+def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
+    spec = job["spec"]
+    argv = spec["argv"]
+    deadline = job.get("deadline_at") if job["state"] in words.LIVE else None
+    labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
+    depends = ", ".join(
+        f"{d.get('on_ref', d['on_job_id'])} ({d['kind']}, {d['state']})"
+        for d in job.get("dependencies") or []
+    )
+    ended = job["state"] in words.TERMINAL
+    live = job["state"] in words.LIVE
+    progress = job.get("progress") or {}
+    return [
+        ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
+        ("name", job["name"]),
+        ("user", job["user"]),
+        ("project", job.get("project")),
+        ("labels", labels),
+        ("parameters", " ".join(f"{name}={value}" for name, value in (spec.get("params") or {}).items())),
+        ("state", job["state"]),
+        ("explanation" if ended else "reason", words.reason_of(job) if not live else None),
+        ("progress", words.progress_of(job)),
+        ("metrics", _metrics(progress)),
+        ("checkpoint", _checkpoint(progress, table=table)),
+        ("knobs", _knobs(job)),
+        ("class", job.get("class")),
+        ("exit", words.end_of(job)),
+        ("gpus", words.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
+        ("of each GPU", _kind(spec)),
+        ("queue", job.get("queue")),
+        ("priority", job["priority"]),
+        ("submitted", words.ago(job["submitted_at"], table=table)),
+        ("eligible", words.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
+        ("started", words.ago(job.get("started_at"), table=table)),
+        ("ended", words.ago(job.get("ended_at"), table=table)),
+        ("ran" if ended else "time", words.span(words.time_of(job), table=table)),
+        ("limit", words.span(job.get("time_limit_s"), table=table)),
+        ("deadline", words.ago(deadline, table=table)),
+        ("retries left", job.get("retries_left")),
+        ("retry of", job.get("retry_of")),
+        ("waits for", depends),
+        ("GPU hours", words.gpu_hours(job) or None),
+        ("start", _start(job)),
+        ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
+        ("directory", spec.get("cwd")),
+        ("output", job.get("log_path")),
+        ("checkpoints", job.get("checkpoint_dir")),
+    ]
+
+
+def _start(job: words.Body) -> str | None:
+    """How the newest attempt's command started."""
+    attempts = job.get("attempts") or []
+    return attempts[-1].get("start") if attempts else None
+
+
+def _kind(spec: words.Body) -> str:
+    """What it asks of its GPUs, beside their number."""
+    memory = spec.get("gpu_memory_bytes")
+    said = [spec.get("gpu_type"), f"{format_size(memory)} of memory" if memory else None]
+    if spec.get("exclusive"):
+        said.append("for itself")
+    return ", ".join(one for one in said if one)
+
+
+def _metrics(progress: words.Body) -> str:
+    values = progress.get("metrics") or {}
+    return ", ".join(
+        f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in values.items()
+    )
+
+
+def _checkpoint(progress: words.Body, *, table: bool) -> str | None:
+    if progress.get("checkpoint_step") is None:
+        return None
+    at = words.ago(progress.get("checkpoint_at"), table=table)
+    return f"step {progress['checkpoint_step']}, {at}"
+
+
+def _knobs(job: words.Body) -> str:
+    """What can be tuned, as ``lr=0.001 (0 to 1)``; what was asked for but not declared is shown as well."""
+    knobs = (job.get("progress") or {}).get("knobs") or {}
+    told = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
+    asked = [
+        f"{name}={value:g} (asked for)"
+        for name, value in (job.get("tuned") or {}).items()
+        if name not in knobs or knobs[name]["value"] != value
+    ]
+    return ", ".join(told + asked)
+
+
+def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:
+    why = [attempt.get("explanation"), attempt.get("retry")]
+    if attempt.get("log_dropped_bytes"):
+        why.append(f"{format_size(attempt['log_dropped_bytes'])} of output not kept")
+    return [
+        attempt["number"],
+        attempt["state"],
+        attempt.get("class"),
+        words.end_of(attempt),
+        ",".join(str(gpu["index"]) for gpu in attempt.get("gpus") or []),
+        words.ago(attempt.get("started_at"), table=table),
+        words.span(attempt.get("run_s"), table=table),
+        words.gpu_hours(attempt),
+        "; ".join(str(part) for part in why if part),
+    ]
+
+
+@command("why", short_help="Why a job stands where it stands.")
+@argument("job", type=JOB)
+def why_command(session: Session, job: str) -> None:
+    """Say in a sentence why JOB stands where it stands, and what would move it on."""
+    found = session.api.get(refs.job_path(refs.one(session, job), "why"))
+    if session.json:
+        session.emit(found)
+        return
+    print_line(session, found["sentence"])
+    if found.get("unblock"):
+        print_line(session, found["unblock"])
+    if found.get("starts_at"):
+        early, late = found.get("earliest_at"), found.get("latest_at")
+        table = session.table
+        between = (
+            f", between {words.ago(early, table=table)} and {words.ago(late, table=table)}" if late else ""
+        )
+        print_line(session, f"starts: {words.ago(found['starts_at'], table=table)}{between}")
+    if found.get("waits_for"):
+        print_line(session, f"waits for: {', '.join(found['waits_for'])}")

@@ -1,0 +1,207 @@
+"""What doctor looks at on this machine beside the daemon: configuration, unit, file systems, limits, torch.
+What lies in the system's own files is looked for below a root, so that a fault can be planted elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
+from leptond.core.jobs.timespec import format_size
+
+NETWORK_DISKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "lustre", "glusterfs", "beegfs")
+SMALL_SHM_BYTES = 1 << 30
+FEW_FILES = 4096
+OLD_BACKUP_S = 3 * 86400.0
+TORCH_S = 60.0
+
+
+def configuration(places: tuple[str, ...] = ()) -> Finding:
+    """Whether the daemon would take its configuration. It judges itself, in a process of its own."""
+    words = [sys.executable, "-m", "leptond", "check-config", *places]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(WARN, "configuration", f"it could not be checked: {error}")
+    if done.returncode:
+        told = done.stderr.strip().removeprefix("leptond: ")
+        return Finding(FAIL, "configuration", told, "mend it; the daemon does not start with it")
+    return Finding(OK, "configuration", done.stdout.partition("\n")[0].removeprefix("# "))
+
+
+def program(own: Path, path: str | None) -> Finding:
+    """Whether `leptond` on the PATH is that of this installation."""
+    found = shutil.which("leptond", path=path)
+    mine = own.parent / "leptond"
+    if found is None:
+        return Finding(OK, "program", f"{mine} (not on the PATH)")
+    if mine.exists() and not Path(found).samefile(mine):
+        return Finding(
+            WARN,
+            "program",
+            f"leptond on the PATH is {found}, of another installation than this leptonctl ({own.parent})",
+            "put one of them first on the PATH, or remove it",
+        )
+    return Finding(OK, "program", found)
+
+
+def unit(files: tuple[Path, ...]) -> Iterator[Finding]:
+    """Whether the programs that the installed units start are still there."""
+    for file in files:
+        try:
+            text = file.read_text(errors="replace")
+        except OSError:
+            continue
+        started = re.search(r"^ExecStart=\s*[-@:+!]*(\S+)", text, re.MULTILINE)
+        if started is not None and not os.access(started[1], os.X_OK):
+            yield Finding(
+                FAIL,
+                "unit",
+                f"{file} starts {started[1]}, which is not there",
+                "run leptonctl init --force of the leptond that is to run, and then systemctl daemon-reload",
+            )
+        else:
+            yield Finding(OK, "unit", str(file))
+
+
+def group(
+    socket: str | None, user: str, groups: frozenset[int], members: Mapping[str, tuple[int, list[str]]]
+) -> Iterator[Finding]:
+    """Whether this session knows of the account's membership in the queue's group; `members` are groups as
+    the system has them, by name."""
+    known = members.get("leptond")
+    if socket is None or known is None or not str(socket).startswith("/run/leptond/"):
+        return
+    number, names = known
+    if user in names and number not in groups:
+        yield Finding(
+            FAIL,
+            "group",
+            f"{user} is in the group leptond, but this session began before",
+            "log out and in again, or: newgrp leptond",
+        )
+
+
+def network_disk(directory: Path, root: Path = Path("/")) -> Finding:
+    """Whether the queue's database is on a disk of this machine: locks and the log of SQLite need that."""
+    kind, mount = _mount_of(directory, root)
+    if kind in NETWORK_DISKS:
+        return Finding(
+            FAIL,
+            "file system",
+            f"{directory} is on {kind} ({mount}): SQLite's locks cannot be relied on there",
+            "run leptond with --state-dir on a disk of this machine",
+        )
+    return Finding(OK, "file system", f"{kind or 'unknown'} at {mount}")
+
+
+def _mount_of(directory: Path, root: Path) -> tuple[str, str]:
+    """The kind and the place of the mount that a directory is on."""
+    best = ("", "/")
+    try:
+        lines = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return best
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        place = fields.split()[4].encode().decode("unicode_escape")
+        if directory.is_relative_to(place) and len(place) >= len(best[1]):
+            best = (rest.split()[0], place)
+    return best
+
+
+def shared_memory(total_bytes: int | None) -> Finding:
+    """Whether workers of data loaders find room to hand their batches over."""
+    if total_bytes is None:
+        return Finding(WARN, "shared memory", "there is no /dev/shm", "mount a tmpfs at /dev/shm")
+    detail = f"/dev/shm has {format_size(total_bytes)}"
+    fix = (
+        "mount -o remount,size=8G /dev/shm; in a container: --shm-size=8g. Data loaders die of it (bus error)"
+    )
+    return Finding(WARN if total_bytes < SMALL_SHM_BYTES else OK, "shared memory", detail, fix)
+
+
+def open_files(pid: int | None, root: Path = Path("/")) -> Iterator[Finding]:
+    """Whether the daemon, and so its jobs, may open enough files."""
+    try:
+        text = (root / f"proc/{pid}/limits").read_text()
+    except OSError:
+        return
+    found = re.search(r"^Max open files\s+\S+\s+(\d+)", text, re.MULTILINE)
+    if found is not None:
+        few = int(found[1]) < FEW_FILES
+        fix = "start the daemon under systemd (LimitNOFILE), or after: ulimit -Hn 131072"
+        yield Finding(WARN if few else OK, "open files", f"the daemon and its jobs may open {found[1]}", fix)
+
+
+def temporary(environ: Mapping[str, str]) -> Finding:
+    """Whether jobs can make temporary files."""
+    place = Path(environ.get("TMPDIR") or "/tmp")
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding(WARN, "temporary files", f"{place} cannot be written", "make it, or unset TMPDIR")
+    return Finding(OK, "temporary files", str(place))
+
+
+def out_of_service(status: Mapping[str, Any]) -> Iterator[Finding]:
+    """GPUs that take no jobs, each with the reason."""
+    for gpu in status["gpus"]:
+        if not gpu["schedulable"]:
+            fix = f"when it is well again: leptonctl undrain {gpu['index']}" if gpu["drained"] else None
+            yield Finding(WARN, f"GPU {gpu['index']}", gpu.get("why_not") or "it takes no jobs", fix)
+
+
+def simulated(status: Mapping[str, Any], root: Path = Path("/")) -> Iterator[Finding]:
+    """Simulated GPUs on a machine that has real ones."""
+    if any(gpu["simulated"] for gpu in status["gpus"]) and (root / "proc/driver/nvidia/version").exists():
+        yield Finding(
+            WARN,
+            "simulated",
+            "the GPUs are simulated, but this machine has a driver for real ones",
+            "start leptond without --simulate-gpus, and take gpus.simulate out of its configuration",
+        )
+
+
+def backups(database: Mapping[str, Any], started: datetime, now: datetime) -> Finding:
+    """Whether there is a recent copy of the database; a daemon that has just been installed has time."""
+    taken = [datetime.fromisoformat(one["taken_at"]) for one in database["backups"]]
+    fix = "leptonctl db backup takes one now; storage.backup_every_s says how often the daemon does"
+    if not taken:
+        young = (now - started).total_seconds() < OLD_BACKUP_S
+        return Finding(OK if young else WARN, "backup", "there is none yet", fix)
+    age_s = (now.astimezone(UTC) - max(taken)).total_seconds()
+    level = WARN if age_s > OLD_BACKUP_S else OK
+    return Finding(level, "backup", f"the newest is {age_s / 3600:.0f} h old", fix)
+
+
+def torch(python: str | None) -> Iterator[Finding]:
+    """Whether the torch of the PATH's interpreter sees the GPUs that the daemon has. It is imported in a
+    process of its own."""
+    if python is None:
+        return
+    script = "import torch; print(torch.__version__, torch.version.cuda, torch.cuda.is_available())"
+    try:
+        done = subprocess.run(
+            [python, "-c", script], capture_output=True, text=True, timeout=TORCH_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield Finding(WARN, "torch", f"{python}: {error}")
+        return
+    if done.returncode:
+        if "No module named 'torch'" not in done.stderr:
+            lines = done.stderr.strip().splitlines()
+            yield Finding(WARN, "torch", f"{python}: {lines[-1] if lines else 'it cannot be imported'}")
+        return
+    version, cuda, sees = done.stdout.split()
+    if sees == "True":
+        yield Finding(OK, "torch", f"{version} with CUDA {cuda} ({python})")
+    else:
+        why = "it is a build without CUDA" if cuda == "None" else f"its CUDA {cuda} does not fit the driver"
+        fix = "install the torch for this driver: https://pytorch.org/get-started/locally"
+        yield Finding(WARN, "torch", f"{version} of {python} sees no GPU: {why}", fix)

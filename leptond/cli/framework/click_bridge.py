@@ -1,0 +1,249 @@
+"""The same commands in the hands of click: help, completion, and what is said about mistakes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leptond import __version__
+from leptond.cli import ALIASES, MODULES, SECTIONS, load
+from leptond.cli.framework.declare import SHARED, Argument, Command, F, Usage
+from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
+from leptond.cli.framework.session import Session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    _ParamType = click.ParamType[Any]  # generic since click 8.2
+else:
+    _ParamType = click.ParamType
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+# -- kinds of values -----------------------------------------------------------------------------------
+
+
+class _ParsedType(_ParamType):
+    """What a function makes of the text; its ValueError is a usage error."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self.name = parsed.name
+        self._parse = parsed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class _JobType(_ParamType):
+    """Completes with the ids of jobs, their names and states."""
+
+    name = "job"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        session = ctx.find_object(Session) or Session()
+        return [CompletionItem(ref, help=text) for ref, text in jobs_like(session.host, incomplete)]
+
+
+_JOB = _JobType()
+
+
+def kind(convert: Any) -> Any:
+    """click's type for one of ours."""
+    if convert is JOB:
+        return _JOB
+    if isinstance(convert, Parsed):
+        return _ParsedType(convert)
+    if isinstance(convert, Whole):
+        return click.IntRange(convert.least, convert.most)
+    return convert
+
+
+# -- commands ------------------------------------------------------------------------------------------
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def remember(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        # only ever switched on: `leptonctl --json show 3` and `leptonctl show --json 3` are the same
+        if value:
+            setattr(ctx.ensure_object(Session), name, value)
+        return value
+
+    return remember
+
+
+def shared_options(*, hidden: bool) -> Callable[[F], F]:
+    """The global options, for the group and for each command (there mostly out of sight)."""
+
+    def add(function: F) -> F:
+        for one in SHARED:
+            words, given = one.spelled
+            function = click.option(
+                *words,
+                f"shared_{one.dest}",
+                expose_value=False,
+                hidden=hidden and one.dest != "json",
+                callback=_set(one.dest),
+                **given,
+            )(function)
+        return function
+
+    return add
+
+
+def command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], click.Command]:
+    """A command of click's own that is handed the Session first and takes the shared options."""
+
+    def wrap(function: Callable[..., None]) -> click.Command:
+        settings = {**_SETTINGS, **attrs.pop("context_settings", {})}
+        make: Any = click.command(name, context_settings=settings, **attrs)
+        made: click.Command = make(click.pass_obj(shared_options(hidden=True)(_explained(function))))
+        return made
+
+    return wrap
+
+
+def _explained(function: Callable[..., None]) -> Callable[..., None]:
+    """The function; a Usage that it raises becomes click's own."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **values: Any) -> None:
+        try:
+            function(*args, **values)
+        except Usage as usage:
+            raise _error(usage) from None
+
+    return call
+
+
+def _error(usage: Usage, ctx: click.Context | None = None) -> click.UsageError:
+    if usage.option is not None:
+        return click.BadParameter(usage.message, ctx, param_hint=usage.option)
+    return click.UsageError(usage.message, ctx)
+
+
+class _Expanding(click.Command):
+    """A command that may put words before those that it was given."""
+
+    declared: Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing and self.declared.expand is not None:
+            options, _, _ = self.make_parser(ctx).parse_args(list(args))
+            # what was not given is None or a marker of click's, depending on its version
+            raw = {name: v for name, v in options.items() if isinstance(v, str | bool | list | tuple)}
+            try:
+                args = [*self.declared.expand(raw), *args]
+            except Usage as usage:
+                raise _error(usage, ctx) from None
+        return super().parse_args(ctx, args)
+
+
+def as_click(declared: Command) -> click.Command:
+    """click's command from a declaration."""
+
+    def function(*args: Any, **values: Any) -> None:
+        declared.function(*args, **values)
+
+    function.__doc__ = declared.function.__doc__
+    for one in reversed((*declared.arguments, *declared.options)):
+        words, given = one.spelled
+        given = {**given, "type": kind(given["type"])} if "type" in given else given
+        add: Any = click.argument if isinstance(one, Argument) else click.option
+        function = add(*words, **given)(function)
+    attrs: dict[str, Any] = {"help": declared.help} if declared.help is not None else {}
+    if not declared.interspersed:
+        attrs["context_settings"] = {"allow_interspersed_args": False}
+    if declared.expand is not None:
+        attrs["cls"] = _Expanding
+    made = command(declared.name, short_help=declared.short_help, **attrs)(function)
+    if isinstance(made, _Expanding):
+        made.declared = declared
+    return made
+
+
+@functools.cache
+def _loaded(name: str) -> click.Command:
+    found: Command | click.Command = load(name)
+    return as_click(found) if isinstance(found, Command) else found
+
+
+class Verbs(click.Group):
+    """Commands of one noun; the noun alone lists."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.ensure_object(Session)
+        return super().invoke(ctx)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called; it turns failures into messages and exit
+    codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(cmd_name, cmd_name)
+        return _loaded(name) if name in MODULES else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if args and not name.startswith("-") and self.get_command(ctx, name) is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, [*MODULES, *ALIASES], n=1)
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.exit(ctx.ensure_object(Session).run(functools.partial(super().invoke, ctx)))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={**_SETTINGS, "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 refused or failed, 2 usage, 3 not found, 4 wrong state, 5 not permitted, "
+    "69 no daemon, 75 wait --timeout ran out. run and wait leave with the job's own code, 128+N for signal "
+    "N, 124 for its time limit, 130 when it was cancelled.",
+)
+@click.version_option(__version__, prog_name="leptonctl")
+@shared_options(hidden=False)
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """leptonctl queues training jobs on this machine's GPUs and looks after them.
+
+    The daemon is found by --host, by LEPTOND_HOST (unix:///path or http://host:port), or by its socket:
+    the user's own first, then the machine's.
+    """
+
+
+def explain(declared: Command, usage: Usage) -> int:
+    """Says what is wrong with a call that was read without click, as click says it; the exit code."""
+    above = click.Context(group, info_name="leptonctl", **group.context_settings)
+    made = as_click(declared)
+    error = _error(usage, click.Context(made, info_name=declared.name, parent=above, **made.context_settings))
+    with contextlib.suppress(BrokenPipeError):
+        error.show()
+    return error.exit_code

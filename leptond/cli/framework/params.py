@@ -1,0 +1,96 @@
+"""The kinds of values that options and arguments take."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from leptond.core.jobs import timespec
+
+COMPLETION_TIMEOUT_S = 2.0
+
+
+class Parsed:
+    """What a function makes of the text; its ValueError is a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def __call__(self, text: str) -> Any:
+        return self._parse(text)
+
+
+class Whole:
+    """A whole number within bounds."""
+
+    def __init__(self, least: int, most: int | None = None) -> None:
+        self.least = least
+        self.most = most
+
+    def __call__(self, text: str) -> int:
+        number = int(text)
+        if number < self.least or (self.most is not None and number > self.most):
+            raise ValueError(f"{number} is not in the range from {self.least} to {self.most}")
+        return number
+
+
+def _limit(text: str) -> float:
+    seconds = timespec.parse_duration(text, bare_s=timespec.MINUTE)
+    if seconds <= 0:
+        raise ValueError("a time limit must be over 0")
+    return seconds
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+LIMIT = Parsed("time", _limit)
+SECONDS = Parsed("duration", lambda text: timespec.parse_duration(text, bare_s=1.0))
+SIZE = Parsed("size", timespec.parse_size)
+SIGNAL = Parsed("signal@time", timespec.parse_signal)
+BEGIN = Parsed("time", lambda text: _rfc3339(timespec.parse_begin(text, now=_now())))
+SINCE = Parsed("time", lambda text: _rfc3339(timespec.parse_since(text, now=_now())))
+
+
+def commas(values: tuple[str, ...]) -> list[str]:
+    """The parts of repeatable options that also take comma lists, in order."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+JOB = Parsed("job", str)
+"""How a job is named on the command line; completes with :func:`jobs_like`."""
+
+
+def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:
+    """The jobs whose number or name begins so, each with its name and state; of the newest hundred. A name
+    that several of them have names no job. None at all when the daemon does not answer: a shell that
+    completes must neither hang nor print errors."""
+    from leptond.cli.framework.output import clean
+    from leptond.client.transport import ClientError, Transport
+
+    with contextlib.suppress(ClientError, KeyError, TypeError):
+        with contextlib.closing(Transport.find(host, timeout_s=COMPLETION_TIMEOUT_S)) as api:
+            jobs = api.request("GET", "/v1/jobs", query={"limit": 100}, patience_s=0).json()["items"]
+        found = [
+            (job["ref"], clean(f"{job['name']} {job['state']}"))
+            for job in jobs
+            if job["ref"].startswith(beginning)
+        ]
+        if jobs and "@last".startswith(beginning):
+            found.append(("@last", "your newest job"))
+        names = [job["name"] for job in jobs]
+        found += [
+            (job["name"], clean(f"{job['ref']} {job['state']}"))
+            for job in jobs
+            if beginning and job["name"].startswith(beginning) and names.count(job["name"]) == 1
+        ]
+        return found
+    return []

@@ -1,0 +1,1 @@
+"""How jobs, GPUs and output read on a terminal."""

@@ -1,0 +1,2 @@
+"""The Python side of the API: transport, clients, executor. It never imports the command line or the
+daemon."""

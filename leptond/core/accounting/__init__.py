@@ -1,0 +1,1 @@
+"""Where GPU time went, and what it cost."""

@@ -1,0 +1,268 @@
+"""The values of a report on a window of the ledger: what it is made from and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from leptond.core.accounting.ledger import Box, Price, Queue, Service, Span
+
+IDLE_BELOW = 0.05
+"""A GPU that is held and less busy than this is idle."""
+
+GroupBy = Literal["user", "project", "queue", "job", "gpu"]
+
+
+class Use(msgspec.Struct, kw_only=True):
+    """What samples of one GPU say of one attempt. Energy is in mJ; `energy_source` says who told it."""
+
+    attempt_id: str
+    gpu: str
+    sampled_ms: int = 0
+    idle_ms: int = 0
+    energy_mj: int | None = None
+    energy_source: str | None = None
+    first_use_at: float | None = None
+    max_utilization: float | None = None
+    max_memory_bytes: int | None = None
+
+
+class IdleEnergy(msgspec.Struct, frozen=True, kw_only=True):
+    """Energy that a free GPU took in one hour (hours since the epoch), in mJ."""
+
+    hour: int
+    gpu: str
+    energy_mj: int
+    energy_source: str
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt of the window: its span, whose it is, and what was sampled of it."""
+
+    span: Span
+    number: int
+    name: str
+    user: str
+    project: str | None
+    queue: str | None
+    run_s: float
+    retries_saved: int
+    uses: Sequence[Use]
+    progress_known: bool
+    submitted: int | None = None
+    limit_s: float | None = None
+    priority: int = 0
+    spared_ms: int = 0
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU as the report names it, with its price now (None: none is known)."""
+
+    gpu: str
+    index: int
+    name: str
+    memory_bytes: int
+    simulated: bool
+    price: int | None = None
+    currency: str | None = None
+    source: str | None = None
+    as_of: str | None = None
+
+
+class Rolled(msgspec.Struct, frozen=True, kw_only=True):
+    """A sum of days whose details are forgotten: `ms` of one GPU in one box, of one user, project and queue
+    (empty: of nobody)."""
+
+    gpu: str
+    user: str
+    project: str
+    queue: str
+    box: Box
+    cause: str
+    price: int | None
+    ms: int
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one window of the ledger is made from. `rolled` has the whole days before `detail_since`
+    (ms; None: there are details of all of it)."""
+
+    service: Sequence[Service]
+    queue: Sequence[Queue]
+    prices: Sequence[Price]
+    facts: Sequence[Fact]
+    idle_energy: Sequence[IdleEnergy] = ()
+    devices: Sequence[Device] = ()
+    rolled: Sequence[Rolled] = ()
+    detail_since: int | None = None
+
+    @property
+    def spans(self) -> list[Span]:
+        """The attempts alone."""
+        return [fact.span for fact in self.facts]
+
+
+# -- the report --------------------------------------------------------------------------------------------
+
+
+class CauseLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a box. `cost` is null where a price is missing."""
+
+    cause: str
+    gpu_seconds: float
+    cost: float | None
+
+
+class BoxLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One box of the ledger. `waste`: nobody gained from it."""
+
+    box: Box
+    gpu_seconds: float
+    share: float
+    cost: float | None
+    waste: bool
+    causes: list[CauseLine]
+
+
+class PriceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of a model, where it is from and when it was seen; null: none is known."""
+
+    model: str
+    gpus: int
+    per_gpu_hour: float | None
+    currency: str | None
+    source: str | None
+    as_of: str | None
+
+
+class RetryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the jobs that were tried again after an end of this class, how many succeeded in the end."""
+
+    cause: str
+    retried: int
+    succeeded: int
+    wasted_gpu_seconds: float
+
+
+class GroupLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One user, project, queue, job or GPU. `gpu_seconds` were held; `wasted_*` is start, lost, failed and
+    stop."""
+
+    key: str
+    jobs: int
+    gpu_seconds: float
+    productive_gpu_seconds: float
+    wasted_gpu_seconds: float
+    idle_gpu_seconds: float
+    kwh: float | None
+    cost: float | None
+    wasted_cost: float | None
+
+
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """Energy of the devices that tell it. `sources`: counter, power (a sum of samples) or simulated.
+    `idle_kwh`: while nobody had them. `cost` only with a tariff; a rent has it in it already."""
+
+    kwh: float
+    idle_kwh: float
+    cost: float | None
+    idle_cost: float | None
+    sources: list[str]
+
+
+class Checkpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """How often attempts were interrupted (preempted, failed, the machine), and how often a checkpoint that
+    takes half a minute to write should then be written (Young and Daly)."""
+
+    interruptions: int
+    mean_time_between_s: float | None
+    interval_s_for_30_s: float | None
+
+
+class HandOver(msgspec.Struct, frozen=True, kw_only=True):
+    """How long GPUs waited for a job that could start, for each start of the window. `p50_s` and `p99_s`
+    leave out what the daemon was down for."""
+
+    starts: int
+    p50_s: float | None
+    p99_s: float | None
+
+
+class Memos(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures that cut across the boxes. `idle_*`: held and less than 5% busy, of what was sampled (busy is
+    time with a kernel resident, not efficiency). `never_used_gpu_seconds`: of GPUs that never were more than
+    5% busy in the attempt that held them. `unused_memory`: the part of the memory of held GPUs that was never
+    used. `backoff_gpu_seconds`: empty only because jobs were in back-off. `undecided_gpu_seconds`: productive
+    so far, of jobs whose end is not known. `start_unknown`: attempts that told no progress and were not seen
+    in use, whose start counts as productive. `stopped_early`: trials of sweeps that were stopped early and
+    whose total of steps was known; `stopped_early_gpu_seconds` is an estimate of what their remaining steps
+    would have taken, at the seconds a step that each of them had shown, and is in no box."""
+
+    sampled_gpu_seconds: float
+    idle_gpu_seconds: float
+    idle_ratio: float | None
+    idle_cost: float | None
+    never_used_gpu_seconds: float
+    unused_memory: float | None
+    backoff_gpu_seconds: float
+    undecided_gpu_seconds: float
+    start_unknown: int
+    retries_saved: int
+    retries_saved_gpu_seconds: float
+    retries_saved_cost: float | None
+    stopped_early: int
+    stopped_early_gpu_seconds: float
+    stopped_early_cost: float | None
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What would save, and how much at most."""
+
+    sentence: str
+    gpu_seconds: float
+    cost: float | None
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """The jobs that began and ended in the window, replayed under the policy and under another: mean time
+    from submit to end, and GPU time that was free while jobs waited. `saved_cost` is for the difference of
+    that. A replay knows counts only, no preemption and no GPU types."""
+
+    policy: str
+    against: str
+    jobs: int
+    jct_s: float
+    against_jct_s: float
+    idle_gpu_seconds: float
+    against_idle_gpu_seconds: float
+    saved_cost: float | None
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger of a window. The boxes add up to `capacity_gpu_seconds`. Costs are null where a price is
+    missing; amounts are in `currency`. Before `detail_since_s` (UTC seconds) only sums by the day are kept:
+    no single jobs, no memos."""
+
+    gpus: int
+    simulated: bool
+    detail_since_s: float | None
+    currency: str
+    capacity_gpu_seconds: float
+    paid: float | None
+    unpriced_gpu_seconds: float
+    boxes: list[BoxLine]
+    scheduling_goodput: float | None
+    runtime_goodput: float | None
+    goodput: float | None
+    capacity_goodput: float | None
+    cost_per_useful_gpu_hour: float | None
+    memos: Memos
+    energy: Energy | None
+    retries: list[RetryLine]
+    checkpoints: Checkpoints
+    hand_over: HandOver
+    prices: list[PriceLine]
+    groups: list[GroupLine]
+    advice: list[Advice]

@@ -1,0 +1,1 @@
+"""What may enter the queue, and through which queue."""

@@ -1,0 +1,242 @@
+"""The door: a spec goes in, complete jobs come out, or a refusal that names the field."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+
+import msgspec
+
+from leptond.base.errors import Invalid, TooManyGpus
+from leptond.core.jobs import output_path
+from leptond.core.jobs.arrays import parse_array
+from leptond.core.jobs.model import MAX_ARRAY, Gpu, JobSpec
+from leptond.core.outcome.retry import Wish
+from leptond.core.scheduling.placement import Need, eligible, suits
+
+MAX_ARGV_BYTES = 128 * 1024
+MAX_ENV_BYTES = 64 * 1024
+OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_PORT")
+"""Variables that leptond sets for every job, and that a job therefore cannot set."""
+
+_ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job gets for what it does not say."""
+
+    time_limit_s: float | None = None
+    max_time_limit_s: float | None = None
+    grace_s: float = 45.0
+    retries: int = 0
+    retry_delay_s: float = 10.0
+    retry_max_delay_s: float = 900.0
+    log_max_bytes: int = 256 * 1024 * 1024
+    fail_fast: bool = True
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A spec with nothing left open, and the jobs that it makes: one, or one for each of the `indices` of an
+    array."""
+
+    spec: JobSpec
+    name: str
+    begin_at: float | None = None
+    array_limit: int | None = None
+    indices: Sequence[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many jobs it makes."""
+        return 1 if self.indices is None else len(self.indices)
+
+
+def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitted:
+    """The jobs that `spec` asks for on a machine of `gpus` GPUs. Raises Invalid; changes nothing."""
+    if spec.gpus > gpus:
+        raise TooManyGpus(spec.gpus, gpus)
+    if spec.gpus == 0 and (spec.gpu_memory_bytes or spec.gpu_type or spec.exclusive):
+        raise Invalid(
+            "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
+        )
+    _check_argv(spec)
+    _check_output(spec)
+    _check_env(spec)
+    limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s
+    longest = defaults.max_time_limit_s
+    if longest is not None and (limit is None or limit > longest):
+        if spec.time_limit_s is not None:
+            raise Invalid(
+                f"the time limit of {limit:.0f} s is over this machine's {longest:.0f} s",
+                pointer="/time_limit_s",
+            )
+        limit = longest
+    if spec.warn_signal is not None and limit is None:
+        raise Invalid(
+            "a warning signal needs a time limit to come before", pointer="/warn_signal", hint="add --time"
+        )
+    indices, array_limit = _members(spec)
+    name = spec.name or default_name(spec.argv, spec.shell)
+    full = msgspec.structs.replace(
+        spec,
+        name=name,
+        cwd=spec.cwd if spec.cwd is not None else home,
+        time_limit_s=limit,
+        grace_s=spec.grace_s if spec.grace_s is not None else defaults.grace_s,
+        retries=spec.retries if spec.retries is not None else defaults.retries,
+        retry_delay_s=spec.retry_delay_s if spec.retry_delay_s is not None else defaults.retry_delay_s,
+        retry_max_delay_s=(
+            spec.retry_max_delay_s if spec.retry_max_delay_s is not None else defaults.retry_max_delay_s
+        ),
+        fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
+        log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
+    )
+    return Admitted(
+        spec=full, name=name, begin_at=_epoch(spec.begin_at), array_limit=array_limit, indices=indices
+    )
+
+
+def need_of(spec: JobSpec, *, queue: str, borrow: bool = False) -> Need:
+    """What a spec asks of its GPUs."""
+    return Need(
+        gpus=spec.gpus,
+        gpu_type=spec.gpu_type,
+        memory_bytes=spec.gpu_memory_bytes,
+        exclusive=spec.exclusive,
+        queue=queue,
+        borrow=borrow,
+    )
+
+
+def check_gpus(need: Need, gpus: Sequence[Gpu], *, sharing: bool) -> None:
+    """Raises Invalid for a job that no choice of these GPUs, all free and in service, could ever satisfy, or
+    that wants a share where sharing is off."""
+    if need.gpus == 0:
+        return
+    if need.share_bytes is not None and not sharing:
+        raise Invalid(
+            "GPUs are not shared on this machine",
+            pointer="/gpu_memory_bytes",
+            hint="add --exclusive for a GPU of at least that memory alone, or set gpus.sharing = true",
+        )
+    of_type = [gpu for gpu in gpus if suits(msgspec.structs.replace(need, memory_bytes=None), gpu)]
+    if need.gpu_type is not None and len(of_type) < need.gpus:
+        names = ", ".join(sorted({gpu.name for gpu in gpus})) or "none"
+        raise Invalid(
+            f"the job asks for {need.gpus} of {need.gpu_type}, this machine has {len(of_type)}",
+            pointer="/gpu_type",
+            hint=f"its GPUs are: {names}",
+        )
+    if need.memory_bytes is not None and sum(suits(need, gpu) for gpu in gpus) < need.gpus:
+        largest = max((gpu.memory_bytes for gpu in of_type), default=0)
+        raise Invalid(
+            f"the job asks for {need.memory_bytes} bytes on each of {need.gpus} GPUs;"
+            f" the largest here has {largest}",
+            pointer="/gpu_memory_bytes",
+            hint="lower --gpu-mem; `leptonctl gpus` shows the sizes",
+        )
+    whole = [msgspec.structs.replace(gpu, schedulable=True) for gpu in gpus]
+    possible = len(eligible(need, whole))
+    if possible < need.gpus:
+        raise Invalid(
+            f"the job asks for {need.gpus} GPUs, of which the queue {need.queue} may use {possible} together",
+            pointer="/gpus",
+            hint="the others belong to other queues, or are slices, which make no gang with whole GPUs",
+        )
+
+
+def wish_of(spec: JobSpec, retries: int) -> Wish:
+    """What the owner of an admitted job asked for about retries."""
+    return Wish(
+        retries=retries,
+        delay_s=spec.retry_delay_s or 0.0,
+        max_delay_s=spec.retry_max_delay_s or 0.0,
+        retry_on=spec.retry_on,
+        no_retry_on=spec.no_retry_on,
+        requeue=spec.requeue,
+        fail_fast=spec.fail_fast is not False,
+    )
+
+
+def default_name(argv: Sequence[str], shell: bool) -> str:
+    """A name from the command: the script behind an interpreter, else the program.
+
+    >>> default_name(["/usr/bin/python3", "-u", "src/train.py", "--lr", "3"], shell=False)
+    'train.py'
+    >>> default_name(["echo hello | wc"], shell=True)
+    'echo'
+    """
+    words = argv[0].split() if shell else list(argv)
+    if not words:
+        return "job"
+    program = posixpath.basename(words[0])
+    if re.match(r"^(python[0-9.]*|bash|sh|torchrun|accelerate)$", program):
+        module = next((after for word, after in pairwise(words) if word == "-m"), None)
+        script = next((word for word in words[1:] if word.endswith((".py", ".sh"))), None)
+        program = posixpath.basename(script or module or program)
+    cleaned = _NOT_A_NAME.sub("-", program).lstrip(".-")[:128]
+    return cleaned or "job"
+
+
+def _check_argv(spec: JobSpec) -> None:
+    for position, word in enumerate(spec.argv):
+        if "\0" in word:
+            raise Invalid("an argument cannot hold a NUL character", pointer=f"/argv/{position}")
+    if not spec.argv[0]:
+        raise Invalid("the command is empty", pointer="/argv/0")
+    if spec.shell and len(spec.argv) != 1:
+        raise Invalid("a shell job is one string", pointer="/argv", hint="quote the whole command line")
+    size = sum(len(word.encode()) + 1 for word in spec.argv)
+    if size > MAX_ARGV_BYTES:
+        raise Invalid(
+            f"the arguments are {size} bytes long, at most {MAX_ARGV_BYTES} are taken", pointer="/argv"
+        )
+
+
+def _check_output(spec: JobSpec) -> None:
+    if spec.output is None:
+        return
+    try:
+        output_path.expand(spec.output, job_id=1, array_id=None, array_index=None, name="x", user="x")
+    except ValueError as error:
+        raise Invalid(str(error), pointer="/output", hint="%% is a percent sign") from None
+    if "\0" in spec.output or spec.output.endswith("/"):
+        raise Invalid("the output goes into a file", pointer="/output")
+
+
+def _check_env(spec: JobSpec) -> None:
+    size = 0
+    for name, value in spec.env.items():
+        pointer = f"/env/{name.replace('~', '~0').replace('/', '~1')}"
+        if not _ENV_NAME.match(name):
+            raise Invalid("an environment variable's name is letters, digits and _", pointer=pointer)
+        if "\0" in value:
+            raise Invalid("an environment variable cannot hold a NUL character", pointer=pointer)
+        if name in OURS or name.startswith("LEPTOND_"):
+            raise Invalid(
+                f"{name} is set by leptond for every job",
+                pointer=pointer,
+                hint="leave it out of the environment",
+            )
+        size += len(name) + len(value.encode()) + 2
+    if size > MAX_ENV_BYTES:
+        raise Invalid(
+            f"the environment is {size} bytes long, at most {MAX_ENV_BYTES} are taken", pointer="/env"
+        )
+
+
+def _members(spec: JobSpec) -> tuple[Sequence[int] | None, int | None]:
+    if spec.array is None:
+        return None, None
+    try:
+        return parse_array(spec.array, max_members=MAX_ARRAY)
+    except ValueError as error:
+        raise Invalid(str(error), pointer="/array") from None
+
+
+def _epoch(instant: datetime | None) -> float | None:
+    return None if instant is None else instant.timestamp()

@@ -1,0 +1,436 @@
+"""The values that everything else passes around: what a job asks for, what became of it, and the one
+table of legal states.
+
+Durations are seconds, sizes are bytes, times are UTC seconds since the epoch unless the name ends in
+``_boot`` (seconds of CLOCK_BOOTTIME, comparable only under the same boot id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond.core.jobs.trackers import Tracker
+
+
+class State(StrEnum):
+    """Where a job stands. Terminal states never change again."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+_ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST})
+
+LEGAL: Mapping[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.STARTING, State.CANCELLED}),
+    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.PENDING}) | _ENDS,
+    State.RUNNING: frozenset({State.STOPPING, State.PENDING}) | _ENDS,
+    State.STOPPING: frozenset({State.PENDING}) | _ENDS,
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.TIMED_OUT: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.LOST: frozenset(),
+}
+"""The only place that says which state may follow which. The database enforces the same table (a test
+compares the two), the documentation draws it."""
+
+LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+"""States in which an attempt exists and its GPUs are leased."""
+
+TERMINAL = frozenset(state for state, following in LEGAL.items() if not following)
+
+
+class Reason(StrEnum):
+    """Why a pending job does not run yet: a closed list, in Slurm's words where Slurm has one."""
+
+    RESOURCES = "Resources"
+    PRIORITY = "Priority"
+    DEPENDENCY = "Dependency"
+    DEPENDENCY_NEVER = "DependencyNeverSatisfied"
+    HELD = "Held"
+    BEGIN_TIME = "BeginTime"
+    BACKOFF = "Backoff"
+    ARRAY_LIMIT = "ArrayTaskLimit"
+    USER_LIMIT = "UserLimit"
+    GPU_UNHEALTHY = "GpuUnhealthy"
+    DRAINING = "Draining"
+    IMPOSSIBLE = "Impossible"
+    PAUSED = "SchedulerPaused"
+
+
+class FailureClass(StrEnum):
+    """What an attempt's end means (rules: :mod:`leptond.core.outcome.classify`)."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    CONFIG = "config"
+    USER = "user"
+    USER_OOM_GPU = "user-oom-gpu"
+    INFRA_OOM_GPU = "infra-oom-gpu"
+    OOM_HOST = "oom-host"
+    TEMPFAIL = "tempfail"
+    INFRA_GPU = "infra-gpu"
+    APP_GPU = "app-gpu"
+    HANG = "hang"
+    SIGNAL = "signal"
+    EXTERNAL_KILL = "external-kill"
+    INFRA_NODE = "infra-node"
+    DIVERGED = "diverged"
+    NEVER_STARTED = "never-started"
+    PREEMPTED = "preempted"
+    STOPPED_EARLY = "stopped-early"
+
+
+class StopReason(StrEnum):
+    """Why leptond itself ended an attempt."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    HANG = "hang"  # no progress for longer than the job allows itself
+    PREEMPT = "preempt"  # it made room for a better placed job, and is queued again
+    HALVING = "halving"  # a trial of a sweep that others are better than
+    UNWATCHED = "unwatched"  # its shim is gone: what is left of it cannot be supervised
+
+
+FINAL_STOPS = (StopReason.CANCEL, StopReason.HALVING)
+"""After these a job is not tried again, whatever its attempt is found to have died of."""
+
+
+class DependencyKind(StrEnum):
+    """Which end of the other job a dependency waits for."""
+
+    OK = "ok"
+    ANY = "any"
+    FAIL = "fail"
+
+
+DEFAULT_QUEUE = "default"
+"""The queue of jobs that name none. It is always there."""
+
+MAX_GPUS = 1024
+MAX_ARRAY = 1_000_000
+MAX_BATCH = 10_000
+MAX_DEPENDENCIES = 1_000
+
+END = r"$(?!\n)"
+"""The end of a text, in the words of both Python (whose `$` also matches before a last line end) and
+ECMAScript (which the OpenAPI document's readers use)."""
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}" + END
+"""Names are safe as a path component, in a terminal and in a table."""
+
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128)]
+JobRef = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?" + END, max_length=32)]
+"""``47`` one job, ``47_3`` member 3 of array 47, ``47_*`` every member of array 47."""
+
+Duration = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
+RetryCause = Annotated[
+    str, Meta(pattern=r"^([0-9]{1,3}|SIG[A-Z0-9+-]{2,12}|[a-z][a-z-]{1,20})" + END, max_length=32)
+]
+"""An exit code (``75``), a signal (``SIGSEGV``) or a failure class (``timeout``)."""
+
+
+ParamName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}" + END)]
+Scalar = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | Annotated[str, Meta(max_length=256)]
+"""A value of a parameter."""
+
+
+MetricName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,63}" + END)]
+
+GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + END)]
+"""Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A warning signal that the job gets before its wall-clock limit."""
+
+    signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
+    before_s: Duration
+
+
+class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Steps at which ``leptond.job`` takes note of `metric`, so that trials are measured at the same ones:
+    `first` times the powers of `eta`; without `first` it is the total, divided by the third power."""
+
+    first: Annotated[int, Meta(ge=1, le=2**53)] | None = None
+    eta: Annotated[int, Meta(ge=2, le=100)] = 3
+    metric: MetricName = "loss"
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a user asks for. Validated once, at the door; what is stored is what was accepted."""
+
+    argv: Annotated[list[Annotated[str, Meta(max_length=131072)]], Meta(min_length=1, max_length=1024)]
+    shell: bool = False
+    cwd: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    env: Annotated[dict[str, str], Meta(max_length=256)] = {}
+    name: Name | None = None
+    project: Name | None = None
+    labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] = {}
+    gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
+    gpu_type: GpuType | None = None
+    gpu_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
+    exclusive: bool = False
+    queue: Name | None = None
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+    time_limit_s: Duration | None = None
+    grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    warn_signal: Signal | None = None
+    no_progress_s: Annotated[float, Meta(ge=1, le=30 * 86400)] | None = None
+    retries: Annotated[int, Meta(ge=0, le=100)] | None = None
+    retry_delay_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    retry_max_delay_s: Annotated[float, Meta(ge=0, le=7 * 86400)] | None = None
+    retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
+    no_retry_on: Annotated[list[RetryCause], Meta(max_length=64)] = []
+    requeue: bool = True
+    fail_fast: bool | None = None
+    cold: bool = False
+    preemptible: bool = False
+    urgent: bool = False
+    after: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
+    after_any: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
+    after_fail: Annotated[list[JobRef], Meta(max_length=MAX_DEPENDENCIES)] = []
+    array: Annotated[str, Meta(max_length=1024)] | None = None
+    hold: bool = False
+    begin_at: Annotated[datetime, Meta(tz=True)] | None = None
+    log_max_bytes: Annotated[int, Meta(ge=65536, le=1 << 40)] | None = None
+    output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    track: Annotated[list[Tracker], Meta(max_length=8)] = []
+    params: Annotated[dict[ParamName, Scalar], Meta(max_length=64)] = {}
+    rungs: Rungs | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One device as the scheduler sees it. `links` names the way to other devices by their UUIDs, in the
+    words of ``nvidia-smi topo -m``; `board` is the GPU that a slice (`mig`) is a part of. `owner` is the
+    queue that it belongs to (None: everybody's), which lends it, while it is idle, to jobs of others: `all`,
+    only `preemptible` ones, or `none`."""
+
+    uuid: str
+    index: int
+    name: str
+    memory_bytes: int
+    schedulable: bool = True
+    why_not: str = ""
+    numa_node: int | None = None
+    links: Mapping[str, str] = {}
+    mig: bool = False
+    board: str | None = None
+    owner: str | None = None
+    lend: str = "all"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that cannot be mistaken for another: valid only under `boot_id`, and only while the
+    process `pid` still has the start time `start_ticks` (field 22 of /proc/PID/stat, clock ticks)."""
+
+    boot_id: str
+    pid: int
+    start_ticks: int
+
+
+class ExitRecord(msgspec.Struct, kw_only=True):
+    """What the shim leaves on disk when an attempt is over (``exit.json``).
+
+    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end.
+    """
+
+    attempt_id: str
+    boot_id: str
+    never_started: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    exec_error: str | None = None
+    exec_errno: int | None = None
+    main_pid: int | None = None
+    started_at: float | None = None
+    ended_at: float = 0.0
+    run_s: float = 0.0
+    stop_reason: str | None = None
+    stop_sent_after_s: float | None = None
+    killed: bool = False
+    leftovers: int = 0
+    unkillable: int = 0
+    oom_kills: int = 0
+    max_rss_bytes: int = 0
+    cpu_s: float = 0.0
+    log_bytes: int = 0
+    log_dropped_bytes: int = 0
+    start: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit of work as the queue holds it: the columns of the table ``jobs``."""
+
+    id: int
+    spec: JobSpec
+    name: str
+    user: str
+    project: str | None
+    labels: dict[str, str]
+    state: State
+    held: bool
+    hold_reason: str | None
+    priority: int
+    queue: str
+    gpus: int
+    gpu_type: str | None
+    gpu_memory_bytes: int | None
+    exclusive: bool
+    time_limit_s: float | None
+    retries: int
+    begin_at: float | None
+    array_id: int | None
+    array_index: int | None
+    array_limit: int | None
+    retry_of: int | None
+    root_id: int | None
+    deps_waiting: int
+    deps_failed: int
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    deadline_at: float | None
+    backoff_at: float | None
+    backoff_boot: float | None
+    attempt: int
+    spent_user: int
+    spent_infra: int
+    spent_snooze: int
+    spent_requeue: int
+    spent_preempt: int
+    exit_code: int | None
+    signal: int | None
+    class_: FailureClass | None = msgspec.field(name="class")
+    explanation: str | None
+    gpu_ms: int
+    preemptible: bool
+    urgent: bool
+    signature: str
+    predicted_s: float | None
+    version: int
+    tuned: dict[str, Tuned] = {}
+    tuned_version: int = 0
+
+    @property
+    def ref(self) -> str:
+        """How people name it: ``47``, or ``47_3`` for a member of an array."""
+        return str(self.id) if self.array_id is None else f"{self.array_id}_{self.array_index}"
+
+    @property
+    def checkpoint_id(self) -> int:
+        """Whose checkpoint directory it uses: its own, or that of the job it is a retry of."""
+        return self.root_id if self.root_id is not None else self.id
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a knob was asked to be turned to, and by which request, counted over the job."""
+
+    value: float
+    version: int
+
+
+class Knob(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that a running job lets others change, within [low, high]."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LeasedGpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A GPU as an attempt was given it: all of it, or `memory_bytes` of its `total_bytes`. `cpus`: those near
+    it (``0-15,32-47``), where that is known."""
+
+    uuid: str
+    index: int
+    cpus: str | None = None
+    memory_bytes: int | None = None
+    total_bytes: int | None = None
+
+    @property
+    def part(self) -> float:
+        """How much of the GPU it is, by memory."""
+        if self.memory_bytes is None or not self.total_bytes:
+            return 1.0
+        return self.memory_bytes / self.total_bytes
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at a job: the columns of the table ``attempts``."""
+
+    id: str
+    job_id: int
+    number: int
+    state: str
+    gpus: list[LeasedGpu]
+    n_gpus: int
+    claimed_at: float
+    claimed_boot: float
+    boot_id: str
+    shim_pid: int | None
+    shim_start: int | None
+    pid: int | None
+    started_at: float | None
+    deadline_at: float | None
+    ended_at: float | None
+    run_s: float | None
+    stop_reason: str | None
+    stop_by: str | None
+    stop_grace_s: float | None
+    stop_at: float | None
+    exit_code: int | None
+    signal: int | None
+    class_: FailureClass | None = msgspec.field(name="class")
+    rule: str | None
+    evidence: list[str]
+    explanation: str | None
+    retry: str | None
+    gpu_ms: int
+    max_rss_bytes: int | None
+    cpu_s: float | None
+    log_bytes: int
+    log_dropped_bytes: int
+    first_progress_at: float | None = None
+    progress_at: float | None = None
+    first_step: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    checkpoint_at: float | None = None
+    start: str | None = None
+    checkpoint_step: int | None = None
+    metrics: dict[str, float | None] = {}
+    knobs: dict[str, Knob] = {}
+    applied_version: int = 0
+    price_micros: int | None = None
+    signature: str | None = None
+    retries_saved: int = 0
+    stop_note: str | None = None
+    spared_ms: int = 0
+
+    @property
+    def gpu_parts(self) -> float:
+        """How many GPUs it has; a share counts as its part of the memory."""
+        return sum(gpu.part for gpu in self.gpus)
+
+    @property
+    def shim(self) -> Identity | None:
+        """The identity of its supervising process, once that is known."""
+        if self.shim_pid is None or self.shim_start is None:
+            return None
+        return Identity(boot_id=self.boot_id, pid=self.shim_pid, start_ticks=self.shim_start)

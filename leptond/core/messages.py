@@ -1,0 +1,66 @@
+"""What a person is told of an event, in a chat or a mail. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from leptond.core.jobs.timespec import spell_duration
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """`kind` is apprise's: it chooses colours and pictures."""
+
+    title: str
+    body: str
+    kind: Literal["info", "success", "warning", "failure"] = "info"
+
+
+def notice(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | None) -> Notice:
+    """An event in words.
+
+    >>> notice("job.ended", {}, {"id": 47, "name": "llama", "state": "failed", "user": "ana",
+    ...     "explanation": "failed with exit code 3", "gpus": 2}).title
+    'job 47 (llama) failed'
+    """
+    if job is None:
+        if event == "gpu.state":
+            return _gpu(data)
+        return Notice(title=f"leptond: {event}", body=msgspec.json.encode(data).decode())
+    who = f"job {job['id']} ({job['name']})"
+    about = f"{job['user']}, {job['gpus']} GPUs" if job["gpus"] else f"{job['user']}, no GPU"
+    if event == "job.ended":
+        good = job["state"] == "succeeded"
+        ran = _ran(job)
+        told = [job.get("explanation"), f"ran for {ran}" if ran else None, about]
+        kind: Literal["success", "failure", "info"] = (
+            "success" if good else "info" if job["state"] == "cancelled" else "failure"
+        )
+        return Notice(
+            title=f"{who} {str(job['state']).replace('_', ' ')}",
+            body="\n".join(part for part in told if part),
+            kind=kind,
+        )
+    if event == "job.requeued":
+        told = [data.get("explanation"), data.get("retry"), about]
+        return Notice(
+            title=f"{who} is tried again", body="\n".join(part for part in told if part), kind="warning"
+        )
+    state = f": {data['to']}" if event == "job.state" and "to" in data else ""
+    return Notice(title=f"{who}: {event.partition('.')[2]}{state}", body=about)
+
+
+def _ran(job: Mapping[str, Any]) -> str | None:
+    began, ended = job.get("started_at"), job.get("ended_at")
+    return spell_duration(round(ended - began)) if began is not None and ended is not None else None
+
+
+def _gpu(data: Mapping[str, Any]) -> Notice:
+    which = f"GPU {data['index']}" if "index" in data else f"GPU {data.get('uuid', '')}"
+    if data.get("drained"):
+        return Notice(title=f"{which} is drained", body=str(data.get("reason") or ""), kind="warning")
+    if data.get("present") is False:
+        return Notice(title=f"{which} is gone", body=str(data.get("reason") or ""), kind="failure")
+    return Notice(title=f"{which} is in service", body=str(data.get("uuid") or ""))

@@ -1,0 +1,1 @@
+"""Who starts when, on which GPUs, and why the others wait."""

@@ -1,0 +1,171 @@
+"""Which GPUs a job may have in one plan, beyond whether they are free: its kind of GPU, its share of one, the
+borders between queues, and the caps of its user and project."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from leptond.core.jobs.model import Gpu, Reason
+from leptond.core.scheduling import placement
+from leptond.core.scheduling.fair_share import Holders
+from leptond.core.scheduling.inputs import Policy, Running, Wait, Waiting
+from leptond.core.scheduling.placement import Holding, Need, Occupancy
+
+
+class Rights:
+    """Keeps the books of one plan. `barred` tells what forbids a job to start although there is room."""
+
+    def __init__(
+        self,
+        waiting: Sequence[Waiting],
+        running: Sequence[Running],
+        gpus: Sequence[Gpu],
+        policy: Policy,
+        barred: Callable[[Waiting], Wait | None],
+    ) -> None:
+        self.gpus = gpus
+        self._barred = barred
+        self._plain = not any(gpu.owner is not None or gpu.mig for gpu in gpus)
+        self._capped = policy.limits.any
+        self._needs: dict[int, Need] = {}
+        self._possible: dict[Need, frozenset[str]] = {}
+        self._occupancy = Occupancy(
+            gpus,
+            [
+                Holding(job=job.id, uuid=uuid, share_bytes=job.share_bytes, exclusive=job.exclusive)
+                for job in running
+                for uuid in job.gpus
+            ],
+        )
+        self._holders = Holders(policy.limits)
+        size = {gpu.uuid: gpu.memory_bytes for gpu in gpus}
+        for job in running if self._capped else ():
+            share = job.share_bytes
+            parts = [1.0 if share is None else share / size.get(uuid, share) for uuid in job.gpus]
+            self._holders.hold(job.id, job.user, job.project, sum(parts))
+        owners = {gpu.owner for gpu in gpus if gpu.owner is not None}
+        self._owed: dict[str, dict[int, Waiting]] = {}
+        for one in waiting if owners else ():
+            if one.gpus and one.queue in owners:
+                self._owed.setdefault(one.queue, {})[one.id] = one
+
+    # -- what a job asks for -----------------------------------------------------------------------
+
+    def need(self, job: Waiting) -> Need:
+        """What it asks of its GPUs."""
+        need = self._needs.get(job.id)
+        if need is None:
+            need = self._needs[job.id] = Need(
+                gpus=job.gpus,
+                gpu_type=job.gpu_type,
+                memory_bytes=job.gpu_memory_bytes,
+                exclusive=job.exclusive,
+                avoid=tuple(job.avoid),
+                queue=job.queue,
+                borrow=job.borrow,
+                preemptible=job.preemptible,
+            )
+        return need
+
+    def any_gpu(self, job: Waiting) -> bool:
+        """Whether every whole GPU of the machine would do for it."""
+        return self._plain and job.gpu_type is None and job.gpu_memory_bytes is None
+
+    def shares(self, job: Waiting) -> bool:
+        """Whether it takes a share of a GPU, beside others."""
+        return job.gpu_memory_bytes is not None and not job.exclusive
+
+    def possible(self, job: Waiting) -> Collection[str]:
+        """The GPUs in service (UUIDs) that it could have if nobody else had any."""
+        need = self.need(job)
+        found = self._possible.get(need)
+        if found is None:
+            found = frozenset(gpu.uuid for gpu in placement.eligible(need, self.gpus))
+            self._possible[need] = found
+        return found
+
+    def fits_machine(self, job: Waiting) -> bool:
+        """Whether enough GPUs in service could ever be its."""
+        return self.any_gpu(job) or job.gpus <= len(self.possible(job))
+
+    def candidates(self, job: Waiting) -> list[Gpu]:
+        """The GPUs that it could have now, as far as their holders and its rights go."""
+        return placement.candidates(self.need(job), self._occupancy, self._lent(job, self.gpus))
+
+    # -- caps --------------------------------------------------------------------------------------
+
+    def over(self, job: Waiting) -> Wait | None:
+        """Why a cap forbids its start now."""
+        if not self._capped or not job.gpus:
+            return None
+        over = self._holders.over(job.user, job.project, self._parts(job))
+        if over is None:
+            return None
+        return Wait(reason=Reason.USER_LIMIT, sentence=over[0], blockers=over[1])
+
+    def _parts(self, job: Waiting) -> float:
+        return placement.parts(self.need(job), self.gpus) if self.shares(job) else float(job.gpus)
+
+    # -- moves -------------------------------------------------------------------------------------
+
+    def choose(
+        self, job: Waiting, among: Iterable[Gpu] | None, gone: Collection[int] = ()
+    ) -> list[str] | None:
+        """The GPUs of a start (of those in `among`), once the jobs `gone` have left; None when they are too
+        few."""
+        room = self._occupancy.without(gone) if gone else self._occupancy
+        return placement.choose(self.need(job), room, self._lent(job, self.gpus if among is None else among))
+
+    def take(self, job: Waiting, chosen: Iterable[str]) -> None:
+        """Takes note of a start."""
+        self._occupancy.take(job.id, self.need(job), chosen)
+        self._owed.get(job.queue, {}).pop(job.id, None)
+        if self._capped:
+            self._holders.hold(job.id, job.user, job.project, self._parts(job))
+
+    # -- queues that own GPUs ----------------------------------------------------------------------
+
+    def _lent(self, job: Waiting, gpus: Iterable[Gpu]) -> Iterable[Gpu]:
+        """Without the GPUs whose owner has jobs waiting that could start on them: those are not lent now."""
+        if not self._owed or not job.borrow:
+            return gpus
+        kept = {queue for queue in self._owed if queue != job.queue and self.waits(queue)}
+        return [gpu for gpu in gpus if gpu.owner not in kept] if kept else gpus
+
+    def waits(self, queue: str) -> bool:
+        """Whether a queue that owns GPUs has jobs that nothing but a lack of GPUs keeps from starting."""
+        jobs: Mapping[int, Waiting] = self._owed.get(queue, {})
+        return any(self.fits_machine(job) and self._barred(job) is None for job in jobs.values())
+
+    def withheld(self, job: Waiting) -> list[Gpu]:
+        """Idle GPUs that it may not have because they belong to another queue."""
+        if self._plain:
+            return []
+        free = placement.candidates(
+            self.need(job), self._occupancy, [gpu for gpu in self.gpus if gpu.owner != job.queue]
+        )
+        lent = {gpu.uuid for gpu in self._lent(job, free)}
+        return [
+            gpu
+            for gpu in self.gpus
+            if gpu.owner not in (None, job.queue)
+            and gpu.schedulable
+            and self._occupancy.is_free(gpu)
+            and gpu.uuid not in lent
+        ]
+
+    def borrowed(self, queue: str, running: Iterable[Running]) -> list[Running]:
+        """Who of `running` has GPUs of this queue on loan and can be preempted, the last started last."""
+        own = {gpu.uuid for gpu in self.gpus if gpu.owner == queue}
+        if not own:
+            return []
+        found = [
+            job
+            for job in running
+            if job.preemptible
+            and not job.stopping
+            and job.queue != queue
+            and job.share_bytes is None
+            and own.intersection(job.gpus)
+        ]
+        return sorted(found, key=lambda job: (job.started_at, job.id))

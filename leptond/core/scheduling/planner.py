@@ -1,0 +1,79 @@
+"""Who starts now, on which GPUs, who makes room, and why the others wait: values in, decisions out.
+
+The values are in :mod:`leptond.core.scheduling.inputs`; the moves that all policies share in
+:mod:`leptond.core.scheduling.plan_builder`; the policies in :mod:`leptond.core.scheduling.policies`, one a
+file; the sentences in :mod:`leptond.core.scheduling.wait_reasons`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.inputs import (
+    Left,
+    Memory,
+    Plan,
+    Policy,
+    Preempt,
+    Reservation,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+    room,
+)
+from leptond.core.scheduling.plan_builder import Turn
+from leptond.core.scheduling.policies import POLICIES
+from leptond.core.scheduling.wait_reasons import waits
+
+__all__ = [
+    "Left",
+    "Memory",
+    "Plan",
+    "Policy",
+    "Preempt",
+    "Reservation",
+    "Running",
+    "Start",
+    "Wait",
+    "Waiting",
+    "plan",
+    "room",
+]
+
+
+NOTHING = Memory()
+
+
+def plan(
+    waiting: Sequence[Waiting],
+    running: Sequence[Running],
+    gpus: Sequence[Gpu],
+    cpu_slots: int,
+    now: float,
+    policy: Policy,
+    memory: Memory = NOTHING,
+    *,
+    explain: bool | None = True,
+) -> Plan:
+    """The starts and preemptions that are right at `now`. `waiting` may come in any order; `gpus` are all
+    present ones. Without `explain` the reasons of those that wait are left out, which saves most of the
+    work in a deep queue; with None there are only those of jobs that need GPUs, and only if GPUs stay free
+    that nobody holds: what the ledger asks for."""
+    turn = Turn(waiting, running, gpus, cpu_slots, now, policy, memory)
+    if not policy.paused:
+        turn.start_cpu_jobs()
+        POLICIES[policy.name](turn)
+        turn.start_shares()
+        turn.give_back()
+    explained: Sequence[Waiting] = waiting if explain else ()
+    if explain is None and turn.free:
+        explained = [job for job in waiting if job.gpus]
+    return Plan(
+        starts=turn.starts,
+        preempts=turn.preempts,
+        reservations=turn.reservations(),
+        memory=turn.memory,
+        wake_at=turn.wake_at,
+        waits=waits(turn, explained) if explained else {},
+    )

@@ -1,0 +1,20 @@
+"""The policies, by the name that the configuration calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from leptond.core.scheduling.plan_builder import Turn
+from leptond.core.scheduling.policies.auto import auto, throughput
+from leptond.core.scheduling.policies.easy import easy
+from leptond.core.scheduling.policies.queues import fifo, firstfit, shortest
+
+POLICIES: Mapping[str, Callable[[Turn], None]] = {
+    "auto": auto,
+    "fifo": fifo,
+    "firstfit": firstfit,
+    "shortest": shortest,
+    "easy": easy,
+    "throughput": throughput,
+}
+"""Each takes its moves on a turn."""

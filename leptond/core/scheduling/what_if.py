@@ -1,0 +1,157 @@
+"""What another policy would have made of the jobs of a window: the planner itself, run over their real
+arrivals and run times, once with each policy.
+
+Counts only: every GPU is like every other, a job's attempts are one run, and nobody is preempted. So it
+compares orders and reservations, which is what a policy without preemption decides.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import msgspec
+
+from leptond.core.accounting.report_types import Comparison, History
+from leptond.core.jobs.model import Gpu
+from leptond.core.scheduling.planner import Memory, Policy, Running, Waiting, plan
+
+MAX_JOBS = 1000
+"""Most jobs that are replayed: beyond it a report would take too long."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it was: from when on it could start (UTC seconds), its GPUs, how long it took and how long it
+    might have."""
+
+    id: int
+    ready: float
+    gpus: int
+    took_s: float
+    limit_s: float | None = None
+    priority: int = 0
+    user: str = ""
+    project: str | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """`jct_s`: mean time from ready to end. `idle_gpu_s`: GPU time that was free while jobs waited."""
+
+    jct_s: float
+    idle_gpu_s: float
+
+
+def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
+    """`runs` on a machine of `gpus` GPUs under `policy`. Every run must fit the machine."""
+    devices = [Gpu(uuid=f"GPU-{i:03}", index=i, name="", memory_bytes=1) for i in range(gpus)]
+    arrivals = sorted(runs, key=lambda run: (run.ready, run.id), reverse=True)
+    by_id = {run.id: run for run in runs}
+    waiting: dict[int, Waiting] = {}
+    running: dict[int, Running] = {}
+    ends: list[tuple[float, int]] = []
+    memory = Memory()
+    now = wake = arrivals[-1].ready if arrivals else 0.0
+    spent_s = idle_gpu_s = 0.0
+    while arrivals or waiting or running:
+        due = [arrivals[-1].ready] if arrivals else []
+        due += [ends[0][0]] if ends else []
+        due += [wake] if waiting and wake > now else []
+        if not due:
+            raise ValueError("a job does not fit the machine")
+        at = min(due)
+        free = gpus - sum(len(job.gpus) for job in running.values())
+        idle_gpu_s += free * (at - now) if waiting else 0.0
+        now = at
+        while ends and ends[0][0] <= now:
+            _, number = heapq.heappop(ends)
+            del running[number]
+            spent_s += now - by_id[number].ready
+        while arrivals and arrivals[-1].ready <= now:
+            run = arrivals.pop()
+            waiting[run.id] = _waiting(run)
+        made = plan(
+            list(waiting.values()), list(running.values()), devices, 0, now, policy, memory, explain=False
+        )
+        memory, wake = made.memory, made.wake_at if made.wake_at is not None else now
+        for start in made.starts:
+            asked, run = waiting.pop(start.id), by_id[start.id]
+            running[start.id] = Running(
+                id=start.id,
+                gpus=start.gpus,
+                user=asked.user,
+                project=asked.project,
+                priority=asked.priority,
+                since=asked.since,
+                started_at=now,
+                limit_s=asked.limit_s,
+            )
+            heapq.heappush(ends, (now + run.took_s, run.id))
+    return Outcome(jct_s=spent_s / len(runs) if runs else 0.0, idle_gpu_s=idle_gpu_s)
+
+
+def _waiting(run: Run) -> Waiting:
+    return Waiting(
+        id=run.id,
+        priority=run.priority,
+        gpus=run.gpus,
+        since=run.ready,
+        user=run.user,
+        project=run.project,
+        limit_s=run.limit_s,
+    )
+
+
+def runs_of(history: History, begin: int, end: int) -> list[Run]:
+    """The jobs that began and ended in [begin, end) ms, each as one run."""
+    spans: dict[int, list[int]] = {}
+    for number, fact in enumerate(history.facts):
+        spans.setdefault(fact.span.job, []).append(number)
+    found = []
+    for job, numbers in spans.items():
+        facts = [history.facts[number] for number in numbers]
+        first = min(facts, key=lambda fact: fact.number)
+        took = 0
+        for fact in facts:
+            if fact.span.start is None:
+                continue
+            if fact.span.end is None or fact.span.start < begin or fact.span.end > end:
+                break
+            took += fact.span.end - fact.span.start
+        else:
+            if took > 0 and first.number == 1 and first.submitted is not None:
+                found.append(
+                    Run(
+                        id=job,
+                        ready=first.submitted / 1000,
+                        gpus=len(first.span.gpus),
+                        took_s=took / 1000,
+                        limit_s=max(first.limit_s, took / 1000) if first.limit_s is not None else None,
+                        priority=first.priority,
+                        user=first.user,
+                        project=first.project,
+                    )
+                )
+    return found
+
+
+def compare(
+    history: History, begin: int, end: int, *, policy: Policy, other: Policy, price: float | None
+) -> Comparison | None:
+    """What `policy` saves against `other` on the jobs of a window; None without jobs, or with too many.
+    `price`: of a GPU-hour."""
+    gpus = len(history.devices)
+    runs = [run for run in runs_of(history, begin, end) if run.gpus <= gpus]
+    if not runs or len(runs) > MAX_JOBS:
+        return None
+    mine, theirs = replay(runs, gpus, policy), replay(runs, gpus, other)
+    saved = theirs.idle_gpu_s - mine.idle_gpu_s
+    return Comparison(
+        policy=policy.name,
+        against=other.name,
+        jobs=len(runs),
+        jct_s=mine.jct_s,
+        against_jct_s=theirs.jct_s,
+        idle_gpu_seconds=mine.idle_gpu_s,
+        against_idle_gpu_seconds=theirs.idle_gpu_s,
+        saved_cost=saved / 3600 * price if price is not None else None,
+    )

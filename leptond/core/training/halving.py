@@ -1,0 +1,167 @@
+"""Asynchronous successive halving: which trials of a sweep go on. Pure.
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020 (ASHA), in the variant that stops:
+every trial runs until others are better at a rung. Rungs are at `min_step` times powers of `eta` steps.
+Nobody waits for anybody: a trial that reaches a rung is measured against those that have reached it before,
+once. The first ``eta - 1`` at a rung go on whatever they show; in return no GPU is ever idle for a decision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from leptond.core.jobs.model import Attempt
+
+Mode = Literal["min", "max"]
+
+RUNGS = 3
+"""How many rungs there are below the end where nobody says where the first one is."""
+
+MOST_STEPS = 2**53
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A value at a rung: the `rank`-th of `of`, of which the best `keep` go on."""
+
+    go_on: bool
+    rank: int
+    of: int
+    keep: int
+
+
+def first_rung(total: int, eta: int) -> int:
+    """Where the first rung of a training of `total` steps is, unless somebody says so.
+
+    >>> first_rung(2700, 3), first_rung(5, 3)
+    (100, 1)
+    """
+    return max(1, total // int(eta**RUNGS))
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the rungs are."""
+
+    min_step: int
+    eta: int
+
+    def rungs(self, step: int, total: int | None) -> list[int]:
+        """The rungs at or below `step`, ascending. The end (`total`) is none: there is nothing left to save.
+
+        >>> Rule(min_step=100, eta=3).rungs(900, total=900), Rule(min_step=100, eta=3).rungs(99, total=None)
+        ([100, 300], [])
+        """
+        found, rung = [], self.min_step
+        while rung <= min(step, MOST_STEPS) and (total is None or rung < total):
+            found.append(rung)
+            rung *= self.eta
+        return found
+
+
+def reached(
+    said: Mapping[int, tuple[int, float | None]],
+    shown: Sequence[tuple[int, float | None]],
+    *,
+    highest: int,
+    rule: Rule,
+    total: int | None,
+) -> dict[int, tuple[int, float | None]]:
+    """The rungs that a trial has reached beyond the `highest` that is known of it, ascending, each with the
+    step and the value that count there.
+
+    `said` is what the trial itself took note of at its rungs; where it does not (a program that prints marker
+    lines), `shown` counts, the (step, value) of its reports in their order: the first that is at a rung or
+    beyond. Of several rungs between two reports only the last counts, and none at the end: what a trial shows
+    much later says nothing about a rung.
+
+    >>> rule = Rule(min_step=100, eta=3)
+    >>> reached({}, [(90, 3.0), (110, 2.0), (950, 1.0)], highest=0, rule=rule, total=5000)
+    {100: (110, 2.0), 900: (950, 1.0)}
+    """
+    found = {
+        rung: (max(step, rung), value)
+        for rung, (step, value) in said.items()
+        if rung > highest and rung in rule.rungs(rung, total)
+    }
+    if said:
+        return dict(sorted(found.items()))
+    for step, value in shown:
+        if total is not None and step >= total:
+            continue
+        passed = rule.rungs(step, total)
+        if passed and passed[-1] > max(highest, *found, 0):
+            found[passed[-1]] = (step, value)
+    return found
+
+
+def judge(value: float | None, so_far: Sequence[float | None], *, mode: Mode, eta: int) -> Judgement:
+    """Whether a trial goes on that shows `value` at a rung. `so_far` holds what all showed there that have
+    reached it, its own value among them; None, like anything that is not finite, is worse than every number.
+
+    It goes on while fewer than `eta` are there, and then if it is among the best ``1 / eta`` of them. Equal
+    values have the same rank.
+
+    >>> judge(0.5, [0.9, 0.4, 0.5], mode="min", eta=3)
+    Judgement(go_on=False, rank=2, of=3, keep=1)
+    """
+    costs = [_cost(one, mode) for one in so_far]
+    mine = _cost(value, mode)
+    rank = 1 + sum(1 for cost in costs if cost < mine)
+    keep = len(costs) // eta
+    go_on = len(costs) < eta or (rank <= keep and mine < math.inf)
+    return Judgement(go_on=go_on, rank=rank, of=len(costs), keep=keep)
+
+
+def _cost(value: float | None, mode: Mode) -> float:
+    if value is None or not math.isfinite(value):
+        return math.inf
+    return value if mode == "min" else -value
+
+
+def better(value: float | None, than: float | None, mode: Mode) -> bool:
+    """Whether a value is better than another; what is not finite never is.
+
+    >>> better(1.0, None, "min"), better(None, 1.0, "min"), better(2.0, 1.0, "max")
+    (True, False, True)
+    """
+    return _cost(value, mode) < _cost(than, mode)
+
+
+def in_words(rung: int, value: float | None, judgement: Judgement) -> str:
+    """Why a trial was stopped, for people.
+
+    >>> in_words(400, 2.3125, Judgement(go_on=False, rank=9, of=12, keep=4))
+    'stopped early: rung 400, value 2.312, 9th of 12; the best 4 go on'
+    """
+    shown = "not finite" if value is None or not math.isfinite(value) else f"{value:.4g}"
+    best = "the best goes on" if judgement.keep == 1 else f"the best {judgement.keep} go on"
+    return f"stopped early: rung {rung}, value {shown}, {_ordinal(judgement.rank)} of {judgement.of}; {best}"
+
+
+def _ordinal(number: int) -> str:
+    """
+    >>> [_ordinal(n) for n in (1, 2, 3, 4, 11, 21, 112)]
+    ['1st', '2nd', '3rd', '4th', '11th', '21st', '112th']
+    """
+    if 11 <= number % 100 <= 13:
+        return f"{number}th"
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
+
+
+def spared_ms(attempt: Attempt) -> int:
+    """What the steps that an attempt had left would have taken, in milliseconds, at the seconds a step that
+    it has shown; 0 where its total or its pace is not known. An estimate: nobody has run them."""
+    if None in (attempt.step, attempt.first_step, attempt.total_steps) or (
+        attempt.progress_at is None or attempt.first_progress_at is None
+    ):
+        return 0
+    assert attempt.step is not None
+    assert attempt.first_step is not None
+    assert attempt.total_steps is not None
+    done, took_s = attempt.step - attempt.first_step, attempt.progress_at - attempt.first_progress_at
+    if done <= 0 or took_s <= 0:
+        return 0
+    return round(max(0, attempt.total_steps - attempt.step) * took_s / done * 1000)

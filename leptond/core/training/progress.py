@@ -1,0 +1,189 @@
+"""What a job says about itself, as values: reports, marker lines, and what follows from them. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from leptond.core.jobs.model import Attempt, Knob, MetricName
+
+CURVE_POINTS = 2000
+"""Most points kept of a job's curve."""
+
+MARKER = "::leptond "
+"""How a line of output begins that reports progress: ``::leptond step=120 total=2000 loss=1.83``."""
+
+EVENT_LEAST_S = 10.0
+EVENT_SHARE = 0.02
+
+Step = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint that is safely on disk. `at` is UTC seconds."""
+
+    step: Step
+    at: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A datagram on the report channel: the whole state of the reporting process, or (`line`) a marker line
+    that its attempt printed. A metric of None is not a finite number. `rungs`: what its sweep's metric was at
+    the rungs that it has passed, with the step of that."""
+
+    v: int
+    attempt: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32)]
+    at: float = 0.0
+    line: Annotated[str, Meta(max_length=4096)] | None = None
+    step: Step | None = None
+    total: Step | None = None
+    first_at: float | None = None
+    first_step: Step | None = None
+    checkpoint: Checkpoint | None = None
+    metrics: Annotated[dict[MetricName, float | None], Meta(max_length=64)] = {}
+    knobs: Annotated[dict[MetricName, Knob], Meta(max_length=32)] = {}
+    tuned: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    rungs: Annotated[dict[Step, tuple[Step, float | None]], Meta(max_length=64)] = {}
+
+
+_decoder = msgspec.json.Decoder(Report)
+_WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
+
+
+def decode(data: bytes) -> Report:
+    """The report in a datagram. Raises ValueError."""
+    try:
+        report = _decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from None
+    return parse_marker(report) if report.line is not None else report
+
+
+def parse_marker(report: Report) -> Report:
+    """The report that a marker line makes: ``step``, ``total`` and ``checkpoint`` are whole numbers, every
+    other ``name=number`` is a metric, and words that are neither are passed over.
+
+    >>> parse_marker(Report(v=1, attempt="0" * 32, at=5.0, line="::leptond step=3 total=9 loss=1.5")).metrics
+    {'loss': 1.5}
+    """
+    whole: dict[str, int] = {}
+    metrics: dict[str, float | None] = {}
+    for name, text in _WORD.findall(report.line or ""):
+        try:
+            number = float(text)
+        except ValueError:
+            continue
+        if name not in ("step", "total", "checkpoint"):
+            if len(metrics) < 32:
+                metrics[name] = number if math.isfinite(number) else None
+        elif math.isfinite(number) and number == int(number) and 0 <= number <= 2**53:
+            whole[name] = int(number)
+    saved = whole.get("checkpoint")
+    return Report(
+        v=report.v,
+        attempt=report.attempt,
+        at=report.at,
+        step=whole.get("step"),
+        total=whole.get("total"),
+        checkpoint=Checkpoint(step=saved, at=report.at) if saved is not None else None,
+        metrics=metrics,
+    )
+
+
+class Gathered(msgspec.Struct, kw_only=True):
+    """What came from one attempt since the last write: the newest state, and the points of its curve."""
+
+    latest: Report
+    points: list[Report] = []
+
+    def add(self, report: Report) -> None:
+        """Takes a further report in. What it leaves unsaid stays as it was."""
+        self.latest = merged(self.latest, report)
+        if report.metrics:
+            self.points.append(report)
+
+
+def gathered(report: Report) -> Gathered:
+    """The beginning of a collection."""
+    return Gathered(latest=report, points=[report] if report.metrics else [])
+
+
+def merged(old: Report, new: Report) -> Report:
+    """`new` where it says something, else `old`. The first step and the highest version stay."""
+    return Report(
+        v=new.v,
+        attempt=new.attempt,
+        at=max(old.at, new.at),
+        step=new.step if new.step is not None else old.step,
+        total=new.total if new.total is not None else old.total,
+        first_at=old.first_at if old.first_at is not None else new.first_at,
+        first_step=old.first_step if old.first_step is not None else new.first_step,
+        checkpoint=new.checkpoint if new.checkpoint is not None else old.checkpoint,
+        metrics={**old.metrics, **new.metrics},
+        knobs=new.knobs or old.knobs,
+        tuned=max(old.tuned, new.tuned),
+        rungs={**old.rungs, **new.rungs},
+    )
+
+
+def advances(attempt_step: int | None, checkpoint_step: int | None, report: Report) -> bool:
+    """Whether a report shows that the training moves: another step, or another checkpoint, than before."""
+    moved = report.step is not None and report.step != attempt_step
+    saved = report.checkpoint is not None and report.checkpoint.step != checkpoint_step
+    return moved or saved
+
+
+def event_due(first_at: float, last_event_at: float | None, now: float) -> bool:
+    """Whether progress is worth an event now: the first is, then one whenever the attempt has grown by a
+    fiftieth since the last, ten seconds at least. A day's training makes some 300.
+
+    >>> event_due(0.0, None, 0.0), event_due(0.0, 5.0, 14.0), event_due(0.0, 1000.0, 1021.0)
+    (True, False, True)
+    """
+    if last_event_at is None:
+        return True
+    return now - last_event_at >= max(EVENT_LEAST_S, EVENT_SHARE * (last_event_at - first_at))
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast an attempt trains, and when that ends. `left_s` is None where it cannot be told."""
+
+    steps_per_s: float | None = None
+    left_s: float | None = None
+
+
+def pace(attempt: Attempt, now: float) -> Pace:
+    """The mean speed of an attempt since its first report, and the seconds left at it. Only differences
+    count, so that what was done before a resume does not make it look fast."""
+    if None in (attempt.step, attempt.first_step, attempt.progress_at, attempt.first_progress_at):
+        return Pace()
+    assert attempt.step is not None
+    assert attempt.first_step is not None
+    assert attempt.progress_at is not None
+    assert attempt.first_progress_at is not None
+    done, took_s = attempt.step - attempt.first_step, attempt.progress_at - attempt.first_progress_at
+    if done <= 0 or took_s <= 0:
+        return Pace()
+    rate = done / took_s
+    if attempt.total_steps is None or attempt.state == "ended":
+        return Pace(steps_per_s=rate)
+    left_s = (attempt.total_steps - attempt.step) / rate - (now - attempt.progress_at)
+    return Pace(steps_per_s=rate, left_s=max(0.0, left_s))
+
+
+def place(stride: int, seen: int, kept: int, limit: int = CURVE_POINTS) -> tuple[bool, int]:
+    """Whether the report number `seen` (from 0) goes into a curve of `kept` points, and the stride from
+    then on: double, when the curve is full. The caller then drops what is no multiple of it.
+
+    >>> place(1, 5, 5), place(4, 6, 3), place(1, 2000, 2000), place(1, 2001, 2000)
+    ((True, 1), (False, 4), (True, 2), (False, 2))
+    """
+    if seen % stride:
+        return False, stride
+    if kept >= limit:
+        stride *= 2
+    return seen % stride == 0, stride

@@ -1,0 +1,1 @@
+"""The parts put together: the only place that knows all of them."""

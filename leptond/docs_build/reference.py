@@ -1,0 +1,49 @@
+"""What of the documentation is made from the program: ``python -m leptond.docs_build.reference .`` brings
+it up to date in a checkout, and tests compare."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from leptond import config
+from leptond.core.jobs.states import diagram
+
+
+def http() -> str:
+    """docs/http.md."""
+    from leptond.api.http import openapi
+    from leptond.api.http.server import all_routes
+    from leptond.api.metrics.exposition import Metrics
+    from leptond.docs_build import api_reference
+
+    return api_reference.markdown(openapi.document(all_routes(Metrics())))
+
+
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "docs/operations.md": (r"### `\[http\]`\n.*?(?=\n## )", config.reference),
+    "docs/concepts.md": (r"stateDiagram-v2\n.*?(?=\n```)", diagram),
+}
+"""Files of which a part is made: what the part looks like, and who makes it."""
+
+
+def files(top: Path) -> dict[str, str]:
+    """Every file that is made, or has a part that is, as it should be; by its path in the checkout `top`."""
+    from leptond.docs_build import manual
+
+    made = {"docs/http.md": http(), **{f"docs/man/{name}": text for name, text in manual.pages().items()}}
+    for name, (pattern, make) in PARTS.items():
+        text = (top / name).read_text()
+        found = re.search(pattern, text, re.DOTALL)
+        if found is None:
+            raise ValueError(f"{name} has no place for what is made")
+        made[name] = text[: found.start()] + make() + text[found.end() :]
+    return made
+
+
+if __name__ == "__main__":
+    _top = Path(sys.argv[1])
+    for _name, _text in files(_top).items():
+        (_top / _name).write_text(_text)

@@ -1,0 +1,338 @@
+"""Processes that cannot be mistaken for others: identity is (boot id, pid, start time), pinned by a pidfd
+before anything is done to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from leptond.base.clock import kernel_boot_id
+from leptond.core.jobs.model import Identity
+
+COOKIE = "LEPTOND_ATTEMPT_ID"
+"""The environment variable that marks every process of an attempt that did not clear its environment."""
+
+TAG_DIGITS = 15
+"""How many digits of an attempt's id (hexadecimal) are in its tag."""
+
+_TAG = 1 << 61
+_LIMIT = b"\nMax file locks "
+
+
+_MARKS = (COOKIE.encode(), b"LEPTOND_SHIM")
+
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""We are short of something: that says nothing of the process that was to be looked at, and to take it for
+gone would start a second copy beside it."""
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (field 22 of its stat); None when it is gone."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields is not None else None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/PID/stat from the third (state) on. The second, the name, may hold anything."""
+    text = _read(pid, "stat")
+    if text is None:
+        return None
+    return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
+
+
+def _read(pid: int, name: str) -> bytes | None:
+    """A file of /proc/PID; None when the process is gone or the file is not for us. Raises OSError when we
+    are too short of descriptors or memory to look."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
+        return None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is more than a zombie."""
+    fields = _stat(pid)
+    return fields is not None and not _ended(fields)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or by a tracer."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] in ("T", "t")
+
+
+def _ended(fields: list[str]) -> bool:
+    """Whether a stat shows a process that only waits to be collected. One whose main thread has ended
+    looks like a zombie too, but its other threads go on (field 20 counts them)."""
+    return fields[0] in ("Z", "X") and int(fields[17]) <= 1
+
+
+def tag_of(attempt_id: str) -> int:
+    """The number by which the processes of an attempt are known that have cleared their environment, left
+    their session and lost their parents: their RLIMIT_LOCKS. The kernel has not used that limit since
+    2.4.25, but a process inherits it, only root can raise it, and /proc/PID/limits shows it to everybody.
+
+    >>> attempt_of_tag(tag_of("0123456789abcdef" * 2))
+    '0123456789abcde'
+    """
+    return _TAG | int(attempt_id[:TAG_DIGITS], 16)
+
+
+def attempt_of_tag(tag: int) -> str | None:
+    """The beginning of the attempt's id; None when it is nobody's tag."""
+    if not _TAG <= tag < 2 * _TAG:
+        return None
+    return f"{tag - _TAG:0{TAG_DIGITS}x}"
+
+
+def tags() -> dict[int, str]:
+    """Pid and beginning of the attempt's id of every living process that is tagged."""
+    found = {pid: attempt for pid in all_pids() if (attempt := _tag_on(pid)) is not None}
+    return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
+
+
+def _tag_on(pid: int) -> str | None:
+    limits = _read(pid, "limits")
+    if limits is None:
+        return None
+    _, _, rest = limits.partition(_LIMIT)
+    value = rest.split(maxsplit=1)[:1]
+    return attempt_of_tag(int(value[0])) if value and value[0].isdigit() else None
+
+
+def pin(identity: Identity) -> int | None:
+    """A pidfd of exactly this process, or None when it is gone (or belongs to an earlier boot).
+
+    The start time is compared after the pidfd is open: from then on the pid cannot change hands. Raises
+    OSError when nobody can tell: no descriptors left, no memory.
+    """
+    if identity.boot_id != kernel_boot_id():
+        return None
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except OSError as error:
+        if error.errno in _SHORT:
+            raise
+        return None
+    with contextlib.ExitStack() as unless_it_is:
+        unless_it_is.callback(os.close, pidfd)
+        if start_ticks(identity.pid) != identity.start_ticks or not is_alive(identity.pid):
+            return None
+        unless_it_is.pop_all()
+    return pidfd
+
+
+def send(pidfd: int, number: int) -> bool:
+    """Signals the pinned process; False when it has ended."""
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the pinned process has ended. (By poll: select takes no descriptor above 1023.)"""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def ended(pidfd: int) -> None:
+    """Returns when the pinned process has ended; collects it if it is a child of ours."""
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+
+    def ready() -> None:
+        loop.remove_reader(pidfd)
+        if not gone.done():
+            gone.set_result(None)
+
+    loop.add_reader(pidfd, ready)
+    try:
+        await gone
+    finally:
+        loop.remove_reader(pidfd)
+    # an adopted process is somebody else's child; the call does not block
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
+
+
+def all_pids() -> Iterator[int]:
+    """The pid of every process that /proc shows."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            yield int(entry.name)
+
+
+def cookies() -> dict[int, str]:
+    """Pid and attempt id of every process that carries the cookie. Processes whose environment we may not
+    read are not ours."""
+    found = {}
+    mark = f"{COOKIE}=".encode()
+    for pid in all_pids():
+        for item in (_read(pid, "environ") or b"").split(b"\0"):
+            if item.startswith(mark):
+                found[pid] = item[len(mark) :].decode("ascii", "replace")
+                break
+    return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
+
+
+def attempt_of(pid: int) -> str | None:
+    """The attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
+    environment of what it starts), or by its shim. Empty for a process that is no attempt's, None for one
+    that /proc does not show (it has ended, or lives in another PID namespace)."""
+    seen = False
+    for _ in range(64):
+        fields = _stat(pid)
+        if fields is None:
+            break
+        seen = True
+        for item in (_read(pid, "environ") or b"").split(b"\0"):  # nothing: somebody else's
+            name, _, value = item.partition(b"=")
+            if name in _MARKS:
+                return value.decode("ascii", "replace")
+        pid = int(fields[1])
+        if pid <= 1:
+            break
+    return "" if seen else None
+
+
+def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
+    """What is left of an attempt whose shim is gone, as pid and start time: processes with its cookie or its
+    tag, those in the session of its command `main`, and all descendants of these.
+
+    The number of a session is not given to a new process while the session has members, so members without
+    a leader are ours; a leader that started at another time is somebody else, and so is its session. The
+    start times are read before anything else is, so whoever still has his when he is signalled is the one
+    that was looked at.
+    """
+    stats = {pid: fields for pid in all_pids() if (fields := _stat(pid)) is not None}
+    members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
+    members |= {pid for pid, attempt in tags().items() if attempt_id.startswith(attempt)}
+    if main is not None and main.boot_id == kernel_boot_id():
+        leader = stats.get(main.pid)
+        if leader is None or int(leader[19]) == main.start_ticks:
+            members |= {pid for pid, fields in stats.items() if int(fields[3]) == main.pid}
+    fresh = set(members)
+    while fresh:
+        fresh = {pid for pid, fields in stats.items() if int(fields[1]) in fresh} - members
+        members |= fresh
+    return {pid: int(stats[pid][19]) for pid in members if pid in stats and not _ended(stats[pid])}
+
+
+def command_of(shim: Identity, pid: int | None) -> Identity | None:
+    """The identity of an attempt's command, if `pid` is a child of its live shim."""
+    fields = _stat(pid) if pid is not None else None
+    if pid is None or fields is None or int(fields[1]) != shim.pid:
+        return None
+    return Identity(boot_id=shim.boot_id, pid=pid, start_ticks=int(fields[19]))
+
+
+async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
+    """Ends what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or
+    `limit_s` has passed. How many processes are left; where we could not look to the end, at least one."""
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    left, seen, asked = {0}, set[int](), False
+    while left and loop.time() - begin < limit_s:
+        try:
+            if not asked:
+                left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
+                asked = True
+                seen |= left
+            # these are nobody's children that we could wait for, and there may be new ones: look again
+            if left:
+                await asyncio.sleep(0.05)
+            if not left or loop.time() - begin >= grace_s:
+                # also where nothing was found: what forks and exits all the time is not in a list of /proc
+                left = await asyncio.to_thread(_kill_remains, attempt_id, main)
+            else:
+                left = set(await asyncio.to_thread(remains, attempt_id, main))
+        except OSError as error:
+            if error.errno not in _SHORT:
+                raise
+            left = left or {0}
+            await asyncio.sleep(0.05)
+        seen |= left
+    _collect(seen - {0})
+    return len(left)
+
+
+def _signal_remains(attempt_id: str, main: Identity | None, number: int) -> set[int]:
+    left = remains(attempt_id, main)
+    _signal_all(left, number)
+    return set(left)
+
+
+def _kill_remains(attempt_id: str, main: Identity | None) -> set[int]:
+    """One round of killing: all are stopped first, so that nothing forks away meanwhile. Who was there."""
+    left: dict[int, int] = {}
+    for _ in range(20):
+        now = remains(attempt_id, main)
+        fresh = {pid: ticks for pid, ticks in now.items() if left.get(pid) != ticks}
+        if not fresh:
+            break
+        _signal_all(fresh, signal.SIGSTOP)
+        left |= fresh
+    _signal_all(left, signal.SIGKILL)
+    return set(left) | _chase(attempt_id)
+
+
+CHASE_S = 0.02
+
+
+def _chase(attempt_id: str) -> set[int]:
+    """Catches what forks and exits faster than /proc can be listed: the newest pid of the machine is in
+    /proc/loadavg, and one look at it costs microseconds."""
+    found: set[int] = set()
+    until = time.monotonic() + CHASE_S
+    while time.monotonic() < until:
+        newest = int(Path("/proc/loadavg").read_bytes().split()[-1])
+        for pid in range(newest, max(1, newest - 4), -1):
+            try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                continue
+            try:
+                # the tag is read while the pidfd is open: if the signal arrives, it was this process's
+                if attempt_id.startswith(_tag_on(pid) or "-") and is_alive(pid):
+                    found.add(pid)
+                    send(pidfd, signal.SIGKILL)
+            except PermissionError:
+                pass
+            finally:
+                os.close(pidfd)
+    return found
+
+
+def _collect(pids: set[int]) -> None:
+    """Collects those that became our own children when their parents died, as they do where we are the
+    first process of a container."""
+    for pid in pids:
+        fields = _stat(pid)
+        if fields is not None and int(fields[1]) == os.getpid():
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def _signal_all(processes: Mapping[int, int], number: int) -> None:
+    for pid, ticks in processes.items():
+        pidfd = pin(Identity(boot_id=kernel_boot_id(), pid=pid, start_ticks=ticks))
+        if pidfd is None:
+            continue
+        try:
+            send(pidfd, number)
+        except PermissionError:
+            pass
+        finally:
+            os.close(pidfd)

@@ -1,0 +1,183 @@
+"""Processes that have the imports of jobs behind them: one for each interpreter and environment that jobs
+come with, made after the first such job, ended when it is not used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from leptond.config import EngineSettings
+from leptond.core import warm_start
+from leptond.engines.shim_pool import ZYGOTE, Zygote
+
+log = structlog.get_logger("leptond.engine")
+
+READY_S = 120.0
+"""How long the imports may take."""
+REFUSED_S = 600.0
+"""How long until an environment that could not be kept warm is tried again."""
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class _Kept:
+    """A warm zygote, or why there is none."""
+
+    def __init__(self) -> None:
+        self.zygote: Zygote | None = None
+        self.refused = ""
+        self.used_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.zygote is not None and self.zygote.facts is not None and not self.zygote.over
+
+
+class WarmPool:
+    """The warm zygotes of this daemon."""
+
+    def __init__(self, settings: EngineSettings, on_ready: Callable[[Zygote], None] = lambda _: None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._kept: dict[str, _Kept] = {}
+        self._ageing: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def choose(
+        self, argv: Sequence[str], env: Mapping[str, str], *, cold: bool
+    ) -> tuple[Zygote | None, dict[str, Any] | None, str]:
+        """The zygote that a command may start from, what that one is to know of it, and how it starts as far
+        as can be said now (``warm``, ``cold: WHY``)."""
+        if not self._settings.warm:
+            return None, None, warm_start.cold(warm_start.OFF)
+        if cold:
+            return None, None, warm_start.cold(warm_start.ASKED)
+        command = warm_start.parse(argv, env)
+        if isinstance(command, str):
+            return None, None, warm_start.cold(command)
+        python = shutil.which(command.python, path=env.get("PATH", ""))
+        if python is None:
+            return None, None, warm_start.cold("its interpreter is not found")
+        key = warm_start.key(python, env)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept()
+            asyncio.get_running_loop().call_soon(self._make, key, python, warm_start.base(env))
+        if kept.refused:
+            return None, None, warm_start.cold(kept.refused)
+        kept.used_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        if not kept.ready:
+            return None, None, warm_start.cold(warm_start.NOT_YET)
+        return kept.zygote, msgspec.to_builtins(command), warm_start.cold(warm_start.NO_ANSWER)
+
+    def note(self, zygote: Zygote, start: str) -> None:
+        """How a job that came from this zygote started in the end. Where packages have changed, it is of no
+        use any more."""
+        if start.startswith(warm_start.cold(warm_start.CHANGED)):
+            for key in [key for key, kept in self._kept.items() if kept.zygote is zygote]:
+                self._end(key, start)
+
+    def _make(self, key: str, python: str, env: Mapping[str, str]) -> None:
+        kept = self._kept.get(key)
+        if kept is None or self._closed:
+            return
+        command = [python, str(ZYGOTE)]
+        order = json.dumps(self._settings.warm_imports)
+
+        def lost(zygote: Zygote, why: str) -> None:
+            if self._kept.get(key) is kept and kept.zygote is zygote:
+                self._refuse(key, kept, f"its warm process has ended ({why})")
+
+        try:
+            kept.zygote = Zygote(command, env, lost, order=order, ready=lambda: self._ready(key, kept))
+        except OSError as error:
+            self._refuse(key, kept, f"no warm process could be made: {error}")
+            return
+        loop = asyncio.get_running_loop()
+        kept.timer = loop.call_later(READY_S, self._overdue, kept.zygote)
+
+    @staticmethod
+    def _overdue(zygote: Zygote) -> None:
+        zygote.give_up(f"its imports took longer than {READY_S:.0f} s")
+
+    def _ready(self, key: str, kept: _Kept) -> None:
+        assert kept.zygote is not None
+        assert kept.zygote.facts is not None
+        if kept.timer is not None:
+            kept.timer.cancel()
+        kept.used_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        refused = kept.zygote.facts.get("refused")
+        if refused:
+            zygote, kept.zygote = kept.zygote, None
+            self._refuse(key, kept, refused)
+            zygote.give_up(refused)
+        else:
+            log.info("a warm process is ready", python=key.partition("\0")[0], pid=kept.zygote.pid)
+            self._on_ready(kept.zygote)
+            self._age()
+
+    def _refuse(self, key: str, kept: _Kept, why: str) -> None:
+        kept.zygote, kept.refused = None, why
+        if kept.timer is not None:
+            kept.timer.cancel()
+        log.info("jobs start cold", python=key.partition("\0")[0], why=why)
+        if not self._closed:
+            loop = asyncio.get_running_loop()
+            kept.timer = loop.call_later(REFUSED_S, self._kept.pop, key, None)
+
+    def _age(self) -> None:
+        """Ends what is surplus, and comes again when the next one may be."""
+        if self._ageing is not None:
+            self._ageing.cancel()
+            self._ageing = None
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        stands = [
+            warm_start.Stands(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
+            for key, kept in self._kept.items()
+            if kept.zygote is not None
+        ]
+        for key in warm_start.surplus(
+            stands,
+            now=now,
+            idle_s=self._settings.warm_idle_s,
+            most=self._settings.warm_max,
+            most_bytes=self._settings.warm_max_bytes,
+        ):
+            self._end(key, "not used any more, or no room for it")
+        left = [kept.used_at for kept in self._kept.values() if kept.ready]
+        if left:
+            delay = max(1.0, min(left) + self._settings.warm_idle_s - now)
+            self._ageing = asyncio.get_running_loop().call_later(delay, self._age)
+
+    def _end(self, key: str, why: str) -> None:
+        kept = self._kept.pop(key)
+        if kept.timer is not None:
+            kept.timer.cancel()
+        if kept.zygote is not None:
+            log.info("a warm process ends", pid=kept.zygote.pid, why=why)
+            kept.zygote.give_up(why)
+
+    def close(self) -> None:
+        """Ends them all; what they have forked goes on."""
+        self._closed = True
+        if self._ageing is not None:
+            self._ageing.cancel()
+        for key in list(self._kept):
+            self._end(key, "closing")
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has of memory; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,1 @@
+"""The database against the machine: after a start, after a restored backup, after damage."""

@@ -1,0 +1,87 @@
+"""After a start, before anything is scheduled: database, attempt directories, /proc and cgroups are made to
+agree. What still runs is adopted, what has ended is booked, what nobody supervises is ended."""
+
+from __future__ import annotations
+
+import structlog
+
+from leptond.base import failpoints
+from leptond.base.clock import Clock
+from leptond.core.jobs.model import ExitRecord
+from leptond.engines.base import End, Engine
+from leptond.engines.procs import TAG_DIGITS
+from leptond.scheduling.supervisor import Supervisor
+from leptond.store import Store
+from leptond.store.planning import commit_plan, snapshot, successors
+from leptond.store.queue import attempts
+
+log = structlog.get_logger("leptond.reconcile")
+
+
+async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> int:
+    """How many running attempts were adopted.
+
+    An attempt whose shim is not known to the database never got its GO (that comes only after the commit
+    which stores it), so its command never started, whatever its directory holds. One whose shim lives is
+    watched again. One whose shim has gone is over: its record tells how, and without a record whatever is
+    left of it is ended before its GPUs are given on.
+    """
+    if await store.write(snapshot.new_boot, clock.boot_id, now=clock.wall(), boot=clock.boot()):
+        log.info("the machine was restarted since the last start")
+    failpoints.fp("reconcile_begin")
+    adopted = 0
+    live = await store.read(attempts.live)
+    for claim in live:
+        job, attempt = claim.job, claim.attempt
+        if attempt.shim is None:
+            never = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, never_started=True)
+            await supervisor.finish(job, attempt, End(record=never))
+            failpoints.fp("reconcile_never_started")
+        elif engine.adopt(attempt):
+            adopted += 1
+            log.info("adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
+            supervisor.follow(claim)
+            failpoints.fp("reconcile_adopted")
+            if job.tuned:
+                engine.tell(job, attempt)  # the last daemon may have been killed before it did
+        else:
+            # may take a while where processes have to be ended: its GPUs stay leased meanwhile
+            supervisor.follow(claim)
+            failpoints.fp("reconcile_ended")
+    await engine.clear_deck({claim.attempt.id for claim in live})
+    await _strays(store, engine, {claim.attempt.id for claim in live})
+    failpoints.fp("reconcile_done")
+    return adopted
+
+
+async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> None:
+    """The first thing of all: a successor may have been told to go by a daemon that died before it could
+    claim him. Then the attempt before him is over, and he is claimed now."""
+    for one in await store.read(successors.named):
+        gpus = await engine.went(one.attempt_id, one.job_id, one.number, one.shim)
+        if gpus is None:
+            continue
+        failpoints.fp("settle_went")
+        for claim in await store.read(attempts.live):
+            if claim.attempt.id in one.after and {gpu.uuid for gpu in claim.attempt.gpus} == set(gpus):
+                await supervisor.see_out(claim)
+        context = commit_plan.Context(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
+        try:
+            await store.write(successors.claim_late, one, gpus, context)
+            log.info("claimed a job that had been told to start", job=one.job_id, attempt=one.number)
+        except (successors.OutOfStep, LookupError) as error:
+            log.error("ending a job that should not have been started", error=str(error))
+            await engine.end_stray(one.attempt_id)
+    await store.write(successors.name, ())
+
+
+async def _strays(store: Store, engine: Engine, live: set[str]) -> None:
+    """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
+    belong to another leptond on the machine."""
+    found: set[str] = set()
+    for beginning in (one for one in engine.strays() if len(one) >= TAG_DIGITS):
+        found |= set(await store.read(attempts.ids_like, beginning))
+    for attempt_id in sorted(found - live):
+        attempt = await store.read(attempts.get, attempt_id)
+        log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
+        await engine.end_stray(attempt_id)

@@ -1,0 +1,207 @@
+"""Before a daemon works with a database: does it know what runs on the machine? A backup that was put back,
+or a file that lost its log, is older than the attempts' directories. What it does not know is taken in
+before anything else happens, so that no job is started a second time and no GPU is given away twice."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from leptond.attempt_files.directory import OnDisk, boot_id, numbers, read
+from leptond.base.clock import Clock
+from leptond.base.errors import StartRefused
+from leptond.core.jobs.model import Identity
+from leptond.engines import procs
+from leptond.engines.shim import write_durably
+from leptond.store import DATABASE, Store
+from leptond.store.database.examine import looked_at
+from leptond.store.planning import successors
+from leptond.store.recovery import adoption
+
+log = structlog.get_logger("leptond.catchup")
+
+MARK = "lineage.json"
+"""Beside the database: which one it is, and how often a daemon has started on it."""
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``lineage.json``."""
+
+    lineage: str
+    starts: int
+
+
+class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
+    """What had to be taken in: job ids with the numbers of their unknown attempts. `restored`: the database
+    turned out to be older than the machine."""
+
+    jobs: Mapping[int, list[int]]
+    restored: bool
+
+
+def read_mark(state_dir: Path) -> Mark | None:
+    """The mark of a state directory; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode((state_dir / MARK).read_bytes(), type=Mark)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write_mark(state_dir: Path, mark: Mark) -> None:
+    """Replaces the mark, durably."""
+    write_durably(str(state_dir), MARK, json.dumps(msgspec.to_builtins(mark)))
+
+
+def guard(state_dir: Path) -> None:
+    """Raises StartRefused (78), before anything is opened for writing, when the database is gone though
+    there was one (a new one would give out the numbers of its jobs again), or is another one."""
+    try:
+        size = (state_dir / DATABASE).stat().st_size
+    except FileNotFoundError:
+        size = 0
+    if size == 0 and (read_mark(state_dir) is not None or numbers(state_dir / "jobs")):
+        raise StartRefused(
+            f"{state_dir / DATABASE} is missing or empty, and this directory has had a queue. Jobs that run "
+            "go on. Next: `leptond recover` rebuilds it from a backup and from the jobs' own directories.",
+            78,
+        )
+    if size and read_mark(state_dir) is not None:
+        with contextlib.suppress(sqlite3.DatabaseError, OSError), looked_at(state_dir / DATABASE) as db:
+            row = db.execute("SELECT value FROM meta WHERE key = 'lineage'").fetchone()
+            check_lineage(state_dir, row["value"] if row is not None else None)
+
+
+def check_lineage(state_dir: Path, lineage: str | None) -> None:
+    """Raises StartRefused (78) when the database is another one than the directories belong to."""
+    mark = read_mark(state_dir)
+    if mark is not None and mark.lineage != lineage and numbers(state_dir / "jobs"):
+        raise StartRefused(
+            f"{state_dir / DATABASE} is not the database of the jobs in {state_dir / 'jobs'} (it is "
+            f"{lineage or 'unnamed'}, they are of {mark.lineage}). Jobs that run go on. Put the right one "
+            "back, or: `leptond recover --from BACKUP`.",
+            78,
+        )
+
+
+def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False) -> dict[int, list[OnDisk]]:
+    """The attempts in `jobs_dir` that `db` does not know, by job. A job that has ended cannot have more
+    than it knows, and a number that was given out and is not there was purged; with `everything` (rows may
+    have been lost) the latter are taken for unknown too."""
+    highest = adoption.highest_id(db)
+    here = numbers(jobs_dir)
+    unfinished = adoption.unfinished(db, here)
+    lost = set()
+    if everything:
+        lost = set(here) - adoption.known(db, here)
+    meant = {(one.job_id, one.number) for one in successors.named(db)}
+    found: dict[int, list[OnDisk]] = {}
+    for job_id in here:
+        if job_id in unfinished:
+            after = unfinished[job_id].attempt
+        elif job_id > highest or job_id in lost:
+            after = 0
+        else:
+            continue
+        fresh = [read(jobs_dir, job_id, n) for n in numbers(jobs_dir / str(job_id)) if n > after]
+        # one that was told to start before it was claimed is claimed by reconcile.settle
+        fresh = [one for one in fresh if (job_id, one.number) not in meant]
+        if fresh:
+            found[job_id] = [_with_gpus(one) for one in fresh]
+    return found
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty when we may not read it."""
+    try:
+        items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return {}
+    pairs = (item.decode("utf-8", "replace").partition("=") for item in items if item)
+    return {name: value for name, _, value in pairs}
+
+
+def _with_gpus(one: OnDisk) -> OnDisk:
+    """A live attempt of 0.1.0, whose directory does not say which GPUs it has: its processes do."""
+    if one.claim or not one.alive:
+        return one
+    for pid, attempt_id in procs.cookies().items():
+        if attempt_id == one.attempt_id:
+            env = _environment(pid)
+            uuids = [uuid for uuid in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid]
+            indices = [int(n) for n in env.get("LEPTOND_GPU_IDS", "").split(",") if n.isdecimal()]
+            gpus = [{"uuid": uuid, "index": index} for uuid, index in zip(uuids, indices, strict=False)]
+            return replace(one, claim={"gpus": gpus})
+    return one
+
+
+def bring_up(
+    db: sqlite3.Connection,
+    state_dir: Path,
+    *,
+    starts: int,
+    restored: bool,
+    now: float,
+    boot: float,
+    everything: bool = False,
+) -> CaughtUp:
+    """Takes in what `db` does not know, in the caller's transaction. `starts` is what the state directory
+    has counted."""
+    jobs_dir = state_dir / "jobs"
+    restored = restored or adoption.is_copy(db) or adoption.starts(db) < starts
+    if restored or everything:
+        successors.name(db, ())  # they were those of another day
+    found = missing(db, jobs_dir, everything=everything)
+    user = getpass.getuser()
+    # a later start of a GPU's holder wins over what the books of an older day say
+    for job_id, attempts in sorted(found.items(), key=lambda item: _since(item[1][-1])):
+        adoption.take_in(db, job_id, attempts, user=user, now=now, boot=boot)
+    for attempt_id, job_id, number in adoption.unidentified(db):
+        one = read(jobs_dir, job_id, number)
+        if one.attempt_id == attempt_id and one.pid:
+            shim = Identity(boot_id=one.boot_id, pid=one.pid, start_ticks=one.start_ticks)
+            adoption.identify(db, attempt_id, shim)
+    if found or restored:
+        adoption.jump(db, max(numbers(jobs_dir), default=0))
+    caught: dict[int, list[int]] = defaultdict(list)
+    for job_id, attempts in found.items():
+        caught[job_id] = [one.number for one in attempts]
+    return CaughtUp(jobs=dict(caught), restored=restored or bool(found))
+
+
+def _since(one: OnDisk) -> float:
+    return float(one.claim.get("claimed_at") or 0.0)
+
+
+async def catch_up(store: Store, clock: Clock) -> CaughtUp:
+    """For the start of a daemon, before any request is answered."""
+    state_dir = store.path.parent
+    mark = read_mark(state_dir)
+    counted = mark.starts if mark is not None and mark.lineage == store.lineage else 0
+
+    def change(db: sqlite3.Connection) -> tuple[CaughtUp, int]:
+        caught = bring_up(db, state_dir, starts=counted, restored=False, now=clock.wall(), boot=clock.boot())
+        number = max(counted, adoption.starts(db)) + 1
+        adoption.count_start(db, number)
+        return caught, number
+
+    caught, number = await store.write(change)
+    try:
+        write_mark(state_dir, Mark(lineage=store.lineage, starts=number))
+    except OSError as error:  # a full disk: the mark then stands one start back, which is no harm
+        log.warning("the mark of the database could not be written", error=str(error))
+    if caught.restored:
+        log.warning(
+            "the database is older than the machine: what it did not know was taken in",
+            jobs=sorted(caught.jobs),
+            boot=boot_id(),
+        )
+    return caught

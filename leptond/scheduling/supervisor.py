@@ -1,0 +1,374 @@
+"""An attempt from its claim to its end: the start protocol, the wait, the judgement. The order of the steps
+is what makes "never two live copies" true; see docs/concepts.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from msgspec.structs import replace
+
+from leptond.base import failpoints
+from leptond.base.clock import Clock
+from leptond.base.errors import StartRefused
+from leptond.core.jobs.model import FINAL_STOPS, Attempt, ExitRecord, Identity, Job, StopReason
+from leptond.core.outcome.classify import Evidence, Verdict, classify
+from leptond.core.outcome.retry import Decision
+from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
+from leptond.services.gpu_memory import MemoryFacts
+from leptond.services.gpu_usage import Usage
+from leptond.services.progress_receiver import Reports
+from leptond.store import Store
+from leptond.store.planning.successors import OutOfStep
+from leptond.store.queue import attempts
+from leptond.store.queue.attempts import Claim
+from leptond.store.training import progress
+
+log = structlog.get_logger("leptond.supervisor")
+
+NOTHING_KNOWN = MemoryFacts()
+
+OBSTACLE_S = 2.0
+"""How long starts wait before a disk that takes nothing is tried again."""
+RETRY_S = 1.0
+"""How long to wait before a write that failed (a full disk) is tried again."""
+
+OVERRUN_SLACK_S = 1.0
+NOTE_PID_S = 0.05
+"""How long an attempt that took over from another runs before its pid is noted."""
+
+
+class Successor(Protocol):
+    """Who comes next when GPUs are freed. `gone`: he has been told to go already."""
+
+    gone: bool
+
+    def claim(self, db: sqlite3.Connection) -> Sequence[Claim]:
+        """Claims for what is free now, in the transaction that freed it. Raises OutOfStep where
+        the database does not allow the start of one who has gone."""
+
+    def done(self, claims: Sequence[Claim] | None) -> None:
+        """The transaction is over; these were started. None: it has failed."""
+
+
+class Supervisor:
+    """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
+    about themselves, `usage` what they make of their devices."""
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+        reports: Reports,
+        usage: Usage,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._no_room = ""
+        self._look_again = 0.0
+        self._clock = clock
+        self._group = group
+        self._reports = reports
+        self._usage = usage
+        self._stopped: dict[str, float] = {}
+        self.coming: Callable[[str], asyncio.Future[Identity] | None] = lambda attempt_id: None
+        self.successor: Callable[[Attempt, End], Successor | None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, claim: Claim) -> None:
+        """Starts a claimed attempt and follows it to its end. One whose shim is stored already stands at its
+        gate: it goes at once."""
+        coming = self.coming(claim.attempt.id)
+        if claim.attempt.shim is None:
+            self._life(claim, self._start(claim, coming))
+        else:
+            failpoints.fp("before_go")
+            self._engine.go(claim.attempt.id, given(claim.attempt))
+            self._life(claim, self._run(claim))
+
+    async def see_out(self, claim: Claim) -> None:
+        """Waits for the end of an attempt that is as good as over, and books it."""
+        self._engine.adopt(claim.attempt)
+        self._usage.begin(claim.attempt, self._clock.wall())
+        await self._follow(claim)
+
+    def follow(self, claim: Claim) -> None:
+        """Follows an attempt that already runs (adopted) to its end."""
+        self._life(claim, self._follow(claim))
+
+    def close(self) -> None:
+        """Stops following; the attempts themselves go on."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _life(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
+        self._usage.begin(claim.attempt, self._clock.wall())
+        task = self._group.create_task(self._guarded(claim, life), name=f"attempt-{claim.attempt.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
+        """A fault in following one attempt must not take the others along. Its GPUs stay leased; the next
+        start of the daemon reconciles it."""
+        try:
+            await life
+        except OutOfStep as error:
+            # its process must not live on, nor anything start beside it: the daemon's next start sees to it
+            self._store.broken.set_result(StartRefused(f"a job was started out of turn: {error}", 75))
+        except Exception:
+            log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
+
+    @property
+    def hindered(self) -> bool:
+        """Whether something stood in the way of a start, as far as is known without trying."""
+        return bool(self._no_room)
+
+    async def obstacle(self) -> str:
+        """Why nothing should be started now; empty when nothing stands in the way. A disk that took no
+        attempt's files is tried first: else every job of the queue would spend its chances on it."""
+        if not self._no_room:
+            return ""
+        if self._clock.boot() >= self._look_again:
+            why = await self._engine.obstacle()
+            self._look_again = self._clock.boot() + OBSTACLE_S
+            if why != self._no_room and why:
+                log.error("starts wait: the disk takes nothing", error=why)
+            self._no_room = why
+        return self._no_room
+
+    def stop(self, attempt_id: str, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """Delivers a stop, once for every grace that is asked for."""
+        if reason == StopReason.TIMEOUT:
+            return  # the shim keeps the limit itself
+        if attempt.shim is None:
+            return  # still before the gate: it will not be opened
+        if self._stopped.get(attempt_id, float("inf")) <= grace_s:
+            return
+        self._stopped[attempt_id] = grace_s
+        log.info("stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s)
+        self._engine.stop(attempt, reason, grace_s)
+
+    async def _start(self, claim: Claim, coming: asyncio.Future[Identity] | None) -> None:
+        job, attempt = claim.job, claim.attempt
+        bound = log.bind(job=job.id, attempt=attempt.number)
+        try:
+            if coming is not None:
+                shim = await coming
+            else:
+                shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
+        except SpawnFailed as error:
+            bound.warning("cannot start", error=str(error))
+            record = ExitRecord(
+                attempt_id=attempt.id, boot_id=attempt.boot_id, exec_error=str(error), exec_errno=error.number
+            )
+            await self.finish(job, attempt, End(record=record))
+            return
+        failpoints.fp("after_ready")
+        now = self._clock.wall()
+        deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
+        try:
+            wanted = await self._store.write(
+                attempts.started, attempt.id, shim=shim, now=now, deadline_at=deadline_at
+            )
+        except sqlite3.Error as error:
+            bound.error("cannot record the start; the command does not start", error=str(error))
+            wanted = False
+        failpoints.fp("after_commit_started")
+        if wanted:
+            self._engine.go(attempt.id, given(attempt))
+            await self._run(claim, note_after_s=0.0)
+        else:
+            self._engine.abandon(attempt.id)
+            await self._follow(claim)
+
+    async def _run(self, claim: Claim, note_after_s: float = NOTE_PID_S) -> None:
+        """After GO."""
+        job, attempt = claim.job, claim.attempt
+        pid = await self._engine.started(attempt.id)
+        failpoints.fp("after_go")
+        gpus = [gpu.index for gpu in attempt.gpus]
+        log.info("started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
+        if pid is not None and not note_after_s:
+            await self._note_pid(job, attempt, pid)
+            pid = None
+        await self._follow(claim, pid)
+
+    async def _note_pid(self, job: Job, attempt: Attempt, pid: int, after_s: float = 0.0) -> None:
+        """Only for the eye, and not for a job that took over and is over at once: its end says it all."""
+        now = self._clock.wall()
+        deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
+        start = self._engine.start_of(attempt.id)
+        await asyncio.sleep(after_s)
+        with contextlib.suppress(sqlite3.Error):
+            await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
+        failpoints.fp("after_pid_stored")
+
+    async def _follow(self, claim: Claim, pid: int | None = None) -> None:
+        job, attempt = claim.job, claim.attempt
+        watches = [asyncio.create_task(self._show_overrun(job, attempt))]
+        if pid is not None:
+            watches.append(asyncio.create_task(self._note_pid(job, attempt, pid, NOTE_PID_S)))
+        if job.spec.no_progress_s is not None:
+            watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
+        try:
+            end = await self._engine.ended(job, attempt)
+        finally:
+            for watch in watches:
+                watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
+                    await watch
+        failpoints.fp("after_ended")
+        await self.finish(job, attempt, end)
+
+    async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
+        """Shows the job as stopping once its limit is over. Only for the eye: the shim does the work."""
+        if job.time_limit_s is None:
+            return
+        attempt = await self._store.read(attempts.get, attempt.id)
+        if attempt.shim is None:
+            return
+        # by boot time, which no setting of the wall clock moves; a limit of days is looked at now and then,
+        # for suspends. The command was started a little later than it was claimed, and much later where the
+        # disk was slow: better late than false
+        until = attempt.claimed_boot + job.time_limit_s + OVERRUN_SLACK_S
+        if attempt.pid is not None and attempt.deadline_at is not None:
+            until = max(until, attempt.claimed_boot + attempt.deadline_at - attempt.claimed_at)
+        else:
+            until = max(until, self._clock.boot() + job.time_limit_s)  # nobody noted when it began
+        while (left := until - self._clock.boot()) > 0:
+            await asyncio.sleep(min(left, 3600.0))
+        await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
+
+    async def _watch_progress(self, attempt: Attempt, limit_s: float) -> None:
+        """Stops an attempt that shows no new step for `limit_s`. The clock stands still in a suspend, and
+        begins anew with the daemon: reports that came while it was away are not held against the job."""
+        since = time.monotonic()
+        while (left := limit_s - (time.monotonic() - since)) > 0:
+            await asyncio.sleep(left)
+            since = max(since, self._reports.moved_at(attempt.id) or since)
+        while True:
+            try:
+                stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
+                break
+            except sqlite3.OperationalError as error:
+                log.error("cannot stop a hang yet", job=attempt.job_id, error=str(error))
+                await asyncio.sleep(RETRY_S)
+        if stopped:
+            log.warning("no progress", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
+
+    async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
+        """Judges an ended attempt and stores the result, and in the same transaction gives its GPUs on. A
+        full disk delays it, nothing loses it."""
+        self._reports.write_soon()
+        if end.record is not None and end.record.exec_errno in NO_ROOM:
+            self._no_room = self._no_room or "not tried yet"
+        while True:
+            next_up = self.successor(attempt, end) if self.successor is not None else None
+            told = next_up is not None and next_up.gone
+            claims: Sequence[Claim] | None = None
+            change = partial(
+                _hand_over,
+                attempt_id=attempt.id,
+                end=end,
+                memory=self._usage.memory.of(attempt.id),
+                next_up=next_up,
+                now=self._clock.wall(),
+                boot=self._clock.boot(),
+                boot_id=self._clock.boot_id,
+                roll=random.random(),
+                uses=self._usage.of(attempt.id),
+            )
+            try:
+                write = self._store.write_first if told else self._store.write
+                verdict, decision, started = await write(change)
+                claims = started
+                failpoints.fp("after_commit_finish")
+                for claim in started:
+                    if told:
+                        self.coming(claim.attempt.id)
+                        self._life(claim, self._run(claim))
+                    else:
+                        self.start(claim)
+                break
+            except sqlite3.OperationalError as error:
+                log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
+            finally:
+                if next_up is not None:
+                    next_up.done(claims)
+            await asyncio.sleep(RETRY_S)
+        self._engine.booked(attempt.id)
+        self._usage.end(attempt.id)
+        self._stopped.pop(attempt.id, None)
+        self._reports.forget(attempt.id)
+        if decision is not None:
+            log.info(
+                "ended",
+                job=job.id,
+                attempt=attempt.number,
+                cause=str(verdict.cause),
+                rule=verdict.rule,
+                exit_code=end.record.exit_code if end.record is not None else None,
+                retry=decision.why,
+            )
+
+
+def _hand_over(
+    db: sqlite3.Connection,
+    *,
+    attempt_id: str,
+    end: End,
+    memory: MemoryFacts,
+    next_up: Successor | None,
+    **facts: Any,
+) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
+    """The transaction of an end: the verdict, and who gets what it frees."""
+    verdict = judge(attempts.get(db, attempt_id), end, memory)
+    decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
+    return verdict, decision, next_up.claim(db) if next_up is not None else ()
+
+
+def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:
+    """The verdict on an attempt from what the engine saw, what was asked of it, and whose memory was on its
+    GPUs."""
+    record = end.record
+    stop_reason = record.stop_reason if record is not None else None
+    never_ran = (
+        record is None or record.never_started or record.unkillable > 0 or record.exec_error is not None
+    )
+    if attempt.stop_reason in FINAL_STOPS and never_ran:
+        stop_reason = attempt.stop_reason  # asked for before there was anything to signal
+    if attempt.stop_reason in FINAL_STOPS and stop_reason == StopReason.PREEMPT:
+        stop_reason = attempt.stop_reason  # cancelled while it made room
+    if attempt.stop_reason == StopReason.TIMEOUT and record is None and not end.boot_changed:
+        stop_reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
+    return classify(
+        Evidence(
+            stop_reason=stop_reason,
+            stop_note=attempt.stop_note,
+            boot_changed=end.boot_changed,
+            shim_lost=end.shim_lost,
+            never_started=record is not None and record.never_started,
+            exec_error=record.exec_error if record is not None else None,
+            exec_errno=record.exec_errno if record is not None else None,
+            exit_code=record.exit_code if record is not None else None,
+            signal=record.signal if record is not None else None,
+            run_s=record.run_s if record is not None else 0.0,
+            oom_kills=record.oom_kills if record is not None else 0,
+            unkillable=record.unkillable if record is not None else 0,
+            error_file=end.error_file,
+            word=end.word,
+            log_tail=end.log_tail,
+            own_overran=memory.own_overran,
+            foreign_gpu_memory=bool(memory.others),
+            memory_notes=memory.notes,
+        )
+    )

@@ -1,0 +1,131 @@
+"""The HTTP bodies that daemon and client share. The same types decode requests, encode answers and make the
+OpenAPI document. Instants are RFC 3339 in UTC and end in ``_at``; durations end in ``_s``; sizes in
+``_bytes``."""
+
+from __future__ import annotations
+
+from leptond.schema.attempts import Attempt, AttemptGpu
+from leptond.schema.events import Event, EventPage
+from leptond.schema.gpus import (
+    Drain,
+    Gpu,
+    GpuHistoryList,
+    GpuJob,
+    GpuList,
+    GpuMinute,
+    GpuProcess,
+    GpuSeries,
+    GpuUse,
+)
+from leptond.schema.jobs import (
+    Array,
+    ArrayChanged,
+    Batch,
+    BatchSubmitted,
+    Cancel,
+    Dependency,
+    Job,
+    JobPage,
+    JobPatch,
+    Progress,
+    Submitted,
+    Tune,
+    Why,
+)
+from leptond.schema.metrics import MetricCurve, MetricMark, MetricPoint
+from leptond.schema.plan import Estimate, Plan, Planned
+from leptond.schema.problems import Problem, ProblemError
+from leptond.schema.queues import (
+    GpuName,
+    LimitBody,
+    NewQueue,
+    Priority,
+    Queue,
+    QueueGpu,
+    QueueList,
+    QueuePatch,
+    Share,
+    ShareList,
+    TimeLimit,
+    Users,
+    Weight,
+)
+from leptond.schema.status import Health, Me, Slots, Status
+from leptond.schema.sweeps import (
+    NewSweep,
+    Sweep,
+    SweepBest,
+    SweepChanged,
+    SweepPage,
+    SweepRung,
+    SweepSubmitted,
+    SweepTrial,
+)
+from leptond.schema.timeline import Bar, Timeline
+from leptond.schema.webhooks import Webhook, WebhookDelivery
+
+__all__ = [
+    "Array",
+    "ArrayChanged",
+    "Attempt",
+    "AttemptGpu",
+    "Bar",
+    "Batch",
+    "BatchSubmitted",
+    "Cancel",
+    "Dependency",
+    "Drain",
+    "Estimate",
+    "Event",
+    "EventPage",
+    "Gpu",
+    "GpuHistoryList",
+    "GpuJob",
+    "GpuList",
+    "GpuMinute",
+    "GpuName",
+    "GpuProcess",
+    "GpuSeries",
+    "GpuUse",
+    "Health",
+    "Job",
+    "JobPage",
+    "JobPatch",
+    "LimitBody",
+    "Me",
+    "MetricCurve",
+    "MetricMark",
+    "MetricPoint",
+    "NewQueue",
+    "NewSweep",
+    "Plan",
+    "Planned",
+    "Priority",
+    "Problem",
+    "ProblemError",
+    "Progress",
+    "Queue",
+    "QueueGpu",
+    "QueueList",
+    "QueuePatch",
+    "Share",
+    "ShareList",
+    "Slots",
+    "Status",
+    "Submitted",
+    "Sweep",
+    "SweepBest",
+    "SweepChanged",
+    "SweepPage",
+    "SweepRung",
+    "SweepSubmitted",
+    "SweepTrial",
+    "TimeLimit",
+    "Timeline",
+    "Tune",
+    "Users",
+    "Webhook",
+    "WebhookDelivery",
+    "Weight",
+    "Why",
+]

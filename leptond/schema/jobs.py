@@ -1,0 +1,192 @@
+"""Jobs and arrays: what is submitted, changed, listed and explained."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from leptond.core.jobs.model import (
+    MAX_BATCH,
+    DependencyKind,
+    FailureClass,
+    JobRef,
+    JobSpec,
+    Knob,
+    MetricName,
+    Name,
+    Reason,
+    State,
+)
+from leptond.schema.attempts import Attempt
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What the newest attempt says about itself. `left_s` is an estimate from its mean speed; a metric of
+    null is not a finite number; `checkpoint_step` is that of the last checkpoint it announced."""
+
+    attempt: int
+    step: int | None = None
+    total: int | None = None
+    metrics: dict[str, float | None] = {}
+    steps_per_s: float | None = None
+    left_s: float | None = None
+    first_at: datetime | None = None
+    at: datetime | None = None
+    checkpoint_step: int | None = None
+    checkpoint_at: datetime | None = None
+    knobs: dict[str, Knob] = {}
+
+
+class Dependency(msgspec.Struct, kw_only=True):
+    """`on_ref`: the job that is waited for, or ``47_*`` for all of an array, whose first is `on_job_id`."""
+
+    on_job_id: int
+    on_ref: str
+    kind: DependencyKind
+    state: str
+
+
+class Job(msgspec.Struct, kw_only=True):
+    """A job as the queue holds it. `attempts` and `dependencies` come with a single job, not in lists."""
+
+    id: int
+    ref: str
+    name: str
+    user: str
+    project: str | None
+    labels: dict[str, str]
+    state: State
+    reason: Reason | None = None
+    reason_detail: str | None = None
+    held: bool = False
+    priority: int
+    queue: str = "default"
+    gpus: int
+    array_id: int | None = None
+    array_index: int | None = None
+    retry_of: int | None = None
+    submitted_at: datetime
+    eligible_at: datetime | None = None
+    starts_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    deadline_at: datetime | None = None
+    time_limit_s: float | None = None
+    run_s: float | None = None
+    attempt: int = 0
+    retries_left: int = 0
+    exit_code: int | None = None
+    signal: str | None = None
+    class_: FailureClass | None = msgspec.field(name="class", default=None)
+    explanation: str | None = None
+    gpu_indices: list[int] = []
+    gpu_seconds: float = 0.0
+    checkpoint_dir: str
+    log_path: str | None = None
+    progress: Progress | None = None
+    tuned: dict[str, float] = {}
+    version: int
+    spec: JobSpec
+    attempts: list[Attempt] | UnsetType = UNSET
+    dependencies: list[Dependency] | UnsetType = UNSET
+
+
+class JobPage(msgspec.Struct, kw_only=True):
+    """A page of jobs; `next_cursor` is null on the last one."""
+
+    items: list[Job]
+    next_cursor: str | None = None
+
+
+class Submitted(msgspec.Struct, kw_only=True):
+    """The answer to a submit: what is now durable. `array_id` is set when the spec was an array."""
+
+    id: int
+    ids: list[int]
+    array_id: int | None = None
+    name: str
+    state: State
+    warnings: list[str] = []
+
+
+class Array(msgspec.Struct, kw_only=True):
+    """A whole array. `counts`: how many of its members are in which state; of those that wait, `held` are
+    held and `never_start` wait for what cannot happen any more. `first_failed`: the first, by its index, that
+    ended without success."""
+
+    id: int
+    name: str
+    user: str
+    counts: dict[State, int]
+    held: int
+    never_start: int
+    first_failed: JobRef | None = None
+
+
+class ArrayChanged(msgspec.Struct, kw_only=True):
+    """What became of an array. `changed`: of how many members what was asked for is so now; the others had
+    gone too far for it."""
+
+    array: Array
+    changed: int
+
+
+class Batch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Jobs that are all accepted or all refused."""
+
+    jobs: Annotated[list[JobSpec], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchSubmitted(msgspec.Struct, kw_only=True):
+    jobs: list[Submitted]
+
+
+class JobPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What may be changed. `time_limit_s`, `gpus`, `begin_at`, `retries`, `queue` only while the job is
+    pending."""
+
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] | UnsetType = UNSET
+    name: Name | UnsetType = UNSET
+    project: Name | UnsetType | None = UNSET
+    labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] | UnsetType = (
+        UNSET
+    )
+    time_limit_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | UnsetType | None = UNSET
+    gpus: Annotated[int, Meta(ge=0, le=1024)] | UnsetType = UNSET
+    retries: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
+    begin_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
+    queue: Name | UnsetType = UNSET
+
+
+class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of a cancel, all optional. `grace_s` replaces the job's own grace; 0 kills at once."""
+
+    grace_s: Annotated[float, Meta(ge=0, le=86400)] | None = None
+    reason: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What knobs of a running job to turn to what."""
+
+    values: Annotated[
+        dict[MetricName, Annotated[float, Meta(ge=-1e300, le=1e300)]], Meta(min_length=1, max_length=32)
+    ]
+
+
+class Why(msgspec.Struct, kw_only=True):
+    """Why a job stands where it stands, in one sentence, and what would move it on. `starts_at` is when it is
+    likely to start, `earliest_at` and `latest_at` if all runs take half of what is expected, or twice; null
+    when that cannot be foretold."""
+
+    id: int
+    state: State
+    reason: Reason | None
+    sentence: str
+    unblock: str | None = None
+    waits_for: list[JobRef] = []
+    starts_at: datetime | None = None
+    earliest_at: datetime | None = None
+    latest_at: datetime | None = None

@@ -1,0 +1,56 @@
+"""The state of the daemon and the identity of the caller."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from leptond.core.jobs.model import State
+from leptond.schema.gpus import Gpu
+from leptond.schema.jobs import Job
+
+
+class Me(msgspec.Struct, kw_only=True):
+    """Who the caller is. `read_only`: came with the token that only looks. `page_url` and
+    `page_url_read_only` open the page with a token; null when TCP is off, and for who is not an admin on
+    the Unix socket."""
+
+    user: str
+    admin: bool
+    read_only: bool
+    page_url: str | None = None
+    page_url_read_only: str | None = None
+
+
+class Slots(msgspec.Struct, kw_only=True):
+    total: int
+    used: int
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What runs, what waits and why, and whether all is well, in one object. `warnings` want somebody's
+    eye; `notes` are standing facts of this installation that its users should know."""
+
+    version: str
+    pid: int
+    mode: str
+    state: str
+    started_at: datetime
+    counts: dict[State, int]
+    held: int
+    gpus: list[Gpu]
+    gpu_backend: str
+    gpu_note: str | None
+    cpu_slots: Slots
+    running: list[Job]
+    next: list[Job]
+    failed_recently: list[Job]
+    oldest_wait_s: float | None
+    warnings: list[str]
+    notes: list[str] = []
+
+
+class Health(msgspec.Struct, kw_only=True):
+    status: str
+    checks: dict[str, str] = {}

@@ -1,0 +1,108 @@
+"""The door of the queue: specs are made complete and checked against this machine before they are stored."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from leptond.api.http.identity import Who
+from leptond.base.errors import Forbidden, Invalid, OverBudget
+from leptond.config import Settings
+from leptond.core.admission.admission import Admitted, Defaults, admit, check_gpus, need_of
+from leptond.core.admission.queues import Queue
+from leptond.core.jobs.model import JobSpec
+from leptond.core.scheduling.fair_share import Kind
+from leptond.store.accounting import budgets
+from leptond.store.planning import snapshot
+from leptond.store.queue import fair_share, gpus, queues
+
+
+class Door:
+    """What a caller's specs are measured by, read once for all of a request (`db`: a snapshot)."""
+
+    def __init__(self, db: sqlite3.Connection, settings: Settings, who: Who) -> None:
+        known = gpus.known(db, present_only=True)
+        self._db = db
+        self._settings = settings
+        self._who = who
+        self._gpus = [snapshot.device(gpu, {}) for gpu in known]
+        self._usable = sum(1 for gpu in known if not gpu.drained)
+        self._caps = fair_share.limits(db, settings.shares.limits())
+        self._home = pwd.getpwuid(os.geteuid()).pw_dir
+        self._defaults: dict[str, Defaults] = {}
+        self._directories: dict[str, bool] = {}
+        self.queues = {queue.name: queue for queue in queues.every(db)}
+
+    def admit(self, spec: JobSpec) -> Admitted:
+        """A spec through the door of its queue. Raises Invalid, Forbidden."""
+        who, settings = self._who, self._settings
+        if spec.urgent and not who.admin and who.user not in settings.queue.urgent_users:
+            raise Forbidden(
+                f"{who.user} may not submit urgent jobs",
+                hint="the setting queue.urgent_users names who may; --priority is free to all",
+            )
+        queue = queues.named(self.queues, spec.queue)
+        admitted = admit(
+            queue.admit(spec, user=who.user, admin=who.admin),
+            gpus=len(self._gpus),
+            home=self._home,
+            defaults=self._defaults_of(queue),
+        )
+        if spec.gpus:
+            need = need_of(spec, queue=queue.name, borrow=queue.borrow)
+            check_gpus(need, self._gpus, sharing=settings.gpus.sharing)
+        return admitted
+
+    def admit_all(self, specs: Sequence[JobSpec], *, in_batch: bool) -> list[Admitted]:
+        """All of them. Raises Invalid, Forbidden for the first that may not pass; of a batch the pointer says
+        which."""
+        found = []
+        for position, spec in enumerate(specs):
+            try:
+                found.append(self.admit(spec))
+            except Invalid as refusal:
+                if in_batch:
+                    refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
+                raise
+        return found
+
+    def _defaults_of(self, queue: Queue) -> Defaults:
+        if queue.name not in self._defaults:
+            self._defaults[queue.name] = queue.defaults(self._settings.jobs.defaults())
+        return self._defaults[queue.name]
+
+    def warnings(self, admitted: Sequence[Admitted], now: float) -> list[list[str]]:
+        """What the owner of each should know, before they are stored: so they do not count against
+        themselves."""
+        try:
+            all_of_them = budgets.check(self._db, admitted, user=self._who.user, now=now)
+        except OverBudget:
+            all_of_them = []  # one that refuses speaks when the jobs are stored
+        return [[*self._warnings(one.spec), *all_of_them] for one in admitted]
+
+    def _warnings(self, spec: JobSpec) -> list[str]:
+        found = []
+        if spec.cwd is not None and not self._is_directory(spec.cwd):
+            found.append(f"the directory {spec.cwd} is not there now")
+        if spec.gpus > self._usable:
+            found.append(
+                f"it needs {spec.gpus} GPUs, of which {self._usable} are in service: it waits for an undrain"
+            )
+        if not spec.gpus:
+            return found
+        owners: list[tuple[Kind, str | None]] = [("user", self._who.user), ("project", spec.project)]
+        for kind, name in owners:
+            cap = self._caps.of(kind, name).max_gpus if name is not None else None
+            if cap is not None and spec.gpus > cap and spec.gpu_memory_bytes is None:
+                found.append(
+                    f"it needs {spec.gpus} GPUs, {kind} {name} may hold {cap:g}: it waits for a higher cap"
+                )
+        return found
+
+    def _is_directory(self, path: str) -> bool:
+        if path not in self._directories:
+            self._directories[path] = Path(path).is_dir()
+        return self._directories[path]

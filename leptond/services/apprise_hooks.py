@@ -1,0 +1,44 @@
+"""Hooks that are no web address: services of people (chat, mail, push), by the package apprise."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from leptond.base.errors import StartRefused
+from leptond.core.messages import Notice
+
+if TYPE_CHECKING:
+    from leptond.config import Hook
+
+TIMEOUT_S = 30.0
+
+
+class Service:
+    """One service, by its address as apprise writes it (``slack://...``, ``ntfy://...``, ``mailto://...``)."""
+
+    def __init__(self, hook: Hook) -> None:
+        """Raises StartRefused (78) where apprise is missing, or does not know the address."""
+        try:
+            import apprise
+        except ImportError:
+            raise StartRefused(
+                f"the webhook {hook.name} needs the package apprise: pip install 'leptond[notify]'", 78
+            ) from None
+        self._service: Any = apprise.Apprise()
+        if not self._service.add(hook.url):
+            scheme = hook.url.partition(":")[0]
+            raise StartRefused(f"the webhook {hook.name}: apprise does not know this {scheme} address", 78)
+
+    async def send(self, notice: Notice) -> str | None:
+        """Sends it; what went wrong, or None. A service that hangs costs a thread, nothing else."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                taken = await asyncio.to_thread(
+                    self._service.notify, title=notice.title, body=notice.body, notify_type=notice.kind
+                )
+        except TimeoutError:
+            return f"no answer within {TIMEOUT_S:.0f} s"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None if taken else "the service did not take it"

@@ -1,0 +1,170 @@
+"""What the samples of the devices say of the attempts that hold them: how long a device was held and idle,
+when it was first used, and the energy. Kept here between samples, written a minute's worth at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from leptond.core.accounting.report_types import IDLE_BELOW, IdleEnergy, Use
+from leptond.core.jobs.model import Attempt
+from leptond.gpus.base import Device, Sample
+from leptond.services.gpu_memory import GpuMemory
+
+LONGEST_STEP = 3.0
+"""A sample stands for the time since the one before it, but for no more than so many sampling intervals:
+what happened while the driver was silent is not known."""
+
+
+class _Held(msgspec.Struct):
+    begun: float
+    uses: dict[str, Use]
+
+
+class Usage:
+    """Sums up samples, by attempt and, for devices that nobody holds, by the hour."""
+
+    def __init__(self, sample_s: float) -> None:
+        self._sample_s = sample_s
+        self.memory = GpuMemory()
+        self._devices: dict[str, Device] = {}
+        self._held: dict[str, _Held] = {}
+        self._last: dict[str, Sample] = {}
+        self._idle: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def found(self, devices: Iterable[Device]) -> None:
+        """The devices whose samples come."""
+        self._devices = {device.uuid: device for device in devices}
+
+    def begin(self, attempt: Attempt, now: float) -> None:
+        """From now on `attempt` holds its devices."""
+        self.memory.begin(attempt)
+        if attempt.gpus:
+            uses = {gpu.uuid: Use(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
+            self._held[attempt.id] = _Held(begun=now, uses=uses)
+
+    def of(self, attempt_id: str) -> list[Use]:
+        """What has not been written of an attempt."""
+        held = self._held.get(attempt_id)
+        return [_copy(use) for use in held.uses.values()] if held is not None else []
+
+    def end(self, attempt_id: str) -> None:
+        """The attempt has ended, and what was known of it is written."""
+        self._held.pop(attempt_id, None)
+        self.memory.end(attempt_id)
+
+    def held(self) -> set[str]:
+        """The UUIDs of the devices that somebody holds."""
+        return {uuid for held in self._held.values() for uuid in held.uses}
+
+    def take(self, samples: Sequence[Sample]) -> None:
+        """Adds one look at the devices."""
+        self.memory.take(samples)
+        holders: dict[str, list[_Held]] = {}
+        for held in self._held.values():
+            for uuid in held.uses:
+                holders.setdefault(uuid, []).append(held)
+        for sample in samples:
+            last = self._last.get(sample.uuid)
+            if sample.error is not None:
+                continue
+            self._last[sample.uuid] = sample
+            if last is None or sample.sampled_at <= last.sampled_at:
+                continue
+            step_s = min(sample.sampled_at - last.sampled_at, LONGEST_STEP * self._sample_s)
+            energy = self._energy_mj(last, sample, step_s)
+            mine = holders.get(sample.uuid, [])
+            for held in mine:
+                _add(held, sample, step_s, energy, len(mine), self._source(sample))
+            if not mine and energy is not None:
+                hour = int(sample.sampled_at // 3600)
+                before, _ = self._idle.get((hour, sample.uuid), (0, ""))
+                self._idle[hour, sample.uuid] = (before + round(energy), self._source(sample))
+
+    def _energy_mj(self, last: Sample, sample: Sample, step_s: float) -> float | None:
+        """Energy between two samples: by the device's counter, else by its power. A slice has none of its
+        own: what is read is that of the whole GPU."""
+        device = self._devices.get(sample.uuid)
+        if device is not None and device.mig:
+            return None
+        if sample.energy_j is not None and last.energy_j is not None and sample.energy_j >= last.energy_j:
+            return (sample.energy_j - last.energy_j) * 1000
+        return sample.power_w * step_s * 1000 if sample.power_w is not None else None
+
+    def _source(self, sample: Sample) -> str:
+        device = self._devices.get(sample.uuid)
+        if device is not None and device.simulated:
+            return "simulated"
+        return "counter" if sample.energy_j is not None else "power"
+
+    def unwritten(self) -> tuple[list[Use], list[IdleEnergy]]:
+        """What has come in since the last time; it is ours no longer, unless it is given :meth:`back`."""
+        uses = [use for held in self._held.values() for use in held.uses.values() if _has_news(use)]
+        taken = [_copy(use) for use in uses]
+        for use in uses:
+            use.sampled_ms, use.idle_ms, use.energy_mj = 0, 0, None
+            use.first_use_at = use.max_utilization = use.max_memory_bytes = None
+        idle = [
+            IdleEnergy(hour=hour, gpu=gpu, energy_mj=energy, energy_source=source)
+            for (hour, gpu), (energy, source) in self._idle.items()
+        ]
+        self._idle.clear()
+        return taken, idle
+
+    def back(self, uses: Sequence[Use], idle: Sequence[IdleEnergy]) -> None:
+        """It could not be written: keep it."""
+        for use in uses:
+            held = self._held.get(use.attempt_id)
+            if held is not None:
+                _merge(held.uses[use.gpu], use)
+        for one in idle:
+            before, _ = self._idle.get((one.hour, one.gpu), (0, ""))
+            self._idle[one.hour, one.gpu] = (before + one.energy_mj, one.energy_source)
+
+    @property
+    def anybody(self) -> bool:
+        """Whether any attempt holds devices."""
+        return bool(self._held)
+
+
+def _add(held: _Held, sample: Sample, step_s: float, energy: float | None, sharers: int, source: str) -> None:
+    use = held.uses[sample.uuid]
+    mine_s = min(step_s, max(0.0, sample.sampled_at - held.begun))
+    if mine_s <= 0:
+        return
+    if energy is not None:
+        use.energy_mj = (use.energy_mj or 0) + round(energy * mine_s / step_s / sharers)
+        use.energy_source = source
+    if sample.memory_used_bytes is not None:
+        use.max_memory_bytes = max(use.max_memory_bytes or 0, sample.memory_used_bytes)
+    if sample.utilization is None:
+        return
+    step_ms = round(mine_s * 1000 / sharers)
+    use.sampled_ms += step_ms
+    use.max_utilization = max(use.max_utilization or 0.0, sample.utilization)
+    if sample.utilization < IDLE_BELOW:
+        use.idle_ms += step_ms
+    elif use.first_use_at is None:
+        use.first_use_at = sample.sampled_at
+
+
+def _has_news(use: Use) -> bool:
+    return use.sampled_ms > 0 or use.energy_mj is not None or use.max_memory_bytes is not None
+
+
+def _copy(use: Use) -> Use:
+    return msgspec.structs.replace(use)
+
+
+def _merge(kept: Use, more: Use) -> None:
+    kept.sampled_ms += more.sampled_ms
+    kept.idle_ms += more.idle_ms
+    if more.energy_mj is not None:
+        kept.energy_mj = (kept.energy_mj or 0) + more.energy_mj
+        kept.energy_source = more.energy_source
+    firsts = [at for at in (kept.first_use_at, more.first_use_at) if at is not None]
+    kept.first_use_at = min(firsts, default=None)
+    for name in ("max_utilization", "max_memory_bytes"):
+        values = [value for value in (getattr(kept, name), getattr(more, name)) if value is not None]
+        setattr(kept, name, max(values, default=None))

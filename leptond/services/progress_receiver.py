@@ -1,0 +1,214 @@
+"""The report channel: one datagram socket that jobs, and the shims for what jobs print, send to.
+
+What comes in is gathered and written once a second for all jobs together, so that a training which reports
+in every step costs no more commits than one that reports now and then. The kernel says who sends
+(SCM_CREDENTIALS); whose job it is, is said by the attempt's random id, which only its processes are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sqlite3
+import stat
+import struct
+import time
+from pathlib import Path
+
+import structlog
+
+from leptond.base import failpoints
+from leptond.base.clock import Clock
+from leptond.base.errors import StartRefused
+from leptond.core.training.progress import Gathered, Report, advances, decode, gathered
+from leptond.store import Store
+from leptond.store.training import progress, sweeps
+
+log = structlog.get_logger("leptond.reports")
+
+NAME = "report.sock"
+INTERVAL_S = 1.0
+"""Shortest time between two writes, unless a trial of a sweep has reached a rung."""
+
+MAX_DATAGRAM = 16 * 1024
+AT_ONCE = 256
+"""Most datagrams that are taken before the loop does something else."""
+
+MAX_POINTS = 64
+"""Most points of one job between two writes."""
+
+MAX_ATTEMPTS = 4096
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+class Reports:
+    """Receives reports, writes them, and knows when an attempt last moved. `path` is at most 107 bytes."""
+
+    def __init__(self, path: Path, store: Store, clock: Clock) -> None:
+        self.path = path
+        self._store = store
+        self._clock = clock
+        self._socket: socket.socket | None = None
+        self._gathered: dict[str, Gathered] = {}
+        self._moved: dict[str, tuple[float, int | None, int | None]] = {}
+        self._rungs: dict[str, int] = {}
+        self._arrived = asyncio.Event()
+        self._at_rung = asyncio.Event()
+        self._writes: set[asyncio.Task[None]] = set()
+        self._undecided = True  # the last daemon may have left rungs of sweeps open
+        self.refused = 0
+
+    def open(self) -> None:
+        """Listens. Raises StartRefused."""
+        if len(os.fsencode(self.path)) > 107:
+            raise StartRefused(f"the socket's path is too long for Unix (107 bytes): {self.path}", 78)
+        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(self.path.lstat().st_mode):
+                raise StartRefused(f"{self.path} is there and is not a socket; move it away", 78)
+            self.path.unlink()  # an earlier daemon's: the lock of the state directory says it is gone
+        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        mask = os.umask(0o177)
+        try:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            one.bind(str(self.path))
+        except OSError as error:
+            one.close()
+            raise StartRefused(f"cannot listen at {self.path}: {error}", 78) from None
+        finally:
+            os.umask(mask)
+        self._socket = one
+        asyncio.get_running_loop().add_reader(one.fileno(), self._receive)
+
+    def close(self) -> None:
+        """Stops listening. The file stays: the next daemon takes its place, and until then senders are
+        told at once that nobody is there."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def moved_at(self, attempt_id: str) -> float | None:
+        """When an attempt last showed a new step or checkpoint, by time.monotonic(); None: not since this
+        daemon runs."""
+        moved = self._moved.get(attempt_id)
+        return moved[0] if moved is not None else None
+
+    def forget(self, attempt_id: str) -> None:
+        """An attempt has ended."""
+        self._moved.pop(attempt_id, None)
+        self._rungs.pop(attempt_id, None)
+
+    async def run(self) -> None:
+        """Writes what arrives, until cancelled."""
+        self._arrived.set()
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            self._at_rung.clear()
+            await self.write()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_rung.wait(), INTERVAL_S)
+
+    async def write(self) -> None:
+        """Writes what has been gathered. What a full disk refuses waits for the next time."""
+        batch, self._gathered = self._gathered, {}
+        if batch:
+            await self._record(batch)
+        if self._undecided:
+            await self._decide()
+
+    async def _record(self, batch: dict[str, Gathered]) -> None:
+        try:
+            if await self._store.jot(progress.record, batch.values(), now=self._clock.wall()):
+                self._undecided = True
+        except sqlite3.Error as error:
+            log.error("cannot store reports yet", error=str(error))
+            for attempt_id, old in batch.items():
+                new = self._gathered.get(attempt_id)
+                if new is not None:
+                    old.add(new.latest)
+                self._gathered[attempt_id] = old
+            self._arrived.set()
+
+    async def _decide(self) -> None:
+        """Stops the trials of sweeps that are not good enough at their rungs. What is to be decided is
+        stored: a crash in between, or a full disk, loses nothing."""
+        self._undecided = False
+        try:
+            if await self._store.read(sweeps.any_open):
+                failpoints.fp("before_halving")
+                stopped = await self._store.write(sweeps.decide, now=self._clock.wall())
+                failpoints.fp("after_halving")
+                if stopped:
+                    log.info("stopped early", jobs=stopped)
+        except sqlite3.Error as error:
+            log.error("cannot decide about sweeps yet", error=str(error))
+            self._undecided = True
+            self._arrived.set()
+
+    def write_soon(self) -> None:
+        """Takes what is in the socket and writes it now, before any write that is asked for later: an
+        attempt is about to end, and its last words count."""
+        if self._socket is not None:
+            self._receive()
+        if self._gathered:
+            task = asyncio.get_running_loop().create_task(self.write())
+            self._writes.add(task)
+            task.add_done_callback(self._writes.discard)
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        for _ in range(AT_ONCE):
+            try:
+                data, extra, flags, _ = self._socket.recvmsg(
+                    MAX_DATAGRAM, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
+                )
+            except OSError:
+                return
+            if flags & socket.MSG_TRUNC or not _trusted(extra):
+                self.refused += 1
+                continue
+            try:
+                report = decode(data)
+            except ValueError as error:
+                self.refused += 1
+                log.debug("a report that cannot be read", error=str(error))
+                continue
+            self._take(report)
+
+    def _take(self, report: Report) -> None:
+        known = self._gathered.get(report.attempt)
+        if known is None:
+            if len(self._gathered) >= MAX_ATTEMPTS:
+                self.refused += 1
+                return
+            self._gathered[report.attempt] = gathered(report)
+        else:
+            known.add(report)
+            if len(known.points) > MAX_POINTS:
+                del known.points[1::2]
+        _, step, saved = self._moved.get(report.attempt, (0.0, None, None))
+        if advances(step, saved, report):
+            self._moved[report.attempt] = (
+                time.monotonic(),
+                report.step if report.step is not None else step,
+                report.checkpoint.step if report.checkpoint is not None else saved,
+            )
+        self._arrived.set()
+        if len(report.rungs) > self._rungs.get(report.attempt, 0):
+            # every step that a trial takes after a rung at which it is stopped is wasted
+            self._rungs[report.attempt] = len(report.rungs)
+            self._at_rung.set()
+
+
+def _trusted(extra: list[tuple[int, int, bytes]]) -> bool:
+    """Whether the kernel says that the sender is the daemon's own user, as every job is, or root."""
+    for level, kind, data in extra:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            _, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            return uid in (os.geteuid(), 0)
+    return False

@@ -1,0 +1,217 @@
+"""Removes what has been kept long enough: rows first, then files. A crash in between leaves directories that
+no job has; the next pass removes them. Only directories below `jobs/` and `checkpoints/` are touched, through
+their own file descriptors, and no symbolic link is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sqlite3
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from leptond.attempt_files.directory import numbers, read
+from leptond.base.clock import Clock
+from leptond.core.retention_limits import Keep
+from leptond.store import Store
+from leptond.store.queue import retention
+from leptond.store.queue.retention import SLICE, Due
+from leptond.store.recovery import adoption
+
+log = structlog.get_logger("leptond.retention")
+
+OUTPUT = re.compile(r"^output(\.[0-9]{16})?\.log\Z")
+PAUSE_S = 0.02
+T = TypeVar("T")
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What went, or would go. `bytes` of files."""
+
+    jobs: Sequence[int]
+    outputs: int
+    events: int
+    bytes: int
+
+
+class Retention:
+    """Purges by limits. One pass at a time."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._jobs = store.path.parent / "jobs"
+        self._checkpoints = store.path.parent / "checkpoints"
+        self._one = asyncio.Lock()
+
+    async def plan(self, limits: Keep, *, checkpoints: bool) -> Purged:
+        """What a pass would remove now."""
+        found = await self._store.browse(retention.due, limits, self._clock.wall())
+        size = await asyncio.to_thread(self._sizes, found)
+        if checkpoints:
+            ends = await self._store.browse(self._last_of_their_chain, found.jobs)
+            size += await asyncio.to_thread(
+                lambda: sum(_size(self._checkpoints / str(root)) for root in ends)
+            )
+        count = await self._store.browse(
+            lambda db: db.execute("SELECT count(*) FROM events WHERE id <= ?", (found.events_to,)).fetchone()[
+                0
+            ]
+        )
+        folded = [job_id for first, last in found.folded for job_id in range(first, last + 1)]
+        return Purged(jobs=[*found.jobs, *folded], outputs=len(found.outputs), events=count, bytes=size)
+
+    @staticmethod
+    def _last_of_their_chain(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
+        going = set(ids)
+        return {
+            root
+            for root in set(retention.roots(db, ids).values())
+            if not {
+                row[0] for row in db.execute("SELECT id FROM jobs WHERE id = ? OR root_id = ?", (root, root))
+            }
+            - going
+        }
+
+    def _sizes(self, found: Due) -> int:
+        return sum(_size(self._jobs / str(job_id)) for job_id in found.jobs) + sum(
+            one.bytes for one in found.outputs
+        )
+
+    async def purge(self, limits: Keep, *, checkpoints: bool, by: str) -> Purged:
+        """One pass: jobs and outputs and events over their limits go, in slices."""
+        async with self._one:
+            found = await self._store.browse(retention.due, limits, self._clock.wall())
+            jobs: list[int] = []
+            size = 0
+            for first, last in found.folded:
+                count = await self._store.jot(
+                    retention.forget_folded, first, last, by=by, now=self._clock.wall()
+                )
+                jobs += range(first, first + count)
+            if jobs:
+                # the first members of their arrays, which stand for them, may go now too
+                found = await self._store.browse(retention.due, limits, self._clock.wall())
+            for ids in _slices(found.jobs):
+                gone, freed = await self.forget(ids, checkpoints=checkpoints, by=by)
+                jobs += gone
+                size += freed
+                await asyncio.sleep(PAUSE_S)
+            outputs = 0
+            for part in _slices(found.outputs):
+                # the files first: a crash in between leaves a note unwritten, and the next pass writes it
+                for one in part:
+                    size += await asyncio.to_thread(
+                        remove_output, self._jobs / str(one.job_id) / str(one.number)
+                    )
+                await self._store.jot(retention.output_gone, [one.attempt_id for one in part])
+                outputs += len(part)
+                await asyncio.sleep(PAUSE_S)
+            events = 0
+            while found.events_to and (
+                count := await self._store.jot(retention.forget_events, found.events_to)
+            ):
+                events += count
+                await asyncio.sleep(PAUSE_S)
+        if jobs or outputs or events:
+            log.info("purged", jobs=len(jobs), outputs=outputs, events=events, bytes=size)
+        return Purged(jobs=jobs, outputs=outputs, events=events, bytes=size)
+
+    async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
+        """Removes finished jobs, then their files; those that went, and the bytes of their files."""
+        roots = await self._store.browse(retention.roots, ids)
+        gone = await self._store.jot(retention.forget, ids, by=by, now=self._clock.wall())
+        size = 0
+        for job_id in gone:
+            size += await asyncio.to_thread(remove_tree, self._jobs, str(job_id))
+        if checkpoints:
+            ends = {roots[job_id] for job_id in gone if job_id in roots}
+            for root in await self._store.browse(retention.unused_roots, sorted(ends)):
+                size += await asyncio.to_thread(remove_tree, self._checkpoints, str(root))
+        return gone, size
+
+    async def leftovers(self) -> list[int]:
+        """Removes the directories of jobs that are not there any more: a crash came between their rows and
+        their files. What is alive, or has a number that was never given out here, is left."""
+        here = await asyncio.to_thread(numbers, self._jobs)
+        highest = await self._store.browse(adoption.highest_id)
+        known = await self._store.browse(adoption.known, here)
+        gone = []
+        for job_id in here:
+            if job_id in known or job_id > highest:
+                continue
+            attempts = await asyncio.to_thread(numbers, self._jobs / str(job_id))
+            if any(read(self._jobs, job_id, number).alive for number in attempts):
+                continue
+            await asyncio.to_thread(remove_tree, self._jobs, str(job_id))
+            gone.append(job_id)
+        return gone
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for begin in range(0, len(items), SLICE):
+        yield items[begin : begin + SLICE]
+
+
+def _size(directory: Path) -> int:
+    """Bytes of the regular files below `directory`; links count nothing and are not followed."""
+    size = 0
+    try:
+        for _, _, files, fd in os.fwalk(directory, follow_symlinks=False):
+            for name in files:
+                try:
+                    seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except OSError:
+                    continue
+                if stat.S_ISREG(seen.st_mode):
+                    size += seen.st_size
+    except OSError:
+        pass
+    return size
+
+
+def remove_tree(parent: Path, name: str) -> int:
+    """Removes the directory `name` in `parent`; the bytes of its files. A link in its place is not followed,
+    and left."""
+    try:
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        size = _size(parent / name)
+        shutil.rmtree(name, dir_fd=fd)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        log.warning("cannot remove a directory", path=str(parent / name), error=str(error))
+        return 0
+    else:
+        return size
+    finally:
+        os.close(fd)
+
+
+def remove_output(directory: Path) -> int:
+    """Removes the output of one attempt and keeps its records; the bytes that it took."""
+    size = 0
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        for name in os.listdir(fd):  # noqa: PTH208 - by descriptor
+            if OUTPUT.match(name):
+                size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_size
+                os.unlink(name, dir_fd=fd)
+    except OSError as error:
+        log.warning("cannot remove an output", path=str(directory), error=str(error))
+    finally:
+        os.close(fd)
+    return size

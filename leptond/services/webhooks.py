@@ -1,0 +1,184 @@
+"""Tells other programs what happened: each hook is sent its events in order, signed, and again until it has
+taken them. At least once: a crash between an answer and its record sends one again, with the same id."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from leptond import __version__
+from leptond.base.clock import Clock
+from leptond.base.errors import StartRefused
+from leptond.config import Hook
+from leptond.core.messages import notice
+from leptond.core.webhooks import is_web, may_succeed_later, name_of, next_try_s, signature
+from leptond.services.apprise_hooks import Service
+from leptond.store import Store
+from leptond.store.database import events
+from leptond.store.queue import jobs
+from leptond.store.upkeep import webhooks
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = structlog.get_logger("leptond.webhooks")
+
+TIMEOUT_S = 10.0
+BATCH = 100
+STORE_RETRY_S = 5.0
+
+
+class Webhooks:
+    """All hooks of the configuration, each in a task of its own: a slow one keeps nobody else waiting."""
+
+    def __init__(self, hooks: Sequence[Hook], store: Store, clock: Clock) -> None:
+        """Raises StartRefused (78) for a secret that cannot be read, a service that apprise does not know, or
+        two hooks of one name."""
+        names = [hook.name for hook in hooks]
+        if len(set(names)) < len(names):
+            raise StartRefused(f"two webhooks have the same name: {', '.join(sorted(names))}", 78)
+        self._hooks = hooks
+        self._secrets = {hook.name: _secret(hook) for hook in hooks}
+        self._services = {hook.name: Service(hook) for hook in hooks if not is_web(hook.url)}
+        self._store = store
+        self._clock = clock
+        self._changed = [asyncio.Event() for _ in hooks]
+        store.on_commit(self._wake)
+
+    def _wake(self) -> None:
+        for changed in self._changed:
+            changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        if not self._hooks:
+            return
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        # aiohttp's own context may know no certificates: see leptond.__main__
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for hook, changed in zip(self._hooks, self._changed, strict=True):
+                group.create_task(self._follow(hook, changed, session), name=f"webhook-{hook.name}")
+
+    async def _follow(self, hook: Hook, changed: asyncio.Event, session: aiohttp.ClientSession) -> None:
+        position: int | None = None
+        while True:
+            changed.clear()
+            try:
+                if position is None:
+                    position = await self._store.jot(webhooks.position, hook.name)
+                found = await self._store.read(events.after, position, limit=BATCH)
+                for event in found:
+                    if name_of(event.type, event.data) in hook.events:
+                        await self._deliver(hook, event, session)
+                    position = event.id
+                if found:
+                    await self._store.jot(webhooks.passed, hook.name, position)
+            except sqlite3.OperationalError as error:
+                log.warning("a webhook cannot be served now", hook=hook.name, error=str(error))
+                await asyncio.sleep(STORE_RETRY_S)
+                continue
+            if len(found) < BATCH:
+                await changed.wait()
+
+    async def _deliver(self, hook: Hook, event: events.Event, session: aiohttp.ClientSession) -> None:
+        """Sends one event until it is taken, refused, or given up."""
+        name = name_of(event.type, event.data)
+        payload = await self._payload(name, event)
+        body = msgspec.json.encode(payload)
+        tries = 0
+        while True:
+            tries += 1
+            if hook.name in self._services:
+                error = await self._services[hook.name].send(notice(name, event.data, payload["job"]))
+                status = 200 if error is None else None
+            else:
+                status, error = await self._send(hook, name, event.id, body, session)
+            if status is not None and 200 <= status < 300:
+                result = "delivered"
+                break
+            if status is not None and not may_succeed_later(status):
+                result = "refused"
+                break
+            wait_s = next_try_s(tries, random.random())
+            if wait_s is None:
+                result = "failed"
+                break
+            log.info("a webhook did not take an event", hook=hook.name, status=status, error=error)
+            await asyncio.sleep(wait_s)
+        if result != "delivered":
+            log.warning("a webhook was not told", hook=hook.name, event_id=event.id, error=error)
+        done = webhooks.Delivery(
+            hook=hook.name,
+            event_id=event.id,
+            event=name,
+            at=self._clock.wall(),
+            tries=tries,
+            result=result,
+            status=status,
+            error=error,
+        )
+        await self._store.jot(webhooks.done, done)
+
+    async def _payload(self, name: str, event: events.Event) -> dict[str, Any]:
+        job = None
+        if event.job_id is not None:
+            job = await self._store.read(jobs.summary, event.job_id)
+        return {
+            "id": event.id,
+            "at": event.at,
+            "event": name,
+            "job_id": event.job_id,
+            "attempt": event.attempt,
+            "data": event.data,
+            "job": job,
+        }
+
+    async def _send(
+        self, hook: Hook, name: str, event_id: int, body: bytes, session: aiohttp.ClientSession
+    ) -> tuple[int | None, str | None]:
+        """The status of the answer, or what went wrong."""
+        import aiohttp
+
+        timestamp = str(int(self._clock.wall()))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"leptond/{__version__}",
+            "X-Leptond-Event": name,
+            "X-Leptond-Delivery": f"{hook.name}-{event_id}",
+            "X-Leptond-Timestamp": timestamp,
+        }
+        secret = self._secrets[hook.name]
+        if secret is not None:
+            headers["X-Leptond-Signature"] = signature(secret, timestamp, body)
+        try:
+            # a redirect would take the signed body to where the configuration did not say
+            async with session.post(hook.url, data=body, headers=headers, allow_redirects=False) as answer:
+                return answer.status, None if answer.status < 300 else f"HTTP {answer.status} {answer.reason}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return None, str(error) or type(error).__name__
+
+
+def _secret(hook: Hook) -> str | None:
+    if not hook.secret_file:
+        return None
+    try:
+        secret = Path(hook.secret_file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartRefused(f"the secret of the webhook {hook.name} cannot be read: {error}", 78) from None
+    if len(secret) < 16:
+        raise StartRefused(f"the secret of the webhook {hook.name} has under 16 characters", 78)
+    return secret

@@ -1,0 +1,1 @@
+"""The ledger of GPU time, budgets and counts."""

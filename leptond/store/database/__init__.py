@@ -1,0 +1,1 @@
+"""The file itself: connections, migrations, backups, rows and events."""

@@ -1,0 +1,79 @@
+"""The schema's history: numbered SQL files, each applied whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+from leptond.base.errors import StartRefused
+
+_FILE = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+
+def available(directory: Path) -> list[tuple[int, Path]]:
+    """Number and file of every migration, in order. Raises StartRefused on a gap or a stray name."""
+    found = []
+    for file in sorted(directory.glob("*.sql")):
+        match = _FILE.match(file.name)
+        if match is None:
+            raise StartRefused(f"{file} is not named NNNN_name.sql", 78)
+        found.append((int(match[1]), file))
+    if [number for number, _ in found] != list(range(1, len(found) + 1)):
+        raise StartRefused(
+            f"the migrations in {directory} are not numbered 1 to {len(found)} without gaps", 78
+        )
+    return found
+
+
+def newest(directory: Path) -> int:
+    """The number of the newest schema. Raises StartRefused."""
+    return len(available(directory))
+
+
+def version(db: sqlite3.Connection) -> int:
+    """The number of the last migration that `db` has seen."""
+    number: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return number
+
+
+def migrate(db: sqlite3.Connection, directory: Path) -> list[str]:
+    """Brings `db` (in autocommit mode) to the newest schema; the names of the files applied.
+
+    Each file runs in one transaction together with the change of ``user_version``, so a crash leaves the
+    old schema or the new one. Raises StartRefused when `db` is newer than this program: it is not touched.
+    """
+    files = available(directory)
+    have = version(db)
+    newest = files[-1][0] if files else 0
+    if have > newest:
+        raise StartRefused(
+            f"the database has schema {have}, this leptond knows {newest}: "
+            "it was written by a newer leptond. Install that version again; the file was not changed.",
+            78,
+        )
+    applied = []
+    for number, file in files:
+        if number <= have:
+            continue
+        try:
+            db.executescript(
+                f"BEGIN IMMEDIATE;\n{file.read_text()}\n;PRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.rollback()
+            raise
+        applied.append(file.name)
+    return applied
+
+
+def wal_reset_fault(sqlite_version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite can lose commits when two connections write in WAL mode.
+
+    Present from 3.7.0, fixed in 3.51.3 and in the backports 3.50.7 and 3.44.6 (sqlite.org/wal.html).
+    leptond writes through one connection only, which keeps clear of it.
+    """
+    if sqlite_version < (3, 7, 0) or sqlite_version >= (3, 51, 3):
+        return False
+    return not ((3, 50, 7) <= sqlite_version < (3, 51, 0) or (3, 44, 6) <= sqlite_version < (3, 45, 0))

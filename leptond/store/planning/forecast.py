@@ -1,0 +1,124 @@
+"""The planner run forward on a snapshot: when jobs will start, and where."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from leptond.core.admission.admission import Admitted
+from leptond.core.jobs.model import DEFAULT_QUEUE
+from leptond.core.scheduling import planner
+from leptond.core.scheduling.forecast import MAX_LOOKS, Eta, Forecast, foretell, forward
+from leptond.store.planning import snapshot
+from leptond.store.planning.candidates import WINDOW
+from leptond.store.planning.snapshot import View
+from leptond.store.queue import order_keys, submit
+
+VISITS = 100_000
+"""Most jobs that all plans of one forward run look at together: it bounds the cost, about a tenth of a
+second, however deep the queue is."""
+
+QUICK_VISITS = 10_000
+QUICK_WINDOW = 100
+"""The same for lists, where the first jobs of the queue are enough."""
+
+
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """A view of the queue that can be run forward."""
+
+    view: View
+    policy: planner.Policy
+    memory: planner.Memory
+    cpu_slots: int
+    now: float
+
+    def looks(self, visits: int, more: int = 0) -> int:
+        """How many plans so many visits allow."""
+        return max(10, min(MAX_LOOKS, visits // max(1, len(self.view.waiting) + more)))
+
+    def starts(self) -> Mapping[int, Forecast]:
+        """The likely starts."""
+        view = self.view
+        return forward(
+            view.waiting,
+            view.running,
+            view.gpus,
+            self.cpu_slots,
+            self.now,
+            self.policy,
+            self.memory,
+            looks=self.looks(QUICK_VISITS),
+        )
+
+    def etas(self, more: Sequence[planner.Waiting] = (), until: int | None = None) -> Mapping[int, Eta]:
+        """Starts with their uncertainty, of the jobs that wait and of `more`."""
+        view = self.view
+        return foretell(
+            [*view.waiting, *more],
+            view.running,
+            view.gpus,
+            self.cpu_slots,
+            self.now,
+            self.policy,
+            self.memory,
+            until=until,
+            looks=self.looks(VISITS, len(more)),
+        )
+
+
+def ahead(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+    window: int = WINDOW,
+) -> Ahead:
+    """The queue as `policy` sees it now. Places are stored for the figures of the daemon's own policy, and
+    all policies share them."""
+    policy = snapshot.rules(db, policy)
+    view = snapshot.view(db, now=now, boot=boot, sick=sick, window=window, policy=policy)
+    return Ahead(view=view, policy=policy, memory=snapshot.recall(db), cpu_slots=cpu_slots, now=now)
+
+
+def would_wait(
+    db: sqlite3.Connection, admitted: Admitted, *, user: str, now: float, borrow: bool, most: int
+) -> list[planner.Waiting]:
+    """The jobs that a submit would make, the first `most` of them, as the planner would see them; nothing is
+    stored."""
+    spec = admitted.spec
+    places = order_keys.Places(db).columns(spec, user=user, now=now, begin_at=admitted.begin_at)
+    first = submit.next_id(db)
+    return [
+        planner.Waiting(
+            id=first + number,
+            priority=spec.priority,
+            gpus=spec.gpus,
+            since=max(now, admitted.begin_at or 0.0),
+            user=user,
+            project=spec.project,
+            queue=spec.queue or DEFAULT_QUEUE,
+            array_id=first if spec.array is not None else None,
+            array_limit=admitted.array_limit,
+            gpu_type=spec.gpu_type,
+            gpu_memory_bytes=spec.gpu_memory_bytes,
+            exclusive=spec.exclusive,
+            borrow=borrow,
+            preemptible=spec.preemptible,
+            urgent=spec.urgent,
+            limit_s=spec.time_limit_s,
+            predicted_s=places["predicted_s"],
+            rank=(
+                places["order_at"],
+                places["lane"],
+                places["due_at"],
+                places["alone_at"],
+                places["short_s"],
+            ),
+        )
+        for number in range(min(admitted.count, most))
+    ]

@@ -1,0 +1,40 @@
+"""Pending jobs that are looked at again and again: those that stand on deck, and those that come next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from leptond.core.jobs.model import Job
+from leptond.store.database import rows
+
+
+def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3.Row]:
+    """The rows of those of these jobs that wait."""
+    for job_id in ids:
+        row = db.execute(
+            "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
+        ).fetchone()
+        if row is not None:
+            yield row
+
+
+class Known:
+    """Jobs as they were read last: of a row that is still the same, no job is made again. For one connection
+    at a time."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[int, tuple[tuple[Any, ...], Job]] = {}
+
+    def pending(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Job]:
+        """Those of these jobs that wait, as they are now. All others are forgotten."""
+        found: dict[int, tuple[tuple[Any, ...], Job]] = {}
+        for row in pending_rows(db, ids):
+            values = tuple(row)
+            before = self._jobs.get(row["id"])
+            if before is None or before[0] != values:
+                before = values, rows.job(row)
+            found[row["id"]] = before
+        self._jobs = found
+        return {job_id: job for job_id, (_, job) in found.items()}

@@ -1,0 +1,368 @@
+"""What the planner looks at: one snapshot of waiting jobs, running jobs and GPUs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from leptond.core.accounting.ledger import Demand
+from leptond.core.jobs.model import Gpu, Job, Reason
+from leptond.core.scheduling import planner
+from leptond.core.scheduling.fair_share import Fairness, Owner, handicaps
+from leptond.core.scheduling.idle_cause import demand
+from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW, look
+from leptond.store.queue import fair_share
+from leptond.store.queue import gpus as gpu_rows
+
+_memory = msgspec.json.Decoder(planner.Memory)
+
+NO_FAIRNESS = Fairness(max_handicap_s=0.0)
+
+_DEFAULT = planner.Policy()
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """The planner's input. `sick` has the UUIDs of devices that do not answer, with the reason."""
+
+    waiting: Sequence[planner.Waiting]
+    running: Sequence[planner.Running]
+    gpus: Sequence[Gpu]
+
+
+def view(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    window: int = WINDOW,
+    policy: planner.Policy = _DEFAULT,
+) -> View:
+    """The first jobs that may start, about `window` of those that need GPUs and of those that need none, all
+    running ones and the present GPUs."""
+    running, devices = holders(db, sick)
+    seen = look(db, now=now, boot=boot, policy=policy, running=running, gpu=window, cpu=window)
+    waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
+    return View(waiting=waiting, running=running, gpus=devices)
+
+
+def rules(db: sqlite3.Connection, policy: planner.Policy) -> planner.Policy:
+    """The policy with the caps of single users and projects that are set now."""
+    return msgspec.structs.replace(policy, limits=fair_share.limits(db, policy.limits))
+
+
+def in_fairness(
+    db: sqlite3.Connection,
+    waiting: list[planner.Waiting],
+    fairness: Fairness,
+    *,
+    now: float,
+    boot: float,
+    alone: bool = False,
+) -> list[planner.Waiting]:
+    """The jobs with what fair share makes of their places. `alone`: they are compared with nobody but one
+    another, so that it makes no difference where all have one owner."""
+    if fairness.max_handicap_s <= 0 or not waiting:
+        return waiting
+    owners = {job.id: Owner(job.user, job.project, job.queue) for job in waiting}
+    if alone and len(set(owners.values())) == 1:
+        return waiting
+    used = fair_share.used(db, now=now, boot=boot)
+    found = handicaps(used, set(owners.values()), fair_share.weights(db), fairness)
+    if not any(found.values()):
+        return waiting
+    return [msgspec.structs.replace(job, handicap_s=found[owners[job.id]]) for job in waiting]
+
+
+def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
+    """Who holds what (index jobs_live, migration 0001), and the present GPUs."""
+    held: dict[int, list[str]] = {}
+    devices = gpu_rows.known(db)
+    for gpu in devices:
+        for lease in gpu.leases:
+            held.setdefault(lease.job_id, []).append(gpu.uuid)
+    cursor = db.cursor()
+    cursor.row_factory = None
+    running = [
+        planner.Running(
+            id=job_id,
+            gpus=held.get(job_id, []),
+            array_id=array_id,
+            user=user,
+            project=project,
+            queue=queue,
+            share_bytes=None if exclusive else gpu_memory_bytes,
+            exclusive=bool(exclusive),
+            priority=priority,
+            since=max(submitted_at, begin_at or 0.0),
+            started_at=claimed_at,
+            preemptible=bool(preemptible) and state != "starting",
+            urgent=bool(urgent),
+            stopping=state == "stopping",
+            limit_s=limit_s,
+            predicted_s=predicted_s,
+            attained_gpu_s=gpu_ms / 1000,
+            eviction_cost_s=eviction_cost_s,
+        )
+        for (
+            job_id,
+            array_id,
+            user,
+            project,
+            queue,
+            gpu_memory_bytes,
+            exclusive,
+            priority,
+            submitted_at,
+            begin_at,
+            claimed_at,
+            preemptible,
+            urgent,
+            state,
+            limit_s,
+            predicted_s,
+            gpu_ms,
+            eviction_cost_s,
+        ) in cursor.execute(
+            "SELECT jobs.id, array_id, jobs.user, project, queue, gpu_memory_bytes, exclusive, priority,"
+            " submitted_at, begin_at, claimed_at, preemptible, urgent, attempts.state, time_limit_s,"
+            " predicted_s, jobs.gpu_ms, eviction_cost_s"
+            " FROM jobs INDEXED BY jobs_live"
+            " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
+            " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
+            " AND runs.gpus = jobs.gpus"
+            " WHERE jobs.state IN ('starting', 'running', 'stopping') ORDER BY jobs.id"
+        )
+    ]
+    return running, [device(gpu, sick) for gpu in devices if gpu.present]
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """Who starts now and who makes room, and what the queue is like for GPUs that stay free (None: none
+    does). `recalled` is what the last plan had passed on."""
+
+    plan: planner.Plan
+    recalled: planner.Memory
+    demand: tuple[Demand, str] | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to carry out or to remember."""
+        plan = self.plan
+        return not (plan.starts or plan.preempts or plan.memory != self.recalled)
+
+    @property
+    def starts(self) -> Sequence[planner.Start]:
+        """Who starts now."""
+        return self.plan.starts
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds what, the rules, and what the last plan passed on."""
+
+    running: Sequence[planner.Running]
+    gpus: Sequence[Gpu]
+    policy: planner.Policy
+    memory: planner.Memory
+
+
+def scene(db: sqlite3.Connection, sick: Mapping[str, str], policy: planner.Policy) -> Scene:
+    """The machine as it is."""
+    running, gpus = holders(db, sick)
+    return Scene(running=running, gpus=gpus, policy=rules(db, policy), memory=recall(db))
+
+
+def decide(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    boot: float,
+    sick: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+) -> Decided:
+    """Who starts now and who makes room (:func:`decide_on`)."""
+    return decide_on(db, scene(db, sick, policy), now=now, boot=boot, cpu_slots=cpu_slots)
+
+
+def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, cpu_slots: int) -> Decided:
+    """Who starts now and who makes room. A job's turn does not depend on those after it, so a short look at
+    the queue is enough while it fills the machine; a longer one follows only where there is room left.
+    Reads only; what the plan remembers is for :func:`remember`."""
+    running, gpus, policy, memory = scene.running, scene.gpus, scene.policy, scene.memory
+    free = planner.room(running, gpus, cpu_slots)
+    decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
+    # under any policy: a queue may ask for its own GPUs back
+    movable = any(job.preemptible and not job.stopping for job in running)
+    some = free.gpus > 0 or free.shared > 0 or movable
+    few = min(SHORT_WINDOW, 4 * (free.slots + 1))  # in their order, for there is nothing else to fit
+    for gpu, cpu in ((SHORT_WINDOW, few), (WINDOW, WINDOW)) if free or movable else ():
+        seen = look(
+            db,
+            now=now,
+            boot=boot,
+            policy=policy,
+            running=running,
+            gpu=gpu if some else 0,
+            cpu=cpu if free.slots else 0,
+        )
+        waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot, alone=not movable)
+        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
+        left = planner.room(running, gpus, cpu_slots, plan.starts)
+        decided = Decided(
+            plan=plan,
+            recalled=memory,
+            demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
+        )
+        if not ((left.gpus or left.shared) and not seen.all_gpu) and not (left.slots and not seen.all_cpu):
+            break
+    return decided
+
+
+def any_held(db: sqlite3.Connection) -> bool:
+    """Whether any GPU is leased."""
+    return db.execute("SELECT 1 FROM leases LIMIT 1").fetchone() is not None
+
+
+def alone(running: Sequence[planner.Running]) -> list[planner.Running]:
+    """Those whose GPUs, all of them, come free when they end."""
+    return [
+        job for job in running if job.gpus and not job.stopping and (job.share_bytes is None or job.exclusive)
+    ]
+
+
+def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
+    """The first of those that may start, as a short look sees them."""
+    seen = look(
+        db,
+        now=now,
+        boot=boot,
+        policy=scene.policy,
+        running=scene.running,
+        gpu=SHORT_WINDOW,
+        cpu=SHORT_WINDOW,
+    )
+    movable = any(job.preemptible for job in scene.running)
+    return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot, alone=not movable)
+
+
+def next_in_line(
+    scene: Scene, waiting: Sequence[planner.Waiting], *, now: float, cpu_slots: int, places: int
+) -> list[int]:
+    """The ids of about `places` jobs that are likely to start next: those that the policy would start on an
+    empty machine, and then those that it would start after them."""
+    found: list[int] = []
+    while waiting and len(found) < places:
+        plan = planner.plan(
+            waiting, (), scene.gpus, cpu_slots, now, scene.policy, scene.memory, explain=False
+        )
+        starts = {start.id for start in plan.starts}
+        if not starts:
+            break
+        found += [start.id for start in plan.starts]
+        waiting = [job for job in waiting if job.id not in starts]
+    return found[:places]
+
+
+def recall(db: sqlite3.Connection) -> planner.Memory:
+    """What the last plan passed on."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'planner_memory'").fetchone()
+    return planner.Memory() if row is None else _memory.decode(row["value"])
+
+
+def remember(db: sqlite3.Connection, memory: planner.Memory) -> None:
+    """Keeps what this plan passes on to the next."""
+    text = msgspec.json.encode(memory).decode()
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('planner_memory', ?)", (text,))
+
+
+def device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
+    """A device as the planner sees it."""
+    why_not = f"drained: {gpu.drain_reason}" if gpu.drained else sick.get(gpu.uuid, "")
+    return Gpu(
+        uuid=gpu.uuid,
+        index=gpu.index,
+        name=gpu.name,
+        memory_bytes=gpu.memory_bytes,
+        schedulable=not why_not,
+        why_not=why_not,
+        numa_node=gpu.numa_node,
+        links=gpu.links,
+        mig=gpu.mig,
+        board=gpu.board,
+        owner=gpu.owner,
+        lend=gpu.lend,
+    )
+
+
+def next_wake(db: sqlite3.Connection, *, now: float, boot: float) -> float | None:
+    """Seconds until the next back-off or begin time is over; None when there is none."""
+    backoff = db.execute(
+        "SELECT min(backoff_boot) FROM jobs INDEXED BY jobs_backoff"
+        " WHERE state = 'pending' AND held = 0 AND backoff_boot > ?",
+        (boot,),
+    ).fetchone()[0]
+    begin = db.execute(
+        "SELECT min(begin_at) FROM jobs INDEXED BY jobs_begin"
+        " WHERE state = 'pending' AND held = 0 AND begin_at > ?",
+        (now,),
+    ).fetchone()[0]
+    waits = [backoff - boot] if backoff is not None else []
+    if begin is not None:
+        waits.append(begin - now)
+    return min(waits) if waits else None
+
+
+def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
+    """(attempt id, reason, grace in seconds) of the attempts that have to stop."""
+    return [
+        (row["id"], row["stop_reason"], row["stop_grace_s"] or 0.0)
+        for row in db.execute(
+            # CROSS: from the few live jobs to their attempts; SQLite would rather look through all attempts
+            "SELECT attempts.* FROM jobs INDEXED BY jobs_live CROSS JOIN attempts"
+            " ON attempts.job_id = jobs.id AND attempts.state <> 'ended'"
+            " WHERE jobs.state IN ('starting', 'running', 'stopping') AND jobs.state = 'stopping'"
+            " AND attempts.state = 'stopping'"
+        )
+    ]
+
+
+def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -> bool:
+    """Notes the boot id; after a reboot, carries back-offs over from wall time to the new boot's clock.
+    Whether the machine was restarted."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
+    if row is not None and row["value"] == boot_id:
+        return False
+    db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('boot_id', ?)", (boot_id,))
+    db.execute(
+        # a wall clock that was set in between must not make years of it: never longer than a back-off can be
+        "UPDATE jobs INDEXED BY jobs_backoff SET backoff_boot = ? + min(max(0, backoff_at - ?),"
+        " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0)))"
+        " WHERE state = 'pending' AND backoff_boot IS NOT NULL AND backoff_at IS NOT NULL",
+        (boot, now),
+    )
+    return row is not None
+
+
+def why_not_ready(job: Job, *, now: float, boot: float) -> planner.Wait | None:
+    """Why a pending job is not even in the planner's window; None when only the planner can tell."""
+    if job.held:
+        return planner.Wait(reason=Reason.HELD, sentence=job.hold_reason or "held")
+    if job.deps_failed:
+        return planner.Wait(
+            reason=Reason.DEPENDENCY_NEVER, sentence="a job that it waits for did not end as it needs"
+        )
+    if job.deps_waiting:
+        jobs = "job" if job.deps_waiting == 1 else "jobs"
+        return planner.Wait(reason=Reason.DEPENDENCY, sentence=f"waits for {job.deps_waiting} other {jobs}")
+    if job.backoff_boot is not None and job.backoff_boot > boot:
+        left = job.backoff_boot - boot
+        return planner.Wait(
+            reason=Reason.BACKOFF,
+            sentence=f"retry in {left:.0f} s after attempt {job.attempt}: {job.explanation or 'it failed'}",
+        )
+    if job.begin_at is not None and job.begin_at > now:
+        return planner.Wait(reason=Reason.BEGIN_TIME, sentence=f"begins in {job.begin_at - now:.0f} s")
+    return None

@@ -1,0 +1,1 @@
+"""Jobs, arrays, attempts, GPUs, queues and limits: one function a verb."""

@@ -1,0 +1,451 @@
+"""Attempts: claimed, started, stopped, finished. Each step is one transaction that the protocol of a
+start or an end relies on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from leptond.core.accounting.ledger import Demand, startable_at
+from leptond.core.accounting.report_types import Use
+from leptond.core.admission.admission import wish_of
+from leptond.core.jobs.model import (
+    FINAL_STOPS,
+    Attempt,
+    ExitRecord,
+    FailureClass,
+    Identity,
+    Job,
+    LeasedGpu,
+    State,
+    StopReason,
+)
+from leptond.core.jobs.states import end_state, move
+from leptond.core.outcome.classify import Verdict
+from leptond.core.outcome.retry import Decision, Past, Spent, decide, unless_unkillable
+from leptond.core.scheduling.fair_share import Owner
+from leptond.core.scheduling.inputs import Preempt, Start
+from leptond.core.training.halving import spared_ms
+from leptond.store.accounting import ledger
+from leptond.store.database import events, rows
+from leptond.store.queue import fair_share, jobs, order_keys
+from leptond.store.queue import gpus as gpu_rows
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A job and the attempt that now holds GPUs for it."""
+
+    job: Job
+    attempt: Attempt
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's turn that makes a claim, for the ledger. `looked`: the look before this one (None:
+    the first of this daemon); `woken`: when what caused this one was committed; `demand`: what the queue
+    has been like for free GPUs since the last note."""
+
+    looked: float | None = None
+    woken: float | None = None
+    demand: Sequence[tuple[float, Demand, str]] = ()
+
+
+def claim(
+    db: sqlite3.Connection,
+    start: Start,
+    *,
+    attempt_id: str,
+    now: float,
+    boot: float,
+    boot_id: str,
+    turn: Turn | None = None,
+) -> Claim | None:
+    """Gives GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
+    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
+    first = turn is not None and turn.looked is None
+    turn = turn if turn is not None else Turn()
+    ledger.note_demand(db, turn.demand)
+    row = db.execute(
+        "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
+        " AND deps_failed = 0 AND (backoff_boot IS NULL OR backoff_boot <= ?)"
+        " AND (begin_at IS NULL OR begin_at <= ?)",
+        (start.id, boot, now),
+    ).fetchone()
+    if row is None or row["gpus"] != len(start.gpus):
+        return None
+    share = None if row["exclusive"] else row["gpu_memory_bytes"]
+    gpus, released = [], None
+    for uuid in start.gpus:
+        found = db.execute(
+            "SELECT uuid, idx, cpus, memory_bytes, released_at FROM gpus"
+            " WHERE uuid = ? AND present = 1 AND drained = 0"
+            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid"
+            "  AND (leases.memory_bytes IS NULL OR ? IS NULL))"
+            " AND coalesce(?, 0) + (SELECT coalesce(sum(leases.memory_bytes), 0) FROM leases"
+            "  WHERE gpu_uuid = uuid) <= memory_bytes",
+            (uuid, share, share),
+        ).fetchone()
+        if found is None:
+            return None
+        one = LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"])
+        if share is not None:
+            one = replace(one, memory_bytes=share, total_bytes=found["memory_bytes"])
+        gpus.append(one)
+        released = max(released or 0.0, found["released_at"] or 0.0) or None
+    db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
+    number = row["attempt"] + 1
+    ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
+    db.execute(
+        "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
+        " startable_at, gap_cause, price_micros) VALUES (?, ?, ?, 'starting', ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            attempt_id,
+            start.id,
+            number,
+            msgspec.json.encode(gpus).decode(),
+            len(gpus),
+            now,
+            boot,
+            boot_id,
+            startable_at(ready=ready, released=released, looked=turn.looked, woken=turn.woken, now=now),
+            "the daemon was down" if first else None,
+            ledger.price_micros(db, start.gpus) if gpus else None,
+        ),
+    )
+    for uuid in start.gpus:
+        db.execute(
+            "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
+            (uuid, attempt_id, now, share),
+        )
+    move(State.PENDING, State.STARTING)
+    changes = {"state": State.STARTING, "attempt": number, "backoff_at": None, "backoff_boot": None}
+    jobs.touch(db, start.id, changes)
+    leased = [{"uuid": gpu.uuid, "index": gpu.index} for gpu in gpus]
+    data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}
+    events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
+    return Claim(job=job, attempt=get(db, attempt_id))
+
+
+def started(
+    db: sqlite3.Connection, attempt_id: str, *, shim: Identity, now: float, deadline_at: float | None
+) -> bool:
+    """Stores who supervises the attempt; only after this commit may its gate be opened. False when it
+    has been told to stop meanwhile: the gate stays shut."""
+    attempt = get(db, attempt_id)
+    db.execute(
+        "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
+        (shim.pid, shim.start_ticks, attempt_id),
+    )
+    if attempt.state != "starting":
+        return False
+    db.execute(
+        "UPDATE attempts SET state = 'running', started_at = ?, deadline_at = ? WHERE id = ?",
+        (now, deadline_at, attempt_id),
+    )
+    move(State.STARTING, State.RUNNING)
+    changes = {"state": State.RUNNING, "started_at": now, "deadline_at": deadline_at}
+    jobs.touch(db, attempt.job_id, changes)
+    data = {"from": State.STARTING, "to": State.RUNNING}
+    events.append(db, now, "job.state", job=attempt.job_id, attempt=attempt.number, data=data)
+    return True
+
+
+def set_pid(
+    db: sqlite3.Connection,
+    attempt_id: str,
+    pid: int,
+    *,
+    deadline_at: float | None = None,
+    start: str | None = None,
+) -> None:
+    """The pid of the user's command, how it started, and its limit as counted from its real begin, for people
+    to look at."""
+    changed = db.execute(
+        "UPDATE attempts SET pid = ?, start = ?, deadline_at = coalesce(?, deadline_at)"
+        " WHERE id = ? AND state <> 'ended' RETURNING job_id",
+        (pid, start, deadline_at, attempt_id),
+    ).fetchone()
+    if changed is not None and deadline_at is not None:
+        db.execute("UPDATE jobs SET deadline_at = ? WHERE id = ?", (deadline_at, changed["job_id"]))
+
+
+def overran(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
+    """Shows that an attempt reached its limit and is in its grace. The shim does the stopping."""
+    attempt = get(db, attempt_id)
+    if attempt.state != "running":
+        return
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
+    jobs.stop(db, job, StopReason.TIMEOUT, by="leptond", grace_s=job.spec.grace_s or 0.0, now=now)
+
+
+def get(db: sqlite3.Connection, attempt_id: str) -> Attempt:
+    """The attempt with this id. Raises LookupError."""
+    row = db.execute("SELECT * FROM attempts WHERE id = ?", (attempt_id,)).fetchone()
+    if row is None:
+        raise LookupError(f"no attempt {attempt_id}")
+    return rows.attempt(row)
+
+
+def ids_like(db: sqlite3.Connection, beginning: str) -> list[str]:
+    """The ids that begin with `beginning` (lower-case hexadecimal)."""
+    found = db.execute("SELECT id FROM attempts WHERE id >= ? AND id < ?", (beginning, beginning + "g"))
+    return [row["id"] for row in found]
+
+
+def live(db: sqlite3.Connection) -> list[Claim]:
+    """Every attempt that has not ended (index jobs_live)."""
+    found = []
+    for row in db.execute(
+        "SELECT * FROM jobs INDEXED BY jobs_live"
+        " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
+    ).fetchall():
+        attempt = db.execute(
+            "SELECT * FROM attempts WHERE job_id = ? AND state <> 'ended'", (row["id"],)
+        ).fetchone()
+        if attempt is not None:
+            found.append(Claim(job=rows.job(row), attempt=rows.attempt(attempt)))
+    return found
+
+
+def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
+    """The ended attempts of a job before `number`, oldest first; those apart that only made room."""
+    return [
+        Past(
+            cause=FailureClass(row["class"]),
+            exit_code=row["exit_code"],
+            signal=row["signal"],
+            run_s=row["run_s"] or 0.0,
+            signature=row["signature"],
+        )
+        for row in db.execute(
+            "SELECT class, exit_code, signal, run_s, signature FROM attempts"
+            " WHERE job_id = ? AND number < ? AND state = 'ended' AND class <> ? ORDER BY number",
+            (job_id, number, FailureClass.PREEMPTED),
+        )
+    ]
+
+
+def finish(
+    db: sqlite3.Connection,
+    attempt_id: str,
+    *,
+    verdict: Verdict,
+    record: ExitRecord | None,
+    now: float,
+    boot: float,
+    boot_id: str,
+    roll: float,
+    uses: Sequence[Use] = (),
+) -> Decision | None:
+    """Ends an attempt: releases its GPUs, books its GPU time with what was sampled of it last (`uses`), and
+    sends the job to its end or back into the queue. None when it had been finished before; then nothing
+    changes."""
+    attempt = get(db, attempt_id)
+    if attempt.state == "ended":
+        return None
+    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
+    exit_code = record.exit_code if record is not None else None
+    signal = record.signal if record is not None else None
+    run_s = record.run_s if record is not None else 0.0
+    decision = decide(
+        verdict.cause,
+        exit_code=exit_code,
+        signal=signal,
+        run_s=run_s,
+        wish=wish_of(job.spec, job.retries),
+        spent=Spent(
+            user=job.spent_user, infra=job.spent_infra, snooze=job.spent_snooze, requeue=job.spent_requeue
+        ),
+        past=earlier(db, job.id, attempt.number),
+        stop_reason=attempt.stop_reason,
+        roll=roll,
+        signature=verdict.signature,
+    )
+    decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
+    # boot time runs evenly; across a reboot only the wall clocks are left to compare
+    held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
+    gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
+    owner = Owner(job.user, job.project, job.queue)
+    fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
+
+    ended_at = record.ended_at if record is not None and record.ended_at else now
+    for gpu in attempt.gpus:
+        db.execute("UPDATE gpus SET released_at = ? WHERE uuid = ?", (ended_at, gpu.uuid))
+    db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
+    db.execute(
+        "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
+        " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
+        " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
+        " signature = ?, retries_saved = ?, pid = coalesce(?, pid), start = coalesce(?, start),"
+        " started_at = coalesce(?, started_at),"
+        " stop_at = CASE WHEN ? THEN ? ELSE stop_at END"
+        " WHERE id = ?",
+        (
+            ended_at,
+            run_s,
+            exit_code,
+            signal,
+            verdict.cause,
+            verdict.rule,
+            msgspec.json.encode(verdict.evidence).decode(),
+            verdict.explanation,
+            decision.why,
+            gpu_ms,
+            record.max_rss_bytes if record is not None else None,
+            record.cpu_s if record is not None else None,
+            record.log_bytes if record is not None else 0,
+            record.log_dropped_bytes if record is not None else 0,
+            _stop_reason(attempt, record),
+            # a limit that only the daemon saw pass, while the shim saw the command end in time
+            StopReason.TIMEOUT if record is not None and record.run_s else None,
+            verdict.signature,
+            decision.saved,
+            record.main_pid if record is not None else None,
+            record.start if record is not None else None,
+            record.started_at if record is not None else None,
+            record is not None,
+            _stopped_at(record),
+            attempt_id,
+        ),
+    )
+    if verdict.cause is FailureClass.STOPPED_EARLY:
+        db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt_id))
+    _book(db, job, get(db, attempt_id), uses)
+    if record is not None and record.unkillable:
+        for gpu in attempt.gpus:
+            # what holds it cannot be killed: nobody else may have it until a person has looked
+            reason = f"{record.unkillable} unkillable processes of job {job.ref}"
+            gpu_rows.drain(db, gpu.uuid, reason, "leptond", now)
+    changes: dict[str, Any] = {
+        "gpu_ms": job.gpu_ms + gpu_ms,
+        "exit_code": exit_code,
+        "signal": signal,
+        "class": verdict.cause,
+        "explanation": verdict.explanation,
+        "deadline_at": None,
+    }
+    if verdict.cause is FailureClass.PREEMPTED and record is not None:
+        cost_s = eviction_cost_s(get(db, attempt_id), record)
+        if cost_s is not None:
+            order_keys.note_eviction(db, job.id, cost_s, now)
+    if verdict.cause is FailureClass.OK:
+        order_keys.note_run(db, job.id, run_s, now)
+    if decision.again:
+        _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
+        order_keys.place(db, job.id, was=job.priority)
+    else:
+        jobs.end(db, job, end_state(verdict.cause), now, changes)
+    return decision
+
+
+def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:
+    """What a preemption cost, in seconds of this attempt: its start-up, the work since its last checkpoint,
+    and the time that it took to leave. A job that left within its grace has saved; of one that was killed
+    only the checkpoint that it announced counts. None when its command never ran."""
+    if attempt.started_at is None or attempt.ended_at is None:
+        return None
+    asked = min(attempt.stop_at if attempt.stop_at is not None else attempt.ended_at, attempt.ended_at)
+    first = attempt.first_progress_at if attempt.first_progress_at is not None else attempt.started_at
+    saved = attempt.checkpoint_at if attempt.checkpoint_at is not None else first
+    lost_s = asked - min(max(saved, first), asked) if record.killed else 0.0
+    return max(0.0, first - attempt.started_at) + lost_s + max(0.0, attempt.ended_at - asked)
+
+
+def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
+    """Tells a running job, durably, to make room; the scheduler delivers it. False when the world has moved
+    on since the plan was made, and then nothing changes."""
+    row = db.execute(
+        "SELECT * FROM jobs WHERE id = ? AND state = 'running' AND preemptible = 1", (wanted.id,)
+    ).fetchone()
+    waits = db.execute(
+        "SELECT 1 FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (wanted.for_id,)
+    ).fetchone()
+    if row is None or waits is None:
+        return False
+    job = rows.job(row)
+    grace_s = job.spec.grace_s or 0.0
+    jobs.stop(db, job, StopReason.PREEMPT, by=f"job {wanted.for_id}", grace_s=grace_s, now=now)
+    return True
+
+
+def _stop_reason(attempt: Attempt, record: ExitRecord | None) -> str | None:
+    """What the shim was told; but a cancel, or its sweep's stop, that came while the job made room has the
+    last word."""
+    if record is not None and record.stop_reason == StopReason.PREEMPT:
+        return attempt.stop_reason if attempt.stop_reason in FINAL_STOPS else record.stop_reason
+    return record.stop_reason if record is not None else None
+
+
+def _stopped_at(record: ExitRecord | None) -> float | None:
+    """When the shim sent the stop signal; it knows best, also of the daemon's own requests."""
+    if record is None or record.started_at is None or record.stop_sent_after_s is None:
+        return None
+    return record.started_at + record.stop_sent_after_s
+
+
+def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use]) -> None:
+    """What the attempt cost its owner: from the start of its command to the end of its last process; of a
+    GPU that it shares, the part of the memory that it asked for."""
+    if not attempt.n_gpus:
+        return
+    ledger.add_use(db, uses)
+    if attempt.started_at is None or attempt.ended_at is None:
+        return
+    price = attempt.price_micros / attempt.n_gpus if attempt.price_micros is not None else None
+    whole_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
+    gpu_ms = round(whole_ms * _part_of_gpus(db, job, attempt))
+    idle_ms = sum(use.idle_ms for use in ledger.uses(db, attempt.id))
+    ledger.book(
+        db,
+        user=job.user,
+        project=job.project,
+        gpu_ms=gpu_ms,
+        price=price,
+        at=attempt.ended_at,
+        idle_ms=idle_ms,
+    )
+
+
+def _part_of_gpus(db: sqlite3.Connection, job: Job, attempt: Attempt) -> float:
+    if job.exclusive or job.gpu_memory_bytes is None:
+        return 1.0
+    marks = ", ".join("?" * attempt.n_gpus)
+    uuids = [gpu.uuid for gpu in attempt.gpus]
+    there = db.execute(f"SELECT sum(memory_bytes) FROM gpus WHERE uuid IN ({marks})", uuids).fetchone()[0]
+    return min(1.0, job.gpu_memory_bytes * attempt.n_gpus / there) if there else 1.0
+
+
+def _again(
+    db: sqlite3.Connection,
+    job: Job,
+    attempt: Attempt,
+    verdict: Verdict,
+    decision: Decision,
+    changes: dict[str, Any],
+    *,
+    now: float,
+    boot: float,
+) -> None:
+    move(job.state, State.PENDING)
+    assert decision.budget is not None
+    column = f"spent_{decision.budget}"
+    changes |= {"state": State.PENDING, column: getattr(job, column) + 1}
+    if decision.delay_s > 0:
+        changes |= {"backoff_at": now + decision.delay_s, "backoff_boot": boot + decision.delay_s}
+    if decision.hold:
+        changes |= {"held": 1, "hold_reason": decision.why}
+    jobs.touch(db, job.id, changes)
+    data = {
+        "from": job.state,
+        "to": State.PENDING,
+        "class": verdict.cause,
+        "explanation": verdict.explanation,
+        "retry": decision.why,
+        "delay_s": round(decision.delay_s, 3),
+        "held": decision.hold,
+    }
+    events.append(db, now, "job.requeued", job=job.id, attempt=attempt.number, data=data)

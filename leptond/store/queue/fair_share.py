@@ -1,0 +1,185 @@
+"""What users and projects have had, and what they may have: fair share and caps."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from leptond.base.errors import NotFound, TooMany
+from leptond.core.scheduling.fair_share import Caps, Kind, Limits, Owner, Weights, accrued, decayed
+from leptond.store.database import events
+from leptond.store.queue.queues import pending
+
+HALF_LIFE_S = 7 * 86400.0
+"""Where the daemon has not said otherwise yet."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set for one user or project; None: as the configuration says."""
+
+    kind: Kind
+    name: str
+    max_gpus: int | None = None
+    max_pending: int | None = None
+    weight: float | None = None
+
+
+msgspec.json.Decoder(Limit)  # found out about before there are threads (see rows.py)
+
+
+def half_life(db: sqlite3.Connection) -> float:
+    """The half-life by which the table ``shares`` fades, in seconds."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'share_half_life_s'").fetchone()
+    return float(row["value"]) if row is not None else HALF_LIFE_S
+
+
+def configure(db: sqlite3.Connection, half_life_s: float, *, now: float) -> None:
+    """Fades what was used up to `now` by the old half-life; from then on the new one counts. What has faded
+    to nothing is forgotten."""
+    before = half_life(db)
+    for row in db.execute("SELECT * FROM shares").fetchall():
+        left = decayed(row["gpu_s"], now - row["at"], before)
+        key = (row["user"], row["project"], row["queue"])
+        if left < 0.01:
+            db.execute("DELETE FROM shares WHERE user = ? AND project = ? AND queue = ?", key)
+        else:
+            db.execute(
+                "UPDATE shares SET gpu_s = ?, at = ? WHERE user = ? AND project = ? AND queue = ?",
+                (left, now, *key),
+            )
+    db.execute(
+        "INSERT OR REPLACE INTO meta (key, value) VALUES ('share_half_life_s', ?)", (repr(half_life_s),)
+    )
+
+
+def book(db: sqlite3.Connection, owner: Owner, *, gpus: float, held_s: float, now: float) -> None:
+    """Adds the use of an attempt that has just ended."""
+    half_life_s = half_life(db)
+    key = (owner.user, owner.project or "", owner.queue)
+    row = db.execute(
+        "SELECT gpu_s, at FROM shares WHERE user = ? AND project = ? AND queue = ?", key
+    ).fetchone()
+    before = decayed(row["gpu_s"], now - row["at"], half_life_s) if row is not None else 0.0
+    db.execute(
+        "INSERT OR REPLACE INTO shares (user, project, queue, gpu_s, at) VALUES (?, ?, ?, ?, ?)",
+        (*key, before + accrued(gpus, held_s, half_life_s), now),
+    )
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """What a live attempt has: so many GPUs (a share counts as its part) for so long."""
+
+    owner: Owner
+    gpus: float
+    held_s: float
+
+
+def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None) -> list[Held]:
+    """What runs now (index jobs_live)."""
+    return [
+        Held(
+            owner=Owner(row["user"], row["project"], row["queue"]),
+            gpus=row["parts"],
+            held_s=boot - row["claimed_boot"]
+            if boot_id is None or row["boot_id"] == boot_id
+            else now - row["claimed_at"],
+        )
+        for row in db.execute(
+            "SELECT jobs.user, jobs.project, jobs.queue, attempts.claimed_at, attempts.claimed_boot,"
+            " attempts.boot_id, (SELECT coalesce(sum(CASE WHEN leases.memory_bytes IS NULL THEN 1.0"
+            " ELSE 1.0 * leases.memory_bytes / gpus.memory_bytes END), 0.0) FROM leases"
+            " JOIN gpus ON gpus.uuid = leases.gpu_uuid WHERE leases.attempt_id = attempts.id) AS parts"
+            " FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
+            " WHERE jobs.state IN ('starting', 'running', 'stopping') AND attempts.state <> 'ended'"
+        )
+    ]
+
+
+def used(
+    db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None = None
+) -> dict[Owner, float]:
+    """What everyone has had, faded up to now, in GPU-seconds: of ended attempts and of those that run."""
+    half_life_s = half_life(db)
+    found = {
+        Owner(row["user"], row["project"] or None, row["queue"]): decayed(
+            row["gpu_s"], now - row["at"], half_life_s
+        )
+        for row in db.execute("SELECT * FROM shares")
+    }
+    for one in live(db, now=now, boot=boot, boot_id=boot_id):
+        found[one.owner] = found.get(one.owner, 0.0) + accrued(one.gpus, one.held_s, half_life_s)
+    return found
+
+
+def weights(db: sqlite3.Connection) -> Weights:
+    """Who is due more than others."""
+    of: dict[str, dict[str, float]] = {"user": {}, "project": {}}
+    for row in db.execute("SELECT kind, name, weight FROM limits WHERE weight IS NOT NULL"):
+        of[row["kind"]][row["name"]] = row["weight"]
+    queues = {row["name"]: row["weight"] for row in db.execute("SELECT name, weight FROM queues")}
+    return Weights(users=of["user"], projects=of["project"], queues=queues)
+
+
+def every(db: sqlite3.Connection) -> list[Limit]:
+    """All that is set for single users and projects."""
+    return [
+        msgspec.convert(dict(row), Limit) for row in db.execute("SELECT * FROM limits ORDER BY kind, name")
+    ]
+
+
+def limits(db: sqlite3.Connection, usual: Limits) -> Limits:
+    """The caps that count, over those that the configuration has for everybody."""
+    own: dict[tuple[Kind, str], Caps] = {
+        (one.kind, one.name): Caps(max_gpus=one.max_gpus, max_pending=one.max_pending) for one in every(db)
+    }
+    return msgspec.structs.replace(usual, own=own)
+
+
+def set_limit(db: sqlite3.Connection, limit: Limit, *, by: str, now: float) -> None:
+    """Sets what one user or project may have, in place of what was set before."""
+    values = msgspec.structs.asdict(limit)
+    db.execute(
+        "INSERT OR REPLACE INTO limits (kind, name, max_gpus, max_pending, weight)"
+        " VALUES (:kind, :name, :max_gpus, :max_pending, :weight)",
+        values,
+    )
+    events.append(db, now, "limits.changed", data={**values, "by": by})
+
+
+def remove_limit(db: sqlite3.Connection, kind: Kind, name: str, *, by: str, now: float) -> None:
+    """Forgets what was set: the configuration counts again. Raises NotFound."""
+    gone = db.execute("DELETE FROM limits WHERE kind = ? AND name = ?", (kind, name)).rowcount
+    if not gone:
+        raise NotFound(f"nothing is set for the {kind} {name}", hint="`leptonctl limits` lists what is set")
+    events.append(db, now, "limits.changed", data={"kind": kind, "name": name, "removed": True, "by": by})
+
+
+def check_pending(
+    db: sqlite3.Connection, usual: Limits, *, user: str, asked: int, projects: dict[str, int]
+) -> None:
+    """Raises TooMany when so many more jobs of `user`, and of the projects, would pass a cap on jobs that
+    wait."""
+    caps = limits(db, usual)
+    wanted: list[tuple[Kind, str, int]] = [("user", user, asked)]
+    wanted += [("project", name, count) for name, count in projects.items()]
+    for kind, name, more in wanted:
+        cap = caps.of(kind, name).max_pending
+        if cap is None:
+            continue
+        waiting = pending(db, kind, name)
+        if waiting + more > cap:
+            raise TooMany(
+                f"{kind} {name} may have {cap} jobs waiting and has {waiting}; this is {more} more",
+                hint="wait until some have started, or cancel some; whoever runs leptond can raise the cap:"
+                f" leptonctl limits set {kind} {name} --max-pending N",
+                headers={"Retry-After": "60"},
+            )
+
+
+def waiting(db: sqlite3.Connection) -> dict[tuple[Kind, str], int]:
+    """How many jobs of each user and project wait."""
+    return {
+        (row["kind"], row["name"]): row["n"]
+        for row in db.execute("SELECT * FROM pending_counts WHERE kind <> 'queue' AND n > 0")
+    }

@@ -1,0 +1,359 @@
+"""Jobs from their submission to what people do with them: all that does not need a process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
+from leptond.core.admission.admission import Admitted
+from leptond.core.jobs.model import (
+    DEFAULT_QUEUE,
+    FINAL_STOPS,
+    LIVE,
+    TERMINAL,
+    FailureClass,
+    Job,
+    State,
+    StopReason,
+)
+from leptond.core.jobs.states import move
+from leptond.core.scheduling.fair_share import Limits
+from leptond.store.accounting import budgets
+from leptond.store.database import events, rows
+from leptond.store.queue import (
+    compact_arrays,
+    dependencies,
+    fair_share,
+    idempotency,
+    order_keys,
+    queues,
+    retention,
+)
+from leptond.store.queue import submit as submits
+from leptond.store.queue.submit import Stored, Together
+
+_NO_CAPS = Limits()
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An Idempotency-Key and the SHA-256 of the body that it came with."""
+
+    key: str
+    body_sha256: str
+
+
+def submit(
+    db: sqlite3.Connection,
+    admitted: Sequence[Admitted],
+    *,
+    user: str,
+    now: float,
+    max_pending: int,
+    key: Key | None = None,
+    caps: Limits = _NO_CAPS,
+    together: Together | None = None,
+    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
+) -> tuple[list[Stored], bool]:
+    """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
+    Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them.
+    Raises Conflict, Invalid, TooMany, OverBudget."""
+    if key is not None:
+        answer = idempotency.recall(db, user, key.key, key.body_sha256)
+        if answer is not None:
+            return submits.remembered(answer), False
+    pending = db.execute("SELECT n FROM job_counts WHERE state = 'pending'").fetchone()[0]
+    asked = sum(one.count for one in admitted)
+    if pending + asked > max_pending:
+        raise TooMany(
+            f"the queue holds {pending} jobs of at most {max_pending}",
+            hint="wait until some have run, or raise queue.max_pending",
+            headers={"Retry-After": "60"},
+        )
+    projects = Counter[str]()
+    for name in {one.spec.queue or DEFAULT_QUEUE for one in admitted}:
+        queues.find(db, name).must_be_open()
+    for one in admitted:
+        if one.spec.project is not None:
+            projects[one.spec.project] += one.count
+    fair_share.check_pending(db, caps, user=user, asked=asked, projects=projects)
+    budgets.check(db, admitted, user=user, now=now)
+    stored = submits.insert(db, admitted, user=user, now=now, together=together)
+    if beside is not None:
+        beside(db, stored)
+    if key is not None:
+        idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
+    return stored, True
+
+
+def find(db: sqlite3.Connection, ref: str) -> Job:
+    """The job that `ref` (``47`` or ``47_3``) names. Raises NotFound."""
+    array, _, member = ref.partition("_")
+    if member:
+        row = db.execute(
+            "SELECT * FROM jobs WHERE array_id = ? AND array_index = ?", (int(array), int(member))
+        ).fetchone()
+    else:
+        row = db.execute("SELECT * FROM jobs WHERE id = ?", (int(array),)).fetchone()
+    if row is not None:
+        return rows.job(row)
+    folded = compact_arrays.find(db, ref)
+    if folded is None:
+        raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
+    return folded
+
+
+def turn_to(db: sqlite3.Connection, ref: str, now: float) -> Job:
+    """The job that `ref` names, about to be changed: a folded member of an array gets its own row first.
+    Raises NotFound."""
+    compact_arrays.take_out(db, ref, now)
+    return find(db, ref)
+
+
+def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
+    """What a stranger to the queue wants to know of a job; None when it is forgotten."""
+    row = db.execute(
+        "SELECT id, name, user, project, state, priority, gpus, attempt, exit_code, signal, class,"
+        " explanation, gpu_ms / 1000.0 AS gpu_seconds, submitted_at, started_at, ended_at"
+        " FROM jobs WHERE id = ?",
+        (job_id,),
+    ).fetchone()
+    return dict(row) if row is not None else None
+
+
+def counts(db: sqlite3.Connection) -> dict[State, int]:
+    """How many jobs are in each state."""
+    return {State(row["state"]): row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
+
+
+def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
+    """Sets columns of one job and raises its version. A new state must have been checked by `move`; the
+    database checks it again."""
+    assignments = ", ".join(f"{column} = :{column}" for column in changes)
+    db.execute(
+        f"UPDATE jobs SET {assignments}, version = version + 1 WHERE id = :id", {**changes, "id": job_id}
+    )
+
+
+def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
+    """Brings a job to a terminal state and tells those that wait for it."""
+    move(job.state, state)
+    touch(db, job.id, {"state": state, "ended_at": now, "backoff_at": None, "backoff_boot": None, **changes})
+    events.append(
+        db,
+        now,
+        "job.state",
+        job=job.id,
+        attempt=job.attempt or None,
+        data={
+            "from": job.state,
+            "to": state,
+            "class": changes.get("class"),
+            "exit_code": changes.get("exit_code"),
+            "explanation": changes.get("explanation"),
+        },
+    )
+    early = changes.get("class") == FailureClass.STOPPED_EARLY
+    dependencies.resolve(db, job.id, state, now, array_id=job.array_id, early=early)
+
+
+def cancel(
+    db: sqlite3.Connection, ref: str, *, by: str, grace_s: float | None, reason: str | None, now: float
+) -> Job:
+    """Cancels a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
+    error, and a second time may shorten the grace. Raises NotFound, WrongState."""
+    job = turn_to(db, ref, now)
+    why = f"cancelled by {by}" + (f": {reason}" if reason else "")
+    if job.state in TERMINAL:
+        raise WrongState(f"job {job.ref} has already ended: {job.state}")
+    if job.state is State.PENDING:
+        end(db, job, State.CANCELLED, now, {"class": "cancelled", "explanation": why})
+        return find(db, ref)
+    stop(
+        db,
+        job,
+        StopReason.CANCEL,
+        by=by,
+        grace_s=grace_s if grace_s is not None else (job.spec.grace_s or 0.0),
+        now=now,
+    )
+    return find(db, ref)
+
+
+def stop(
+    db: sqlite3.Connection,
+    job: Job,
+    reason: StopReason,
+    *,
+    by: str,
+    grace_s: float,
+    now: float,
+    note: str | None = None,
+) -> None:
+    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel, or
+    its sweep's stop, takes the place of what leptond asked for before: it must be delivered, and the job not
+    tried again. What the attempt is found to have died of is the shim's to say, which knows what it sent
+    first. `note` tells people why."""
+    first = "?" if reason in FINAL_STOPS else "coalesce(stop_reason, ?)"
+    db.execute(
+        f"UPDATE attempts SET state = 'stopping', stop_reason = {first},"
+        " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?), stop_note = coalesce(?, stop_note),"
+        " stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND state <> 'ended'",
+        (reason, by, now, note, grace_s, grace_s, job.id),
+    )
+    if job.state is not State.STOPPING:
+        move(job.state, State.STOPPING)
+        touch(db, job.id, {"state": State.STOPPING})
+        data = {"from": job.state, "to": State.STOPPING, "reason": reason, "by": by}
+        events.append(db, now, "job.state", job=job.id, attempt=job.attempt, data=data)
+
+
+def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
+    """Keeps a pending job from starting. Raises NotFound, WrongState."""
+    job = _pending(db, ref, "held", now)
+    if not job.held:
+        touch(db, job.id, {"held": 1, "hold_reason": f"held by {by}"})
+        events.append(db, now, "job.held", job=job.id, data={"by": by})
+    return find(db, ref)
+
+
+def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
+    """Undoes :func:`hold`. Raises NotFound, WrongState."""
+    job = _pending(db, ref, "released", now)
+    if job.held:
+        # whoever looked at it gives it a fresh budget against the machine's failures
+        touch(db, job.id, {"held": 0, "hold_reason": None, "spent_requeue": 0})
+        events.append(db, now, "job.released", job=job.id, data={"by": by})
+    return find(db, ref)
+
+
+def retry(
+    db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int, caps: Limits = _NO_CAPS
+) -> tuple[Stored, bool]:
+    """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
+    runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
+    NotFound, WrongState, TooMany, QueueClosed."""
+    job = turn_to(db, ref, now)
+    if job.state is State.PENDING and job.backoff_boot is not None:
+        touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
+        events.append(db, now, "job.edited", job=job.id, data={"backoff": "skipped", "by": user})
+        return Stored(id=job.id, array_id=job.array_id, name=job.name), False
+    if job.state not in TERMINAL:
+        raise WrongState(
+            f"job {job.ref} is {job.state}", hint="only a finished job, or one in back-off, can be retried"
+        )
+    root = job.checkpoint_id
+    live = db.execute(
+        "SELECT id FROM jobs WHERE (root_id = ? OR id = ?) AND ended_at IS NULL", (root, root)
+    ).fetchone()
+    if live is not None:
+        raise WrongState(
+            f"job {live['id']} is a retry of it and has not ended",
+            hint="two copies would share one checkpoint",
+        )
+    spec = msgspec.structs.replace(
+        job.spec, array=None, after=[], after_any=[], after_fail=[], hold=False, begin_at=None
+    )
+    spec = msgspec.structs.replace(
+        spec,
+        name=job.name,
+        project=job.project,
+        labels=job.labels,
+        priority=job.priority,
+        gpus=job.gpus,
+        time_limit_s=job.time_limit_s,
+        retries=job.retries,
+        queue=job.queue,
+    )
+    if counts(db)[State.PENDING] >= max_pending:
+        raise TooMany("the queue is full", headers={"Retry-After": "60"})
+    queues.find(db, job.queue).must_be_open()
+    projects = {job.project: 1} if job.project is not None else {}
+    fair_share.check_pending(db, caps, user=job.user, asked=1, projects=projects)
+    one = Admitted(spec=spec, name=job.name)
+    (stored,) = submits.insert(db, [one], user=job.user, now=now, retry_of=job.id, root=root)
+    return stored, True
+
+
+def edit(
+    db: sqlite3.Connection,
+    ref: str,
+    changes: dict[str, Any],
+    *,
+    by: str,
+    if_version: int | None,
+    now: float,
+    by_admin: bool = False,
+) -> Job:
+    """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
+    `time_limit_s`, `retries`, `begin_at`, `queue` while it is pending). Raises NotFound, WrongState,
+    Conflict, and what the queue says to the job."""
+    job = turn_to(db, ref, now)
+    if if_version is not None and if_version != job.version:
+        raise Conflict(
+            f"job {job.ref} is at version {job.version}, not {if_version}", hint="read it again, then edit"
+        )
+    if job.state in TERMINAL:
+        raise WrongState(f"job {job.ref} has already ended: {job.state}")
+    only_pending = {"gpus", "time_limit_s", "retries", "begin_at", "queue"} & changes.keys()
+    if only_pending and job.state is not State.PENDING:
+        raise WrongState(
+            f"{min(only_pending)} can be changed only while the job is pending; it is {job.state}"
+        )
+    if not changes:
+        return job
+    check_changes(db, job, changes, by_admin=by_admin)
+    touch(db, job.id, columns_of(changes))
+    order_keys.place(db, job.id, was=job.priority if "begin_at" not in changes else None)
+    events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
+    return find(db, ref)
+
+
+def columns_of(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of a job as columns."""
+    if "labels" not in changes:
+        return changes
+    return {**changes, "labels": msgspec.json.encode(changes["labels"]).decode()}
+
+
+def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:
+    """Raises what speaks against new values of a job that has not ended."""
+    if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
+        raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
+    if "queue" in changes or "gpus" in changes:
+        known = {queue.name: queue for queue in queues.every(db)}
+        queue = queues.named(known, changes.get("queue", job.queue))
+        if "queue" in changes:
+            queue.must_be_open()
+            queue.admit(job.spec, user=job.user, admin=by_admin)
+        queue.check_gpus(changes.get("gpus", job.gpus))
+
+
+def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tuple[int, int]]:
+    """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
+    WrongState."""
+    job = turn_to(db, ref, now)
+    must_be_forgettable(db, job)
+    retention.forget(db, [job.id], by=by, now=now)
+    return [(job.id, number) for number in range(1, job.attempt + 1)]
+
+
+def must_be_forgettable(db: sqlite3.Connection, job: Job) -> None:
+    """Raises WrongState unless the job has ended and no unfinished one needs it."""
+    if job.state not in TERMINAL:
+        raise WrongState(f"job {job.ref} is {job.state}", hint="cancel it first")
+    why = retention.needed_now(db, job.id)
+    if why is not None:
+        raise WrongState(f"job {job.ref} is still needed: {why}", hint="wait for that job, or cancel it")
+
+
+def _pending(db: sqlite3.Connection, ref: str, verb: str, now: float) -> Job:
+    job = turn_to(db, ref, now)
+    if job.state is not State.PENDING:
+        also = " (a running job keeps its GPUs: cancel it instead)" if job.state in LIVE else ""
+        raise WrongState(f"job {job.ref} is {job.state} and cannot be {verb}{also}")
+    return job

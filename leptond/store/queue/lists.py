@@ -1,0 +1,227 @@
+"""Lists of jobs, a page at a time, by key."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from leptond.base.errors import BadRequest
+from leptond.core.jobs.model import LIVE, Attempt, Job, State
+from leptond.store.database import rows
+from leptond.store.queue import compact_arrays
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs to list; None and empty mean any. `since` is UTC seconds of submission."""
+
+    states: Sequence[State] = ()
+    user: str | None = None
+    project: str | None = None
+    name: str | None = None
+    array_id: int | None = None
+    label: tuple[str, str] | None = None
+    since: float | None = None
+
+
+def newest(
+    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Jobs from the newest to the oldest, and the cursor of the next page. Raises BadRequest."""
+    where, values = _where(wanted)
+    below = _cursor(cursor, 1)[0] if cursor is not None else None
+    under, key = (["id < ?"], [below]) if below is not None else ([], [])
+    found: list[Job] = []
+    # one look for each state goes along its index; all states at once would be sorted first
+    for look, index in _looks(db, wanted, where):
+        found += _select(db, [*look, *under], [*values, *key], "id DESC", limit + 1, index)
+    if not wanted.states or {State.PENDING, State.CANCELLED} & set(wanted.states):
+        folded = _folds(db, [*where, *_states(wanted), *under], [*values, *key], "id DESC", limit + 1)
+        found += islice(compact_arrays.newest(folded, below=below), limit + 1)
+    found.sort(key=lambda job: -job.id)
+    page = found[:limit]
+    return page, str(page[-1].id) if len(found) > limit else None
+
+
+FEW = 20_000
+"""So many jobs of a state are looked through rather than all jobs of a user or of a name."""
+
+
+def _looks(db: sqlite3.Connection, wanted: Filter, where: list[str]) -> list[tuple[list[str], str | None]]:
+    """The conditions of the looks that find the jobs, each with the index that it has to take."""
+    if not wanted.states:
+        return [(where, None)]
+    counts = {row["state"]: row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
+    return [
+        ([*where, f"state = '{state}'"], "jobs_state" if counts[state] <= FEW else None)
+        for state in wanted.states
+        if counts[state]
+    ]
+
+
+def in_queue_order(
+    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None
+) -> tuple[list[Job], str | None]:
+    """Live jobs by id, then pending ones in the planner's order. Raises BadRequest."""
+    where, values = _where(wanted)
+    where += _states(wanted)
+    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending
+    group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
+    found: list[Job] = []
+    if group == 0:
+        live = [*where, "state IN ('starting', 'running', 'stopping')", "id > ?"]
+        found += _select(db, live, [*values, first], "id", limit + 1, "jobs_live")
+    if len(found) <= limit:
+        found += _pending(db, where, values, limit + 1 - len(found), (first, second) if group == 1 else None)
+    page = found[:limit]
+    if len(found) <= limit:
+        return page, None
+    last = page[-1]
+    if last.state in LIVE:
+        return page, f"0.{last.id}.0"
+    return page, f"1.{last.priority}.{last.id}"
+
+
+def _pending(
+    db: sqlite3.Connection, where: list[str], values: list[Any], limit: int, after: tuple[int, int] | None
+) -> list[Job]:
+    """The next pending jobs in the queue's order, after (priority, id) (indexes jobs_queue, folds_queue)."""
+    where = [*where, "state = 'pending'"]
+    order = "priority DESC, id"
+    keys = [after[0], *after] if after is not None else []
+    next_row = "(priority < ? OR (priority = ? AND {} > ?))"
+    rest = [next_row.format("id")] if after is not None else []
+    found = _select(db, [*where, *rest], [*values, *keys], order, limit, "jobs_queue")
+    rest = [next_row.format("last_id")] if after is not None else []
+    folded = _folds(db, [*where, *rest], [*values, *keys], order, limit)
+    if folded:
+        found += islice(compact_arrays.in_order(folded, after=after), limit)
+        found.sort(key=lambda job: (-job.priority, job.id))
+    return found[:limit]
+
+
+class Named(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is called, whose it is and how wide."""
+
+    ref: str
+    name: str
+    user: str
+    gpus: int
+
+
+def names(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Named]:
+    """What these jobs are called, by id."""
+    found: dict[int, Named] = {}
+    for job_id in job_ids:
+        row = db.execute(
+            "SELECT id, name, user, gpus, array_id, array_index FROM jobs WHERE id = ?", (job_id,)
+        ).fetchone()
+        if row is not None:
+            ref = str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
+            found[job_id] = Named(ref=ref, name=row["name"], user=row["user"], gpus=row["gpus"])
+    return found
+
+
+def attempts_of(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, list[Attempt]]:
+    """The attempts of some jobs, in order, by job id."""
+    found: dict[int, list[Attempt]] = {job_id: [] for job_id in job_ids}
+    for start in range(0, len(job_ids), 500):
+        some = job_ids[start : start + 500]
+        marks = ", ".join("?" * len(some))
+        for row in db.execute(
+            f"SELECT * FROM attempts WHERE job_id IN ({marks}) ORDER BY job_id, number", some
+        ):
+            found[row["job_id"]].append(rows.attempt(row))
+    return found
+
+
+def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Job]:
+    """Jobs that ended badly since `since`, newest first (index jobs_ended)."""
+    found = db.execute(
+        "SELECT * FROM jobs WHERE ended_at >= ? AND state IN ('failed', 'timed_out', 'lost')"
+        " ORDER BY ended_at DESC LIMIT ?",
+        (since, limit),
+    )
+    return [rows.job(row) for row in found]
+
+
+def held_count(db: sqlite3.Connection) -> int:
+    """How many pending jobs are held."""
+    count: int = db.execute("SELECT n FROM held_count").fetchone()[0]
+    return count
+
+
+def oldest_wait(db: sqlite3.Connection) -> float | None:
+    """Submission time of the oldest job that could start (indexes jobs_oldest; a look at the folds)."""
+    ready = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
+    found = [
+        db.execute(f"SELECT id, submitted_at FROM {table} WHERE {ready}{more} ORDER BY id LIMIT 1").fetchone()
+        for table, more in (("jobs INDEXED BY jobs_oldest", " AND backoff_boot IS NULL"), ("folds", ""))
+    ]
+    oldest = min((row for row in found if row is not None), key=lambda row: row["id"], default=None)
+    return oldest["submitted_at"] if oldest is not None else None
+
+
+def _states(wanted: Filter) -> list[str]:
+    """The states that are asked for, as a condition."""
+    if not wanted.states:
+        return []
+    return [f"state IN ({', '.join(repr(str(state)) for state in wanted.states)})"]
+
+
+def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
+    where: list[str] = ["1"]
+    values: list[Any] = []
+    for column, value in (
+        ("user", wanted.user),
+        ("project", wanted.project),
+        ("name", wanted.name),
+        ("array_id", wanted.array_id),
+    ):
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
+    if wanted.label is not None:
+        where.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
+        values.extend(wanted.label)
+    if wanted.since is not None:
+        where.append("submitted_at >= ?")
+        values.append(wanted.since)
+    return where, values
+
+
+def _select(
+    db: sqlite3.Connection,
+    where: Sequence[str],
+    values: Sequence[Any],
+    order: str,
+    limit: int,
+    index: str | None = None,
+) -> list[Job]:
+    table = f"jobs INDEXED BY {index}" if index is not None else "jobs"
+    found = db.execute(
+        f"SELECT * FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
+    )
+    return [rows.job(row) for row in found]
+
+
+def _folds(
+    db: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], order: str, limit: int
+) -> list[compact_arrays.Fold]:
+    found = db.execute(
+        f"SELECT * FROM folds WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
+    )
+    return [compact_arrays.Fold(row) for row in found]
+
+
+def _cursor(text: str, parts: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(".")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != parts or any(abs(number) > 2**53 for number in numbers):
+        raise BadRequest("the cursor is not one of ours", hint="pass next_cursor on unchanged")
+    return numbers

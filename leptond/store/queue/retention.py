@@ -1,0 +1,246 @@
+"""What has been kept long enough: finished jobs, their output, and old events. Found by a reader, removed in
+small slices, so that no submit waits for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from leptond.core.jobs.model import State
+from leptond.core.retention_limits import Keep
+from leptond.store.database import events
+from leptond.store.queue import compact_arrays
+
+SLICE = 20
+"""Jobs, outputs or (times 25) events in one transaction: a few milliseconds of the writer."""
+
+MOST = 10_000
+"""Most jobs of one pass."""
+
+MOST_LOOKS = 100_000
+"""Most finished jobs that one pass looks at: those that are still needed are looked at in vain."""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """The stored output of an ended attempt."""
+
+    attempt_id: str
+    job_id: int
+    number: int
+    bytes: int
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True):
+    """What may go now. `folded`: from the first to the last id, jobs that were cancelled before they had rows
+    of their own. `events_to`: every event up to this id (0: none)."""
+
+    jobs: Sequence[int]
+    outputs: Sequence[Output]
+    events_to: int
+    folded: Sequence[tuple[int, int]] = ()
+
+
+def due(db: sqlite3.Connection, limits: Keep, now: float) -> Due:
+    """What is over its limits at `now` (index jobs_ended, 0001; attempts_output, of the migration named
+    retention; folds_ended)."""
+    look = _Look(db)
+    if limits.job_age_s:
+        look.take("ended_at < ?", (now - limits.job_age_s,), None)
+    if limits.max_jobs:
+        row = db.execute(
+            "SELECT sum(n) FROM job_counts WHERE state IN"
+            " ('succeeded', 'failed', 'timed_out', 'cancelled', 'lost')"
+        ).fetchone()
+        look.take("ended_at IS NOT NULL", (), (row[0] or 0) - limits.max_jobs)
+    return Due(
+        jobs=list(look.jobs),
+        outputs=_outputs(db, limits, now, look.jobs),
+        events_to=_events(db, limits, now),
+        folded=[(first, last) for first, last in look.folded.items()],
+    )
+
+
+class _Look:
+    """Goes through finished jobs from the oldest on, and passes over those that an unfinished one still
+    speaks of: it waits or waited for them, is of their array, or goes on from their checkpoints."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.jobs: dict[int, None] = {}
+        self.folded: dict[int, int] = {}
+        self._open: dict[int, bool] = {}
+
+    def take(self, where: str, bound: tuple[float, ...], count: int | None) -> None:
+        """Takes the oldest that fulfil `where`, `count` at most (None: all; in one pass never more than MOST
+        that have rows)."""
+        taken = looked = 0
+        for row in self._db.execute(
+            f"SELECT id, array_id, id AS last_id, ended_at, 0 AS folded FROM jobs WHERE {where} UNION ALL"
+            f" SELECT id, array_id, last_id, ended_at, 1 FROM folds WHERE {where} ORDER BY ended_at",
+            (*bound, *bound),
+        ):
+            looked += 1
+            if (count is not None and taken >= count) or len(self.jobs) >= MOST or looked > MOST_LOOKS:
+                return
+            first, last = row["id"], row["last_id"]
+            if self._of_open_array(row["array_id"]) or needed_now(self._db, first, last):
+                continue
+            if row["folded"]:
+                last = last if count is None else min(last, first + count - taken - 1)
+                self.folded[first] = max(last, self.folded.get(first, 0))
+            else:
+                self.jobs[first] = None
+            taken += last - first + 1
+
+    def _of_open_array(self, array_id: int | None) -> bool:
+        """Whether some member of the array has not ended: one of the last ones, as a rule."""
+        if array_id is None:
+            return False
+        if array_id not in self._open:
+            self._open[array_id] = any(
+                self._db.execute(query, (array_id,)).fetchone() is not None
+                for query in (
+                    "SELECT 1 FROM folds WHERE array_id = ? AND state = 'pending' LIMIT 1",
+                    "SELECT 1 FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NULL"
+                    " ORDER BY array_index DESC LIMIT 1",
+                )
+            )
+        return self._open[array_id]
+
+
+def _outputs(db: sqlite3.Connection, limits: Keep, now: float, jobs: dict[int, None]) -> list[Output]:
+    """Outputs that go without their job: too old, or the oldest of too many bytes."""
+    if not limits.log_age_s and not limits.log_total_bytes:
+        return []
+    left = 0
+    if limits.log_total_bytes:
+        left = db.execute(
+            "SELECT coalesce(sum(log_bytes - log_dropped_bytes), 0) FROM attempts INDEXED BY attempts_output"
+            " WHERE state = 'ended' AND log_removed = 0"
+        ).fetchone()[0]
+    found: list[Output] = []
+    for row in db.execute(
+        "SELECT a.id, a.job_id, a.number, a.ended_at, a.log_bytes - a.log_dropped_bytes AS bytes"
+        " FROM attempts AS a INDEXED BY attempts_output JOIN jobs ON jobs.id = a.job_id"
+        " WHERE a.state = 'ended' AND a.log_removed = 0 AND jobs.ended_at IS NOT NULL"
+        " ORDER BY a.ended_at"
+    ):
+        old = bool(limits.log_age_s) and (row["ended_at"] or 0.0) < now - limits.log_age_s
+        many = bool(limits.log_total_bytes) and left > limits.log_total_bytes
+        if not (old or many) or len(found) >= MOST:
+            break
+        left -= row["bytes"]
+        if row["job_id"] not in jobs:
+            found.append(
+                Output(attempt_id=row["id"], job_id=row["job_id"], number=row["number"], bytes=row["bytes"])
+            )
+    return found
+
+
+def _events(db: sqlite3.Connection, limits: Keep, now: float) -> int:
+    """The id up to which events are too old: ids grow with time, so the first young one ends the search."""
+    if not limits.event_age_s:
+        return 0
+    low = db.execute("SELECT min(id) FROM events").fetchone()[0] or 0
+    high = db.execute("SELECT max(id) FROM events").fetchone()[0] or 0
+    cut = now - limits.event_age_s
+    before: int = low - 1
+    while low <= high:
+        middle = (low + high) // 2
+        row = db.execute(
+            "SELECT id, at FROM events WHERE id <= ? ORDER BY id DESC LIMIT 1", (middle,)
+        ).fetchone()
+        if row is None or row["at"] < cut:
+            before, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return max(0, before)
+
+
+def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -> list[int]:
+    """Removes finished jobs with their attempts; those of `ids` that nothing has come to need meanwhile. An
+    event says so."""
+    gone = []
+    for job_id in ids:
+        compact_arrays.take_out(db, str(job_id), now)
+        row = db.execute("SELECT ended_at, root_id FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is None or row["ended_at"] is None or needed_now(db, job_id):
+            continue
+        db.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        events.append(db, now, "job.purged", job=job_id, data={"by": by})
+        gone.append(job_id)
+    return gone
+
+
+def forget_folded(db: sqlite3.Connection, first: int, last: int, *, by: str, now: float) -> int:
+    """Removes jobs that were cancelled before they had rows of their own, unless something has come to need
+    them meanwhile; how many it were. An event says so."""
+    fold = compact_arrays.at(db, first)
+    if fold is None or fold.state is not State.CANCELLED or needed_now(db, first, last):
+        return 0
+    last = min(last, fold.last)
+    compact_arrays.cut(db, fold, first, last)
+    data = {"first_id": first, "last_id": last, "jobs": last - first + 1, "by": by}
+    events.append(db, now, "array.purged", job=fold.array_id, data=data)
+    return last - first + 1
+
+
+def needed_now(db: sqlite3.Connection, job_id: int, last: int | None = None) -> str | None:
+    """Why a finished job, or one of those up to `last`, has to stay; None when nothing unfinished speaks of
+    it."""
+    last = job_id if last is None else last
+    for query in (
+        "SELECT jobs.id FROM dependencies JOIN jobs ON jobs.id = dependencies.job_id"
+        " WHERE dependencies.on_job_id BETWEEN ? AND ? AND jobs.ended_at IS NULL",
+        "SELECT jobs.id FROM array_dependencies JOIN jobs ON jobs.id = array_dependencies.job_id"
+        " WHERE on_array_id IN (SELECT array_id FROM jobs WHERE id BETWEEN ? AND ? UNION"
+        " SELECT array_id FROM folds WHERE id <= ?1 AND last_id >= ?1) AND jobs.ended_at IS NULL",
+    ):
+        row = db.execute(query, (job_id, last)).fetchone()
+        if row is not None:
+            return f"job {row['id']} depends on it"
+    row = db.execute(
+        "SELECT id FROM jobs WHERE ended_at IS NULL AND"
+        " root_id = (SELECT coalesce(root_id, id) FROM jobs WHERE id = ?)",
+        (job_id,),
+    ).fetchone()
+    if row is not None:
+        return f"job {row['id']} goes on from its checkpoints"
+    # what the folded members wait or waited for is written down with the first of their array
+    row = db.execute("SELECT id FROM folds WHERE array_id = ? LIMIT 1", (job_id,)).fetchone()
+    return f"job {row['id']} of its array has not its own row yet" if row is not None else None
+
+
+def roots(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, int]:
+    """Whose checkpoints the jobs `ids` use."""
+    found = {}
+    for job_id in ids:
+        row = db.execute("SELECT coalesce(root_id, id) FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if row is not None:
+            found[job_id] = row[0]
+    return found
+
+
+def unused_roots(db: sqlite3.Connection, candidates: Sequence[int]) -> list[int]:
+    """Those of `candidates` whose checkpoints no job uses any more."""
+    return [
+        root
+        for root in candidates
+        if db.execute("SELECT 1 FROM jobs WHERE id = ? OR root_id = ?", (root, root)).fetchone() is None
+    ]
+
+
+def output_gone(db: sqlite3.Connection, attempt_ids: Sequence[str]) -> None:
+    """Notes that the output of ended attempts is not kept any more."""
+    for attempt_id in attempt_ids:
+        db.execute("UPDATE attempts SET log_removed = 1 WHERE id = ? AND state = 'ended'", (attempt_id,))
+
+
+def forget_events(db: sqlite3.Connection, up_to: int) -> int:
+    """Removes a slice of the events up to an id; how many."""
+    return db.execute(
+        "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <= ? ORDER BY id LIMIT ?)",
+        (up_to, SLICE * 25),
+    ).rowcount

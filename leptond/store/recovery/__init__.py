@@ -1,0 +1,1 @@
+"""A database put back together from what is left of it."""

@@ -1,0 +1,1 @@
+"""Progress of jobs, and the trials of sweeps."""

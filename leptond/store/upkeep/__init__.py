@@ -1,0 +1,1 @@
+"""What follows an end: webhooks to deliver and output to copy."""
