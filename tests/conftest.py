@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 # The same examples at every run, however busy the machine is; LEPTOND_TEST_PROFILE=search looks for new ones.
 settings.register_profile(

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
-OVERLAY = ("tests/__init__.py", "tests/daemon.py", "tests/benchmarks")
+OVERLAY = ("tests/__init__.py", "tests/support/daemon.py", "tests/benchmarks")
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """Student's t for 95%, two-sided, with 1, 2, ... degrees of freedom."""
 

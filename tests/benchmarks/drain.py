@@ -20,7 +20,7 @@ from tests.benchmarks.peers import (
     slurm_calls,
 )
 from tests.benchmarks.rows import Row
-from tests.daemon import until
+from tests.support.daemon import until
 
 JOBS = 1000
 SLOTS = 4

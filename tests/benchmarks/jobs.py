@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tests.daemon import TERMINAL, Daemon
+from tests.support.daemon import TERMINAL, Daemon
 
 STAMP = "date +%s%N"
 NOOP = ["/bin/true"]

@@ -25,7 +25,7 @@ import msgspec
 
 from leptond.core.jobs.model import Gpu
 from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
-from tests.daemon import TERMINAL, Daemon
+from tests.support.daemon import TERMINAL, Daemon
 
 GPUS = 8
 TIMES = ("priority_step_s", "class_gpu_s", "min_run_s", "eviction_cost_s", "overdue_s", "overdue_batch_gpu_s")

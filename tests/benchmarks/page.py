@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 from tests.ui.conftest import ARGS, CHROMIUM, url_of
 
 JOBS, VISITS, PATIENCE_S, ROW_PX = 10_000, 5, 60.0, 46

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.daemon import until
+from tests.support.daemon import until
 
 TSP = "task-spooler"
 SLURM = "slurm"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.benchmarks.jobs import daemon, gaps, p50, resident_mb, stamping, stamps, submit_many
 from tests.benchmarks.rows import FLOOR, Row
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 PENDING = 1_000_000
 BATCH = 10_000

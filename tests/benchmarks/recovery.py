@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.jobs import daemon, submit_many
 from tests.benchmarks.rows import Row
-from tests.daemon import Daemon, UnixConnection
+from tests.support.daemon import Daemon, UnixConnection
 
 HISTORY = 100_000
 QUEUED = 10_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks.jobs import NOOP, daemon, ended, resident_mb, submit_many
 from tests.benchmarks.rows import Row
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 SETTLE_S = 3.0
 WATCH_S = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.benchmarks.jobs import daemon
 from tests.benchmarks.rows import Row
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 CLIENTS = 16
 SINGLE = 4000

@@ -14,7 +14,7 @@ from tests.benchmarks.compare import interval, summary
 from tests.benchmarks.jobs import gaps, stamps
 from tests.benchmarks.rows import FLOOR, Row, row_of
 from tests.benchmarks.submits import CLIENTS, clients
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 ROWS = [
     Row(figure="gap < floor & more", unit="ms", leptond=(3.0,), floor=(1.0,), against=FLOOR, bar=2.5),

@@ -19,10 +19,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.daemon import Daemon, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.campaign_restarts import waiting
 from tests.faults.invariants import Evidence, check
+from tests.support.daemon import Daemon, until
 
 YEAR_S = 365.25 * 86400
 JUMPS_S = (1, 30, 3600, 86400, YEAR_S, 10 * YEAR_S)

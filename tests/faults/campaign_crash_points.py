@@ -17,10 +17,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tests.daemon import until
 from tests.faults.campaign import Found, Outcome, campaign, run_points, run_trials
 from tests.faults.rig import Rig, Templates
 from tests.faults.template import why_not
+from tests.support.daemon import until
 
 PARALLEL = 2
 

@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import Daemon, UnixConnection
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
+from tests.support.daemon import Daemon, UnixConnection
 
 
 class Cutter:

@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.daemon import Daemon, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
+from tests.support.daemon import Daemon, until
 
 ALIASES = ("same", "symlink", "bind", "hardlink", "copy")
 

@@ -6,8 +6,8 @@ import random
 import sys
 from pathlib import Path
 
-from tests.daemon import Daemon
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
+from tests.support.daemon import Daemon
 
 FLOODS = {
     "yes": "data = b'y\\n' * 32768\nwhile going(): wrote += os.write(1, data)",

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.daemon import gone
 from tests.faults.campaign import Found, Outcome, campaign, run_points, run_trials
 from tests.faults.rig import Rig, Templates
 from tests.faults.scenario import Crashed, drained
 from tests.faults.template import why_not
+from tests.support.daemon import gone
 
 PARALLEL = 2
 FULL_S = 0.5

@@ -7,8 +7,8 @@ import random
 import time
 from pathlib import Path
 
-from tests.daemon import TERMINAL, Daemon, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
+from tests.support.daemon import TERMINAL, Daemon, until
 
 WARM_UP = 50
 CACHES = (16 + 8 + 8) << 20

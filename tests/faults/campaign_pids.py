@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.daemon import Daemon, gone, until
 from tests.faults.campaign import ROOT, Found, Outcome, campaign, run_trials
+from tests.support.daemon import Daemon, gone, until
 
 FREEZER = Path("/sys/fs/cgroup/freezer")
 """The freezer of cgroup v1: what is frozen in it is in uninterruptible sleep, and SIGKILL waits for the thaw.

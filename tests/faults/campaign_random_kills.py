@@ -21,9 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import TERMINAL, Daemon
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.invariants import Evidence, check
+from tests.support.daemon import TERMINAL, Daemon
 
 WITNESS = Path(__file__).with_name("witness.py")
 KILLS_A_ROUND = 25

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import Daemon, parent_of, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.invariants import Evidence, check
 from tests.faults.zoo import leashed, on_leash
+from tests.support.daemon import Daemon, parent_of, until
 
 PYTHON = sys.executable
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import Daemon, until
 from tests.faults.campaign import Found, Outcome, campaign, run_trials
 from tests.faults.zoo import Kind, kinds, leashed, on_leash
+from tests.support.daemon import Daemon, until
 
 SETTLE_S = 5.0
 """The promise: no survivor so many seconds after the stop and its grace."""

@@ -17,7 +17,7 @@ from typing import Any
 from leptond.core.jobs.model import LEGAL, TERMINAL, State
 from leptond.core.outcome.retry import LIMITS
 from leptond.store.accounting import ledger
-from tests.daemon import alive_with_cookie
+from tests.support.daemon import alive_with_cookie
 
 
 class Ledger:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
-from tests.daemon import gone
 from tests.faults.invariants import Evidence
 from tests.faults.scenario import Crashed, Scenario, drained, finish
 from tests.faults.template import ForkedDaemon, Template, built
+from tests.support.daemon import gone
 
 GPUS = ("--simulate-gpus", "4")
 ENV = {

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import PATIENCE_S, TERMINAL, Daemon
 from tests.faults.invariants import Evidence, check
+from tests.support.daemon import PATIENCE_S, TERMINAL, Daemon
 
 ENDS = {
     "absent": ("failed", "config"),

@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
-from tests.daemon import PATIENCE_S, Daemon
+from tests.support.daemon import PATIENCE_S, Daemon
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

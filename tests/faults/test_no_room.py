@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.daemon import until
 from tests.faults.campaign_io_errors import Fault, arm, heal
 from tests.faults.rig import Templates
 from tests.faults.template import why_not
+from tests.support.daemon import until
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.daemon import TERMINAL, Daemon
 from tests.faults.invariants import Evidence, check
+from tests.support.daemon import TERMINAL, Daemon
 
 PYTHON = sys.executable
 WITNESS = Path(__file__).with_name("witness.py")

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tests.daemon import Daemon, gone, parent_of, until
 from tests.faults.invariants import Evidence, check
+from tests.support.daemon import Daemon, gone, parent_of, until
 
 PYTHON = sys.executable
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from leptond import __version__
 from leptond.core.jobs.model import State
-from tests.daemon import Daemon, gone, parent_of, until
+from tests.support.daemon import Daemon, gone, parent_of, until
 
 HERE = Path(__file__).parent
 VERSION_LINE = re.compile(r"^PRAGMA user_version ?= ?([0-9]+);$", re.M)

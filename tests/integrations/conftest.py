@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from leptond import job
-from tests.daemon import until
+from tests.support.daemon import until
 
 
 class Job:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import PATIENCE_S, Daemon, until
+from tests.support.daemon import PATIENCE_S, Daemon, until
 
 submitit = pytest.importorskip("submitit", reason="the submitit plugin needs submitit (leptond[submitit])")
 

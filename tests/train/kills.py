@@ -30,8 +30,8 @@ from rich.table import Table
 from torch import Tensor
 
 from leptond.client.torchrun import under_torchrun
-from tests.daemon import TERMINAL, Daemon, alive_with_cookie, parent_of
 from tests.faults.campaign import Found, commit, run_points
+from tests.support.daemon import TERMINAL, Daemon, alive_with_cookie, parent_of
 
 KINDS = ("job", "shim", "daemon", "preempt", "limit")
 TOP = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from leptond.client.torchrun import under_torchrun
 from leptond.train.examples import char_lm
-from tests.daemon import until
+from tests.support.daemon import until
 
 TOP = str(Path(__file__).parents[2])
 

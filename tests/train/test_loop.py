@@ -22,7 +22,7 @@ from leptond.train.checkpoint import Checkpoints  # noqa: E402
 from leptond.train.costs import Precision  # noqa: E402
 from leptond.train.gpt import next_token_loss  # noqa: E402
 from leptond.train.loop import Guard  # noqa: E402
-from tests.daemon import until  # noqa: E402
+from tests.support.daemon import until  # noqa: E402
 from tests.train import small  # noqa: E402
 
 SCRIPT = [sys.executable, "-m", "tests.train.small"]

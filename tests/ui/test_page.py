@@ -11,7 +11,7 @@ import pytest
 from leptond.cli.commands.submit import submit_command
 from leptond.cli.framework.declare import parse
 from leptond.client.job_spec import submit_words
-from tests.daemon import Daemon, until
+from tests.support.daemon import Daemon, until
 from tests.ui.conftest import Watched, axe_source, url_of
 
 PYTHON = sys.executable

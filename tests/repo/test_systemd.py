@@ -1,0 +1,70 @@
+"""The units: valid, and as closed as torch allows; and what the daemon tells the service manager."""
+
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from leptond.base.paths import data_dir
+from tests.support.daemon import Daemon
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here"
+)
+
+
+def runnable(unit: str, tmp_path: Path) -> Path:
+    """The unit with a program that exists on this machine."""
+    text = (data_dir("systemd") / unit).read_text()
+    copy = tmp_path / unit
+    copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE))
+    return copy
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", ["leptond.service", "leptond-user.service"])
+def test_the_unit_is_valid(unit, tmp_path):
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(runnable(unit, tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_systemd
+def test_the_exposure_of_the_system_unit(tmp_path):
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", str(runnable("leptond.service", tmp_path))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = done.stdout.strip().splitlines()[-1]
+    print(line)
+    assert float(re.search(r"[0-9]+\.[0-9]+", line)[0]) <= 4.0
+
+
+def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path):
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(60)
+        daemon = Daemon(
+            tmp_path / "state",
+            "--simulate-gpus",
+            "1",
+            env={"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"},
+        )
+        daemon.start()
+        heard = [manager.recv(4096).decode() for _ in range(4)]
+        assert heard[0].startswith("READY=1")
+        assert heard[1:] == ["WATCHDOG=1"] * 3
+        daemon.terminate()
+        while heard[-1] == "WATCHDOG=1":
+            heard.append(manager.recv(4096).decode())
+        assert heard[-1] == "STOPPING=1"

@@ -1,0 +1,109 @@
+"""Scripts that come from Slurm."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leptond.cli.framework.declare import Usage
+from leptond.client.job_spec import directives
+from leptond.client.sbatch import OPTIONS, REFUSED, SHORT, translate
+from tests.unit.cli.conftest import Cli
+from tests.unit.cli.stub import Stub, submitted
+
+SCRIPT = """#!/bin/bash
+#SBATCH --job-name=llama
+#SBATCH --gres=gpu:h100:4   # four of them
+#SBATCH -t 1-12:00:00
+#SBATCH --nodes=1
+#SBATCH --array=0-9%2
+#SBATCH --signal=B:USR1@120
+#LEPTON --retries 2 --gpus 2
+echo hello
+#SBATCH --hold
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--gres=gpu:2"], ["--gpus", "2"]),
+        (["--gres", "gpu:a100:2"], ["--gpus", "2", "--gpu-type", "a100"]),
+        (["--gres=gpu"], ["--gpus", "1"]),
+        (["-G", "a100:3"], ["--gpus", "3", "--gpu-type", "a100"]),
+        (["-N1", "-n", "1"], []),
+        (["-d", "afterok:12:13"], ["--after", "afterok:12:13"]),
+        (["--requeue", "--open-mode=append", "-H"], ["--hold"]),
+        (["--mail-type=NONE"], []),
+        (["-A", "vision"], ["--project", "vision"]),
+        (["-p", "night"], ["--queue", "night"]),
+    ],
+)
+def test_what_can_be_honoured(words, meant):
+    assert translate(words) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--nodes=2"], "--nodes 2: there is one machine"),
+        (["--gres=mps:50"], "--gres mps:50: only gpu"),
+        (["--constraint=avx512"], "--constraint cannot be honoured"),
+        (["--error=log-%j"], "goes with the output"),
+        (["--mem=16G"], "host memory"),
+        (["--mail-type=END"], "no mail"),
+        (["-Z"], "-Z is not an option"),
+        (["word"], "word is not an option"),
+        (["--time"], "--time has no value"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(words, named):
+    with pytest.raises(Usage, match=re.escape(named)):
+        translate(words)
+
+
+def test_what_is_left_out_is_left_out():
+    assert translate(["--mem=16G", "-o", "x", "-t", "5"], skip=frozenset({"mem", "output"})) == [
+        "--time",
+        "5",
+    ]
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), max_size=6))
+def test_any_words_are_translated_or_refused(words):
+    with contextlib.suppress(Usage):
+        assert all(isinstance(word, str) for word in translate(words))
+
+
+def test_the_tables_fit_together():
+    assert not set(OPTIONS) & set(REFUSED)
+    assert set(SHORT.values()) <= {*OPTIONS, *REFUSED}
+
+
+def test_directives_end_at_the_first_command_and_leptons_win(tmp_path: Path):
+    script = tmp_path / "job.sh"
+    script.write_text(SCRIPT)
+    words = directives(script)
+    assert words[-4:] == ["--retries", "2", "--gpus", "2"]
+    assert words[:6] == ["--name", "llama", "--gpus", "4", "--gpu-type", "h100"]
+    assert "--hold" not in words
+
+
+def test_a_script_from_slurm_is_submitted(cli: Cli, stub: Stub):
+    stub.on("POST", "/v1/jobs", submitted())
+    Path("job.sh").write_text(
+        "#!/bin/sh\n#SBATCH -J llama -t 90\n#SBATCH --gres=gpu:2\n#SBATCH --mem=16G\npython train.py\n"
+    )
+    refused = cli("submit", "job.sh")
+    assert refused.code == 2
+    assert "--mem cannot be honoured" in refused.err
+    assert stub.of("POST", "/v1/jobs") == []
+    done = cli("submit", "--ignore-sbatch", "mem", "--time", "2h", "job.sh")
+    assert done.code == 0, done.err
+    body = stub.of("POST", "/v1/jobs")[-1].body
+    assert (body["name"], body["gpus"], body["time_limit_s"]) == ("llama", 2, 7200)

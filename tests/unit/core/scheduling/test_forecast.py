@@ -1,0 +1,65 @@
+"""The forward run: examples, and that it agrees with the planner about now."""
+
+from hypothesis import given, settings
+
+from leptond.core.scheduling.forecast import foretell, forward
+from leptond.core.scheduling.planner import Memory, Policy
+from tests.unit.core.scheduling.test_planner import HOUR, gpus, job, planned, runs, started, worlds
+
+
+def ahead(waiting, running=(), devices=4, out=(), slots=2, now=0.0, memory=None, **policy):
+    memory = memory if memory is not None else Memory()
+    return forward(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory)
+
+
+def test_one_after_another():
+    waiting = [job(i, need=4, limit_s=HOUR, since=float(i)) for i in (2, 3)]
+    found = ahead(waiting, [runs(1, 0, limit_s=HOUR, started_at=-600.0)])
+    assert found[2].start_at == HOUR - 600.0
+    assert found[2].gpus == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
+    assert found[3].start_at == found[2].end_at == 2 * HOUR - 600.0
+
+
+def test_an_overrun_prediction_is_doubled():
+    found = ahead([job(2, need=4)], [runs(1, 0, predicted_s=100.0, started_at=-150.0)])
+    assert found[2].start_at == 50.0
+
+
+def test_a_job_that_makes_room_comes_back():
+    hold = [runs(1, 0, 1, 2, 3, preemptible=True, limit_s=9 * HOUR, started_at=-3 * HOUR)]
+    found = ahead([job(2, need=4, limit_s=HOUR), job(3, need=4, limit_s=20 * HOUR)], hold)
+    assert found[2].start_at == 0.0
+    assert found[3].start_at == HOUR + 6 * HOUR  # what job 1 has left goes first
+
+
+def test_what_never_fits_is_not_foretold():
+    assert 2 not in ahead([job(2, need=4)], out={0})
+
+
+def test_the_range_holds_the_likely_start():
+    waiting = [job(2, need=4, predicted_s=HOUR), job(3, need=4, predicted_s=HOUR)]
+    hold = [runs(1, 0, predicted_s=HOUR)]
+    eta = foretell(waiting, hold, gpus(4), 2, 0.0, Policy(), Memory())[3]
+    assert (eta.earliest_at, eta.likely.start_at, eta.latest_at) == (HOUR, 2 * HOUR, 4 * HOUR)
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds)
+def test_what_starts_now_is_what_the_planner_starts(world):
+    made = planned(**world)
+    found = ahead(**world)
+    for number in started(made):
+        assert found[number].start_at == world["now"]
+    assert all(forecast.start_at >= world["now"] for forecast in found.values())
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds)
+def test_gpus_are_not_foretold_to_two_at_a_time(world):
+    world = {**world, "running": []}
+    world["waiting"] = [one for one in world["waiting"] if not one.preemptible]
+    found = sorted(ahead(**world).values(), key=lambda one: (one.start_at, one.end_at))
+    for one in found:
+        for other in found:
+            if one.id < other.id and one.start_at < other.end_at and other.start_at < one.end_at:
+                assert not set(one.gpus) & set(other.gpus)

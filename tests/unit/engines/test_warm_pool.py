@@ -1,0 +1,293 @@
+"""A job that starts warm cannot tell: each is run cold and warm, and what it sees and leaves is compared."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from leptond.core import warm_start
+from tests.support.daemon import Daemon, gone, parent_of, until
+
+PYTHON = sys.executable
+HERE = Path(__file__).parent
+ENGINE = HERE.parents[1] / "leptond" / "engines"
+IMPORTS = ["noted", "json", "logging", "multiprocessing", "tempfile", "random"]
+
+
+class Bench:
+    """A daemon with warm starts, and a directory of jobs that import `noted`."""
+
+    def __init__(self, place: Path, **env: str) -> None:
+        self.place = place
+        self.library = place / "library"
+        shutil.copytree(HERE / "warm_jobs", self.library)
+        (self.library / "__pycache__").mkdir(exist_ok=True)
+        self.jobs = place / "jobs"
+        self.jobs.mkdir()
+        (self.jobs / "facts.py").symlink_to(self.library / "facts.py")
+        settings = {"LEPTOND_ENGINE__WARM": "true", "LEPTOND_ENGINE__WARM_IMPORTS": json.dumps(IMPORTS)}
+        self.daemon = Daemon(place / "state", "--simulate-gpus", "1", env={**settings, **env}).start()
+
+    def run(self, *argv: str, env: dict[str, str] | None = None, **spec) -> dict:
+        """The attempt of a job, with its output."""
+        daemon = self.daemon
+        whole = {"PYTHONPATH": str(self.library), **(env or {})}
+        job = daemon.submit(*argv, cwd=str(self.jobs), env=whole, **spec)
+        ended = daemon.finished(job)
+        return {**ended["attempts"][-1], "state": ended["state"], "output": daemon.output(job)}
+
+    def warm(self, *argv: str, **spec) -> dict:
+        """The same, once it starts warm."""
+
+        def one() -> dict | None:
+            found = self.run(*argv, **spec)
+            return found if found["start"] == "warm" else None
+
+        return until(one, "a warm start")
+
+    def both(self, *argv: str, **spec) -> tuple[dict, dict]:
+        """The attempt of a cold and that of a warm start."""
+        cold = self.run(*argv, cold=True, **spec)
+        assert cold["start"] == "cold: the job asked for it"
+        return cold, self.warm(*argv, **spec)
+
+    def script(self, text: str, name: str = "job.py") -> str:
+        (self.jobs / name).write_text(textwrap.dedent(text))
+        return name
+
+    def zygote(self) -> int:
+        """The pid of the warm process."""
+        pid = self.daemon.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"noted" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        return 0
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    one = Bench(tmp_path_factory.mktemp("warm"))
+    yield one
+    one.daemon.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["facts.py", "a b", "--x"],
+        ["-m", "facts", "y"],
+        ["-c", (HERE / "warm_jobs" / "facts.py").read_text(), "z"],
+    ],
+    ids=["script", "module", "code"],
+)
+def test_it_sees_what_it_would_see_cold(bench, call):
+    cold, hot = bench.both(PYTHON, *call)
+    assert (cold["exit_code"], hot["exit_code"]) == (0, 0), hot["output"]
+    first, second = (one["output"].split("\n", 1) for one in (cold, hot))
+    assert first[1] == second[1] == "thread\natexit\n"
+    before, after = json.loads(first[0]), json.loads(second[0])
+    for name, value in before["same"].items():
+        assert after["same"][name] == value, name
+    again = json.loads(bench.warm(PYTHON, *call)["output"].split("\n")[0])
+    for name in ("random", "tempname", "attempt"):
+        assert len({one["different"][name] for one in (before, after, again)}) == 3, name
+    assert after["different"]["started"]
+
+
+ENDS = {
+    "returns": "print('done')",
+    "exit": "import sys; sys.exit()",
+    "exit_code": "import sys; sys.exit(41)",
+    "exit_word": "import sys; sys.exit('because')",
+    "exit_late": "import atexit, os; atexit.register(lambda: os._exit(9))",
+    "raises": "def inner():\n    {}['x']\n\ntry:\n    inner()\nexcept KeyError:\n    raise ValueError('no')",
+    "group": "raise ExceptionGroup('two', [ValueError(1), TypeError(2)])",
+    "hook": "import sys\nsys.excepthook = lambda kind, _, t: print(kind, t.tb_frame.f_code.co_name)\n1/0",
+    "syntax": "def broken(:\n    pass",
+    "encoding": "# -*- coding: latin-1 -*-\nprint('\\u00e9', __doc__)",
+    "hard": "import os; os._exit(5)",
+    "interrupt": "raise KeyboardInterrupt",
+    "segfault": "import os; os.kill(os.getpid(), 11)",
+    "usr1": "import os; os.kill(os.getpid(), 10)",
+    "pipe": "import os\nr, w = os.pipe()\nos.close(r)\nos.write(w, b'x')",
+    "thread": "import threading\nt = threading.Thread(target=lambda: 1/0, name='t')\nt.start()\nt.join()",
+    "unflushed": "import sys\nsys.stdout.write('half a line')",
+    "annotations": "x: int = 1\nprint(__annotations__)",
+    "globals": "print(__name__, __spec__, __builtins__, __cached__)",
+    "child": "import subprocess, sys\nshow = [sys.executable, '-c', 'import sys; print(sys.path[1:])']\n"
+    "print(subprocess.run(show, capture_output=True, text=True))",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_it_ends_as_it_would_cold(bench, name):
+    script = bench.script(ENDS[name])
+    cold, hot = bench.both(PYTHON, script, requeue=False)
+    for field in ("state", "exit_code", "signal", "class", "output"):
+        assert hot[field] == cold[field], field
+
+
+POOL = """
+    import multiprocessing, os, sys
+
+    def double(x):
+        return x * 2, os.path.basename(sys.argv[0]), __name__, multiprocessing.current_process().name[:12]
+
+    if __name__ == "__main__":
+        for method in ("fork", "spawn", "forkserver"):
+            with multiprocessing.get_context(method).Pool(1) as pool:
+                print(method, pool.map(double, [1, 2]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("call", [["pool.py"], ["-m", "pool"]], ids=["script", "module"])
+def test_its_workers_start_by_every_method(bench, call):
+    bench.script(POOL, "pool.py")
+    cold, hot = bench.both(PYTHON, *call)
+    assert cold["exit_code"] == 0, cold["output"]
+    assert hot["output"] == cold["output"]
+
+
+def test_a_limit_and_a_stop_reach_it(bench):
+    script = bench.script("import time; print('up', flush=True); time.sleep(600)")
+    cold, hot = bench.both(PYTHON, script, time_limit_s=1.0, grace_s=5)
+    assert (hot["state"], hot["signal"], hot["output"]) == (cold["state"], cold["signal"], "up\n")
+    assert hot["signal"] == "SIGTERM"
+
+
+def test_it_outlives_the_daemon_and_the_warm_process(bench):
+    script = bench.script("import os, sys; print('up', flush=True); open('fifo').read(); sys.exit(7)")
+    os.mkfifo(bench.jobs / "fifo")
+    bench.warm(PYTHON, "-c", "pass")
+    daemon = bench.daemon
+    job = daemon.submit(PYTHON, script, cwd=str(bench.jobs), env={"PYTHONPATH": str(bench.library)})
+    daemon.printed(job, "up")
+    zygote = bench.zygote()
+    shim = parent_of(daemon.job(job)["attempts"][0]["pid"])
+    assert parent_of(shim) == zygote
+    assert [fd for fd in Path(f"/proc/{shim}/fd").iterdir() if fd.readlink() == zygote] == []
+    daemon.kill()
+    assert gone(zygote)
+    daemon.start()
+    (bench.jobs / "fifo").write_text("")
+    ended = daemon.finished(job)
+    assert (ended["state"], ended["exit_code"], ended["attempts"][0]["start"]) == ("failed", 7, "warm")
+
+
+@pytest.mark.parametrize(
+    ("env", "why"),
+    [
+        ({"NOTED_LEVEL": "9"}, "NOTED_LEVEL is read by its imports and was different for the warm process"),
+        ({"LD_PRELOAD": "/nothing.so"}, "LD_PRELOAD is set"),
+        ({"PYTHONINSPECT": ""}, "PYTHONINSPECT is set"),
+        ({"PYTHONPATH": "library"}, "PYTHONPATH has a relative part"),
+    ],
+)
+def test_another_environment_starts_cold_and_says_why(bench, env, why):
+    bench.warm(PYTHON, "-c", "pass")
+    assert bench.run(PYTHON, "-c", "pass", env=env)["start"] == f"cold: {why}"
+
+
+def test_a_module_beside_the_script_that_would_come_first_is_used(bench):
+    beside = bench.jobs / "beside"
+    beside.mkdir()
+    (beside / "noted.py").write_text("LEVEL = 'beside'\n")
+    (beside / "it.py").write_text("import noted; print(noted.LEVEL)\n")
+    bench.warm(PYTHON, "-c", "pass")
+    found = bench.run(PYTHON, "beside/it.py")
+    assert found["output"] == "beside\n"
+    assert found["start"] == f"cold: {beside}/noted.py hides a module that was imported before"
+
+
+def test_a_package_that_was_changed_is_imported_anew(bench):
+    call = (PYTHON, "-c", "import noted; print(noted.__dict__.get('NEW', 0))")
+    assert bench.warm(*call)["output"] == "0\n"
+    file = bench.library / "noted.py"
+    file.write_text(file.read_text() + "\nNEW = 1\n")
+    found = bench.run(*call)
+    assert (found["output"], found["start"]) == ("1\n", f"cold: {warm_start.CHANGED}: {file}")
+    assert bench.warm(*call)["output"] == "1\n"
+
+
+def test_a_warm_process_that_hangs_hurts_no_job(bench):
+    bench.warm(PYTHON, "-c", "pass")
+    zygote = bench.zygote()
+    os.kill(zygote, signal.SIGSTOP)
+    assert bench.run(PYTHON, "-c", "print('ran')")["start"] == "warm", "by one that was forked before"
+    for spare in Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split():
+        os.kill(int(spare), signal.SIGKILL)
+    found = bench.run(PYTHON, "-c", "print('ran')")
+    assert (found["output"], found["start"]) == ("ran\n", f"cold: {warm_start.NO_ANSWER}")
+    assert gone(zygote)
+
+
+def test_one_that_nobody_uses_ends(tmp_path):
+    one = Bench(tmp_path, LEPTOND_ENGINE__WARM_IDLE_S="1")
+    one.run(PYTHON, "-c", "pass")
+    zygote = until(one.zygote, "a warm process")
+    assert gone(zygote)
+    one.daemon.close()
+
+
+BAD = {
+    "its imports print something": "print('hello')",
+    "its imports start threads, which a fork would lose": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+    "its imports keep files open": "import os\nheld = os.open('/dev/null', 0)",
+    "its imports change how the process takes signals, or where it is": "import signal\n"
+    "signal.signal(signal.SIGTERM, lambda *_: None)",
+    "its imports fail: ValueError: no": "raise ValueError('no')",
+    "it has none of absent": "",
+}
+
+
+@pytest.mark.parametrize("why", BAD)
+def test_imports_that_cannot_be_kept_are_refused(tmp_path, why):
+    (tmp_path / "bad.py").write_text(BAD[why])
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
+        "names = {'__file__': sys.argv[1] + '/inplace.py', '__name__': 'inplace'}\n"
+        "out, saved = os.pipe(), os.dup(1); os.dup2(out[1], 1); os.close(out[1])\n"
+        "exec(open(names['__file__']).read(), names)\n"
+        "found = names['prepare']([sys.argv[3]], out[0]); sys.stdout.flush()\n"
+        "os.write(saved, repr(found).encode()); os._exit(0)"
+    )
+    module = "absent" if "absent" in why else "bad"
+    command = [PYTHON, "-u", "-c", code, str(ENGINE), str(tmp_path), module]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == repr({"refused": why}), done.stderr
+
+
+def test_training_with_torch(tmp_path):
+    pytest.importorskip("torch")
+    one = Bench(tmp_path, LEPTOND_ENGINE__WARM_IMPORTS='["torch"]')
+    script = one.script(
+        """
+        import json, os, random
+        import torch
+        from torch.utils.data import DataLoader, TensorDataset
+
+        if __name__ == "__main__":
+            torch.manual_seed(1)
+            model = torch.nn.Linear(4, 1)
+            data = TensorDataset(torch.rand(16, 4), torch.rand(16, 1))
+            for workers in (0, 2):
+                loader = DataLoader(data, batch_size=4, num_workers=workers)
+                loss = sum(torch.nn.functional.mse_loss(model(x), y) for x, y in loader)
+                loss.backward()
+                print(workers, f"{loss.item():.6f}", torch.get_num_threads(), torch.cuda.is_initialized())
+        """
+    )
+    cold, hot = one.both(PYTHON, script)
+    assert cold["exit_code"] == 0, cold["output"]
+    assert hot["output"] == cold["output"]
+    seed = (PYTHON, "-c", "import torch, numpy; print(torch.initial_seed(), numpy.random.random())")
+    first, second = (one.warm(*seed)["output"].split() for _ in range(2))
+    assert (first[0] == second[0], first[1] == second[1]) == (False, False)
+    one.daemon.close()
