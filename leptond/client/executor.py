@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from leptond import call
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 from leptond.client import torchrun
 from leptond.client.call_result import JobFailed, RemoteError, RemoteTraceback
 from leptond.client.futures import JobFuture, Watch

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 from leptond.core.jobs.timespec import spell_duration
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")

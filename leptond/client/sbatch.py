@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 
 Words = list[str]
 

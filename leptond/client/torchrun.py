@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 
 MAX_RANKS = 1024
 _PYTHON = re.compile(r"^python[0-9.]*\Z")

@@ -15,7 +15,7 @@ import structlog
 
 from leptond import __version__
 from leptond.api.http.context import Context
-from leptond.api.http.server import Api
+from leptond.api.server import Api
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
 from leptond.base.locks import MachineLocks, check_links, held, machine_locks, prepare

@@ -15,8 +15,8 @@ from leptond.core.jobs.states import diagram
 def http() -> str:
     """docs/http.md."""
     from leptond.api.http import openapi
-    from leptond.api.http.server import all_routes
     from leptond.api.metrics.exposition import Metrics
+    from leptond.api.server import all_routes
     from leptond.docs_build import api_reference
 
     return api_reference.markdown(openapi.document(all_routes(Metrics())))

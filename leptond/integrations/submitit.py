@@ -30,7 +30,7 @@ from submitit.core import core, job_environment, utils
 
 from leptond import job as running
 from leptond import schema
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 from leptond.client.job_spec import build_env
 from leptond.client.sdk import Client
 from leptond.client.transport import PATIENCE_S, ApiError, ClientError, Interrupted, Unreachable

@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from leptond.api.http.identity import Who
 from leptond.base.errors import Forbidden, Invalid, OverBudget
 from leptond.config import Settings
 from leptond.core.admission.admission import Admitted, Defaults, admit, check_gpus, need_of
+from leptond.core.admission.caller import Caller
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import JobSpec
 from leptond.core.scheduling.fair_share import Kind
@@ -23,11 +23,11 @@ from leptond.store.queue import fair_share, gpus, queues
 class Door:
     """What a caller's specs are measured by, read once for all of a request (`db`: a snapshot)."""
 
-    def __init__(self, db: sqlite3.Connection, settings: Settings, who: Who) -> None:
+    def __init__(self, db: sqlite3.Connection, settings: Settings, caller: Caller) -> None:
         known = gpus.known(db, present_only=True)
         self._db = db
         self._settings = settings
-        self._who = who
+        self._caller = caller
         self._gpus = [snapshot.device(gpu, {}) for gpu in known]
         self._usable = sum(1 for gpu in known if not gpu.drained)
         self._caps = fair_share.limits(db, settings.shares.limits())
@@ -38,15 +38,15 @@ class Door:
 
     def admit(self, spec: JobSpec) -> Admitted:
         """A spec through the door of its queue. Raises Invalid, Forbidden."""
-        who, settings = self._who, self._settings
-        if spec.urgent and not who.admin and who.user not in settings.queue.urgent_users:
+        caller, settings = self._caller, self._settings
+        if spec.urgent and not caller.admin and caller.user not in settings.queue.urgent_users:
             raise Forbidden(
-                f"{who.user} may not submit urgent jobs",
+                f"{caller.user} may not submit urgent jobs",
                 hint="the setting queue.urgent_users names who may; --priority is free to all",
             )
         queue = queues.named(self.queues, spec.queue)
         admitted = admit(
-            queue.admit(spec, user=who.user, admin=who.admin),
+            queue.admit(spec, user=caller.user, admin=caller.admin),
             gpus=len(self._gpus),
             home=self._home,
             defaults=self._defaults_of(queue),
@@ -78,7 +78,7 @@ class Door:
         """What the owner of each should know, before they are stored: so they do not count against
         themselves."""
         try:
-            all_of_them = budgets.check(self._db, admitted, user=self._who.user, now=now)
+            all_of_them = budgets.check(self._db, admitted, user=self._caller.user, now=now)
         except OverBudget:
             all_of_them = []  # one that refuses speaks when the jobs are stored
         return [[*self._warnings(one.spec), *all_of_them] for one in admitted]
@@ -93,7 +93,7 @@ class Door:
             )
         if not spec.gpus:
             return found
-        owners: list[tuple[Kind, str | None]] = [("user", self._who.user), ("project", spec.project)]
+        owners: list[tuple[Kind, str | None]] = [("user", self._caller.user), ("project", spec.project)]
         for kind, name in owners:
             cap = self._caps.of(kind, name).max_gpus if name is not None else None
             if cap is not None and spec.gpus > cap and spec.gpu_memory_bytes is None:

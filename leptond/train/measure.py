@@ -29,9 +29,9 @@ import torch
 from torch import Tensor
 
 from leptond.train.costs import Loader, Precision, compile_parts, micro_batches, recompute
-from leptond.train.examples.text import read_text
 from leptond.train.gpt import Gpt, GptConfig, next_token_loss
 from leptond.train.schedule import make_optimizer
+from leptond.train.text import read_text
 
 Step = Callable[[], None]
 PARTS = 4

@@ -11,8 +11,8 @@ import time
 import pytest
 from openapi_spec_validator import validate
 
-from leptond.api.http.server import all_routes
 from leptond.api.metrics.exposition import Metrics
+from leptond.api.server import all_routes
 from tests.support.daemon import Answer, Daemon, UnixConnection
 
 

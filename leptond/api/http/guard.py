@@ -20,7 +20,6 @@ from aiohttp.typedefs import Middleware
 from leptond import schema
 from leptond.api.http import identity
 from leptond.api.http.context import Context
-from leptond.api.http.identity import Who
 from leptond.base.errors import (
     BadRequest,
     Forbidden,
@@ -32,6 +31,7 @@ from leptond.base.errors import (
     Unauthorized,
     Unavailable,
 )
+from leptond.core.admission.caller import Caller
 
 log = structlog.get_logger("leptond.http")
 
@@ -93,7 +93,7 @@ class Guard:
 
     async def _answer(self, request: web.Request, handle: Handle, request_id: str) -> web.StreamResponse:
         try:
-            request[identity.WHO] = self._check(request)
+            request[identity.CALLER] = self._check(request)
             if self._streams(request):
                 return await handle(request)
             async with asyncio.timeout(self._context.settings.http.request_timeout_s):
@@ -134,16 +134,16 @@ class Guard:
 
     # -- who, from where, when ---------------------------------------------------------------------
 
-    def _check(self, request: web.Request) -> Who:
-        who = identity.peer(request)
-        if who is None:
+    def _check(self, request: web.Request) -> Caller:
+        caller = identity.peer(request)
+        if caller is None:
             self._check_host(request)
             self._check_origin(request)
-            who = self._bearer(request)
+            caller = self._bearer(request)
         phase = self._context.phase()
         if phase != "ready" and request.path not in EARLY_PATHS:
             raise Unavailable(f"the daemon is {phase}", hint="try again", headers={"Retry-After": "1"})
-        return who
+        return caller
 
     def _hosts(self) -> set[str]:
         return {*LOCAL_HOSTS, *self._context.settings.http.allowed_hosts}
@@ -167,8 +167,8 @@ class Guard:
             if not mark or scheme not in ("http", "https") or without_port(host) not in self._hosts():
                 raise Forbidden("a page of another origin sent this")
 
-    def _bearer(self, request: web.Request) -> Who:
-        me = Who(user=identity.own_user(), uid=None, admin=True)
+    def _bearer(self, request: web.Request) -> Caller:
+        me = Caller(user=identity.own_user(), uid=None, admin=True)
         if self._open(request):
             return me
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -180,7 +180,7 @@ class Guard:
             if _same(token, tokens.read_only):
                 if request.method not in READING:
                     raise Forbidden("this token only looks", hint="use the one that may change things")
-                return Who(user=me.user, uid=None, admin=False, read_only=True)
+                return Caller(user=me.user, uid=None, admin=False, read_only=True)
         if token:
             self._count_failure(request.remote or "unknown")
         raise Unauthorized(

@@ -16,8 +16,9 @@ import msgspec
 from aiohttp import web
 
 from leptond.api.http.context import CONTEXT, Context
-from leptond.api.http.identity import WHO, Who
+from leptond.api.http.identity import CALLER
 from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
+from leptond.core.admission.caller import Caller
 
 MAX_DEPTH = 32
 
@@ -37,7 +38,7 @@ class Call:
 
     request: web.Request
     context: Context
-    who: Who
+    caller: Caller
     body: Any
     query: Any
     raw: bytes
@@ -202,7 +203,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
         elif request.query:
             raise Invalid("this request takes no query parameters", pointer=f"/{next(iter(request.query))}")
         answer = await route.handler(
-            Call(request=request, context=context, who=request[WHO], body=body, query=query, raw=raw)
+            Call(request=request, context=context, caller=request[CALLER], body=body, query=query, raw=raw)
         )
         return respond(answer, route.status)
 

@@ -15,7 +15,7 @@ from leptond import __version__, schema
 from leptond.api.http.context import Context
 from leptond.api.metrics.ledger import Ledger
 from leptond.api.metrics.outcomes import Outcomes, histogram
-from leptond.api.routes.gpus import show_all
+from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.base.histogram import Durations
 from leptond.store import Store

@@ -70,10 +70,10 @@ async def _all(
     **how: Any,
 ) -> schema.ArrayChanged:
     """Changes what is folded, then slice by slice the members that have rows."""
-    array_id, who, store = id_of(call), call.who, call.context.store
+    array_id, caller, store = id_of(call), call.caller, call.context.store
 
     def first(db: sqlite3.Connection) -> int:
-        who.must_be(arrays.owner(db, array_id), f"array {array_id}")
+        caller.must_be(arrays.owner(db, array_id), f"array {array_id}")
         return folded(db, array_id)
 
     changed = await store.write(first)
@@ -102,7 +102,7 @@ async def cancel_array(call: Call) -> schema.ArrayChanged:
 
 async def cancel_all(call: Call) -> schema.ArrayChanged:
     """Cancels the members of the array in the path, as the body (Cancel) says."""
-    by, body, now = call.who.user, call.body, call.context.clock.wall()
+    by, body, now = call.caller.user, call.body, call.context.clock.wall()
     return await _all(
         call,
         lambda db, array_id: arrays.cancel_folded(db, array_id, by=by, reason=body.reason, now=now),
@@ -117,7 +117,7 @@ async def cancel_all(call: Call) -> schema.ArrayChanged:
 @table.route("POST", "/v1/arrays/{id}/hold", answer=schema.ArrayChanged, errors=(404,), streams=True)
 async def hold_array(call: Call) -> schema.ArrayChanged:
     """Keep all members that wait from starting."""
-    by, now = call.who.user, call.context.clock.wall()
+    by, now = call.caller.user, call.context.clock.wall()
     return await _all(
         call,
         lambda db, array_id: arrays.hold_folded(db, array_id, by=by, now=now),
@@ -129,7 +129,7 @@ async def hold_array(call: Call) -> schema.ArrayChanged:
 @table.route("POST", "/v1/arrays/{id}/release", answer=schema.ArrayChanged, errors=(404,), streams=True)
 async def release_array(call: Call) -> schema.ArrayChanged:
     """Let all held members start."""
-    by, now = call.who.user, call.context.clock.wall()
+    by, now = call.caller.user, call.context.clock.wall()
     return await _all(
         call,
         lambda db, array_id: arrays.release_folded(db, array_id, by=by, now=now),
@@ -150,7 +150,7 @@ async def edit_array(call: Call) -> schema.ArrayChanged:
     """Change all members that have not ended; what may change only while a job waits, of those that wait."""
     changes = patch_of(call.body)
     await check_patch(call, changes)
-    by, admin, now = call.who.user, call.who.admin, call.context.clock.wall()
+    by, admin, now = call.caller.user, call.caller.admin, call.context.clock.wall()
     return await _all(
         call,
         lambda db, array_id: arrays.edit_folded(db, array_id, changes, by=by, by_admin=admin, now=now),

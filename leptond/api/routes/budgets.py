@@ -90,12 +90,12 @@ def _name(call: Call) -> str:
 @table.route("PUT", "/v1/budgets/{scope}/{name}", body=SetBudget, answer=BudgetLine, errors=(404,))
 async def set_budget(call: Call) -> BudgetLine:
     """Set the budget of a user or a project; it counts from the next submit on."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     body: SetBudget = call.body
     if (body.amount is None) == (body.gpu_hours is None):
         raise Invalid("a budget has either an amount or gpu_hours", pointer="/amount")
     scope, name = _scope(call), _name(call)
-    now, by, currency = call.context.clock.wall(), call.who.user, call.context.settings.cost.currency
+    now, by, currency = call.context.clock.wall(), call.caller.user, call.context.settings.cost.currency
     budget = msgspec.convert({"scope": scope, "name": name, **msgspec.structs.asdict(body)}, Budget)
 
     def change(db: sqlite3.Connection) -> BudgetLine:
@@ -108,7 +108,7 @@ async def set_budget(call: Call) -> BudgetLine:
 @table.route("DELETE", "/v1/budgets/{scope}/{name}", status=204, errors=(404,))
 async def remove_budget(call: Call) -> None:
     """Take a budget away."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     await call.context.store.write(
-        budgets.remove, _scope(call), _name(call), by=call.who.user, now=call.context.clock.wall()
+        budgets.remove, _scope(call), _name(call), by=call.caller.user, now=call.context.clock.wall()
     )

@@ -64,7 +64,7 @@ def _size(path: Path) -> int:
 @table.route("GET", "/v1/db", answer=Database)
 async def database(call: Call) -> Database:
     """The queue's database and the backups that the daemon keeps."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     store = call.context.store
     schema = await store.browse(version)
     seen = os.statvfs(store.path.parent)
@@ -83,7 +83,7 @@ async def database(call: Call) -> Database:
 @table.route("POST", "/v1/db/backups", answer=Backup, status=201, errors=(507,), streams=True)
 async def take_backup(call: Call) -> Reply:
     """Take a backup into the daemon's own state directory; the oldest beyond the number kept go."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     context = call.context
     try:
         one = await keep_backup(context.store, context.clock.wall(), context.settings.storage.backup_keep)
@@ -96,7 +96,7 @@ async def take_backup(call: Call) -> Reply:
 async def stream_backup(call: Call) -> web.StreamResponse:
     """A copy of the database as it is now, as a file to keep elsewhere. Writes go on meanwhile. The answer's
     X-Checksum-Sha256 is that of the body."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     context = call.context
     state_dir = context.store.path.parent
     aside = state_dir / f".backup-{secrets.token_hex(8)}.tmp"
@@ -163,7 +163,7 @@ class Purged(msgspec.Struct, kw_only=True):
 @table.route("POST", "/v1/purge", body=Purge, body_optional=True, answer=Purged, streams=True)
 async def purge_old(call: Call) -> Purged:
     """Remove finished jobs, outputs and events that were kept long enough, or say what would go."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     body: Purge = call.body
     settings = call.context.settings.retention
     limits = settings.limits() if body.older_than_s is None else Keep(job_age_s=body.older_than_s)
@@ -172,7 +172,7 @@ async def purge_old(call: Call) -> Purged:
     if body.dry_run:
         done = await retention.plan(limits, checkpoints=checkpoints)
     else:
-        done = await retention.purge(limits, checkpoints=checkpoints, by=call.who.user)
+        done = await retention.purge(limits, checkpoints=checkpoints, by=call.caller.user)
     return Purged(
         dry_run=body.dry_run,
         jobs=len(done.jobs),

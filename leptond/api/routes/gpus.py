@@ -2,50 +2,32 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
-
 from leptond import schema
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Table
-from leptond.api.views import bodies
+from leptond.api.views import bodies, devices
 from leptond.base.errors import NotFound
-from leptond.gpus.base import Sample
-from leptond.store.queue import attempts, gpus
+from leptond.store.queue import gpus
 
 table = Table("gpus")
-
-
-def show_all(
-    db: sqlite3.Connection, samples: Mapping[str, Sample], sick: Mapping[str, str]
-) -> list[schema.Gpu]:
-    """Every known device that is present, or that an attempt still holds."""
-    shown = []
-    for known in gpus.known(db):
-        if not known.present and known.job_id is None:
-            continue
-        pids = {attempts.get(db, lease.attempt_id).pid: lease.job_id for lease in known.leases}
-        known_pids = {pid: job for pid, job in pids.items() if pid is not None}
-        shown.append(bodies.gpu(known, samples.get(known.uuid), sick, known_pids))
-    return shown
 
 
 @table.route("GET", "/v1/gpus", answer=schema.GpuList)
 async def list_gpus(call: Call) -> schema.GpuList:
     """The devices, how they are doing, and who has them."""
     view = call.context.gpu_view
-    items = await call.context.store.read(show_all, view.samples(), view.sick())
+    items = await call.context.store.read(devices.show_all, view.samples(), view.sick())
     return schema.GpuList(items=items, backend=view.backend, note=view.note)
 
 
 async def _set(call: Call, reason: str | None) -> schema.Gpu:
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     text = call.path("index")
     if not text.isdecimal() or len(text) > 6:
         raise NotFound(f"there is no GPU {text[:40]!r}", hint="`leptonctl gpus` lists the devices")
     context: Context = call.context
     known = await context.store.write(
-        gpus.set_drained, int(text), reason, call.who.user, context.clock.wall()
+        gpus.set_drained, int(text), reason, call.caller.user, context.clock.wall()
     )
     view = context.gpu_view
     return bodies.gpu(known, view.samples().get(known.uuid), view.sick(), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
 import sqlite3
 import time
@@ -17,12 +18,12 @@ from msgspec import Meta
 
 from leptond import schema
 from leptond.api.http.context import Context
-from leptond.api.http.identity import Who
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
 from leptond.api.views.explain import Explain
 from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
 from leptond.core.admission.admission import Admitted
+from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Door
 from leptond.store.queue import compact_arrays, dependencies, gpus, jobs, lists
@@ -193,8 +194,8 @@ async def submit_all(
 ) -> tuple[list[Stored], bool, list[list[str]]]:
     """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
     whether they are new, and what their owner should know of each."""
-    call.who.must_submit()
-    _rate_limit(call.context, call.who, len(specs))
+    call.caller.must_submit(os.geteuid())
+    _rate_limit(call.context, call.caller, len(specs))
     if call.context.room is not None:
         call.context.room.must_take_jobs()
     key = call.request.headers.get("Idempotency-Key")
@@ -204,7 +205,7 @@ async def submit_all(
     in_batch = call.request.path.endswith(":batch")
 
     def look(db: sqlite3.Connection) -> tuple[list[Admitted], list[list[str]]]:
-        door = Door(db, settings, call.who)
+        door = Door(db, settings, call.caller)
         admitted = door.admit_all(specs, in_batch=in_batch)
         return admitted, door.warnings(admitted, now)
 
@@ -217,7 +218,7 @@ async def submit_all(
         stored, new = await write(
             jobs.submit,
             admitted,
-            user=call.who.user,
+            user=call.caller.user,
             now=now,
             max_pending=settings.queue.max_pending,
             caps=settings.shares.limits(),
@@ -238,11 +239,11 @@ class _Bucket(msgspec.Struct):
 _buckets: dict[tuple[int, str], _Bucket] = {}
 
 
-def _rate_limit(context: Context, who: Who, count: int) -> None:
+def _rate_limit(context: Context, caller: Caller, count: int) -> None:
     """A token bucket per user; a batch counts as one for each hundred jobs."""
     http = context.settings.http
     now = time.monotonic()
-    bucket = _buckets.setdefault((id(context), who.user), _Bucket(float(http.submit_burst), now))
+    bucket = _buckets.setdefault((id(context), caller.user), _Bucket(float(http.submit_burst), now))
     bucket.level = min(http.submit_burst, bucket.level + (now - bucket.at) * http.submits_per_s)
     bucket.at = now
     price = 1 + count // 100
@@ -296,11 +297,11 @@ async def edit(call: Call) -> Reply:
         version = int(match.strip('"'))
     await check_patch(call, changes)
     ref = ref_of(call)
-    who, now = call.who, call.context.clock.wall()
+    caller, now = call.caller, call.context.clock.wall()
 
     def change(db: sqlite3.Connection) -> None:
-        who.must_own(jobs.find(db, ref))
-        jobs.edit(db, ref, changes, by=who.user, if_version=version, now=now, by_admin=who.admin)
+        caller.must_own(jobs.find(db, ref))
+        jobs.edit(db, ref, changes, by=caller.user, if_version=version, now=now, by_admin=caller.admin)
 
     await call.context.store.write(change)
     return tagged(await one_job(call.context, ref))
@@ -339,11 +340,11 @@ async def check_patch(call: Call, changes: dict[str, Any]) -> None:
 )
 async def cancel(call: Call) -> schema.Job:
     """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
-    ref, who, body, now = ref_of(call), call.who, call.body, call.context.clock.wall()
+    ref, caller, body, now = ref_of(call), call.caller, call.body, call.context.clock.wall()
 
     def change(db: sqlite3.Connection) -> None:
-        who.must_own(jobs.find(db, ref))
-        jobs.cancel(db, ref, by=who.user, grace_s=body.grace_s, reason=body.reason, now=now)
+        caller.must_own(jobs.find(db, ref))
+        jobs.cancel(db, ref, by=caller.user, grace_s=body.grace_s, reason=body.reason, now=now)
 
     await call.context.store.write(change)
     return await one_job(call.context, ref)
@@ -362,11 +363,11 @@ async def release(call: Call) -> schema.Job:
 
 
 async def _simple(call: Call, verb: Any) -> schema.Job:
-    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
 
     def change(db: sqlite3.Connection) -> Job:
-        who.must_own(jobs.find(db, ref))
-        changed: Job = verb(db, ref, by=who.user, now=now)
+        caller.must_own(jobs.find(db, ref))
+        changed: Job = verb(db, ref, by=caller.user, now=now)
         return changed
 
     await call.context.store.write(change)
@@ -387,18 +388,20 @@ async def retry(call: Call) -> Reply:
     says changed."""
     changes = patch_of(call.body)
     await check_patch(call, changes)
-    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
-    who.must_submit()
+    ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
+    caller.must_submit(os.geteuid())
     if call.context.room is not None:
         call.context.room.must_take_jobs()
     settings = call.context.settings
     max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 
     def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
-        who.must_own(jobs.find(db, ref))
-        again = jobs.retry(db, ref, user=who.user, now=now, max_pending=max_pending, caps=caps)
+        caller.must_own(jobs.find(db, ref))
+        again = jobs.retry(db, ref, user=caller.user, now=now, max_pending=max_pending, caps=caps)
         # in the same transaction: a change that is refused undoes the copy
-        jobs.edit(db, str(again[0].id), changes, by=who.user, if_version=None, now=now, by_admin=who.admin)
+        jobs.edit(
+            db, str(again[0].id), changes, by=caller.user, if_version=None, now=now, by_admin=caller.admin
+        )
         return again
 
     stored, copied = await call.context.store.write(change)
@@ -411,16 +414,16 @@ async def retry(call: Call) -> Reply:
 @table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(404, 409))
 async def purge(call: Call) -> None:
     """Forget a finished job, its attempts and their output. Its checkpoints stay."""
-    ref, who = ref_of(call), call.who
+    ref, caller = ref_of(call), call.caller
 
     def look(db: sqlite3.Connection) -> int:
         job = jobs.find(db, ref)
-        who.must_own(job)
+        caller.must_own(job)
         jobs.must_be_forgettable(db, job)
         return job.id
 
     job_id = await call.context.store.read(look)
-    gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=who.user)
+    gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=caller.user)
     if not gone:
         await call.context.store.read(look)  # it has come to be needed meanwhile: says why
 

@@ -71,10 +71,15 @@ async def vendored(call: Call) -> web.Response:
 @table.route("GET", "/v1/me", answer=schema.Me)
 async def me(call: Call) -> schema.Me:
     """Who the daemon takes the caller for, and what they may do."""
-    who, context = call.who, call.context
-    answer = schema.Me(user=who.user, admin=who.admin, read_only=who.read_only)
+    caller, context = call.caller, call.context
+    answer = schema.Me(user=caller.user, admin=caller.admin, read_only=caller.read_only)
     # a token goes only to those whom the kernel vouches for: they could read its file as well
-    if who.uid is not None and who.admin and context.tokens is not None and context.page_address is not None:
+    if (
+        caller.uid is not None
+        and caller.admin
+        and context.tokens is not None
+        and context.page_address is not None
+    ):
         base = f"http://{context.page_address}/#token="
         answer.page_url = base + context.tokens.full
         answer.page_url_read_only = base + context.tokens.read_only

@@ -86,11 +86,11 @@ async def estimate(call: Call) -> schema.Estimate:
     now, boot = context.clock.wall(), context.clock.boot()
 
     def look(db: sqlite3.Connection) -> schema.Estimate:
-        door = Door(db, context.settings, call.who)
+        door = Door(db, context.settings, call.caller)
         admitted = door.admit(call.body)
         spec = admitted.spec
         borrow = queues.named(door.queues, spec.queue).borrow
-        own = forecast.would_wait(db, admitted, user=call.who.user, now=now, borrow=borrow, most=MEMBERS)
+        own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)
         answer = schema.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
         if spec.hold:
             answer.reason, answer.sentence = Reason.HELD, "it would be held until it is released"

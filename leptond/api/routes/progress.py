@@ -57,12 +57,12 @@ def checkpoints(told: list[events.Event]) -> list[events.Event]:
 @table.route("POST", "/v1/jobs/{ref}/tune", body=schema.Tune, answer=schema.Job, errors=(404, 409, 507))
 async def tune(call: Call) -> schema.Job:
     """Turn knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
-    ref, who, now = ref_of(call), call.who, call.context.clock.wall()
+    ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
     values: dict[str, float] = call.body.values
 
     def change(db: sqlite3.Connection) -> tuple[Job, Attempt]:
-        who.must_own(jobs.find(db, ref))
-        return progress.tune(db, ref, values, by=who.user, now=now)
+        caller.must_own(jobs.find(db, ref))
+        return progress.tune(db, ref, values, by=caller.user, now=now)
 
     # one at a time: an older file must not follow a newer one
     async with _turning:

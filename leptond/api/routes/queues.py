@@ -79,8 +79,8 @@ async def get_queue(call: Call) -> schema.Queue:
 @table.route("POST", "/v1/queues", body=schema.NewQueue, answer=schema.Queue, status=201, errors=(409,))
 async def make_queue(call: Call) -> Reply:
     """Make a queue. It counts at once."""
-    call.who.must_be_admin()
-    body, now, by = call.body, call.context.clock.wall(), call.who.user
+    call.caller.must_be_admin()
+    body, now, by = call.body, call.context.clock.wall(), call.caller.user
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "gpus"}
 
     def change(db: sqlite3.Connection) -> schema.Queue:
@@ -94,8 +94,8 @@ async def make_queue(call: Call) -> Reply:
 @table.route("PATCH", "/v1/queues/{name}", body=schema.QueuePatch, answer=schema.Queue, errors=(404,))
 async def change_queue(call: Call) -> schema.Queue:
     """Change a queue. It counts at once, for jobs that wait already too; only their own limits stay."""
-    call.who.must_be_admin()
-    name, body, now, by = _name(call, "queue"), call.body, call.context.clock.wall(), call.who.user
+    call.caller.must_be_admin()
+    name, body, now, by = _name(call, "queue"), call.body, call.context.clock.wall(), call.caller.user
     changes = {
         field: value
         for field in body.__struct_fields__
@@ -113,9 +113,9 @@ async def change_queue(call: Call) -> schema.Queue:
 @table.route("DELETE", "/v1/queues/{name}", status=204, errors=(404, 409))
 async def remove_queue(call: Call) -> None:
     """Remove a queue in which no job waits or runs; its GPUs are everybody's then."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     name, now = _name(call, "queue"), call.context.clock.wall()
-    await call.context.store.write(queues.remove, name, by=call.who.user, now=now)
+    await call.context.store.write(queues.remove, name, by=call.caller.user, now=now)
 
 
 # -- shares and caps -------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _kind(call: Call) -> Literal["user", "project"]:
 @table.route("PUT", "/v1/limits/{kind}/{name}", body=schema.LimitBody, answer=schema.Share, errors=(404,))
 async def set_limits(call: Call) -> schema.Share:
     """Set the caps and the weight of a user or a project, in place of what was set. They count at once."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     kind, name = _kind(call), _name(call, "user or project")
     now, boot, settings = call.context.clock.wall(), call.context.clock.boot(), call.context.settings
     body = call.body
@@ -184,7 +184,7 @@ async def set_limits(call: Call) -> schema.Share:
     )
 
     def change(db: sqlite3.Connection) -> schema.Share:
-        fair_share.set_limit(db, limit, by=call.who.user, now=now)
+        fair_share.set_limit(db, limit, by=call.caller.user, now=now)
         every = _shares(db, settings, now, boot)
         return next(one for one in every if (one.kind, one.name) == (kind, name))
 
@@ -194,6 +194,6 @@ async def set_limits(call: Call) -> schema.Share:
 @table.route("DELETE", "/v1/limits/{kind}/{name}", status=204, errors=(404,))
 async def remove_limits(call: Call) -> None:
     """Forget what was set for a user or a project: the configuration counts again."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     kind, name, now = _kind(call), _name(call, "user or project"), call.context.clock.wall()
-    await call.context.store.write(fair_share.remove_limit, kind, name, by=call.who.user, now=now)
+    await call.context.store.write(fair_share.remove_limit, kind, name, by=call.caller.user, now=now)

@@ -8,8 +8,8 @@ import sqlite3
 
 from leptond import __version__, schema
 from leptond.api.http.routing import Call, Table
-from leptond.api.routes.gpus import show_all
 from leptond.api.views import bodies
+from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.core.jobs.model import LIVE, State
 from leptond.store.queue import jobs, lists

@@ -51,7 +51,7 @@ async def submit_sweep(call: Call) -> Reply:
         min_step=asked.min_step,
         asked={"grid": asked.grid, "random": asked.random, "trials": len(params), "seed": asked.seed},
     )
-    user, now = call.who.user, call.context.clock.wall()
+    user, now = call.caller.user, call.context.clock.wall()
     try:
         stored, new, warnings = await submit_all(
             call,

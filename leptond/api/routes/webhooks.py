@@ -20,7 +20,7 @@ SHOWN = 20
 @table.route("GET", "/v1/webhooks", answer=list[schema.Webhook])
 async def list_webhooks(call: Call) -> list[schema.Webhook]:
     """The webhooks, how far each has been told, and its last deliveries."""
-    call.who.must_be_admin()
+    call.caller.must_be_admin()
     hooks = call.context.settings.webhooks.hooks
 
     def look(db: sqlite3.Connection) -> list[schema.Webhook]:

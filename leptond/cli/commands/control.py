@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from leptond.base.usage import Usage
 from leptond.cli.framework import refs
-from leptond.cli.framework.declare import Usage, argument, command, option
-from leptond.cli.framework.output import echo
+from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS
 from leptond.cli.framework.session import Session, confirm, leave
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text import words
 from leptond.client.transport import EXIT_UNREACHABLE, ClientError
 

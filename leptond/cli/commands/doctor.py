@@ -16,8 +16,8 @@ from leptond import __version__
 from leptond.cli.diagnosis import checks
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.cli.framework.click_bridge import command
-from leptond.cli.framework.output import clean
 from leptond.cli.framework.session import Session, leave
+from leptond.cli.framework.terminal import clean
 from leptond.client.transport import ClientError, Target, Transport, find_target, find_token, token_file
 from leptond.core.jobs.timespec import format_size
 

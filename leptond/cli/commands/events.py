@@ -9,9 +9,9 @@ import click
 
 from leptond.cli.framework import refs
 from leptond.cli.framework.click_bridge import command, kind
-from leptond.cli.framework.output import clean
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import clean
 from leptond.cli.text import words
 
 RECENT = 50

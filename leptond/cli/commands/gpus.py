@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from leptond.cli.framework.declare import argument, command, option
-from leptond.cli.framework.output import Cell, Column, echo, print_table
+from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import Whole
 from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text import words
 
 GPU_COLUMNS = (

@@ -8,9 +8,9 @@ from typing import Any
 
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
-from leptond.cli.framework.output import echo
 from leptond.cli.framework.params import JOB, Whole
 from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text.log_text import LogWriter
 from leptond.client.transport import ServerEvent
 from leptond.core.jobs.timespec import format_size

@@ -6,8 +6,8 @@ import click
 
 from leptond.base.paths import data_dir
 from leptond.cli.framework.click_bridge import command
-from leptond.cli.framework.output import echo
 from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import echo
 
 FILES = {"scrape": "scrape.yml", "alerts": "alerts.yml", "dashboard": "grafana.json"}
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from time import sleep
 from typing import Any
 
+from leptond.base.usage import Usage
 from leptond.cli.commands.logs import show_events, stream_events
 from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, send, with_directives
 from leptond.cli.commands.wait import DEPENDENCY_POLL_S, wait_for_all
 from leptond.cli.framework import refs
-from leptond.cli.framework.declare import Usage, command, option
+from leptond.cli.framework.declare import command, option
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.text import words
 from leptond.cli.text.log_text import LogWriter

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command
-from leptond.cli.framework.output import Cell, Column, echo, print_line, print_pairs, print_table
+from leptond.cli.framework.output import Cell, Column, print_line, print_pairs, print_table
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text import words
 from leptond.client.job_spec import quote, submit_line
 from leptond.core.jobs.timespec import format_size

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from leptond.base.usage import Usage
 from leptond.cli.framework import refs
-from leptond.cli.framework.declare import F, Usage, argument, command, option
-from leptond.cli.framework.output import echo
+from leptond.cli.framework.declare import F, argument, command, option
 from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
 from leptond.cli.framework.session import Session, leave
+from leptond.cli.framework.terminal import echo
 from leptond.client import job_spec as spec
 from leptond.core.jobs.scalars import scalar
 

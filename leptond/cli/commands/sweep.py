@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from leptond.base.usage import Usage
 from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, with_directives
-from leptond.cli.framework.declare import Usage, argument, command, option
-from leptond.cli.framework.output import Cell, Column, echo, print_line, print_table
+from leptond.cli.framework.declare import argument, command, option
+from leptond.cli.framework.output import Cell, Column, print_line, print_table
 from leptond.cli.framework.params import Whole
 from leptond.cli.framework.session import Session, leave
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text import words
 from leptond.client.transport import EXIT_NOT_FOUND, ClientError
 from leptond.core.jobs.scalars import choices

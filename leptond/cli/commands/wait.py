@@ -8,9 +8,9 @@ from typing import Any
 
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
-from leptond.cli.framework.output import echo
 from leptond.cli.framework.params import JOB, SECONDS
 from leptond.cli.framework.session import Session, leave
+from leptond.cli.framework.terminal import echo
 from leptond.cli.text import words
 
 EXIT_TIMEOUT = 75

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leptond import __version__
-from leptond.cli import ALIASES, MODULES, SECTIONS, load
-from leptond.cli.framework.declare import SHARED, Argument, Command, F, Usage
+from leptond.base.usage import Usage
+from leptond.cli.framework.declare import SHARED, Argument, Command, F
 from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
+from leptond.cli.framework.registry import ALIASES, MODULES, SECTIONS, load
 from leptond.cli.framework.session import Session
 
 if TYPE_CHECKING:

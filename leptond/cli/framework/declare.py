@@ -13,15 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Usage(Exception):
-    """A call that makes no sense; `option` names the one whose value is wrong."""
-
-    def __init__(self, message: str, *, option: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.option = option
-
-
 class Option(NamedTuple):
     """An option. `names` and `no_names` switch a flag on and off; `convert` raises ValueError."""
 

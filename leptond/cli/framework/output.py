@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from leptond.cli.framework.session import Session
-
-# C0, DEL, C1, line and paragraph separators, and the marks that reorder text around them
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+from leptond.cli.framework.session import Session
+from leptond.cli.framework.terminal import clean, echo
 
 STYLES = {
     "pending": "yellow",
@@ -24,27 +19,6 @@ STYLES = {
     "cancelled": "dim",
     "lost": "red",
 }
-
-
-def echo(text: object = "", *, end: str = "\n", err: bool = False) -> None:
-    """Writes a line, at once: what a command says must not wait for its end."""
-    stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # it is where a caller has closed it
-        stream.write(f"{text}{end}")
-        stream.flush()
-
-
-def clean(text: object, *, keep: str = "") -> str:
-    """`text` without control characters, except those in `keep`; a line break becomes a space.
-
-    >>> clean("a\\x1b[2Jb\\nc")
-    'a[2Jb c'
-    """
-
-    def replacement(match: re.Match[str]) -> str:
-        return match[0] if match[0] in keep else " " if match[0] in "\t\n\r" else ""
-
-    return _UNSAFE.sub(replacement, str(text))
 
 
 class Column(NamedTuple):

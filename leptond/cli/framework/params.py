@@ -73,7 +73,7 @@ def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:
     """The jobs whose number or name begins so, each with its name and state; of the newest hundred. A name
     that several of them have names no job. None at all when the daemon does not answer: a shell that
     completes must neither hang nor print errors."""
-    from leptond.cli.framework.output import clean
+    from leptond.cli.framework.terminal import clean
     from leptond.client.transport import ClientError, Transport
 
     with contextlib.suppress(ClientError, KeyError, TypeError):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from leptond.cli.framework.output import clean, echo
+from leptond.cli.framework.terminal import clean, echo
 
 if TYPE_CHECKING:
     from leptond.client.transport import ClientError, Transport

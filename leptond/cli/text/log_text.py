@@ -6,7 +6,7 @@ import re
 import sys
 from codecs import getincrementaldecoder
 
-from leptond.cli.framework.output import echo
+from leptond.cli.framework.terminal import echo
 
 _ESCAPE = re.compile(
     r"""

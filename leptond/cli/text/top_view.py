@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from leptond.cli.framework.output import clean
+from leptond.cli.framework.terminal import clean
 from leptond.cli.text import words
 from leptond.core.jobs.timespec import format_duration
 

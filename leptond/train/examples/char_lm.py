@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leptond import job
-from leptond.train.examples.text import batch_of, read_text
+from leptond.train.text import batch_of, read_text
 
 VOCABULARY = 128
 """ASCII."""

@@ -17,7 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from leptond import job
 from leptond.integrations.hf import LeptondCallback, resume_from
-from leptond.train.examples.text import read_text
+from leptond.train.text import read_text
 
 CONTEXT = 64
 TUNED_FOR = "email"

@@ -13,11 +13,11 @@ import torch
 
 from leptond import job
 from leptond.train.checkpoint import Checkpoints
-from leptond.train.examples.text import batch_of, read_text
 from leptond.train.gpt import TP_PLAN, Gpt, GptConfig, next_token_loss
 from leptond.train.loop import Training
 from leptond.train.parallel import Parallel, Plan
 from leptond.train.schedule import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from leptond.train.text import batch_of, read_text
 
 
 def arguments() -> argparse.Namespace:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from leptond.api.http.context import Context
-from leptond.api.http.server import Api
+from leptond.api.server import Api
 from leptond.base.clock import SystemClock
 from leptond.base.paths import Places
 from leptond.base.tokens import Tokens

@@ -89,13 +89,16 @@ def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
     assert not found & (NEVER | {"decimal", "pathlib", "urllib.parse"})
     assert len(found - bare()) <= MOST
     assert modules_of(found) == {
+        "leptond.base.usage",
         "leptond.cli.framework.declare",
         "leptond.cli.commands.gpus",
         "leptond.cli.framework.output",
         "leptond.cli.framework.params",
         "leptond.cli.commands.queue",
         "leptond.cli.framework.refs",
+        "leptond.cli.framework.registry",
         "leptond.cli.framework.session",
+        "leptond.cli.framework.terminal",
         "leptond.cli.commands.status",
         "leptond.cli.text.words",
         "leptond.client.transport",
@@ -110,9 +113,10 @@ def test_help_imports_no_command_and_no_http(home: Path):
     assert {name for name in modules_of(found) if name.startswith("leptond.cli.")} == {
         "leptond.cli.framework.click_bridge",
         "leptond.cli.framework.declare",
-        "leptond.cli.framework.output",
         "leptond.cli.framework.params",
+        "leptond.cli.framework.registry",
         "leptond.cli.framework.session",
+        "leptond.cli.framework.terminal",
     }
 
 

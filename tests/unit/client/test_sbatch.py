@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.cli.framework.declare import Usage
+from leptond.base.usage import Usage
 from leptond.client.job_spec import directives
 from leptond.client.sbatch import OPTIONS, REFUSED, SHORT, translate
 from tests.unit.cli.conftest import Cli

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leptond.base.usage import Usage
 from leptond.cli.commands import submit as submit_module
 from leptond.cli.commands.submit import submit_command
 from leptond.cli.framework import refs
 from leptond.cli.framework.click_bridge import as_click
-from leptond.cli.framework.declare import Usage
 from leptond.cli.framework.session import Session
 from leptond.client import job_spec
 from leptond.core.jobs.model import JobSpec

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond import cli as package
+from leptond.base.usage import Usage
 from leptond.cli import MODULES, load
 from leptond.cli.framework.click_bridge import as_click
-from leptond.cli.framework.declare import SHARED, Command, Option, Usage, parse
+from leptond.cli.framework.declare import SHARED, Command, Option, parse
 from leptond.cli.framework.session import Session
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Stub, ended, make_status, page, submitted

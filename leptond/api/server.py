@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api.http import openapi
+from leptond.api.http.connection import Connection
 from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.guard import Guard
 from leptond.api.http.routing import Call, Route, Table, handler_of
@@ -41,68 +42,9 @@ from leptond.api.routes import (
 )
 from leptond.base.errors import StartRefused
 
-HEADER_S = 5.0
 IDLE_S = 30.0
-MAX_CONNECTIONS = 256
 MAX_LINE, MAX_HEADER = 8190, 16 * 1024
 SHUTDOWN_S = 2.0
-
-
-class Connection(web.RequestHandler):
-    """aiohttp's connection with a deadline for the head of each request: it waits for ever otherwise."""
-
-    def __init__(
-        self, manager: Any, *, loop: asyncio.AbstractEventLoop, open_ones: set[Any], **options: Any
-    ) -> None:
-        super().__init__(manager, loop=loop, **options)
-        self._open_ones = open_ones
-        self._deadline: asyncio.TimerHandle | None = None
-        self._busy = False
-        self._line: asyncio.BaseTransport | None = None
-        self._own_loop = loop
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._line = transport
-        if len(self._open_ones) >= MAX_CONNECTIONS:
-            assert isinstance(transport, asyncio.Transport)
-            transport.abort()
-        else:
-            self._open_ones.add(self)
-            self._arm()
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._open_ones.discard(self)
-        self._disarm()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._busy and self._deadline is None:
-            self._arm()  # the first bytes of a further request on a kept connection
-        super().data_received(data)
-
-    def request_began(self) -> None:
-        """The head is complete: the request's own limit holds from here."""
-        self._busy = True
-        self._disarm()
-
-    def request_ended(self) -> None:
-        """Idle until the next request."""
-        self._busy = False
-
-    def _arm(self) -> None:
-        self._deadline = self._own_loop.call_later(HEADER_S, self._too_late)
-
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_late(self) -> None:
-        self._deadline = None
-        if self._line is not None and not self._busy:
-            assert isinstance(self._line, asyncio.Transport)
-            self._line.abort()
 
 
 MODULES = (

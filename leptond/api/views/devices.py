@@ -1,0 +1,25 @@
+"""The devices of the machine, with who has them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from leptond import schema
+from leptond.api.views import bodies
+from leptond.gpus.base import Sample
+from leptond.store.queue import attempts, gpus
+
+
+def show_all(
+    db: sqlite3.Connection, samples: Mapping[str, Sample], sick: Mapping[str, str]
+) -> list[schema.Gpu]:
+    """Every known device that is present, or that an attempt still holds."""
+    shown = []
+    for known in gpus.known(db):
+        if not known.present and known.job_id is None:
+            continue
+        pids = {attempts.get(db, lease.attempt_id).pid: lease.job_id for lease in known.leases}
+        known_pids = {pid: job for pid, job in pids.items() if pid is not None}
+        shown.append(bodies.gpu(known, samples.get(known.uuid), sick, known_pids))
+    return shown
