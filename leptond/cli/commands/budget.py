@@ -10,7 +10,7 @@ from leptond.cli.commands.cost import amount as money
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 _COLUMNS = (
     Column("BUDGET"),
@@ -77,7 +77,7 @@ def _list(session: Session) -> None:
     print_table(session, _COLUMNS, map(_row, found["items"]))
 
 
-def _row(line: words.Body) -> list[Cell]:
+def _row(line: phrases.Body) -> list[Cell]:
     in_money = line["amount"] is not None
     unit = line["currency"] if in_money else "GPU-h"
     return [

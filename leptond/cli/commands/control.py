@@ -13,7 +13,7 @@ from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS
 from leptond.cli.framework.session import Session, confirm, leave
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.client.transport import EXIT_UNREACHABLE, ClientError
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def cancel_command(
 
 def _unfinished(session: Session, *, mine: bool) -> list[str]:
     """Those that wait come first: else each that ends would let the next one start."""
-    query = {"state": ",".join(words.UNFINISHED), "user": refs.me() if mine else None}
+    query = {"state": ",".join(phrases.UNFINISHED), "user": refs.me() if mine else None}
     jobs = session.api.pages("/v1/jobs", query)["items"]
     return [job["ref"] for job in sorted(jobs, key=lambda job: job["state"] != "pending")]
 

@@ -8,7 +8,7 @@ from leptond.cli.framework.click_bridge import command, kind
 from leptond.cli.framework.output import Cell, Column, plain_row, print_line, print_table
 from leptond.cli.framework.params import SINCE
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.core.jobs.timespec import format_duration
 
 HOUR = 3600.0
@@ -89,9 +89,9 @@ def percent(part: float | None) -> str:
     return "" if part is None else f"{part:.1%}"
 
 
-def _screen(session: Session, found: words.Body, by: str | None) -> None:
+def _screen(session: Session, found: phrases.Body, by: str | None) -> None:
     currency = found["currency"]
-    start, end = words.instant(found["since"]), words.instant(found["until"])
+    start, end = phrases.instant(found["since"]), phrases.instant(found["until"])
     assert start is not None
     assert end is not None
     length = format_duration((end - start).total_seconds())
@@ -132,7 +132,7 @@ def _screen(session: Session, found: words.Body, by: str | None) -> None:
             print_line(session, f"{number}. {hours(advice['gpu_seconds'])} GPU-h{cost}: {advice['sentence']}")
 
 
-def _box_rows(line: words.Body) -> list[list[Cell]]:
+def _box_rows(line: phrases.Body) -> list[list[Cell]]:
     mark = " (waste)" if line["waste"] and line["gpu_seconds"] else ""
     head: list[Cell] = [
         line["box"],
@@ -148,7 +148,7 @@ def _box_rows(line: words.Body) -> list[list[Cell]]:
     return [head, *causes]
 
 
-def price_words(price: words.Body) -> str:
+def price_words(price: phrases.Body) -> str:
     """A price with where it is from and when it was seen; without one, that there is none."""
     if price["per_gpu_hour"] is None:
         return (
@@ -162,7 +162,7 @@ def price_words(price: words.Body) -> str:
     )
 
 
-def _sentences(found: words.Body) -> list[str]:
+def _sentences(found: phrases.Body) -> list[str]:
     """The figures that cut across the boxes, where there are any."""
     currency, memos = found["currency"], found["memos"]
 
@@ -234,7 +234,7 @@ def _sentences(found: words.Body) -> list[str]:
     return lines
 
 
-def _comparison(found: words.Body | None, currency: str) -> list[str]:
+def _comparison(found: phrases.Body | None, currency: str) -> list[str]:
     """What the policy made of the window's jobs, beside another; nothing where it is the same policy."""
     if found is None or found["policy"] == found["against"]:
         return []
@@ -248,7 +248,7 @@ def _comparison(found: words.Body | None, currency: str) -> list[str]:
     ]
 
 
-def _print_groups(session: Session, found: words.Body, by: str) -> None:
+def _print_groups(session: Session, found: phrases.Body, by: str) -> None:
     currency = found["currency"]
     columns = (
         Column(by.upper()),
@@ -278,7 +278,7 @@ def _print_groups(session: Session, found: words.Body, by: str) -> None:
     print_table(session, columns, rows)
 
 
-def _lines(found: words.Body) -> None:
+def _lines(found: phrases.Body) -> None:
     rows: list[list[Cell]] = [
         [
             "window",

@@ -14,7 +14,7 @@ from leptond.cli.framework.click_bridge import command, shared_options
 from leptond.cli.framework.output import Column, print_table
 from leptond.cli.framework.progress import Bar
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.client.transport import ClientError
 from leptond.core.jobs.timespec import format_size
 
@@ -60,7 +60,7 @@ def info_command(session: Session) -> None:
     if not seen["backups"]:
         session.say("There is no backup yet; take one: leptonctl db backup")
     for one in seen["backups"]:
-        taken = words.ago(one["taken_at"], table=session.table)
+        taken = phrases.ago(one["taken_at"], table=session.table)
         click.echo(f"backup {one['name']}\t{format_size(one['bytes'])}\t{taken}")
 
 

@@ -12,7 +12,7 @@ from leptond.cli.framework.click_bridge import command, kind
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import clean
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 RECENT = 50
 
@@ -81,7 +81,7 @@ def _follow(session: Session, query: dict[str, Any], job_id: int | None) -> None
         click.echo(json.dumps(event) if session.json else _line(event, table=session.table))
 
 
-def _line(event: words.Body, *, table: bool) -> str:
+def _line(event: phrases.Body, *, table: bool) -> str:
     data = event.get("data") or {}
     if event["type"] == "job.state":
         told = f"{data.get('from')} -> {data.get('to')}"
@@ -93,7 +93,7 @@ def _line(event: words.Body, *, table: bool) -> str:
     attempt = f".{event['attempt']}" if event.get("attempt") else ""
     at = event["at"]
     if table:
-        local = words.instant(at)
+        local = phrases.instant(at)
         at = local.astimezone().strftime("%Y-%m-%d %H:%M:%S") if local is not None else at
         job_text = f"job {job}{attempt}" if job is not None else ""
         return clean(f"{event['id']:>6}  {at}  {event['type']:<14} {job_text:<10} {told}".rstrip())

@@ -17,7 +17,7 @@ from leptond.cli.framework.click_bridge import command, kind
 from leptond.cli.framework.params import SINCE
 from leptond.cli.framework.progress import Bar
 from leptond.cli.framework.session import Session, leave
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "id": lambda job: job["id"],
@@ -173,7 +173,7 @@ def write_parquet(session: Session, names: tuple[str, ...], rows: Iterator[Row],
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for row in rows:
         for name, value in row.items():
-            columns[name].append(words.instant(value) if name in moments else value)
+            columns[name].append(phrases.instant(value) if name in moments else value)
     temporary = output.with_name(f".{output.name}.tmp")
     parquet.write_table(pyarrow.table(columns), temporary)
     temporary.replace(output)

@@ -10,7 +10,7 @@ from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import Whole
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 GPU_COLUMNS = (
     Column("GPU", right=True),
@@ -26,12 +26,12 @@ _PLACE_COLUMNS = (Column("NUMA", right=True), Column("LINKS", fold=True), Column
 _PIPE_COLUMNS = (*GPU_COLUMNS, Column("UUID"), Column("FOREIGN"), *_PLACE_COLUMNS)
 
 
-def gpu_row(gpu: words.Body, *, table: bool) -> list[Cell]:
+def gpu_row(gpu: phrases.Body, *, table: bool) -> list[Cell]:
     """A GPU as a row under GPU_COLUMNS. For programs memory is ``used/total`` in bytes."""
     utilization, temperature, power = gpu.get("utilization"), gpu.get("temperature_c"), gpu.get("power_w")
     used = gpu.get("memory_used_bytes")
     total = gpu["memory_total_bytes"]
-    memory = words.memory_of(gpu) if table else f"{'-' if used is None else used}/{total}"
+    memory = phrases.memory_of(gpu) if table else f"{'-' if used is None else used}/{total}"
     return [
         gpu["index"],
         gpu["name"] + (" (simulated)" if gpu["simulated"] and "imulated" not in gpu["name"] else ""),
@@ -40,16 +40,16 @@ def gpu_row(gpu: words.Body, *, table: bool) -> list[Cell]:
         None if temperature is None else f"{temperature:.0f}°C" if table else f"{temperature:g}",
         None if power is None else f"{power:.0f} W" if table else f"{power:g}",
         ",".join(str(job["id"]) for job in gpu.get("jobs") or []) or gpu.get("job_id"),
-        words.state_of_gpu(gpu),
+        phrases.state_of_gpu(gpu),
     ]
 
 
-def _foreign(gpu: words.Body) -> str:
+def _foreign(gpu: phrases.Body) -> str:
     strangers = [p for p in gpu.get("processes") or [] if p.get("job_id") is None]
     return ", ".join(f"pid {p['pid']} {p.get('name') or ''}".strip() for p in strangers)
 
 
-def place_cells(gpu: words.Body, gpus: Sequence[words.Body]) -> list[Cell]:
+def place_cells(gpu: phrases.Body, gpus: Sequence[phrases.Body]) -> list[Cell]:
     """A GPU's memory node, its links as ``NV4:1 NODE:2,3`` (the best first, with indices), its queue."""
     from leptond.core.scheduling.gpu_links import rank
 
@@ -119,4 +119,4 @@ def _change(session: Session, gpus: tuple[int, ...], action: str, body: dict[str
         return
     for gpu in changed:
         busy = f"; job {gpu['job_id']} goes on there" if gpu.get("job_id") is not None else ""
-        echo(f"GPU {gpu['index']}: {words.state_of_gpu(gpu)}{busy if gpu['drained'] else ''}")
+        echo(f"GPU {gpu['index']}: {phrases.state_of_gpu(gpu)}{busy if gpu['drained'] else ''}")

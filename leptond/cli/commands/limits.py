@@ -10,7 +10,7 @@ import click
 from leptond.cli.framework.click_bridge import Verbs, command, shared_options
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 _SHARE_COLUMNS = (
     Column("KIND"),
@@ -46,7 +46,7 @@ def limits_command(ctx: click.Context, no_header: bool) -> None:
             print_table(session, _SHARE_COLUMNS, map(_share_row, found["items"]), header=not no_header)
 
 
-def _share_row(share: words.Body) -> list[Cell]:
+def _share_row(share: phrases.Body) -> list[Cell]:
     return [
         share["kind"],
         share["name"],

@@ -7,7 +7,7 @@ import click
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 POLICIES = ("auto", "fifo", "firstfit", "shortest", "easy", "throughput")
 
@@ -52,14 +52,14 @@ def plan_command(session: Session, policy: str | None, limit: int, no_header: bo
         session.say(f"{found['not_foretold']} more start later than can be foretold, or not as things are.")
 
 
-def _row(item: words.Body, *, table: bool) -> list[Cell]:
+def _row(item: phrases.Body, *, table: bool) -> list[Cell]:
     return [
         item["ref"],
         item["name"],
         item["user"],
         ",".join(str(index) for index in item["gpu_indices"]) or "cpu",
-        words.ago(item["starts_at"], table=table),
-        words.ago(item.get("earliest_at"), table=table),
-        words.ago(item.get("latest_at"), table=table),
-        words.ago(item["ends_at"], table=table),
+        phrases.ago(item["starts_at"], table=table),
+        phrases.ago(item.get("earliest_at"), table=table),
+        phrases.ago(item.get("latest_at"), table=table),
+        phrases.ago(item["ends_at"], table=table),
     ]

@@ -10,7 +10,7 @@ from leptond.cli.framework.declare import F, command, option
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import SECONDS, SINCE, Whole
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 QUEUE_COLUMNS = (
     Column("ID", right=True),
@@ -89,7 +89,7 @@ def queue_command(session: Session, watch: bool, every: float, **given: Any) -> 
 
 
 def _show_queue(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
-    query = {**_query(given, ",".join(words.UNFINISHED)), "order": "queue"}
+    query = {**_query(given, ",".join(phrases.UNFINISHED)), "order": "queue"}
     page = session.api.pages("/v1/jobs", query, limit=limit)
     if session.json:
         session.emit(page)
@@ -99,7 +99,7 @@ def _show_queue(session: Session, limit: int | None, no_header: bool, **given: A
         session.say(
             "No job here runs or waits."
             if narrowed
-            else f"The queue is empty. Queue something: {words.FIRST_SUBMIT}"
+            else f"The queue is empty. Queue something: {phrases.FIRST_SUBMIT}"
         )
         if session.table:
             return
@@ -109,19 +109,19 @@ def _show_queue(session: Session, limit: int | None, no_header: bool, **given: A
         session.say("There are more; show them with a larger --limit.")
 
 
-def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
+def queue_row(job: phrases.Body, *, table: bool) -> list[Cell]:
     """A job as a row under QUEUE_COLUMNS."""
     return [
         job["ref"],
         job["name"],
         job["user"],
-        words.gpus_of(job),
+        phrases.gpus_of(job),
         job["priority"],
         job["state"],
-        words.span(words.time_of(job), table=table),
-        words.span(job.get("time_limit_s"), table=table),
-        words.ago(job.get("starts_at"), table=table),
-        words.reason_of(job),
+        phrases.span(phrases.time_of(job), table=table),
+        phrases.span(job.get("time_limit_s"), table=table),
+        phrases.ago(job.get("starts_at"), table=table),
+        phrases.reason_of(job),
     ]
 
 
@@ -132,31 +132,31 @@ def queue_row(job: words.Body, *, table: bool) -> list[Cell]:
 @option("-n", "--limit", type=Whole(1), default=25, metavar="N", help="At most N jobs [25].")
 def history_command(session: Session, limit: int, no_header: bool, since: str | None, **given: Any) -> None:
     """List the jobs that have ended, the newest first."""
-    query = {**_query(given, ",".join(words.TERMINAL)), "since": since, "order": "newest"}
+    query = {**_query(given, ",".join(phrases.TERMINAL)), "since": since, "order": "newest"}
     page = session.api.pages("/v1/jobs", query, limit=limit)
     if session.json:
         session.emit(page)
         return
     if not page["items"]:
-        session.say(f"No job has ended yet. Queue something: {words.FIRST_SUBMIT}")
+        session.say(f"No job has ended yet. Queue something: {phrases.FIRST_SUBMIT}")
         if session.table:
             return
     rows = (_history_row(job, table=session.table) for job in page["items"])
     print_table(session, _HISTORY_COLUMNS, rows, header=not no_header)
 
 
-def _history_row(job: words.Body, *, table: bool) -> list[Cell]:
+def _history_row(job: phrases.Body, *, table: bool) -> list[Cell]:
     return [
         job["ref"],
         job["name"],
         job["user"],
         job["gpus"],
         job["state"],
-        words.end_of(job),
+        phrases.end_of(job),
         job["attempt"],
-        words.span(words.time_of(job), table=table),
-        words.gpu_hours(job),
-        words.ago(job["submitted_at"], table=table),
-        words.ago(job.get("ended_at"), table=table),
-        words.reason_of(job),
+        phrases.span(phrases.time_of(job), table=table),
+        phrases.gpu_hours(job),
+        phrases.ago(job["submitted_at"], table=table),
+        phrases.ago(job.get("ended_at"), table=table),
+        phrases.reason_of(job),
     ]

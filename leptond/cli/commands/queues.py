@@ -13,7 +13,7 @@ from leptond.cli.framework.declare import F
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import LIMIT, commas
 from leptond.cli.framework.session import Session
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 _QUEUE_COLUMNS = (
     Column("QUEUE"),
@@ -59,8 +59,8 @@ def _list_queues(session: Session, *, header: bool) -> None:
     print_table(session, _QUEUE_COLUMNS, map(_queue_row(session), found["items"]), header=header)
 
 
-def _queue_row(session: Session) -> Callable[[words.Body], list[Cell]]:
-    def row(queue: words.Body) -> list[Cell]:
+def _queue_row(session: Session) -> Callable[[phrases.Body], list[Cell]]:
+    def row(queue: phrases.Body) -> list[Cell]:
         owned = ",".join(gpu["uuid"] if gpu["index"] is None else str(gpu["index"]) for gpu in queue["gpus"])
         return [
             queue["name"],
@@ -73,7 +73,7 @@ def _queue_row(session: Session) -> Callable[[words.Body], list[Cell]]:
             "yes" if queue["borrow"] else "no",
             queue["lend"],
             queue["max_gpus"],
-            words.span(queue["max_time_limit_s"], table=session.table),
+            phrases.span(queue["max_time_limit_s"], table=session.table),
             ",".join(queue["users"]) or None,
         ]
 
@@ -145,7 +145,7 @@ def _body(given: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _show(session: Session, queue: words.Body, verb: str) -> None:
+def _show(session: Session, queue: phrases.Body, verb: str) -> None:
     if session.json:
         session.emit(queue)
     else:

@@ -13,7 +13,7 @@ from leptond.cli.commands.wait import DEPENDENCY_POLL_S, wait_for_all
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import command, option
 from leptond.cli.framework.session import Session, leave
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.cli.text.log_text import LogWriter
 from leptond.client.transport import ServerEvent
 
@@ -48,7 +48,7 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
         return
     if session.json:
         session.emit(job)
-    leave(words.exit_code_for(job))
+    leave(phrases.exit_code_for(job))
 
 
 def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:
@@ -61,8 +61,8 @@ def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:
         elif not event.type and not started:
             # a sign of life from a daemon that has nothing to show
             job = session.api.get(refs.job_path(ref))
-            if job["state"] == "pending" and words.reason_of(job) != said:
-                said = words.reason_of(job)
+            if job["state"] == "pending" and phrases.reason_of(job) != said:
+                said = phrases.reason_of(job)
                 session.say(f"job {ref} waits: {said}")
         yield event
 
@@ -72,7 +72,7 @@ def _comes_up(session: Session, ref: str) -> bool:
     job = session.api.get(refs.job_path(ref))
     while job["state"] == "pending" and job.get("reason") == "Dependency":
         job = session.api.wait_job(ref, DEPENDENCY_POLL_S)
-    return not words.never_starts(job)
+    return not phrases.never_starts(job)
 
 
 def _let_go(session: Session, ref: str) -> None:

@@ -8,7 +8,7 @@ from leptond.cli.framework.output import Cell, Column, print_line, print_pairs, 
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.client.job_spec import quote, submit_line
 from leptond.core.jobs.timespec import format_size
 
@@ -63,7 +63,7 @@ _USE_COLUMNS = (
 )
 
 
-def _print_use(session: Session, uses: list[words.Body], numbers: set[int]) -> None:
+def _print_use(session: Session, uses: list[phrases.Body], numbers: set[int]) -> None:
     """How the attempts used their GPUs, as far as that has been sampled."""
     shown = [use for use in uses if use["attempt"] in numbers and use["sampled_s"]]
     if not shown:
@@ -72,29 +72,29 @@ def _print_use(session: Session, uses: list[words.Body], numbers: set[int]) -> N
     print_table(session, _USE_COLUMNS, (_use_row(use, table=session.table) for use in shown))
 
 
-def _use_row(use: words.Body, *, table: bool) -> list[Cell]:
+def _use_row(use: phrases.Body, *, table: bool) -> list[Cell]:
     load, memory, kwh = use["max_utilization"], use["max_memory_bytes"], use["energy_kwh"]
     return [
         use["attempt"],
         use["index"],
         None if load is None else f"{load:.0%}",
         None if memory is None else format_size(memory) if table else memory,
-        words.span(use["idle_s"], table=table),
+        phrases.span(use["idle_s"], table=table),
         None if kwh is None else f"{1000 * kwh:.1f} Wh",
     ]
 
 
-def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
+def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
     spec = job["spec"]
     argv = spec["argv"]
-    deadline = job.get("deadline_at") if job["state"] in words.LIVE else None
+    deadline = job.get("deadline_at") if job["state"] in phrases.LIVE else None
     labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
     depends = ", ".join(
         f"{d.get('on_ref', d['on_job_id'])} ({d['kind']}, {d['state']})"
         for d in job.get("dependencies") or []
     )
-    ended = job["state"] in words.TERMINAL
-    live = job["state"] in words.LIVE
+    ended = job["state"] in phrases.TERMINAL
+    live = job["state"] in phrases.LIVE
     progress = job.get("progress") or {}
     return [
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
@@ -104,28 +104,28 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("labels", labels),
         ("parameters", " ".join(f"{name}={value}" for name, value in (spec.get("params") or {}).items())),
         ("state", job["state"]),
-        ("explanation" if ended else "reason", words.reason_of(job) if not live else None),
-        ("progress", words.progress_of(job)),
+        ("explanation" if ended else "reason", phrases.reason_of(job) if not live else None),
+        ("progress", phrases.progress_of(job)),
         ("metrics", _metrics(progress)),
         ("checkpoint", _checkpoint(progress, table=table)),
         ("knobs", _knobs(job)),
         ("class", job.get("class")),
-        ("exit", words.end_of(job)),
-        ("gpus", words.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
+        ("exit", phrases.end_of(job)),
+        ("gpus", phrases.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
         ("of each GPU", _kind(spec)),
         ("queue", job.get("queue")),
         ("priority", job["priority"]),
-        ("submitted", words.ago(job["submitted_at"], table=table)),
-        ("eligible", words.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
-        ("started", words.ago(job.get("started_at"), table=table)),
-        ("ended", words.ago(job.get("ended_at"), table=table)),
-        ("ran" if ended else "time", words.span(words.time_of(job), table=table)),
-        ("limit", words.span(job.get("time_limit_s"), table=table)),
-        ("deadline", words.ago(deadline, table=table)),
+        ("submitted", phrases.ago(job["submitted_at"], table=table)),
+        ("eligible", phrases.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
+        ("started", phrases.ago(job.get("started_at"), table=table)),
+        ("ended", phrases.ago(job.get("ended_at"), table=table)),
+        ("ran" if ended else "time", phrases.span(phrases.time_of(job), table=table)),
+        ("limit", phrases.span(job.get("time_limit_s"), table=table)),
+        ("deadline", phrases.ago(deadline, table=table)),
         ("retries left", job.get("retries_left")),
         ("retry of", job.get("retry_of")),
         ("waits for", depends),
-        ("GPU hours", words.gpu_hours(job) or None),
+        ("GPU hours", phrases.gpu_hours(job) or None),
         ("start", _start(job)),
         ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
         ("directory", spec.get("cwd")),
@@ -134,13 +134,13 @@ def _pairs(job: words.Body, *, table: bool) -> list[tuple[str, Cell]]:
     ]
 
 
-def _start(job: words.Body) -> str | None:
+def _start(job: phrases.Body) -> str | None:
     """How the newest attempt's command started."""
     attempts = job.get("attempts") or []
     return attempts[-1].get("start") if attempts else None
 
 
-def _kind(spec: words.Body) -> str:
+def _kind(spec: phrases.Body) -> str:
     """What it asks of its GPUs, beside their number."""
     memory = spec.get("gpu_memory_bytes")
     said = [spec.get("gpu_type"), f"{format_size(memory)} of memory" if memory else None]
@@ -149,21 +149,21 @@ def _kind(spec: words.Body) -> str:
     return ", ".join(one for one in said if one)
 
 
-def _metrics(progress: words.Body) -> str:
+def _metrics(progress: phrases.Body) -> str:
     values = progress.get("metrics") or {}
     return ", ".join(
         f"{name} {'not finite' if value is None else f'{value:.4g}'}" for name, value in values.items()
     )
 
 
-def _checkpoint(progress: words.Body, *, table: bool) -> str | None:
+def _checkpoint(progress: phrases.Body, *, table: bool) -> str | None:
     if progress.get("checkpoint_step") is None:
         return None
-    at = words.ago(progress.get("checkpoint_at"), table=table)
+    at = phrases.ago(progress.get("checkpoint_at"), table=table)
     return f"step {progress['checkpoint_step']}, {at}"
 
 
-def _knobs(job: words.Body) -> str:
+def _knobs(job: phrases.Body) -> str:
     """What can be tuned, as ``lr=0.001 (0 to 1)``; what was asked for but not declared is shown as well."""
     knobs = (job.get("progress") or {}).get("knobs") or {}
     told = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
@@ -175,7 +175,7 @@ def _knobs(job: words.Body) -> str:
     return ", ".join(told + asked)
 
 
-def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:
+def _attempt_row(attempt: phrases.Body, *, table: bool) -> list[Cell]:
     why = [attempt.get("explanation"), attempt.get("retry")]
     if attempt.get("log_dropped_bytes"):
         why.append(f"{format_size(attempt['log_dropped_bytes'])} of output not kept")
@@ -183,11 +183,11 @@ def _attempt_row(attempt: words.Body, *, table: bool) -> list[Cell]:
         attempt["number"],
         attempt["state"],
         attempt.get("class"),
-        words.end_of(attempt),
+        phrases.end_of(attempt),
         ",".join(str(gpu["index"]) for gpu in attempt.get("gpus") or []),
-        words.ago(attempt.get("started_at"), table=table),
-        words.span(attempt.get("run_s"), table=table),
-        words.gpu_hours(attempt),
+        phrases.ago(attempt.get("started_at"), table=table),
+        phrases.span(attempt.get("run_s"), table=table),
+        phrases.gpu_hours(attempt),
         "; ".join(str(part) for part in why if part),
     ]
 
@@ -207,8 +207,10 @@ def why_command(session: Session, job: str) -> None:
         early, late = found.get("earliest_at"), found.get("latest_at")
         table = session.table
         between = (
-            f", between {words.ago(early, table=table)} and {words.ago(late, table=table)}" if late else ""
+            f", between {phrases.ago(early, table=table)} and {phrases.ago(late, table=table)}"
+            if late
+            else ""
         )
-        print_line(session, f"starts: {words.ago(found['starts_at'], table=table)}{between}")
+        print_line(session, f"starts: {phrases.ago(found['starts_at'], table=table)}{between}")
     if found.get("waits_for"):
         print_line(session, f"waits for: {', '.join(found['waits_for'])}")

@@ -11,7 +11,7 @@ from leptond.cli.framework.output import Cell, Column, plain_row, print_line, pr
 from leptond.cli.framework.params import SECONDS
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 _HEAD = (
     Column("ID", right=True),
@@ -55,12 +55,12 @@ def _show(session: Session) -> None:
         _lines(status)
 
 
-def _screen(session: Session, status: words.Body) -> None:
+def _screen(session: Session, status: phrases.Body) -> None:
     if status["gpus"]:
         print_table(session, GPU_COLUMNS, (gpu_row(gpu, table=True) for gpu in status["gpus"]))
     else:
         print_line(session, f"No GPUs ({status['gpu_note'] or status['gpu_backend']})", style="dim")
-    how_far = (_HOW_FAR,) if any(map(words.progress_of, status["running"])) else ()
+    how_far = (_HOW_FAR,) if any(map(phrases.progress_of, status["running"])) else ()
     for title, jobs, more in (
         ("Running", status["running"], how_far),
         ("Next", status["next"], (_STARTS, _WHY)),
@@ -84,10 +84,10 @@ def _screen(session: Session, status: words.Body) -> None:
     if is_well(status):
         print_line(session, "All is well.", style="green")
     if not any(status["counts"].values()):
-        session.say(f"Queue the first job: {words.FIRST_SUBMIT}")
+        session.say(f"Queue the first job: {phrases.FIRST_SUBMIT}")
 
 
-def is_well(status: words.Body) -> bool:
+def is_well(status: phrases.Body) -> bool:
     """Whether nothing asks for a person's eye: the daemon is ready, every GPU takes jobs, no warnings."""
     return (
         status["state"] == "ready"
@@ -96,30 +96,30 @@ def is_well(status: words.Body) -> bool:
     )
 
 
-def _counts(status: words.Body) -> str:
+def _counts(status: phrases.Body) -> str:
     counts: dict[str, int] = status["counts"]
     busy = sum(gpu.get("job_id") is not None for gpu in status["gpus"])
     slots = status["cpu_slots"]
-    live = sum(counts.get(state, 0) for state in words.LIVE)
+    live = sum(counts.get(state, 0) for state in phrases.LIVE)
     parts = [f"{live} running", f"{counts.get('pending', 0)} pending"]
     if status["held"]:
         parts[-1] += f" ({status['held']} held)"
     if status["oldest_wait_s"] is not None:
-        parts.append(f"oldest waits {words.span(status['oldest_wait_s'], table=True)}")
+        parts.append(f"oldest waits {phrases.span(status['oldest_wait_s'], table=True)}")
     if status["gpus"]:
         parts.append(f"GPUs {busy}/{len(status['gpus'])} in use")
     parts.append(f"CPU slots {slots['used']}/{slots['total']} in use")
     return " · ".join(parts)
 
 
-def _daemon(status: words.Body) -> str:
+def _daemon(status: phrases.Body) -> str:
     return (
         f"leptond {status['version']} {status['state']} · {status['mode']} mode · pid {status['pid']}"
-        f" · started {words.ago(status['started_at'], table=True)} · GPUs by {status['gpu_backend']}"
+        f" · started {phrases.ago(status['started_at'], table=True)} · GPUs by {status['gpu_backend']}"
     )
 
 
-def _lines(status: words.Body) -> None:
+def _lines(status: phrases.Body) -> None:
     def line(kind: str, cells: list[Cell]) -> None:
         rows.append([kind, *cells])
 

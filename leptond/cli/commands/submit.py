@@ -266,7 +266,7 @@ def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it:
 
 def _estimate(session: Session, body: dict[str, Any]) -> None:
     """Says when the job would start."""
-    from leptond.cli.text import words
+    from leptond.cli.text import phrases
 
     found = session.api.post("/v1/queue/estimate", body)
     if session.json:
@@ -276,15 +276,15 @@ def _estimate(session: Session, body: dict[str, Any]) -> None:
     if found.get("starts_at"):
         gpus = ",".join(str(index) for index in found["gpu_indices"])
         echo(
-            f"starts: {words.ago(found['starts_at'], table=session.table)}"
+            f"starts: {phrases.ago(found['starts_at'], table=session.table)}"
             + (f" on GPU {gpus}" if gpus else "")
         )
         for name in ("earliest", "latest"):
             if found.get(f"{name}_at"):
-                echo(f"{name}: {words.ago(found[f'{name}_at'], table=session.table)}")
+                echo(f"{name}: {phrases.ago(found[f'{name}_at'], table=session.table)}")
 
 
 def _exit_code(job: dict[str, Any]) -> int:
-    from leptond.cli.text.words import exit_code_for
+    from leptond.cli.text.phrases import exit_code_for
 
     return exit_code_for(job)

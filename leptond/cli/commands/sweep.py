@@ -15,7 +15,7 @@ from leptond.cli.framework.output import Cell, Column, print_line, print_table
 from leptond.cli.framework.params import Whole
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.client.transport import EXIT_NOT_FOUND, ClientError
 from leptond.core.jobs.scalars import choices
 
@@ -189,7 +189,7 @@ def _number(session: Session, text: str) -> int:
     return int(number)
 
 
-def _line(one: words.Body, *, table: bool) -> list[Cell]:
+def _line(one: phrases.Body, *, table: bool) -> list[Cell]:
     counts = one["counts"]
     trials = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in sorted(counts.items()))
     best = one.get("best")
@@ -201,11 +201,11 @@ def _line(one: words.Body, *, table: bool) -> list[Cell]:
         trials,
         f"{one['metric']} {best['value']:.4g}" if best else None,
         _told(best["params"]) if best else None,
-        words.ago(one["submitted_at"], table=table),
+        phrases.ago(one["submitted_at"], table=table),
     ]
 
 
-def _told(params: words.Body) -> str:
+def _told(params: phrases.Body) -> str:
     return " ".join(f"{name}={value}" for name, value in params.items())
 
 
@@ -231,14 +231,14 @@ def _show(session: Session, found: dict[str, Any]) -> None:
         _sum_up(session, found)
 
 
-def _rank(trial: words.Body, mode: str) -> tuple[int, float, int]:
+def _rank(trial: phrases.Body, mode: str) -> tuple[int, float, int]:
     """The best newest value first; those that were not let run to the end after those that were."""
     value = trial["value"]
     cost = math.inf if value is None else value if mode == "min" else -value
     return (trial["state"] != "succeeded", cost, trial["number"])
 
 
-def _trial_row(trial: words.Body, names: Sequence[str]) -> list[Cell]:
+def _trial_row(trial: phrases.Body, names: Sequence[str]) -> list[Cell]:
     early = trial["stopped_early"]
     why = str(trial["explanation"] or "").removeprefix("stopped early: ")
     saved = trial["saved_gpu_seconds"]

@@ -16,7 +16,7 @@ import click
 
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.cli.text.top_view import Picture, draw
 
 LOG_LINES = 200
@@ -92,7 +92,7 @@ def _look(session: Session, picture: Picture) -> None:
 
     try:
         status = _get(session, "/v1/status").json()
-        wanted = {"state": ",".join(words.UNFINISHED), "order": "queue", "limit": 200}
+        wanted = {"state": ",".join(phrases.UNFINISHED), "order": "queue", "limit": 200}
         queue = _get(session, "/v1/jobs", wanted).json()["items"]
         history = _get(session, "/v1/gpus/history").json()["items"]
         picture.status, picture.queue, picture.stale = status, queue, ""

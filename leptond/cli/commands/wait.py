@@ -11,7 +11,7 @@ from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.params import JOB, SECONDS
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 
 EXIT_TIMEOUT = 75
 
@@ -74,7 +74,7 @@ def _wait_for_array(session: Session, ref: str, give_up_at: float | None) -> dic
         if give_up_at is not None:
             wait_s = max(0.0, min(wait_s, give_up_at - time.monotonic()))
         array: dict[str, Any] = session.api.wait_job(ref, wait_s)
-        open_ones = sum(array["counts"].get(state, 0) for state in words.UNFINISHED)
+        open_ones = sum(array["counts"].get(state, 0) for state in phrases.UNFINISHED)
         if open_ones <= array["never_start"]:
             break
         if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -91,8 +91,8 @@ def _wait_for_array(session: Session, ref: str, give_up_at: float | None) -> dic
 def _code_for(ended: dict[str, Any]) -> int:
     """The exit code for a job or for a whole array."""
     if "counts" not in ended:
-        return words.exit_code_for(ended)
-    return words.exit_code_for(ended["failed"]) if "failed" in ended else int(ended["never_start"] > 0)
+        return phrases.exit_code_for(ended)
+    return phrases.exit_code_for(ended["failed"]) if "failed" in ended else int(ended["never_start"] > 0)
 
 
 def _wait_for(session: Session, ref: str, give_up_at: float | None) -> dict[str, Any]:
@@ -127,9 +127,9 @@ def wait_for_any(session: Session, wanted: Sequence[str], give_up_at: float | No
 
 
 def _is_over(job: dict[str, Any]) -> bool:
-    return job["state"] in words.TERMINAL or words.never_starts(job)
+    return job["state"] in phrases.TERMINAL or phrases.never_starts(job)
 
 
 def _say_end(session: Session, job: dict[str, Any]) -> None:
     if job["state"] != "succeeded":
-        session.warn(words.verdict(job))
+        session.warn(phrases.verdict(job))

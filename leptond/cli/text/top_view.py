@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from leptond.cli.framework.terminal import clean
-from leptond.cli.text import words
+from leptond.cli.text import phrases
 from leptond.core.jobs.timespec import format_duration
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -99,7 +99,7 @@ def _head(picture: Picture) -> Line:
     if status is None:
         return line
     counts = status["counts"]
-    running = sum(counts.get(state, 0) for state in words.LIVE)
+    running = sum(counts.get(state, 0) for state in phrases.LIVE)
     busy = sum(1 for gpu in status["gpus"] if gpu.get("job_id") is not None)
     line.append((f"  {running} running, {counts.get('pending', 0)} waiting, ", ""))
     line.append((f"{busy}/{len(status['gpus'])} GPUs busy", ""))
@@ -116,7 +116,7 @@ def _gpu(gpu: Mapping[str, Any], picture: Picture, width: int) -> Line:
     status = picture.status or {}
     holder = next((job for job in status["running"] if job["id"] == gpu.get("job_id")), None)
     use = gpu.get("utilization")
-    state = words.state_of_gpu(gpu)
+    state = phrases.state_of_gpu(gpu)
     style = {"busy": "green", "free": "dim"}.get(state, "red")
     who = f"{holder['ref']} {holder['name']} ({holder['user']})" if holder is not None else state
     return [
@@ -124,7 +124,7 @@ def _gpu(gpu: Mapping[str, Any], picture: Picture, width: int) -> Line:
         (f"{gpu['name']:<18.18} ", ""),
         (sparkline(picture.history.get(gpu["uuid"], ()), max(10, min(60, width - 80))), "cyan"),
         (f" {'  -' if use is None else format(use, '4.0%'):>4} ", ""),
-        (f"{words.memory_of(gpu):>21} ", ""),
+        (f"{phrases.memory_of(gpu):>21} ", ""),
         (who, style),
     ]
 
@@ -145,8 +145,8 @@ def _row(job: Mapping[str, Any], picture: Picture) -> Line:
     chosen = job["id"] == picture.selected
     state = "held" if job.get("held") else str(job["state"])
     text = (
-        f"{job['ref']:>7} {job['name']:<22.22} {job['user']:<10.10} {words.gpus_of(job):<8.8} "
-        f"{state:<10} {words.span(words.time_of(job), table=True):>8}  {words.reason_of(job)}"
+        f"{job['ref']:>7} {job['name']:<22.22} {job['user']:<10.10} {phrases.gpus_of(job):<8.8} "
+        f"{state:<10} {phrases.span(phrases.time_of(job), table=True):>8}  {phrases.reason_of(job)}"
     )
     if picture.armed == job["id"]:
         return [(text, "reverse red")]

@@ -100,7 +100,7 @@ def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
         "leptond.cli.framework.session",
         "leptond.cli.framework.terminal",
         "leptond.cli.commands.status",
-        "leptond.cli.text.words",
+        "leptond.cli.text.phrases",
         "leptond.client.transport",
         "leptond.core.jobs.timespec",
         "leptond.client.http",
