@@ -177,7 +177,7 @@ def _toml(settings: Settings) -> str:
 @_place_options
 def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     """Bring the database to this version's schema (the daemon does it by itself at its start)."""
-    from leptond.base.locks import held, prepare
+    from leptond.base.locks import prepare_state_dir, state_lock
     from leptond.recovery.restored_database import guard
     from leptond.store import DATABASE
     from leptond.store.database.connection import prepare_writer
@@ -186,8 +186,8 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     from leptond.store.database.migrate import newest, version
 
     places = _places(config, state_dir, system)
-    prepare(places.state_dir)
-    with held(places.state_dir):
+    prepare_state_dir(places.state_dir)
+    with state_lock(places.state_dir):
         guard(places.state_dir)
         file = places.state_dir / DATABASE
         examine(file, newest(data_dir("migrations")))
@@ -220,13 +220,13 @@ def recover(
     config: Path | None, state_dir: Path | None, system: bool, source: Path | None, dry_run: bool
 ) -> None:
     """Rebuild a damaged, missing or older database around the jobs that run. No job is touched."""
-    from leptond.base.locks import held, prepare
+    from leptond.base.locks import prepare_state_dir, state_lock
     from leptond.recovery.rebuild import recover as mend
     from leptond.recovery.rebuild import tell
 
     places = _places(config, state_dir, system)
-    prepare(places.state_dir)
-    with held(places.state_dir):
+    prepare_state_dir(places.state_dir)
+    with state_lock(places.state_dir):
         plan = mend(places.state_dir, source=source.absolute() if source else None, dry_run=dry_run)
     tell(plan, places.state_dir, dry_run=dry_run, say=click.echo)
 

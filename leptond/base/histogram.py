@@ -9,7 +9,7 @@ FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """Limits for what takes milliseconds."""
 
 
-class Durations:
+class DurationHistogram:
     """`bounds` are the upper limits of the buckets, ascending, in seconds; above the last there is no limit.
     For one thread."""
 
@@ -18,7 +18,7 @@ class Durations:
         self._counts = [0] * (len(self._bounds) + 1)
         self.total_s = 0.0
 
-    def note(self, seconds: float) -> None:
+    def observe(self, seconds: float) -> None:
         """Takes one in."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self.total_s += seconds
@@ -26,7 +26,7 @@ class Durations:
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus has them: the limit as text, and how many took no longer.
 
-        >>> some = Durations((0.1, 1.0)); some.note(0.1); some.note(5.0); some.buckets()
+        >>> some = DurationHistogram((0.1, 1.0)); some.observe(0.1); some.observe(5.0); some.buckets()
         [('0.1', 1), ('1.0', 1), ('+Inf', 2)]
         """
         found: list[tuple[str, float]] = []

@@ -15,7 +15,7 @@ import structlog
 from leptond.base.errors import StartRefused
 from leptond.base.paths import make_directory
 
-log = structlog.get_logger("leptond.holder")
+log = structlog.get_logger("leptond.locks")
 
 LOCK = "leptond.lock"
 
@@ -24,7 +24,7 @@ MACHINE_DIRS = (Path("/run/lock"), Path("/dev/shm"))
 its mode, not by what we may do, so that daemons of all users choose the same."""
 
 
-class Holder:
+class StateLock:
     """The lock of a state directory. Its file descriptor is close-on-exec and passed to nobody: a job
     that inherited it would keep a crashed daemon from coming back."""
 
@@ -63,7 +63,7 @@ class Holder:
             self._fd = -1
 
 
-class Busy(Exception):
+class LockBusy(Exception):
     """Somebody else has the lock; `pid` is who (None: not to be seen from here)."""
 
     def __init__(self, pid: int | None) -> None:
@@ -80,7 +80,7 @@ class MachineLocks:
         self._held: dict[str, int] = {}
 
     def take(self, name: str) -> None:
-        """Raises Busy. Where no such lock can be had it is done without, and said."""
+        """Raises LockBusy. Where no such lock can be had it is done without, and said."""
         if name in self._held:
             return
         if self._directory is None:
@@ -100,13 +100,13 @@ class MachineLocks:
     @staticmethod
     def _locked(fd: int, path: Path) -> bool:
         """Takes the lock; False when its last holder has removed the file meanwhile, so that others would
-        not meet us there. Raises Busy."""
+        not meet us there. Raises LockBusy."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _flock_holder(fd)
             os.close(fd)
-            raise Busy(holder) from None
+            raise LockBusy(holder) from None
         try:
             return os.path.samestat(os.fstat(fd), path.lstat())
         except FileNotFoundError:
@@ -159,9 +159,9 @@ def _flock_holder(fd: int) -> int | None:
 
 
 @contextlib.contextmanager
-def held(state_dir: Path) -> Iterator[None]:
+def state_lock(state_dir: Path) -> Iterator[None]:
     """The lock, for the length of a block. Raises StartRefused."""
-    holder = Holder(state_dir)
+    holder = StateLock(state_dir)
     holder.take()
     try:
         yield
@@ -178,7 +178,7 @@ def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
     try:
         try:
             locks.take(f"queue-{lineage}")
-        except Busy as busy:
+        except LockBusy as busy:
             raise StartRefused(
                 f"another leptond (pid {busy.pid or 'unknown'}) already runs the queue of which {state_dir} "
                 "holds a copy; both would run its jobs. Stop it first, or begin with an empty --state-dir.",
@@ -189,7 +189,7 @@ def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
         locks.release()
 
 
-def check_links(database: Path) -> None:
+def check_hard_links(database: Path) -> None:
     """Raises StartRefused (78) when the database has a second name: SQLite keeps its log beside the name, so
     two programs that open it by two names damage it."""
     with contextlib.suppress(FileNotFoundError):
@@ -201,7 +201,7 @@ def check_links(database: Path) -> None:
             )
 
 
-def prepare(state_dir: Path) -> None:
+def prepare_state_dir(state_dir: Path) -> None:
     """Makes the state directory, private, and checks that it is. Raises StartRefused (78)."""
     try:
         make_directory(state_dir, 0o700)

@@ -18,7 +18,7 @@ from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
-from leptond.base.locks import MachineLocks, check_links, held, machine_locks, prepare
+from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, prepare_state_dir, state_lock
 from leptond.base.paths import Places
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
@@ -31,12 +31,12 @@ from leptond.scheduling.array_expander import Unfolder
 from leptond.scheduling.scheduler import Scheduler
 from leptond.scheduling.standby import Deck
 from leptond.scheduling.supervisor import Supervisor
-from leptond.services.disk_guard import Room
+from leptond.services.disk_guard import DiskGuard
 from leptond.services.gpu_watch import GpuWatch
-from leptond.services.ledger_rollup import Bookkeeper
-from leptond.services.maintenance import Housekeeping
-from leptond.services.output_copies import Outputs
-from leptond.services.progress_receiver import Reports
+from leptond.services.ledger_rollup import LedgerRollup
+from leptond.services.maintenance import Maintenance
+from leptond.services.output_copies import OutputCopies
+from leptond.services.progress_receiver import ProgressReceiver
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
@@ -65,13 +65,13 @@ async def serve(settings: Settings, places: Places) -> None:
     sys.setswitchinterval(SWITCH_S)
     phase = Phase()
     stop = _stop_signals()
-    prepare(places.state_dir)
-    with held(places.state_dir):
+    prepare_state_dir(places.state_dir)
+    with state_lock(places.state_dir):
         guard(places.state_dir)
         forget_looks(places.state_dir)
-        check_links(places.state_dir / DATABASE)
-        room = Room(settings.storage, places.state_dir)
-        room.make_way()
+        check_hard_links(places.state_dir / DATABASE)
+        disk_guard = DiskGuard(settings.storage, places.state_dir)
+        disk_guard.release_ballast_if_full()
         async with (
             open_store(places.state_dir / DATABASE) as store,
             _machine_locks(store, places) as locks,
@@ -80,11 +80,11 @@ async def serve(settings: Settings, places: Places) -> None:
             asyncio.TaskGroup() as parts,
         ):
             store.broken.add_done_callback(_die)
-            store.on_full(room.full)
-            reports = Reports(places.report_socket, store, clock)
+            store.on_full(disk_guard.disk_full)
+            reports = ProgressReceiver(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
             unfolder = Unfolder(store, clock)
-            context = _context(settings, places, store, clock, watch, engine, phase, room, unfolder)
+            context = _context(settings, places, store, clock, watch, engine, phase, disk_guard, unfolder)
             api = Api(context)
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
@@ -99,23 +99,23 @@ async def serve(settings: Settings, places: Places) -> None:
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
             deck = Deck(engine, clock, parts, settings.engine.on_deck)
             scheduler = Scheduler(
-                store, supervisor, engine, clock, settings, watch.sick, deck, room.may_start
+                store, supervisor, engine, clock, settings, watch.unhealthy, deck, disk_guard.may_start
             )
             context.turn_times = scheduler.times
             watch.on_change(scheduler.wake)
-            housekeeping = Housekeeping(settings, store, clock, context.retention)
+            maintenance = Maintenance(settings, store, clock, context.retention)
             loops = [
-                parts.create_task(Outputs(store, engine.jobs_dir).run(), name="outputs"),
+                parts.create_task(OutputCopies(store, engine.jobs_dir).run(), name="output-copies"),
                 parts.create_task(scheduler.run(), name="scheduler"),
                 parts.create_task(watch.run(), name="gpu-watch"),
-                parts.create_task(reports.run(), name="reports"),
+                parts.create_task(reports.run(), name="progress-receiver"),
                 parts.create_task(hooks.run(), name="webhooks"),
                 parts.create_task(_watchdog(store), name="watchdog"),
-                parts.create_task(room.run(scheduler.wake), name="room"),
-                parts.create_task(housekeeping.run(), name="housekeeping"),
+                parts.create_task(disk_guard.run(scheduler.wake), name="disk-guard"),
+                parts.create_task(maintenance.run(), name="maintenance"),
                 parts.create_task(unfolder.run(), name="unfolder"),
                 parts.create_task(
-                    Bookkeeper(store, clock, settings.cost.detail_days).run(), name="bookkeeper"
+                    LedgerRollup(store, clock, settings.cost.detail_days).run(), name="ledger-rollup"
                 ),
             ]
             phase.name = "ready"
@@ -162,7 +162,7 @@ def _context(
     watch: GpuWatch,
     engine: LocalEngine,
     phase: Phase,
-    room: Room,
+    disk_guard: DiskGuard,
     unfolder: Unfolder,
 ) -> Context:
     notes = _notes(places)
@@ -179,8 +179,8 @@ def _context(
         notes=notes,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
-        room=room,
-        unfold=unfolder.wake,
+        disk_guard=disk_guard,
+        expand_arrays=unfolder.wake,
         tokens=load_tokens(places.token_file) if settings.http.listen else None,
     )
 

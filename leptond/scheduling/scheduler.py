@@ -17,7 +17,7 @@ import structlog
 
 from leptond.base import failpoints
 from leptond.base.clock import Clock
-from leptond.base.histogram import FAST_S, Durations
+from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.config import Settings
 from leptond.core.accounting.ledger import Demand
 from leptond.core.jobs.model import Attempt, Job
@@ -80,7 +80,7 @@ class Scheduler:
         self._outlook = successors.Outlook()
         self._outlook_moment: int | None = None
         self._named: dict[str, str] | None = None
-        self.times = Durations(FAST_S)
+        self.times = DurationHistogram(FAST_S)
         self._changed = asyncio.Event()
         self._woken: float | None = None
         self._startled = False
@@ -119,7 +119,7 @@ class Scheduler:
                     began = time.perf_counter()
                     wait_s = await self.turn()
                     due = loop.time() + wait_s
-                    self.times.note(time.perf_counter() - began)
+                    self.times.observe(time.perf_counter() - began)
             except sqlite3.OperationalError as error:
                 log.error("cannot schedule now", error=str(error))
                 due = loop.time() + 1.0

@@ -23,8 +23,8 @@ from leptond.core.outcome.classify import Evidence, Verdict, classify
 from leptond.core.outcome.retry import Decision
 from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
 from leptond.services.gpu_memory import MemoryFacts
-from leptond.services.gpu_usage import Usage
-from leptond.services.progress_receiver import Reports
+from leptond.services.gpu_usage import GpuUsage
+from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Store
 from leptond.store.planning.successors import OutOfStep
 from leptond.store.queue import attempts
@@ -68,8 +68,8 @@ class Supervisor:
         engine: Engine,
         clock: Clock,
         group: asyncio.TaskGroup,
-        reports: Reports,
-        usage: Usage,
+        reports: ProgressReceiver,
+        usage: GpuUsage,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -254,7 +254,7 @@ class Supervisor:
         since = time.monotonic()
         while (left := limit_s - (time.monotonic() - since)) > 0:
             await asyncio.sleep(left)
-            since = max(since, self._reports.moved_at(attempt.id) or since)
+            since = max(since, self._reports.progressed_at(attempt.id) or since)
         while True:
             try:
                 stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
@@ -268,7 +268,7 @@ class Supervisor:
     async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
         """Judges an ended attempt and stores the result, and in the same transaction gives its GPUs on. A
         full disk delays it, nothing loses it."""
-        self._reports.write_soon()
+        self._reports.flush_soon()
         if end.record is not None and end.record.exec_errno in NO_ROOM:
             self._no_room = self._no_room or "not tried yet"
         while True:

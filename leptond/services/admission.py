@@ -20,7 +20,7 @@ from leptond.store.planning import snapshot
 from leptond.store.queue import fair_share, gpus, queues
 
 
-class Door:
+class Admission:
     """What a caller's specs are measured by, read once for all of a request (`db`: a snapshot)."""
 
     def __init__(self, db: sqlite3.Connection, settings: Settings, caller: Caller) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 
 
-class Service:
+class AppriseHook:
     """One service, by its address as apprise writes it (``slack://...``, ``ntfy://...``, ``mailto://...``)."""
 
     def __init__(self, hook: Hook) -> None:

@@ -34,7 +34,7 @@ NO_BALLAST_LOOK_S = 30.0
 """How often it is looked whether there is room for the ballast, where there was none for it."""
 
 
-class Room:
+class DiskGuard:
     """The room on the disks of the state directory and of the jobs' directories."""
 
     def __init__(self, settings: StorageSettings, state_dir: Path) -> None:
@@ -46,19 +46,19 @@ class Room:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    def free(self) -> int:
+    def free_bytes(self) -> int:
         """Bytes that are free on the fuller of the disks, as of half a second ago at most."""
         now = time.monotonic()
         if self._seen is None or now - self._seen[0] > LOOK_S:
             self._seen = (now, min(_free(place) for place in self._places))
         return self._seen[1]
 
-    def must_take_jobs(self) -> None:
+    def check_accepts_jobs(self) -> None:
         """Raises StorageFull when no job may be accepted now."""
         least = self._settings.min_free_bytes
-        if self._outage.is_set() or self.free() < least:
+        if self._outage.is_set() or self.free_bytes() < least:
             raise StorageFull(
-                f"the disk has {format_size(self.free())} left, and jobs are accepted from "
+                f"the disk has {format_size(self.free_bytes())} left, and jobs are accepted from "
                 f"{format_size(least)} on; nothing was stored",
                 hint="make room (leptonctl purge, old checkpoints), or lower storage.min_free_bytes; "
                 "jobs that run go on",
@@ -67,11 +67,11 @@ class Room:
 
     def may_start(self) -> bool:
         """Whether an attempt may be started: it needs room for its directory and its end."""
-        return not self._outage.is_set() and self.free() >= self._settings.min_free_bytes // 8
+        return not self._outage.is_set() and self.free_bytes() >= self._settings.min_free_bytes // 8
 
     # -- the ballast -------------------------------------------------------------------------------
 
-    def lay_out(self) -> bool:
+    def allocate_ballast(self) -> bool:
         """Allocates the ballast where it is not there and there is room for it; whether it is there."""
         size = self._settings.ballast_bytes
         if not size:
@@ -96,21 +96,21 @@ class Room:
             return False
         return True
 
-    def make_way(self) -> None:
+    def release_ballast_if_full(self) -> None:
         """Drops the ballast when a start finds the disk full: it has to write to begin with."""
         if _free(self._ballast.parent) < self._settings.min_free_bytes // 8:
             self._outage.set()
-            self._drop()
+            self._release_ballast()
 
-    def full(self) -> None:
+    def disk_full(self) -> None:
         """A write found no room."""
         self._seen = None
         if not self._outage.is_set():
             log.error("the disk is full: the ballast is dropped, nothing starts until there is room")
             self._outage.set()
-        self._drop()
+        self._release_ballast()
 
-    def _drop(self) -> None:
+    def _release_ballast(self) -> None:
         with contextlib.suppress(OSError):
             self._ballast.unlink()
 
@@ -118,7 +118,7 @@ class Room:
         """Keeps the ballast laid out and waits for outages and their end; calls `better` then. Until
         cancelled."""
         while True:
-            there = self.lay_out() or not self._settings.ballast_bytes
+            there = self.allocate_ballast() or not self._settings.ballast_bytes
             if not self._outage.is_set():
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(None if there else NO_BALLAST_LOOK_S):
@@ -126,7 +126,7 @@ class Room:
                 continue
             self._seen = None
             # without the ballast the next full disk would find nothing to drop
-            if there and self.free() >= self._settings.min_free_bytes // 8:
+            if there and self.free_bytes() >= self._settings.min_free_bytes // 8:
                 log.warning("there is room again")
                 self._outage.clear()
                 better()

@@ -53,7 +53,7 @@ class GpuMemory:
         """It has ended and is judged."""
         self._held.pop(attempt_id, None)
 
-    def take(self, samples: Iterable[Sample]) -> None:
+    def observe(self, samples: Iterable[Sample]) -> None:
         """Adds one look at the devices."""
         holders: dict[str, list[str]] = {}
         for attempt_id, held in self._held.items():

@@ -22,7 +22,7 @@ class _Held(msgspec.Struct):
     uses: dict[str, Use]
 
 
-class Usage:
+class GpuUsage:
     """Sums up samples, by attempt and, for devices that nobody holds, by the hour."""
 
     def __init__(self, sample_s: float) -> None:
@@ -33,7 +33,7 @@ class Usage:
         self._last: dict[str, Sample] = {}
         self._idle: dict[tuple[int, str], tuple[int, str]] = {}
 
-    def found(self, devices: Iterable[Device]) -> None:
+    def set_devices(self, devices: Iterable[Device]) -> None:
         """The devices whose samples come."""
         self._devices = {device.uuid: device for device in devices}
 
@@ -54,13 +54,13 @@ class Usage:
         self._held.pop(attempt_id, None)
         self.memory.end(attempt_id)
 
-    def held(self) -> set[str]:
+    def held_gpus(self) -> set[str]:
         """The UUIDs of the devices that somebody holds."""
         return {uuid for held in self._held.values() for uuid in held.uses}
 
-    def take(self, samples: Sequence[Sample]) -> None:
+    def observe(self, samples: Sequence[Sample]) -> None:
         """Adds one look at the devices."""
-        self.memory.take(samples)
+        self.memory.observe(samples)
         holders: dict[str, list[_Held]] = {}
         for held in self._held.values():
             for uuid in held.uses:
@@ -98,8 +98,8 @@ class Usage:
             return "simulated"
         return "counter" if sample.energy_j is not None else "power"
 
-    def unwritten(self) -> tuple[list[Use], list[IdleEnergy]]:
-        """What has come in since the last time; it is ours no longer, unless it is given :meth:`back`."""
+    def take_unwritten(self) -> tuple[list[Use], list[IdleEnergy]]:
+        """What has come in since the last time; it is ours no longer, unless it is given :meth:`restore`."""
         uses = [use for held in self._held.values() for use in held.uses.values() if _has_news(use)]
         taken = [_copy(use) for use in uses]
         for use in uses:
@@ -112,7 +112,7 @@ class Usage:
         self._idle.clear()
         return taken, idle
 
-    def back(self, uses: Sequence[Use], idle: Sequence[IdleEnergy]) -> None:
+    def restore(self, uses: Sequence[Use], idle: Sequence[IdleEnergy]) -> None:
         """It could not be written: keep it."""
         for use in uses:
             held = self._held.get(use.attempt_id)
@@ -123,7 +123,7 @@ class Usage:
             self._idle[one.hour, one.gpu] = (before + one.energy_mj, one.energy_source)
 
     @property
-    def anybody(self) -> bool:
+    def any_held(self) -> bool:
         """Whether any attempt holds devices."""
         return bool(self._held)
 

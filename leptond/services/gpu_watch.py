@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from leptond.base.clock import Clock
-from leptond.base.locks import Busy, MachineLocks
+from leptond.base.locks import LockBusy, MachineLocks
 from leptond.core.accounting.prices import Rates, price_of
 from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.gpu_history import GpuHistory
-from leptond.services.gpu_usage import Usage
+from leptond.services.gpu_usage import GpuUsage
 from leptond.store import Store
 from leptond.store.accounting import ledger
 from leptond.store.queue import gpus
@@ -51,17 +51,17 @@ class GpuWatch:
         self._listeners: list[Callable[[], None]] = []
         self._samples: dict[str, Sample] = {}
         self._failures: dict[str, int] = {}
-        self._sick: dict[str, str] = {}
-        self._sick_is_noted = False
+        self._unhealthy: dict[str, str] = {}
+        self._unhealthy_is_noted = False
         self._open = False
         self._devices: frozenset[str] = frozenset()
         self._looked = clock.boot()
         self._refused: frozenset[str] = frozenset()
         self._rates = rates if rates is not None else Rates()
         self._written = clock.boot()
-        self.usage = Usage(sample_s)
+        self.usage = GpuUsage(sample_s)
         if isinstance(backend, SimulatedBackend):
-            backend.held = self.usage.held  # a simulated device is busy when somebody has it
+            backend.held = self.usage.held_gpus  # a simulated device is busy when somebody has it
         self.history = GpuHistory()
 
     @property
@@ -78,9 +78,9 @@ class GpuWatch:
         """The newest sample by UUID."""
         return self._samples
 
-    def sick(self) -> Mapping[str, str]:
+    def unhealthy(self) -> Mapping[str, str]:
         """Why a device must not be given away now, by UUID."""
-        return self._sick
+        return self._unhealthy
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Calls `listener` when a device becomes usable or stops being so."""
@@ -95,7 +95,7 @@ class GpuWatch:
         except GpuBackendError as error:
             log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
             known = await self._store.read(gpus.known, present_only=True)
-            await self._become_sick({gpu.uuid: str(error) for gpu in known})
+            await self._set_unhealthy({gpu.uuid: str(error) for gpu in known})
             return
         found = [
             gpus.Found(
@@ -120,7 +120,7 @@ class GpuWatch:
             ledger.note_prices(db, now, priced)
 
         await self._store.write(take_in)
-        self.usage.found(devices)
+        self.usage.set_devices(devices)
         self._devices = frozenset(device.uuid for device in devices)
         self._open = True
 
@@ -132,7 +132,7 @@ class GpuWatch:
                 continue
             try:
                 self._locks.take(f"gpu-{device.uuid}")
-            except Busy as busy:
+            except LockBusy as busy:
                 raise GpuBackendError(
                     f"GPU {device.index} is already given away by another leptond ({busy})"
                 ) from None
@@ -141,11 +141,11 @@ class GpuWatch:
         """Samples until cancelled."""
         while True:
             try:
-                if not self._open or await self._more():
+                if not self._open or await self._new_devices():
                     await self.open()
                     self._changed()
                 if self._open:
-                    await self.look()
+                    await self.sample()
                     await self._write_now_and_then()
             except GpuBackendError as error:
                 log.warning("no samples", error=str(error))
@@ -153,7 +153,7 @@ class GpuWatch:
                 log.warning("cannot record the state of the GPUs", error=str(error))
             await asyncio.sleep(self._sample_s)
 
-    async def _more(self) -> bool:
+    async def _new_devices(self) -> bool:
         """Now and then: whether devices have come that may be had. Those that have gone need no look, for
         their samples tell."""
         if self._clock.boot() - self._looked < LOOK_S:
@@ -173,11 +173,11 @@ class GpuWatch:
         log.info("GPUs have come", uuids=[device.uuid for device in new])
         return True
 
-    async def look(self) -> None:
+    async def sample(self) -> None:
         """Takes one sample of every device."""
         sick = {}
         samples = await self._backend.sample()
-        self.usage.take(samples)
+        self.usage.observe(samples)
         for sample in samples:
             self._samples[sample.uuid] = sample
             self.history.observe(sample)
@@ -187,15 +187,15 @@ class GpuWatch:
             failures = self._failures[sample.uuid] = self._failures.get(sample.uuid, 0) + 1
             if failures >= TOLERATED_FAILURES or _silent(sample.error):
                 sick[sample.uuid] = sample.error
-        await self._become_sick(sick)
+        await self._set_unhealthy(sick)
 
-    async def _become_sick(self, sick: dict[str, str]) -> None:
-        before, self._sick = self._sick, sick
-        if sick.keys() != before.keys() or not self._sick_is_noted:
-            self._sick_is_noted = False
+    async def _set_unhealthy(self, sick: dict[str, str]) -> None:
+        before, self._unhealthy = self._unhealthy, sick
+        if sick.keys() != before.keys() or not self._unhealthy_is_noted:
+            self._unhealthy_is_noted = False
             self._tell(before, sick)
             await self._store.write(ledger.note_service, self._clock.wall(), sick)
-            self._sick_is_noted = True
+            self._unhealthy_is_noted = True
 
     def _tell(self, before: Mapping[str, str], sick: Mapping[str, str]) -> None:
         for uuid in sick.keys() - before.keys():
@@ -210,19 +210,19 @@ class GpuWatch:
 
     async def _write_now_and_then(self) -> None:
         since = self._clock.boot() - self._written
-        if since >= (WRITE_S if self.usage.anybody else 3600.0):
+        if since >= (WRITE_S if self.usage.any_held else 3600.0):
             await self.write()
 
     async def write(self) -> None:
         """Stores what the samples amount to since the last time."""
         self._written = self._clock.boot()
-        uses, idle = self.usage.unwritten()
+        uses, idle = self.usage.take_unwritten()
         if not uses and not idle:
             return
         try:
             await self._store.jot(ledger.add_use, uses, idle)
         except sqlite3.Error:
-            self.usage.back(uses, idle)
+            self.usage.restore(uses, idle)
             raise
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ log = structlog.get_logger("leptond.ledger")
 LOOK_S = 3600.0
 
 
-class Bookkeeper:
+class LedgerRollup:
     """Looks once an hour whether a day can be added up; `detail_days` of details are kept."""
 
     def __init__(self, store: Store, clock: Clock, detail_days: int) -> None:
@@ -28,12 +28,12 @@ class Bookkeeper:
         """Until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.roll_up()
             except sqlite3.Error as error:
                 log.warning("the ledger cannot be added up now", error=str(error))
             await asyncio.sleep(LOOK_S)
 
-    async def look(self) -> int:
+    async def roll_up(self) -> int:
         """Adds up every day that can be; how many."""
         count = 0
         while (found := await self._store.read(daily.next_day, self._clock.wall())) is not None:

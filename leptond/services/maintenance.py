@@ -16,7 +16,7 @@ from leptond.services.retention import Retention
 from leptond.store import Store
 from leptond.store.database import backup
 
-log = structlog.get_logger("leptond.housekeeping")
+log = structlog.get_logger("leptond.maintenance")
 
 QUIET_START_S = 60.0
 """The first look comes so long after the start: a restart has better things to do."""
@@ -25,7 +25,7 @@ FAILED_AGAIN_S = 3600.0
 PURGE_EVERY_S = 3600.0
 
 
-class Housekeeping:
+class Maintenance:
     """Sleeps until something is due: a backup, or a look at what has been kept long enough."""
 
     def __init__(self, settings: Settings, store: Store, clock: Clock, retention: Retention) -> None:

@@ -31,7 +31,7 @@ LIMIT = 200
 CHUNK = 1 << 20
 
 
-class Outputs:
+class OutputCopies:
     """Follows the events and keeps the copies."""
 
     def __init__(self, store: Store, jobs_dir: Path) -> None:

@@ -43,7 +43,7 @@ MAX_ATTEMPTS = 4096
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-class Reports:
+class ProgressReceiver:
     """Receives reports, writes them, and knows when an attempt last moved. `path` is at most 107 bytes."""
 
     def __init__(self, path: Path, store: Store, clock: Clock) -> None:
@@ -91,7 +91,7 @@ class Reports:
             self._socket.close()
             self._socket = None
 
-    def moved_at(self, attempt_id: str) -> float | None:
+    def progressed_at(self, attempt_id: str) -> float | None:
         """When an attempt last showed a new step or checkpoint, by time.monotonic(); None: not since this
         daemon runs."""
         moved = self._moved.get(attempt_id)
@@ -150,7 +150,7 @@ class Reports:
             self._undecided = True
             self._arrived.set()
 
-    def write_soon(self) -> None:
+    def flush_soon(self) -> None:
         """Takes what is in the socket and writes it now, before any write that is asked for later: an
         attempt is about to end, and its last words count."""
         if self._socket is not None:
@@ -178,9 +178,9 @@ class Reports:
                 self.refused += 1
                 log.debug("a report that cannot be read", error=str(error))
                 continue
-            self._take(report)
+            self.take(report)
 
-    def _take(self, report: Report) -> None:
+    def take(self, report: Report) -> None:
         known = self._gathered.get(report.attempt)
         if known is None:
             if len(self._gathered) >= MAX_ATTEMPTS:

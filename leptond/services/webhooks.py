@@ -20,7 +20,7 @@ from leptond.base.errors import StartRefused
 from leptond.config import Hook
 from leptond.core.messages import notice
 from leptond.core.webhooks import is_web, may_succeed_later, name_of, next_try_s, signature
-from leptond.services.apprise_hooks import Service
+from leptond.services.apprise_hooks import AppriseHook
 from leptond.store import Store
 from leptond.store.database import events
 from leptond.store.queue import jobs
@@ -47,7 +47,7 @@ class Webhooks:
             raise StartRefused(f"two webhooks have the same name: {', '.join(sorted(names))}", 78)
         self._hooks = hooks
         self._secrets = {hook.name: _secret(hook) for hook in hooks}
-        self._services = {hook.name: Service(hook) for hook in hooks if not is_web(hook.url)}
+        self._apprise = {hook.name: AppriseHook(hook) for hook in hooks if not is_web(hook.url)}
         self._store = store
         self._clock = clock
         self._changed = [asyncio.Event() for _ in hooks]
@@ -102,8 +102,8 @@ class Webhooks:
         tries = 0
         while True:
             tries += 1
-            if hook.name in self._services:
-                error = await self._services[hook.name].send(notice(name, event.data, payload["job"]))
+            if hook.name in self._apprise:
+                error = await self._apprise[hook.name].send(notice(name, event.data, payload["job"]))
                 status = 200 if error is None else None
             else:
                 status, error = await self._send(hook, name, event.id, body, session)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from leptond.base.errors import StartRefused
-from leptond.base.histogram import Durations
+from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import data_dir
 from leptond.store.database import backup
 from leptond.store.database.connection import Reader, Writer
@@ -93,7 +93,7 @@ class Store:
         return self._writer.number
 
     @property
-    def commit_times(self) -> Durations:
+    def commit_times(self) -> DurationHistogram:
         """How long they took."""
         return self._writer.times
 

@@ -107,7 +107,7 @@ def test_a_daemon_with_running_jobs_is_at_rest(tmp_path: Path) -> None:
 
 
 def test_a_timer_that_goes_round_and_round_would_be_seen() -> None:
-    hours: list[Any] = [("housekeeping", 3600.0), ("gpu-watch", 0.2), ("scheduler", 60.0)]
+    hours: list[Any] = [("maintenance", 3600.0), ("gpu-watch", 0.2), ("scheduler", 60.0)]
     assert wakes_per_s(hours) < 0.1
     assert wakes_per_s([*hours, ("poll", 0.1)]) > WAKES_PER_S
 

@@ -29,7 +29,7 @@ from leptond.scheduling.scheduler import Scheduler
 from leptond.scheduling.standby import Deck
 from leptond.scheduling.supervisor import Supervisor
 from leptond.services.gpu_watch import GpuWatch
-from leptond.services.progress_receiver import Reports
+from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store.queue import compact_arrays, fair_share, order_keys
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
@@ -99,17 +99,17 @@ class Life:
         store, engine, clock = self.store, self.engine, sim.world
         await self.watch.open()
         async with asyncio.TaskGroup() as parts:
-            reports = Reports(Path("/nowhere"), store, clock)
+            reports = ProgressReceiver(Path("/nowhere"), store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
             half_life_s = sim.settings.shares.half_life_s
             await store.write(fair_share.configure, half_life_s, now=clock.wall())
             await settle(store, engine, supervisor, clock)
             self.open = True
-            self.report = reports._take
+            self.report = reports.take
             await reconcile(store, engine, supervisor, clock)
             await store.write(order_keys.adopt, sim.settings.policy())
             deck = Deck(engine, clock, parts, sim.settings.engine.on_deck)
-            scheduler = Scheduler(store, supervisor, engine, clock, sim.settings, self.watch.sick, deck)
+            scheduler = Scheduler(store, supervisor, engine, clock, sim.settings, self.watch.unhealthy, deck)
             unfolder = Unfolder(store, clock)
             store.on_commit(unfolder.wake)
             scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]

@@ -10,12 +10,12 @@ from typing import Protocol
 from aiohttp import web
 
 from leptond.base.clock import Clock
-from leptond.base.histogram import FAST_S, Durations
+from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import Settings
 from leptond.gpus.base import Sample
-from leptond.services.disk_guard import Room
+from leptond.services.disk_guard import DiskGuard
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
 from leptond.store import Store
@@ -35,7 +35,7 @@ class GpuView(Protocol):
     def samples(self) -> Mapping[str, Sample]:
         """The newest sample by UUID."""
 
-    def sick(self) -> Mapping[str, str]:
+    def unhealthy(self) -> Mapping[str, str]:
         """Why a device must not be given away, by UUID."""
 
     @property
@@ -74,9 +74,8 @@ class Commits:
 
 class Context:
     """Everything that handlers use. `phase` is starting, ready or stopping; `notes` are standing facts for
-    the user; `tokens` are what TCP callers must show (None: no TCP).
-    `room` refuses submits while the disk is nearly full; `unfold` is called when a large array was
-    submitted."""
+    the user; `tokens` are what TCP callers must show (None: no TCP). `disk_guard` refuses submits while the
+    disk is nearly full; `expand_arrays` is called when a large array was submitted."""
 
     def __init__(
         self,
@@ -92,8 +91,8 @@ class Context:
         jobs_dir: Path,
         checkpoints_dir: Path,
         tokens: Tokens | None,
-        room: Room | None = None,
-        unfold: Callable[[], None] = lambda: None,
+        disk_guard: DiskGuard | None = None,
+        expand_arrays: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -106,14 +105,14 @@ class Context:
         self.jobs_dir = jobs_dir
         self.checkpoints_dir = checkpoints_dir
         self.tokens = tokens
-        self.room = room
-        self.unfold = unfold
+        self.disk_guard = disk_guard
+        self.expand_arrays = expand_arrays
         self.retention = Retention(store, clock)
         self.commits = Commits(store)
         self.closing = asyncio.Event()
         self.bulk = asyncio.Lock()
         """Large submits go to the writer one at a time: starts and ends of jobs find their way between."""
-        self.turn_times = Durations(FAST_S)
+        self.turn_times = DurationHistogram(FAST_S)
         """Of the scheduler's looks at the queue."""
         self.page_address: str | None = None
         """HOST:PORT of the TCP listener, once there is one."""

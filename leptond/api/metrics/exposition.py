@@ -17,7 +17,7 @@ from leptond.api.metrics.ledger import Ledger
 from leptond.api.metrics.outcomes import Outcomes, histogram
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
-from leptond.base.histogram import Durations
+from leptond.base.histogram import DurationHistogram
 from leptond.store import Store
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import attempts, jobs, lists
@@ -42,8 +42,8 @@ class Facts(msgspec.Struct, kw_only=True):
     oldest_wait_s: float
     gpus: list[schema.Gpu]
     commits: int
-    commit_times: Durations
-    turn_times: Durations
+    commit_times: DurationHistogram
+    turn_times: DurationHistogram
     webhooks: dict[str, int]
     running: list[Running]
 
@@ -76,7 +76,7 @@ class Metrics:
     async def page(self, context: Context) -> bytes:
         """The exposition text."""
         view = context.gpu_view
-        samples, sick = view.samples(), view.sick()
+        samples, sick = view.samples(), view.unhealthy()
 
         def look(db: sqlite3.Connection) -> Facts:
             explain = Explain(db, context, sick)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from leptond.base.histogram import Durations
+from leptond.base.histogram import DurationHistogram
 from leptond.core.jobs.model import TERMINAL, FailureClass
 from leptond.store import Store
 from leptond.store.accounting import outcome_counts
@@ -32,8 +32,8 @@ class Outcomes(Collector):
         self._finished: Tally[str] = Tally()
         self._retries: Tally[str] = Tally()
         self._preemptions = 0
-        self._waits = Durations(BOUNDS_S)
-        self._runs = Durations(BOUNDS_S)
+        self._waits = DurationHistogram(BOUNDS_S)
+        self._runs = DurationHistogram(BOUNDS_S)
 
     async def begin(self, store: Store) -> None:
         """From here on is counted."""
@@ -58,9 +58,9 @@ class Outcomes(Collector):
         elif one.to in TERMINAL:
             self._finished[one.to] += one.jobs
         if one.wait_s is not None:
-            self._waits.note(one.wait_s)
+            self._waits.observe(one.wait_s)
         if one.run_s is not None:
-            self._runs.note(one.run_s)
+            self._runs.observe(one.run_s)
 
     def collect(self) -> Iterable[Metric]:
         ended = CounterMetricFamily("leptond_jobs_finished", "Jobs that have ended.", labels=["outcome"])
@@ -85,6 +85,6 @@ class Outcomes(Collector):
             yield histogram(name, text, durations)
 
 
-def histogram(name: str, text: str, durations: Durations) -> HistogramMetricFamily:
+def histogram(name: str, text: str, durations: DurationHistogram) -> HistogramMetricFamily:
     """Times as Prometheus takes them."""
     return HistogramMetricFamily(name, text, buckets=durations.buckets(), sum_value=durations.total_s)

@@ -16,7 +16,7 @@ table = Table("gpus")
 async def list_gpus(call: Call) -> schema.GpuList:
     """The devices, how they are doing, and who has them."""
     view = call.context.gpu_view
-    items = await call.context.store.read(devices.show_all, view.samples(), view.sick())
+    items = await call.context.store.read(devices.show_all, view.samples(), view.unhealthy())
     return schema.GpuList(items=items, backend=view.backend, note=view.note)
 
 
@@ -30,7 +30,7 @@ async def _set(call: Call, reason: str | None) -> schema.Gpu:
         gpus.set_drained, int(text), reason, call.caller.user, context.clock.wall()
     )
     view = context.gpu_view
-    return bodies.gpu(known, view.samples().get(known.uuid), view.sick(), {})
+    return bodies.gpu(known, view.samples().get(known.uuid), view.unhealthy(), {})
 
 
 @table.route(

@@ -25,7 +25,7 @@ from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyG
 from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
-from leptond.services.admission import Door
+from leptond.services.admission import Admission
 from leptond.store.queue import compact_arrays, dependencies, gpus, jobs, lists
 from leptond.store.queue.jobs import Key
 from leptond.store.queue.submit import Stored, Together
@@ -72,7 +72,7 @@ def ref_of(call: Call) -> str:
 
 async def one_job(context: Context, ref: str) -> schema.Job:
     """A job with its attempts and dependencies."""
-    sick = context.gpu_view.sick()
+    sick = context.gpu_view.unhealthy()
 
     def look(db: sqlite3.Connection) -> schema.Job:
         job = jobs.find(db, ref)
@@ -97,7 +97,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
     query: ListQuery = call.query
     wanted = _filter(query)
     listing = lists.in_queue_order if query.order == "queue" else lists.newest
-    sick = call.context.gpu_view.sick()
+    sick = call.context.gpu_view.unhealthy()
 
     def look(db: sqlite3.Connection) -> schema.JobPage:
         found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
@@ -196,8 +196,8 @@ async def submit_all(
     whether they are new, and what their owner should know of each."""
     call.caller.must_submit(os.geteuid())
     _rate_limit(call.context, call.caller, len(specs))
-    if call.context.room is not None:
-        call.context.room.must_take_jobs()
+    if call.context.disk_guard is not None:
+        call.context.disk_guard.check_accepts_jobs()
     key = call.request.headers.get("Idempotency-Key")
     if key is not None and not KEY.match(key):
         raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
@@ -205,9 +205,9 @@ async def submit_all(
     in_batch = call.request.path.endswith(":batch")
 
     def look(db: sqlite3.Connection) -> tuple[list[Admitted], list[list[str]]]:
-        door = Door(db, settings, call.caller)
-        admitted = door.admit_all(specs, in_batch=in_batch)
-        return admitted, door.warnings(admitted, now)
+        admission = Admission(db, settings, call.caller)
+        admitted = admission.admit_all(specs, in_batch=in_batch)
+        return admitted, admission.warnings(admitted, now)
 
     admitted, warnings = await call.context.store.read(look)
     large = len(specs) > LARGE
@@ -227,7 +227,7 @@ async def submit_all(
             beside=beside,
         )
     if any(one.count > compact_arrays.OVER for one in stored):
-        call.context.unfold()
+        call.context.expand_arrays()
     return stored, new, warnings
 
 
@@ -390,8 +390,8 @@ async def retry(call: Call) -> Reply:
     await check_patch(call, changes)
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
     caller.must_submit(os.geteuid())
-    if call.context.room is not None:
-        call.context.room.must_take_jobs()
+    if call.context.disk_guard is not None:
+        call.context.disk_guard.check_accepts_jobs()
     settings = call.context.settings
     max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 
@@ -439,7 +439,7 @@ async def attempts(call: Call) -> list[schema.Attempt]:
 async def why(call: Call) -> schema.Why:
     """Why a job stands where it stands, and what would move it on."""
     ref = ref_of(call)
-    context, sick = call.context, call.context.gpu_view.sick()
+    context, sick = call.context, call.context.gpu_view.unhealthy()
 
     def look(db: sqlite3.Connection) -> schema.Why:
         job = jobs.find(db, ref)

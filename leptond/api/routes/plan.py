@@ -15,7 +15,7 @@ from leptond.api.views import bodies
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.inputs import PolicyName
-from leptond.services.admission import Door
+from leptond.services.admission import Admission
 from leptond.store.planning import forecast
 from leptond.store.queue import lists, queues
 
@@ -35,7 +35,7 @@ class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 @table.route("GET", "/v1/plan", query=PlanQuery, answer=schema.Plan)
 async def plan(call: Call) -> schema.Plan:
     """Who starts when, on which GPUs, if runs take what is expected and nothing else is submitted."""
-    context, query, sick = call.context, call.query, call.context.gpu_view.sick()
+    context, query, sick = call.context, call.query, call.context.gpu_view.unhealthy()
     policy = context.settings.policy()
     if query.policy is not None:
         policy = msgspec.structs.replace(policy, name=query.policy)
@@ -82,14 +82,14 @@ def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned
 @table.route("POST", "/v1/queue/estimate", body=JobSpec, answer=schema.Estimate)
 async def estimate(call: Call) -> schema.Estimate:
     """When a job would start if it were submitted now: checked as a submit is, and nothing is stored."""
-    context, sick = call.context, call.context.gpu_view.sick()
+    context, sick = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
     def look(db: sqlite3.Connection) -> schema.Estimate:
-        door = Door(db, context.settings, call.caller)
-        admitted = door.admit(call.body)
+        admission = Admission(db, context.settings, call.caller)
+        admitted = admission.admit(call.body)
         spec = admitted.spec
-        borrow = queues.named(door.queues, spec.queue).borrow
+        borrow = queues.named(admission.queues, spec.queue).borrow
         own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)
         answer = schema.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
         if spec.hold:

@@ -26,7 +26,7 @@ async def status(call: Call) -> schema.Status:
     """The state of the queue, the devices and the daemon, from one snapshot."""
     context = call.context
     view = context.gpu_view
-    samples, sick = view.samples(), view.sick()
+    samples, sick = view.samples(), view.unhealthy()
     disk = shutil.disk_usage(context.places.state_dir)
 
     def look(db: sqlite3.Connection) -> schema.Status:

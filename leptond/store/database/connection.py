@@ -19,7 +19,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import aiosqlite
 
 from leptond.base import failpoints
-from leptond.base.histogram import FAST_S, Durations
+from leptond.base.histogram import FAST_S, DurationHistogram
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Writer:
         self.changes = 0
         self.version = 0
         self.number = 0
-        self.times = Durations(FAST_S)
+        self.times = DurationHistogram(FAST_S)
 
     async def open(self) -> None:
         await self._db
@@ -194,7 +194,7 @@ class Writer:
             self._busy = False
             self.version = number
         self._first = [one for one in self._first if one not in group]
-        self.times.note(time.perf_counter() - began)
+        self.times.observe(time.perf_counter() - began)
         self.commits += 1
         self.changes += len(group)
         for one, (value, failure) in zip(group, outcomes, strict=True):

@@ -55,7 +55,7 @@ class Devices:
             for i in range(2)
         }
 
-    def sick(self) -> Mapping[str, str]:
+    def unhealthy(self) -> Mapping[str, str]:
         return self.ill
 
     @property

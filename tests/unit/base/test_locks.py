@@ -10,7 +10,7 @@ import pytest
 from leptond.base import locks as holder
 from leptond.base.clock import SystemClock
 from leptond.base.errors import StartRefused
-from leptond.base.locks import Busy, MachineLocks, check_links, machine_locks
+from leptond.base.locks import LockBusy, MachineLocks, check_hard_links, machine_locks
 from leptond.gpus.base import Device
 from leptond.services.gpu_watch import GpuWatch
 from leptond.store import open_store
@@ -33,14 +33,14 @@ def test_a_lock_is_had_once_and_ends_with_its_process(tmp_path):
     with process:
         assert process.stdout.readline() == b"held\n"
         locks = MachineLocks(tmp_path)
-        with pytest.raises(Busy) as busy:
+        with pytest.raises(LockBusy) as busy:
             locks.take("x")
         assert busy.value.pid == process.pid
         locks.take("y")
         process.kill()
     locks.take("x")
     locks.take("x")
-    with pytest.raises(Busy) as busy:
+    with pytest.raises(LockBusy) as busy:
         MachineLocks(tmp_path).take("x")
     assert busy.value.pid == os.getpid()
     locks.release()
@@ -61,7 +61,7 @@ def test_who_opened_a_lock_that_was_then_removed_does_not_hold_it(tmp_path, monk
     monkeypatch.setattr(holder, "_open_shared", lambda path: next(opened, None) or real(path))
     second = MachineLocks(tmp_path)
     second.take("x")
-    with pytest.raises(Busy):
+    with pytest.raises(LockBusy):
         MachineLocks(tmp_path).take("x")
     second.release()
 
@@ -87,12 +87,12 @@ def test_a_second_daemon_of_a_queue_is_refused(tmp_path):
 
 
 def test_a_database_with_two_names_is_refused(tmp_path):
-    check_links(tmp_path / "leptond.db")
+    check_hard_links(tmp_path / "leptond.db")
     (tmp_path / "leptond.db").touch()
-    check_links(tmp_path / "leptond.db")
+    check_hard_links(tmp_path / "leptond.db")
     os.link(tmp_path / "leptond.db", tmp_path / "other.db")
     with pytest.raises(StartRefused, match="second name") as refused:
-        check_links(tmp_path / "leptond.db")
+        check_hard_links(tmp_path / "leptond.db")
     assert refused.value.exit_code == 78
 
 
@@ -118,7 +118,7 @@ async def test_a_gpu_is_given_away_by_one_queue(tmp_path):
     async with open_store(tmp_path / "one.db") as one, open_store(tmp_path / "two.db") as two:
         watch = GpuWatch(Backend(), one, SystemClock(), 5.0, locks=first)
         await watch.open()
-        assert watch.sick() == {}
+        assert watch.unhealthy() == {}
         other = GpuWatch(Backend(), two, SystemClock(), 5.0, locks=second)
         await other.open()
         assert await two.read(lambda db: db.execute("SELECT count(*) FROM gpus").fetchone()[0]) == 0

@@ -28,7 +28,7 @@ def attempt(name, *, share=1000, job=1, uuid="GPU-0", **more):
 
 def look(memory, *processes, at=100.0, uuid="GPU-0"):
     found = [Process(pid=pid, memory_bytes=size and size * MIB, name="python") for pid, size in processes]
-    memory.take([Sample(uuid=uuid, sampled_at=at, processes=found)])
+    memory.observe([Sample(uuid=uuid, sampled_at=at, processes=found)])
 
 
 @pytest.fixture

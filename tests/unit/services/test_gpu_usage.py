@@ -4,7 +4,7 @@ import pytest
 
 from leptond.core.jobs.model import Attempt, LeasedGpu
 from leptond.gpus.base import Device, Sample
-from leptond.services.gpu_usage import Usage
+from leptond.services.gpu_usage import GpuUsage
 
 
 def attempt(name, *uuids):
@@ -19,13 +19,13 @@ def device(uuid, **more):
 
 @pytest.fixture
 def usage():
-    one = Usage(sample_s=10.0)
-    one.found([device("A"), device("B", simulated=True), device("M", mig=True)])
+    one = GpuUsage(sample_s=10.0)
+    one.set_devices([device("A"), device("B", simulated=True), device("M", mig=True)])
     return one
 
 
 def look(usage, at, **loads):
-    usage.take([Sample(uuid=uuid, sampled_at=at, **sample) for uuid, sample in loads.items()])
+    usage.observe([Sample(uuid=uuid, sampled_at=at, **sample) for uuid, sample in loads.items()])
 
 
 def test_idle_and_used_time_and_the_first_use(usage):
@@ -55,7 +55,7 @@ def test_energy_by_counter_else_by_power_and_none_of_a_slice(usage):
     mine = {use.gpu: use for use in usage.of("a")}
     assert (mine["A"].energy_mj, mine["A"].energy_source) == (2500 + 30_000, "counter")
     assert mine["M"].energy_mj is None
-    _, idle = usage.unwritten()
+    _, idle = usage.take_unwritten()
     assert [(one.gpu, one.hour, one.energy_mj, one.energy_source) for one in idle] == [
         ("B", 0, 200_000, "simulated")
     ]
@@ -74,12 +74,12 @@ def test_what_could_not_be_written_is_kept(usage):
     look(usage, 10.0, A={"utilization": 0.0, "energy_j": 0.0})
     look(usage, 20.0, A={"utilization": 0.5, "energy_j": 8.0})
     before = usage.of("a")
-    taken = usage.unwritten()
-    assert usage.unwritten() == ([], [])
-    usage.back(*taken)
+    taken = usage.take_unwritten()
+    assert usage.take_unwritten() == ([], [])
+    usage.restore(*taken)
     assert usage.of("a") == before
     usage.end("a")
     assert usage.of("a") == []
-    assert not usage.anybody
-    usage.back(*taken)
+    assert not usage.any_held
+    usage.restore(*taken)
     assert usage.of("a") == []

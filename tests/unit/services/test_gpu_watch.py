@@ -32,7 +32,7 @@ async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
             async with asyncio.timeout(30):
                 await changed.wait()
             assert [gpu.present for gpu in await store.read(gpus.known)] == [True, True]
-            assert watch.sick() == {}
+            assert watch.unhealthy() == {}
         finally:
             running.cancel()
 
@@ -55,7 +55,7 @@ async def test_a_late_device_of_another_leptond_leaves_ours_alone(tmp_path, monk
         world.bring_last()
         (_, second) = await world.backend().look()
         theirs.take(f"gpu-{second.uuid}")
-        assert not await watch._more()
-        assert watch.sick() == {}
+        assert not await watch._new_devices()
+        assert watch.unhealthy() == {}
         theirs.release()
-        assert await watch._more()
+        assert await watch._new_devices()
