@@ -68,6 +68,11 @@ class Unfolder:
                 count = min(compact_arrays.SLICE, one.missing)
                 # those that a plan looks at stand before them already: then nothing is to be planned anew
                 seen = compact_arrays.HIGH - one.missing >= WINDOW
-                write = self._store.jot if seen else self._store.write
-                await write(compact_arrays.refill, one.array_id, count, self._clock.wall())
+                await self._store.write(
+                    compact_arrays.refill,
+                    one.array_id,
+                    count,
+                    self._clock.wall(),
+                    wakes_scheduler=not seen,
+                )
                 await asyncio.sleep(BREATH_S)

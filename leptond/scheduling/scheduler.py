@@ -132,7 +132,7 @@ class Scheduler:
     def _seen_to(self) -> bool:
         """Whether what has happened was a hand-over, whose transaction has seen to everything (see
         successors.py), and enough stand on deck for those that follow."""
-        moment = self._store.moment
+        moment = self._store.version
         return (
             not self._startled
             and moment is not None
@@ -148,7 +148,7 @@ class Scheduler:
         woken, self._woken = self._woken, None
         self._startled = False
         self._view = None
-        moment = self._store.moment
+        moment = self._store.version
         ready = self._deck.ready()
         named = self._outlook if moment is not None and moment == self._outlook_moment else None
         snapshot = await self._store.read(self._look, self._deck.jobs(), ready, named)
@@ -187,7 +187,7 @@ class Scheduler:
     async def _rearrange(self) -> float:
         """Somebody has arrived on deck, and nothing else has happened: what the last look saw still holds.
         How long the next one can wait, in seconds, where that is less than it was."""
-        view, moment = self._view, self._store.moment
+        view, moment = self._view, self._store.version
         if moment is None:
             return COMMIT_S
         if view is None or view.moment != moment:
@@ -225,7 +225,7 @@ class Scheduler:
     async def _name_successors(self, outlook: successors.Outlook, moment: int) -> None:
         """Writes down who takes whose GPUs. It holds as long as nothing else changes."""
         if outlook.names != self._named:
-            await self._store.jot(successors.name, list(outlook.pairs.values()))
+            await self._store.write(successors.name, list(outlook.pairs.values()), wakes_scheduler=False)
         self._line_up(moment, outlook)
 
     def _line_up(self, moment: int, outlook: successors.Outlook) -> None:
@@ -242,7 +242,7 @@ class Scheduler:
             pair is None
             or end.record is None
             or not ended_well(end.record)
-            or self._outlook_moment != self._store.moment
+            or self._outlook_moment != self._store.version
             or self._outlook.until <= self._clock.wall()
             or self._outlook.sick != dict(self._sick())
             or self._deck.ready().get(pair.ready.job.id) != pair.ready
@@ -271,7 +271,7 @@ class Scheduler:
         """Stores what has been kept in mind for the ledger."""
         notes, self._unnoted = tuple(self._unnoted), []
         if notes:
-            await self._store.jot(ledger.note_demand, notes)
+            await self._store.write(ledger.note_demand, notes, wakes_scheduler=False)
 
     def _look(
         self,
@@ -346,7 +346,7 @@ class _NextUp:
         clock = scheduler._clock
         self._notes = tuple(scheduler._unnoted)
         self._found: tuple[int, successors.Outlook] | None = None
-        self._crowded = scheduler._store.moment is None  # other changes are under way
+        self._crowded = scheduler._store.version is None  # other changes are under way
         self.context = commit_plan.Context(
             now=clock.wall(),
             boot=clock.boot(),
@@ -378,7 +378,7 @@ class _NextUp:
             policy=one._policy,
         )
         outlook = commit_plan.apart(db, look)
-        self._found = (one._store.number, outlook) if outlook is not None else None
+        self._found = (one._store.next_version, outlook) if outlook is not None else None
         return claims
 
     def done(self, claims: Sequence[Claim] | None) -> None:

@@ -209,7 +209,10 @@ class Supervisor:
         start = self._engine.start_of(attempt.id)
         await asyncio.sleep(after_s)
         with contextlib.suppress(sqlite3.Error):
-            await self._store.jot(attempts.set_pid, attempt.id, pid, deadline_at=deadline_at, start=start)
+            await self._store.write(
+                lambda db: attempts.set_pid(db, attempt.id, pid, deadline_at=deadline_at, start=start),
+                wakes_scheduler=False,
+            )
         failpoints.fp("after_pid_stored")
 
     async def _follow(self, claim: Claim, pid: int | None = None) -> None:
@@ -288,7 +291,7 @@ class Supervisor:
                 uses=self._usage.of(attempt.id),
             )
             try:
-                write = self._store.write_first if told else self._store.write
+                write = self._store.write_urgent if told else self._store.write
                 verdict, decision, started = await write(change)
                 claims = started
                 failpoints.fp("after_commit_finish")

@@ -220,7 +220,7 @@ class GpuWatch:
         if not uses and not idle:
             return
         try:
-            await self._store.jot(ledger.add_use, uses, idle)
+            await self._store.write(ledger.add_use, uses, idle, wakes_scheduler=False)
         except sqlite3.Error:
             self.usage.restore(uses, idle)
             raise

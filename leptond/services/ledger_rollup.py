@@ -38,9 +38,9 @@ class LedgerRollup:
         count = 0
         while (found := await self._store.read(daily.next_day, self._clock.wall())) is not None:
             day, sums = found
-            await self._store.jot(daily.keep, day, sums)
+            await self._store.write(daily.keep, day, sums, wakes_scheduler=False)
             count += 1
         if count:
             before = int(self._clock.wall() // daily.DAY_S) - self._detail_days
-            await self._store.jot(daily.forget, before)
+            await self._store.write(daily.forget, before, wakes_scheduler=False)
         return count

@@ -122,8 +122,11 @@ class ProgressReceiver:
             await self._decide()
 
     async def _record(self, batch: dict[str, Gathered]) -> None:
+        now = self._clock.wall()
         try:
-            if await self._store.jot(progress.record, batch.values(), now=self._clock.wall()):
+            if await self._store.write(
+                lambda db: progress.record(db, batch.values(), now=now), wakes_scheduler=False
+            ):
                 self._undecided = True
         except sqlite3.Error as error:
             log.error("cannot store reports yet", error=str(error))

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -92,9 +93,10 @@ class Retention:
             jobs: list[int] = []
             size = 0
             for first, last in found.folded:
-                count = await self._store.jot(
-                    retention.forget_folded, first, last, by=by, now=self._clock.wall()
+                forget = partial(
+                    retention.forget_folded, first=first, last=last, by=by, now=self._clock.wall()
                 )
+                count = await self._store.write(forget, wakes_scheduler=False)
                 jobs += range(first, first + count)
             if jobs:
                 # the first members of their arrays, which stand for them, may go now too
@@ -111,12 +113,15 @@ class Retention:
                     size += await asyncio.to_thread(
                         remove_output, self._jobs / str(one.job_id) / str(one.number)
                     )
-                await self._store.jot(retention.output_gone, [one.attempt_id for one in part])
+                attempt_ids = [one.attempt_id for one in part]
+                await self._store.write(retention.output_gone, attempt_ids, wakes_scheduler=False)
                 outputs += len(part)
                 await asyncio.sleep(PAUSE_S)
             events = 0
             while found.events_to and (
-                count := await self._store.jot(retention.forget_events, found.events_to)
+                count := await self._store.write(
+                    retention.forget_events, found.events_to, wakes_scheduler=False
+                )
             ):
                 events += count
                 await asyncio.sleep(PAUSE_S)
@@ -127,7 +132,8 @@ class Retention:
     async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
         """Removes finished jobs, then their files; those that went, and the bytes of their files."""
         roots = await self._store.browse(retention.roots, ids)
-        gone = await self._store.jot(retention.forget, ids, by=by, now=self._clock.wall())
+        forget = partial(retention.forget, ids=ids, by=by, now=self._clock.wall())
+        gone = await self._store.write(forget, wakes_scheduler=False)
         size = 0
         for job_id in gone:
             size += await asyncio.to_thread(remove_tree, self._jobs, str(job_id))

@@ -79,14 +79,14 @@ class Webhooks:
             changed.clear()
             try:
                 if position is None:
-                    position = await self._store.jot(webhooks.position, hook.name)
+                    position = await self._store.write(webhooks.position, hook.name, wakes_scheduler=False)
                 found = await self._store.read(events.after, position, limit=BATCH)
                 for event in found:
                     if name_of(event.type, event.data) in hook.events:
                         await self._deliver(hook, event, session)
                     position = event.id
                 if found:
-                    await self._store.jot(webhooks.passed, hook.name, position)
+                    await self._store.write(webhooks.passed, hook.name, position, wakes_scheduler=False)
             except sqlite3.OperationalError as error:
                 log.warning("a webhook cannot be served now", hook=hook.name, error=str(error))
                 await asyncio.sleep(STORE_RETRY_S)
@@ -131,7 +131,7 @@ class Webhooks:
             status=status,
             error=error,
         )
-        await self._store.jot(webhooks.done, done)
+        await self._store.write(webhooks.done, done, wakes_scheduler=False)
 
     async def _payload(self, name: str, event: events.Event) -> dict[str, Any]:
         job = None

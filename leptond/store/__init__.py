@@ -40,8 +40,7 @@ class Store:
         self._writer = Writer(path, self._committed, self._failed)
         self._reader = Reader(path, self._failed)
         self.write = self._writer.write
-        self.jot = self._writer.jot
-        self.write_first = self._writer.write_first
+        self.write_urgent = self._writer.write_urgent
         self.read = self._reader.read
         # a second one for what may take long, so that the scheduler never waits for somebody's list
         self._browser = Reader(path, self._failed)
@@ -54,17 +53,17 @@ class Store:
         self._listeners.append(listener)
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` after every commit that was more than jotted down."""
+        """Call `listener` after every commit from now on that wakes the scheduler."""
         self._change_listeners.append(listener)
 
     def on_full(self, listener: Callable[[], None]) -> None:
         """Calls `listener` whenever a write found no room."""
         self._when_full.append(listener)
 
-    def _committed(self, plain: bool) -> None:
+    def _committed(self, wakes_scheduler: bool) -> None:
         for listener in self._listeners:
             listener()
-        for listener in () if plain else self._change_listeners:
+        for listener in self._change_listeners if wakes_scheduler else ():
             listener()
 
     def _failed(self, error: sqlite3.Error) -> None:
@@ -81,16 +80,16 @@ class Store:
         return self._writer.commits
 
     @property
-    def moment(self) -> int | None:
-        """Equal at two moments between which nothing has changed that the queue may have to be looked at for;
-        None while something is changing."""
-        return self._writer.version if self._writer.settled else None
+    def version(self) -> int | None:
+        """The number of changes so far that wake the scheduler: while it is the same, the queue is as it
+        was for the scheduler. None while such a change waits or is under way."""
+        return self._writer.version
 
     @property
-    def number(self) -> int:
-        """For a change, while it is carried out: what `moment` will be if it is the last of its transaction
-        that matters."""
-        return self._writer.number
+    def next_version(self) -> int:
+        """For a change, while it is carried out: the `version` once its transaction is committed, if no other
+        change of the transaction that wakes the scheduler follows it."""
+        return self._writer.next_version
 
     @property
     def commit_times(self) -> DurationHistogram:

@@ -56,12 +56,12 @@ class SimulatedStore:
         self._listeners: list[Callable[[], None]] = []
         self._change_listeners: list[Callable[[], None]] = []
         self._waiting: list[_Change] = []
-        self._first: list[_Change] = []
+        self._urgent: list[_Change] = []
         self._busy = False
         self._changing = False
         self._version = 0
-        self._next_version = 0
-        self.number = 0
+        self._version_once_durable = 0
+        self.next_version = 0
         self.dead = False
         self.commits = 0
 
@@ -71,29 +71,28 @@ class SimulatedStore:
     def on_change(self, listener: Callable[[], None]) -> None:
         self._change_listeners.append(listener)
 
-    async def write(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await self._put(lambda db: change(db, *args, **kwargs), False)
+    async def write(
+        self, change: Callable[..., Any], *args: Any, wakes_scheduler: bool = True, **kwargs: Any
+    ) -> Any:
+        return await self._put(lambda db: change(db, *args, **kwargs), wakes_scheduler)
 
-    async def jot(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return await self._put(lambda db: change(db, *args, **kwargs), True)
-
-    async def write_first(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def write_urgent(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._first.append((change, future, False))
+        self._urgent.append((change, future, True))
         if not self._busy:
             self._begin(loop)
         return await future
 
     @property
-    def moment(self) -> int | None:
-        settled = not self._changing and not self._first and all(plain for _, _, plain in self._waiting)
-        return self._version if settled else None
+    def version(self) -> int | None:
+        changing = self._changing or self._urgent or any(wakes for _, _, wakes in self._waiting)
+        return None if changing else self._version
 
-    async def _put(self, work: Callable[[sqlite3.Connection], Any], plain: bool) -> Any:
+    async def _put(self, work: Callable[[sqlite3.Connection], Any], wakes_scheduler: bool) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((work, future, plain))
+        self._waiting.append((work, future, wakes_scheduler))
         if not self._busy:
             self._begin(loop)
         return await future
@@ -104,16 +103,16 @@ class SimulatedStore:
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
-        group = [*self._first, *(one for one in group if not one[1].cancelled())]
+        group = [*self._urgent, *(one for one in group if not one[1].cancelled())]
         if self.dead or not group:
             self._busy = False
             return
-        steps, number = [], self._version
-        for work, _, plain in group:
-            number += not plain
-            steps.append(partial(self._step, work, number))
-        self._changing = number != self._version
-        self._next_version = number
+        steps, version = [], self._version
+        for work, _, wakes in group:
+            version += wakes
+            steps.append(partial(self._step, work, version))
+        self._changing = version != self._version
+        self._version_once_durable = version
         if self._faults.fail and self._dice.random() < self._faults.fail:
             error = sqlite3.OperationalError("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
@@ -124,8 +123,8 @@ class SimulatedStore:
         # a crash may come here: durable, and nobody has been told
         loop.call_soon(self._answer, loop, group, outcomes, True)
 
-    def _step(self, work: Callable[[sqlite3.Connection], Any], number: int, db: sqlite3.Connection) -> Any:
-        self.number = number
+    def _step(self, work: Callable[[sqlite3.Connection], Any], version: int, db: sqlite3.Connection) -> Any:
+        self.next_version = version
         return work(db)
 
     def _answer(
@@ -137,22 +136,22 @@ class SimulatedStore:
     ) -> None:
         for one, (value, failure) in zip(group, outcomes, strict=True):
             future = one[1]
-            if future.done() or (not durable and one in self._first):
+            if future.done() or (not durable and one in self._urgent):
                 continue
             if failure is None:
                 future.set_result(value)
             else:
                 future.set_exception(failure)
-        self._version = self._next_version
+        self._version = self._version_once_durable
         self._changing = False
         if durable:
-            self._first = [one for one in self._first if one not in group]
+            self._urgent = [one for one in self._urgent if one not in group]
             for listener in self._listeners:
                 listener()
-            for listener in () if all(plain for _, _, plain in group) else self._change_listeners:
+            for listener in self._change_listeners if any(wakes for _, _, wakes in group) else ():
                 listener()
         self._busy = False
-        if self._waiting or self._first:
+        if self._waiting or self._urgent:
             self._begin(loop)
 
     async def read(self, query: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -212,12 +213,10 @@ async def submit_all(
     admitted, warnings = await call.context.store.read(look)
     large = len(specs) > LARGE
     store = call.context.store
-    # jobs that are held start nothing: the queue is not looked at for them
-    write = store.jot if all(spec.hold for spec in specs) else store.write
     async with call.context.bulk if large else contextlib.nullcontext():
-        stored, new = await write(
+        submit = partial(
             jobs.submit,
-            admitted,
+            admitted=admitted,
             user=call.caller.user,
             now=now,
             max_pending=settings.queue.max_pending,
@@ -226,6 +225,8 @@ async def submit_all(
             together=together,
             beside=beside,
         )
+        # jobs that are held start nothing
+        stored, new = await store.write(submit, wakes_scheduler=not all(spec.hold for spec in specs))
     if any(one.count > compact_arrays.OVER for one in stored):
         call.context.expand_arrays()
     return stored, new, warnings

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import aiosqlite
 
@@ -23,6 +23,7 @@ from leptond.base.histogram import FAST_S, DurationHistogram
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MAX_GROUP = 512
 """Most changes in one transaction: keeps the wait of the first of them short."""
@@ -72,7 +73,7 @@ def prepare_reader(db: sqlite3.Connection) -> None:
 class _Change(NamedTuple):
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
-    plain: bool
+    wakes_scheduler: bool
 
 
 class Writer:
@@ -86,15 +87,15 @@ class Writer:
         self._on_commit = on_commit
         self._on_trouble = on_trouble
         self._waiting: list[_Change] = []
-        self._first: list[_Change] = []
+        self._urgent: list[_Change] = []
         self._busy = False
         self._work = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self.commits = 0
         self.changes = 0
-        self.version = 0
-        self.number = 0
+        self._version = 0
+        self.next_version = 0
         self.times = DurationHistogram(FAST_S)
 
     async def open(self) -> None:
@@ -114,38 +115,45 @@ class Writer:
         """`work` outside of any transaction; only for the start, before :meth:`write` is used."""
         return await self._db.run(work)
 
+    @overload
     async def write(
         self, change: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """What `change(db, ...)` returns, once it is durable. Its exception, if it raises: then nothing
-        of it stays. Raises ``sqlite3.Error`` when the commit itself fails."""
-        return await self._put(lambda db: change(db, *args, **kwargs), plain=False)
+    ) -> T: ...
 
-    async def jot(
-        self, change: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        """A :meth:`write` that no job can start by: nobody looks at the queue because of it."""
-        return await self._put(lambda db: change(db, *args, **kwargs), plain=True)
+    @overload
+    async def write(
+        self, change: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts, wakes_scheduler: bool
+    ) -> T: ...
 
-    async def write_first(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        """A :meth:`write` of something that has happened already: it goes before all others, is tried until
-        the disk takes it, and no other change becomes durable before it does."""
+    async def write(  # type: ignore[misc]  # mypy matches Any with neither the ParamSpec nor the TypeVarTuple
+        self, change: Callable[..., Any], *args: Any, wakes_scheduler: bool = True, **kwargs: Any
+    ) -> Any:
+        """Return the value of `change(db, ...)` once it is durable. If the change raises, its exception is
+        raised here and nothing of it is stored. Raises ``sqlite3.Error`` when the commit itself fails.
+
+        `wakes_scheduler` False: no job can start because of this change, so it neither wakes the scheduler
+        nor counts in `version`; the change then takes positional arguments only."""
+        return await self._put(lambda db: change(db, *args, **kwargs), wakes_scheduler=wakes_scheduler)
+
+    async def write_urgent(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Write something that has happened already: before all other changes, retried until the disk takes
+        it; no other change becomes durable before it does."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._first.append(_Change(change, future, False))
+        self._urgent.append(_Change(change, future, True))
         self._work.set()
         return await future
 
     @property
-    def settled(self) -> bool:
-        """Whether no change is under way or waits that the queue may have to be looked at for. Then `version`
-        tells, compared with that of an earlier moment, whether there has been one."""
-        return not self._busy and not self._first and all(one.plain for one in self._waiting)
+    def version(self) -> int | None:
+        """Number of changes tried so far that wake the scheduler; None while one waits or is under way."""
+        changing = self._busy or self._urgent or any(one.wakes_scheduler for one in self._waiting)
+        return None if changing else self._version
 
-    async def _put(self, work: Callable[[sqlite3.Connection], T], *, plain: bool) -> T:
+    async def _put(self, work: Callable[[sqlite3.Connection], T], *, wakes_scheduler: bool) -> T:
         if self._closing:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Change(work, future, plain))
+        self._waiting.append(_Change(work, future, wakes_scheduler))
         self._work.set()
         return await future
 
@@ -153,47 +161,47 @@ class Writer:
         while True:
             await self._work.wait()
             self._work.clear()
-            while self._waiting or self._first:
+            while self._waiting or self._urgent:
                 group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
                 # a caller that gave up before its change began has not been answered: drop it
                 group = [one for one in group if not one.future.cancelled()]
-                first = len(self._first)
-                if self._first or group:
-                    await self._commit([*self._first, *group])
-                if len(self._first) >= first > 0:
+                first = len(self._urgent)
+                if self._urgent or group:
+                    await self._commit([*self._urgent, *group])
+                if len(self._urgent) >= first > 0:
                     if self._closing:
                         return  # what it says is found again at the next start
                     await asyncio.sleep(RETRY_S)
             if self._closing:
                 return
 
-    def _step(self, work: Callable[[sqlite3.Connection], T], number: int, db: sqlite3.Connection) -> T:
-        self.number = number
+    def _step(self, work: Callable[[sqlite3.Connection], T], version: int, db: sqlite3.Connection) -> T:
+        self.next_version = version
         return work(db)
 
     async def _commit(self, group: list[_Change]) -> None:
-        plain = all(one.plain for one in group)
-        changes, number = [], self.version
+        wakes_scheduler = any(one.wakes_scheduler for one in group)
+        changes, version = [], self._version
         for one in group:
-            number += not one.plain
-            changes.append(partial(self._step, one.work, number))
-        self._busy = not plain
+            version += one.wakes_scheduler
+            changes.append(partial(self._step, one.work, version))
+        self._busy = wakes_scheduler
         began = time.perf_counter()
         try:
             outcomes = await self._db.run(lambda db: _transaction(db, changes))
         except Exception as error:
-            again = self._first if isinstance(error, sqlite3.Error) else ()
+            again = self._urgent if isinstance(error, sqlite3.Error) else ()
             for one in group:
                 if not one.future.done() and one not in again:
                     one.future.set_exception(error)
-            self._first = [one for one in self._first if not one.future.done()]
+            self._urgent = [one for one in self._urgent if not one.future.done()]
             if isinstance(error, sqlite3.Error):
                 self._on_trouble(error)
             return
         finally:
             self._busy = False
-            self.version = number
-        self._first = [one for one in self._first if one not in group]
+            self._version = version
+        self._urgent = [one for one in self._urgent if one not in group]
         self.times.observe(time.perf_counter() - began)
         self.commits += 1
         self.changes += len(group)
@@ -204,7 +212,7 @@ class Writer:
                 one.future.set_result(value)
             else:
                 one.future.set_exception(failure)
-        self._on_commit(plain)
+        self._on_commit(wakes_scheduler)
 
 
 def _transaction(
