@@ -229,8 +229,7 @@ async def _open_gpus(
 
 @contextlib.asynccontextmanager
 async def _open_engine(settings: Settings, places: Places, lineage: str) -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(settings, places)
-    engine.lineage = lineage
+    engine = LocalEngine(settings, places, lineage)
     engine.open()
     try:
         yield engine

@@ -56,30 +56,32 @@ class Engine(Protocol):
         """Brings the next attempt of `job` to its gate, claimed or not: who supervises it. Raises
         SpawnFailed."""
 
-    def stands(self, attempt_id: str) -> bool:
-        """Whether a prepared attempt still stands at its gate."""
+    def is_prepared(self, attempt_id: str) -> bool:
+        """Return True if a prepared attempt is still waiting at its gate."""
 
-    async def undo(self, attempt_id: str) -> None:
-        """Takes back a :meth:`prepare` of an attempt that was not claimed, without a trace."""
+    async def discard(self, attempt_id: str) -> None:
+        """Take back a :meth:`prepare` of an attempt that was not claimed, and remove its files."""
 
-    async def clear_deck(self, live: Collection[str]) -> None:
-        """After a start: removes what the last daemon had prepared, but for the attempts in `live`."""
+    async def clear_standby(self, live: Collection[str]) -> None:
+        """Remove what an earlier daemon had prepared, except the attempts in `live`."""
 
     def go(self, attempt_id: str, given: Given) -> None:
         """Opens the gate: the attempt gets its GPUs and its command starts."""
 
-    async def went(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> list[str] | None:
-        """After a start: with which GPUs (UUIDs) an attempt that an earlier daemon had prepared was told to
-        go; None when it was not."""
+    async def released_gpus(
+        self, attempt_id: str, job_id: int, number: int, shim: Identity
+    ) -> list[str] | None:
+        """Return the GPUs (UUIDs) with which an earlier daemon had opened the gate of a prepared attempt;
+        None if it had not."""
 
     async def started(self, attempt_id: str) -> int | None:
         """After :meth:`go`: the command's pid, or None when it could not be executed."""
 
-    def start_of(self, attempt_id: str) -> str | None:
-        """How the command of an attempt started: ``warm`` or ``cold: WHY``; None where it is not known."""
+    def start_mode(self, attempt_id: str) -> str | None:
+        """Return how the command of an attempt started: ``warm`` or ``cold: WHY``; None if unknown."""
 
-    async def obstacle(self) -> str:
-        """Why no attempt at all can be started now (no room for its files); empty when one can."""
+    async def check_writable(self) -> str:
+        """Try whether the files of an attempt can be written: the error, or an empty string."""
 
     def abandon(self, attempt_id: str) -> None:
         """Shuts the gate for good: the command never starts."""
@@ -87,21 +89,21 @@ class Engine(Protocol):
     def adopt(self, attempt: Attempt) -> bool:
         """Takes over an attempt that an earlier daemon started; False when nobody supervises it now."""
 
-    def tell(self, job: Job, attempt: Attempt) -> None:
-        """Tells a live attempt what was asked of its job's knobs. Best effort: it may have been told."""
+    def push_knobs(self, job: Job, attempt: Attempt) -> None:
+        """Pass the current values of the job's knobs to a live attempt. Best effort; may be repeated."""
 
     async def ended(self, job: Job, attempt: Attempt) -> End:
         """Waits until the last process of the attempt is gone."""
 
-    def booked(self, attempt_id: str) -> None:
-        """The end of an attempt is durable: what supervised it may go."""
+    def ack_end(self, attempt_id: str) -> None:
+        """Acknowledge that the end of an attempt is durable, so that its supervisor may let go of it."""
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Asks a started attempt to stop: the signal, the grace, the kill. Durable."""
 
-    def strays(self) -> set[str]:
-        """Ids of the attempts that have processes on this machine, or their beginnings (15 digits or more),
-        known to the database or not."""
+    def orphans(self) -> set[str]:
+        """Return the ids of attempts that have processes on this machine, or prefixes of ids (15 digits or
+        more), known to the database or not."""
 
-    async def end_stray(self, attempt_id: str) -> None:
-        """Ends what is left of an attempt that nobody follows."""
+    async def end_orphan(self, attempt_id: str) -> None:
+        """Kill the remaining processes of an untracked attempt."""

@@ -24,14 +24,14 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine and the settings add to a job's spec. `deck` is where its files are until its GO, and
-    `directory` where they are from then on."""
+    """What the machine and the settings add to a job's spec. `standby` is where its files are until its GO,
+    and `directory` where they are from then on."""
 
     owner: Owner
     path: str
     lang: str
     tmpdir: str | None
-    deck: str
+    standby: str
     directory: str
     checkpoint_dir: str
     api_socket: str
@@ -129,7 +129,7 @@ def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> di
         "attempt_id": attempt_id,
         "boot_id": around.boot_id,
         "claim": claim(job, number, around.lineage),
-        "deck": around.deck,
+        "standby": around.standby,
         "directory": around.directory,
         "argv": ["/bin/sh", "-c", job.spec.argv[0]] if job.spec.shell else job.spec.argv,
         "env": environment(job, attempt_id, number, around),

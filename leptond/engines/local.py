@@ -42,7 +42,7 @@ PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
 takes the port between our look and the job's start."""
 
-DECK = ".deck"
+STANDBY_DIR = ".deck"
 """Below the jobs' directories: what stands at its gate, a directory an attempt. The shim moves it to its
 place at its GO."""
 
@@ -111,17 +111,17 @@ class LocalEngine:
     """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir`, below the state
     directory of `places`, hold their files; `lineage` is that of the database whose attempts they are."""
 
-    def __init__(self, settings: Settings, places: Places) -> None:
+    def __init__(self, settings: Settings, places: Places, lineage: str) -> None:
         self._settings = settings
         self._places = places
         self.jobs_dir = jobs_dir = places.state_dir / "jobs"
         self.checkpoints_dir = checkpoints_dir = places.state_dir / "checkpoints"
         make_directory(jobs_dir, 0o750)
-        self._deck = jobs_dir / DECK
+        self._standby_dir = jobs_dir / STANDBY_DIR
         with contextlib.suppress(OSError):  # a full disk: it is made when there is room
-            make_directory(self._deck, 0o750)
+            make_directory(self._standby_dir, 0o750)
         make_directory(checkpoints_dir, 0o755)
-        self.lineage = ""
+        self._lineage = lineage
         account = pwd.getpwuid(os.getuid())
         self._owner = Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh")
         self._watched: dict[str, _Watched] = {}
@@ -176,18 +176,18 @@ class LocalEngine:
             procs.send(watched.pidfd, signal.SIGKILL)
             await procs.ended(watched.pidfd)
             self._forget(attempt_id)
-            failure = _why(word, rest, self._deck / attempt_id)
+            failure = _why(word, rest, self._standby_dir / attempt_id)
             self._clear(attempt_id)
             raise failure
         return Identity(boot_id=kernel_boot_id(), pid=watched.pid, start_ticks=int(rest))
 
-    def stands(self, attempt_id: str) -> bool:
+    def is_prepared(self, attempt_id: str) -> bool:
         """Whether a prepared shim is still there."""
         watched = self._watched.get(attempt_id)
         return watched is not None and not procs.has_ended(watched.pidfd)
 
-    async def undo(self, attempt_id: str) -> None:
-        """Takes back a :meth:`prepare`, without a trace. Cancelled, it leaves that to :meth:`clear_deck`."""
+    async def discard(self, attempt_id: str) -> None:
+        """Take back a :meth:`prepare`, without a trace. Cancelled, leave that to :meth:`clear_standby`."""
         self.abandon(attempt_id)
         watched = self._watched.get(attempt_id)
         if watched is not None:
@@ -199,16 +199,16 @@ class LocalEngine:
 
     def _clear(self, attempt_id: str) -> None:
         """Removes what an attempt without GO has left."""
-        shutil.rmtree(self._deck / attempt_id, ignore_errors=True)
+        shutil.rmtree(self._standby_dir / attempt_id, ignore_errors=True)
         if self._cgroup_root is not None:
             cgroup.remove(self._cgroup_root, attempt_id)
 
-    async def clear_deck(self, live: Collection[str]) -> None:
-        """Removes what the last daemon had on deck, but for the attempts in `live`: those were claimed. Their
-        shims end by themselves, because nobody holds their gates open any more."""
-        there = {path.name for path in self._deck.iterdir()} if self._deck.is_dir() else set()
+    async def clear_standby(self, live: Collection[str]) -> None:
+        """Remove what the last daemon had in standby, except the claimed attempts in `live`. Those that go
+        end by themselves, because their gates are shut."""
+        there = {path.name for path in self._standby_dir.iterdir()} if self._standby_dir.is_dir() else set()
         for attempt_id in sorted(there - set(live)):
-            pidfd = procs.pin(identity) if (identity := _identity(self._deck / attempt_id)) else None
+            pidfd = procs.pin(identity) if (identity := _identity(self._standby_dir / attempt_id)) else None
             if pidfd is not None:
                 try:
                     with contextlib.suppress(TimeoutError):
@@ -219,7 +219,7 @@ class LocalEngine:
                     os.close(pidfd)
             self._clear(attempt_id)
 
-    async def obstacle(self) -> str:
+    async def check_writable(self) -> str:
         return await asyncio.to_thread(self._try_disk)
 
     def _try_disk(self) -> str:
@@ -242,39 +242,39 @@ class LocalEngine:
 
     async def _start_shim(self, job: Job, attempt_id: str) -> _Watched:
         number = job.attempt + 1
-        deck, directory = self._deck / attempt_id, self.jobs_dir / str(job.id) / str(number)
+        standby, directory = self._standby_dir / attempt_id, self.jobs_dir / str(job.id) / str(number)
         failpoints.fp("before_attempt_directory")
-        deck.mkdir(mode=0o750, parents=True)
+        standby.mkdir(mode=0o750, parents=True)
         failpoints.fp("after_attempt_directory")
         if job.tuned:
-            knobs.leave(deck, job)
+            knobs.leave(standby, job)
         checkpoints = self.checkpoints_dir / str(job.checkpoint_id)
         checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
         group = ""
         if self._cgroup_root is not None:
             group = str(cgroup.create(self._cgroup_root, attempt_id))
         port = self._free_port()
-        around = self._surroundings(deck, directory, checkpoints, group, port)
+        around = self._surroundings(standby, directory, checkpoints, group, port)
         launch = describe(job, attempt_id, number, around)
         if failpoints.shim_text:
             launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
         zygote, command, start = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
         launch |= {"start": start, "warm": command}
-        shim = await self._spawner.shim(attempt_id, launch, deck / "shim.log", warm=zygote)
+        shim = await self._spawner.shim(attempt_id, launch, standby / "shim.log", warm=zygote)
         failpoints.fp("after_spawn")
         watched = _Watched(shim.pid, shim.start_ticks, shim.pidfd, Gate(shim.gate), port, shim.home)
         watched.zygote = zygote
         return watched
 
     def _surroundings(
-        self, deck: Path, directory: Path, checkpoints: Path, group: str, port: int
+        self, standby: Path, directory: Path, checkpoints: Path, group: str, port: int
     ) -> Surroundings:
         return Surroundings(
             owner=self._owner,
             path=self._settings.jobs.path,
             lang=os.environ.get("LANG", "C.UTF-8"),
             tmpdir=os.environ.get("TMPDIR"),
-            deck=str(deck),
+            standby=str(standby),
             directory=str(directory),
             checkpoint_dir=str(checkpoints),
             api_socket=str(self._places.socket),
@@ -285,7 +285,7 @@ class LocalEngine:
             umask=self._umask,
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,
-            lineage=self.lineage,
+            lineage=self._lineage,
         )
 
     def _free_port(self) -> int:
@@ -302,7 +302,9 @@ class LocalEngine:
                 return port
         raise OSError("no free port for MASTER_PORT")
 
-    async def went(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> list[str] | None:
+    async def released_gpus(
+        self, attempt_id: str, job_id: int, number: int, shim: Identity
+    ) -> list[str] | None:
         """Whether a shim of an earlier daemon was told to go, and with which GPUs. It moves its directory
         then, and else it ends, for its gate is shut; one that does neither is ended."""
         place = self.jobs_dir / str(job_id) / str(number)
@@ -352,7 +354,7 @@ class LocalEngine:
         watched.command = procs.command_of(shim, int(words[1]))
         return int(words[1])
 
-    def start_of(self, attempt_id: str) -> str | None:
+    def start_mode(self, attempt_id: str) -> str | None:
         """How the command of an attempt started: ``warm`` or ``cold: WHY``."""
         watched = self._watched.get(attempt_id)
         return watched.start if watched is not None else None
@@ -384,7 +386,7 @@ class LocalEngine:
         self._watched[attempt.id] = watched
         return True
 
-    def tell(self, job: Job, attempt: Attempt) -> None:
+    def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Leaves what was asked of the job's knobs in the attempt's directory."""
         with contextlib.suppress(OSError):
             knobs.leave(self.directory(attempt), job)
@@ -452,7 +454,7 @@ class LocalEngine:
 
     async def _told_end(self, watched: _Watched, attempt: Attempt) -> ExitRecord | None:
         """Waits for the end of a shim, or for its word that nothing is left of its attempt but its record,
-        which is what comes back then; :meth:`booked` lets it go."""
+        which is what comes back then; :meth:`ack_end` lets it go."""
         gone = watched.gone = asyncio.ensure_future(procs.ended(watched.pidfd))
         said: asyncio.Future[str] | None = None
         record, listens = None, watched.gate is not None
@@ -480,7 +482,7 @@ class LocalEngine:
             gone.add_done_callback(lambda _: self._left(attempt.id))
         return record
 
-    def booked(self, attempt_id: str) -> None:
+    def ack_end(self, attempt_id: str) -> None:
         """The end of an attempt is durable: its shim may write its record and go, and what an attempt that
         never had its GO has left is removed."""
         watched = self._leaving.get(attempt_id)
@@ -493,7 +495,7 @@ class LocalEngine:
                 watched.rests.add_done_callback(lambda word: self._at_rest(attempt_id, word))
             loop = asyncio.get_running_loop()
             watched.timers.append(loop.call_later(OVERDUE_S, watched.overdue))
-        elif (self._deck / attempt_id).exists():
+        elif (self._standby_dir / attempt_id).exists():
             self._clear(attempt_id)
 
     def _at_rest(self, attempt_id: str, word: asyncio.Future[str]) -> None:
@@ -537,7 +539,7 @@ class LocalEngine:
             cgroup.remove(self._cgroup_root, attempt.id)
         return left
 
-    def strays(self) -> set[str]:
+    def orphans(self) -> set[str]:
         """Of the attempts that have processes on this machine, the ids (by cookies and cgroups) or their
         beginnings (by tags)."""
         found = set(procs.cookies().values()) | set(procs.tags().values())
@@ -546,7 +548,7 @@ class LocalEngine:
             found |= {path.name.removeprefix(prefix) for path in self._cgroup_root.glob(f"{prefix}*")}
         return found
 
-    async def end_stray(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str) -> None:
         """Ends what is left of an attempt that nobody follows: what it still does is nobody's wish."""
         if self._cgroup_root is not None:
             cgroup.kill(self._cgroup_root, attempt_id)
@@ -598,7 +600,7 @@ class LocalEngine:
     def _exit_file(self, attempt: Attempt) -> Path:
         """Its exit record, or that of a shim which never had its GO."""
         file = self.directory(attempt) / "exit.json"
-        return file if file.exists() else self._deck / attempt.id / "exit.json"
+        return file if file.exists() else self._standby_dir / attempt.id / "exit.json"
 
     def _log_tail(self, attempt: Attempt) -> str:
         log = JobLog(self.directory(attempt))
@@ -676,14 +678,14 @@ def _ended_word(line: str, attempt_id: str) -> ExitRecord | None:
     return record if record.attempt_id == attempt_id else None
 
 
-def _why(word: str, rest: str, deck: Path) -> SpawnFailed:
+def _why(word: str, rest: str, standby: Path) -> SpawnFailed:
     """Why a shim did not get ready."""
     if word == "CANNOT":
         number, _, text = rest.partition(" ")
         known = int(number) if number.isdecimal() else errno.EAGAIN
         return SpawnFailed(f"the supervising process could not get ready: {text}", known)
     try:
-        said = (deck / "shim.log").read_text(errors="replace")[-500:].strip()
+        said = (standby / "shim.log").read_text(errors="replace")[-500:].strip()
     except OSError:
         said = ""
     return SpawnFailed("the supervising process did not get ready" + (f": {said}" if said else ""))
@@ -701,7 +703,7 @@ def _claimed_gpus(directory: Path, attempt_id: str) -> list[str] | None:
 
 
 def _identity(directory: Path) -> Identity | None:
-    """Who a shim on deck was; None when it never wrote it down."""
+    """Who a shim in standby was; None when it never wrote it down."""
     try:
         found = json.loads((directory / "identity.json").read_bytes())
         return Identity(boot_id=found["boot_id"], pid=found["pid"], start_ticks=found["start_ticks"])

@@ -5,8 +5,8 @@ It runs as ``python -I -S -X utf8 shim.py`` with the gate (a socket) on fd 3 and
 (JSON in a memory file) on fd 4, uses the standard library alone, and goes through these steps:
 
 1. becomes subreaper, takes the lock of the attempt's directory, writes ``identity.json`` durably, opens the
-   log, forks the process that will become the command, says READY through the gate. All this is on the
-   deck: a directory that no attempt is known by;
+   log, forks the process that will become the command, says READY through the gate. All this is in
+   the standby directory, which no attempt is known by;
 2. waits at the gate, for as long as it takes. GO comes with the GPUs: the directory gets its place, with a
    claim in ``identity.json``, and the command starts. End of file: the daemon is gone or has changed its
    mind, and the command never starts;
@@ -275,7 +275,7 @@ class Attempt:
 
     def __init__(self, launch: dict) -> None:  # type: ignore[type-arg]
         self.launch = launch
-        self.directory: str = launch["deck"]
+        self.directory: str = launch["standby"]
         self.main = 0
         self.main_done = False
         self.settled = False
@@ -887,7 +887,7 @@ def main() -> None:
         launch = json.loads(told[7:])
         rename(launch["attempt_id"])  # type: ignore[operator]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        errors = os.open(os.path.join(launch["deck"], "shim.log"), flags, 0o600)
+        errors = os.open(os.path.join(launch["standby"], "shim.log"), flags, 0o600)
         os.dup2(errors, 2)
         os.close(errors)
 

@@ -43,13 +43,13 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
             supervisor.follow(claim)
             failpoints.fp("reconcile_adopted")
             if job.tuned:
-                engine.tell(job, attempt)  # the last daemon may have been killed before it did
+                engine.push_knobs(job, attempt)  # the last daemon may have been killed before it did
         else:
             # may take a while where processes have to be ended: its GPUs stay leased meanwhile
             supervisor.follow(claim)
             failpoints.fp("reconcile_ended")
-    await engine.clear_deck({claim.attempt.id for claim in live})
-    await _strays(store, engine, {claim.attempt.id for claim in live})
+    await engine.clear_standby({claim.attempt.id for claim in live})
+    await _end_orphans(store, engine, {claim.attempt.id for claim in live})
     failpoints.fp("reconcile_done")
     return adopted
 
@@ -58,7 +58,7 @@ async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Cl
     """The first thing of all: a successor may have been told to go by a daemon that died before it could
     claim him. Then the attempt before him is over, and he is claimed now."""
     for one in await store.read(successors.named):
-        gpus = await engine.went(one.attempt_id, one.job_id, one.number, one.shim)
+        gpus = await engine.released_gpus(one.attempt_id, one.job_id, one.number, one.shim)
         if gpus is None:
             continue
         failpoints.fp("settle_went")
@@ -71,17 +71,17 @@ async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Cl
             log.info("claimed a job that had been told to start", job=one.job_id, attempt=one.number)
         except (successors.OutOfStep, LookupError) as error:
             log.error("ending a job that should not have been started", error=str(error))
-            await engine.end_stray(one.attempt_id)
+            await engine.end_orphan(one.attempt_id)
     await store.write(successors.name, ())
 
 
-async def _strays(store: Store, engine: Engine, live: set[str]) -> None:
+async def _end_orphans(store: Store, engine: Engine, live: set[str]) -> None:
     """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
     belong to another leptond on the machine."""
     found: set[str] = set()
-    for beginning in (one for one in engine.strays() if len(one) >= TAG_DIGITS):
+    for beginning in (one for one in engine.orphans() if len(one) >= TAG_DIGITS):
         found |= set(await store.read(attempts.ids_like, beginning))
     for attempt_id in sorted(found - live):
         attempt = await store.read(attempts.get, attempt_id)
         log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
-        await engine.end_stray(attempt_id)
+        await engine.end_orphan(attempt_id)

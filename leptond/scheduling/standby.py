@@ -43,7 +43,7 @@ class Deck:
         lost = [
             id
             for id, ready in self._ready.items()
-            if ready.shim is not None and not self._engine.stands(ready.attempt_id)
+            if ready.shim is not None and not self._engine.is_prepared(ready.attempt_id)
         ]
         here = {id: ready for id, ready in self._ready.items() if id not in lost}
         for job_id in lost if not self._held else ():  # else he may have gone, and ended, before his claim
@@ -99,7 +99,7 @@ class Deck:
         ready = self._ready[job_id]
         if ready.shim is not None:  # else he can leave when he has arrived
             del self._ready[job_id], self._arrivals[ready.attempt_id]
-            self._group.create_task(self._engine.undo(ready.attempt_id), name=f"undo-{job_id}")
+            self._group.create_task(self._engine.discard(ready.attempt_id), name=f"discard-{job_id}")
 
     async def _bring_up(self, ready: Ready) -> None:
         job, arrival = ready.job, self._arrivals[ready.attempt_id]
@@ -120,11 +120,11 @@ class Deck:
             self._ready[job.id] = replace(ready, shim=shim)
             self.on_ready()
         elif self._closed:
-            await self._engine.undo(ready.attempt_id)
+            await self._engine.discard(ready.attempt_id)
 
     async def clear(self) -> None:
         """Sends everybody away."""
         self._closed = True
         ready, self._ready, self._arrivals = self._ready, {}, {}
         here = [one.attempt_id for one in ready.values() if one.shim is not None]
-        await asyncio.gather(*(self._engine.undo(attempt_id) for attempt_id in here))
+        await asyncio.gather(*(self._engine.discard(attempt_id) for attempt_id in here))

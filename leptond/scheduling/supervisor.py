@@ -138,7 +138,7 @@ class Supervisor:
         if not self._no_room:
             return ""
         if self._clock.boot() >= self._look_again:
-            why = await self._engine.obstacle()
+            why = await self._engine.check_writable()
             self._look_again = self._clock.boot() + OBSTACLE_S
             if why != self._no_room and why:
                 log.error("starts wait: the disk takes nothing", error=why)
@@ -206,7 +206,7 @@ class Supervisor:
         """Only for the eye, and not for a job that took over and is over at once: its end says it all."""
         now = self._clock.wall()
         deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
-        start = self._engine.start_of(attempt.id)
+        start = self._engine.start_mode(attempt.id)
         await asyncio.sleep(after_s)
         with contextlib.suppress(sqlite3.Error):
             await self._store.write(
@@ -308,7 +308,7 @@ class Supervisor:
                 if next_up is not None:
                     next_up.done(claims)
             await asyncio.sleep(RETRY_S)
-        self._engine.booked(attempt.id)
+        self._engine.ack_end(attempt.id)
         self._usage.end(attempt.id)
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)

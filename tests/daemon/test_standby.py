@@ -27,10 +27,10 @@ class Gates:
         self.standing.add(attempt_id)
         return Identity(boot_id="b", pid=1, start_ticks=1)
 
-    def stands(self, attempt_id):
+    def is_prepared(self, attempt_id):
         return attempt_id in self.standing
 
-    async def undo(self, attempt_id):
+    async def discard(self, attempt_id):
         self.undone.append(attempt_id)
 
 

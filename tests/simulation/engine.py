@@ -55,11 +55,11 @@ class SimulatedEngine:
             raise SpawnFailed("the supervising process did not get ready")
         return shim.id
 
-    def stands(self, attempt_id: str) -> bool:
+    def is_prepared(self, attempt_id: str) -> bool:
         shim = self._watched.get(attempt_id)
         return shim is not None and shim.state != "gone"
 
-    async def undo(self, attempt_id: str) -> None:
+    async def discard(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
         if shim is not None:
             self.abandon(attempt_id)
@@ -73,7 +73,7 @@ class SimulatedEngine:
         if not await self._until(shim, lambda: shim.state == "gone", OVERDUE_S) and not self.dead:
             self._machine.kill_shim(shim)
 
-    async def clear_deck(self, live: Collection[str]) -> None:
+    async def clear_standby(self, live: Collection[str]) -> None:
         for attempt_id, shim in list(self._machine.shims.items()):
             if attempt_id not in live and not shim.go and attempt_id in self._machine.directories:
                 if shim.state != "new":  # else it has not yet said who it is
@@ -81,7 +81,9 @@ class SimulatedEngine:
                 if not self.dead:
                     self._machine.clear(attempt_id)
 
-    async def went(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> list[str] | None:
+    async def released_gpus(
+        self, attempt_id: str, job_id: int, number: int, shim: Identity
+    ) -> list[str] | None:
         there = self._machine.shims.get(attempt_id)
         if there is not None:
             await self._until(there, lambda: there.state in ("running", "gone"))
@@ -96,10 +98,10 @@ class SimulatedEngine:
         await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
         return shim.id.pid + 1_000_000 if shim.command is not None else None
 
-    def start_of(self, attempt_id: str) -> str | None:
+    def start_mode(self, attempt_id: str) -> str | None:
         return None
 
-    def booked(self, attempt_id: str) -> None:
+    def ack_end(self, attempt_id: str) -> None:
         if not self.dead:
             self._machine.booked(attempt_id)
 
@@ -156,14 +158,14 @@ class SimulatedEngine:
                 machine.sigkill(command)
         return int(command.alive)
 
-    async def obstacle(self) -> str:
+    async def check_writable(self) -> str:
         await asyncio.sleep(0.001)
         return "no space left on device" if self._machine.disk_full else ""
 
-    def strays(self) -> set[str]:
+    def orphans(self) -> set[str]:
         return set(self._machine.alive)
 
-    async def end_stray(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str) -> None:
         await self._end_remains(attempt_id, 0.5, 5.0)
 
 

@@ -83,21 +83,21 @@ def born(request, monkeypatch):
 
 
 class Shim:
-    """A started shim and our end of its gate. Below `home` are its deck and its place."""
+    """A started shim and our end of its gate. Below `home` are its standby directory and its place."""
 
     zygote: Zygote | None = None
 
     def __init__(
         self, home: Path, argv: list[str], *, program=(str(SHIM),), cpus: list[int] | None = None, **more
     ) -> None:
-        self.deck, self.place = home / "deck", home / "1" / "1"
-        self.deck.mkdir(exist_ok=True)
+        self.standby, self.place = home / "standby", home / "1" / "1"
+        self.standby.mkdir(exist_ok=True)
         self.cpus = cpus or []
         launch = {
             "claim": {"job_id": 1},
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
-            "deck": str(self.deck),
+            "standby": str(self.standby),
             "directory": str(self.place),
             "argv": argv,
             "env": {"PATH": os.environ["PATH"]},
@@ -130,7 +130,7 @@ class Shim:
 
     @property
     def directory(self) -> Path:
-        return self.place if self.place.exists() else self.deck
+        return self.place if self.place.exists() else self.standby
 
     def go(self, env: dict[str, str] | None = None) -> None:
         told = {"env": env or {}, "cpus": self.cpus, "claim": {"gpus": []}}
@@ -162,7 +162,7 @@ def test_without_go_nothing_runs(tmp_path, born):
     shim = Shim(attempt, ["touch", str(marker)])
     ready = shim.line().split()
     assert ready[0] == "READY"
-    identity = json.loads((shim.deck / "identity.json").read_text())
+    identity = json.loads((shim.standby / "identity.json").read_text())
     assert identity == {
         "boot_id": kernel_boot_id(),
         "pid": shim.process.pid,
@@ -181,7 +181,7 @@ def test_with_go_it_has_its_claim_and_its_place(tmp_path, born):
     pid = shim.process.pid
     shim.go({"GPUS": "one,two"})
     assert shim.line().startswith("STARTED ")
-    assert not shim.deck.exists()
+    assert not shim.standby.exists()
     identity = json.loads((shim.place / "identity.json").read_text())
     assert (identity["pid"], identity["claim"]) == (pid, {"job_id": 1, "gpus": []})
     word, _, record = shim.line().partition(" ")

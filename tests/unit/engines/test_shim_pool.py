@@ -30,7 +30,7 @@ class Asked:
         self.told = {
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
-            "deck": str(directory),
+            "standby": str(directory),
             "directory": str(directory / "1" / "1"),
             "cgroup": "",
             "claim": {},

@@ -16,7 +16,7 @@ from tests.support.daemon import Daemon, gone, parent_of, until
 
 PYTHON = sys.executable
 HERE = Path(__file__).parent
-ENGINE = HERE.parents[1] / "leptond" / "engines"
+ENGINE = HERE.parents[2] / "leptond" / "engines"
 IMPORTS = ["noted", "json", "logging", "multiprocessing", "tempfile", "random"]
 
 
