@@ -158,13 +158,13 @@ class Queue(RuleBasedStateMachine):
         how = {"by": "ada", "now": self.now}
         changes = {"priority": number}
         if verb == "cancel":
-            self.write(arrays.cancel_folded, array, reason=None, **how)
+            self.write(arrays.cancel_compact, array, reason=None, **how)
             how |= {"grace_s": 1.0, "reason": None}
         elif verb == "edit":
-            self.write(arrays.edit_folded, array, changes, by_admin=False, **how)
+            self.write(arrays.edit_compact, array, changes, by_admin=False, **how)
             how |= {"changes": changes, "if_version": None}
         else:
-            self.write(getattr(arrays, f"{verb}_folded"), array, **how)
+            self.write(getattr(arrays, f"{verb}_compact"), array, **how)
         at = 2**53
         while some := arrays.unended(self.db, array, at, newest_first=True):
             self.write(arrays.each, some, getattr(jobs, verb), **how)

@@ -63,18 +63,18 @@ async def wait_for_end(call: Call, array_id: int) -> None:
 
 async def _all(
     call: Call,
-    folded: Callable[[sqlite3.Connection, int], int],
+    compact: Callable[[sqlite3.Connection, int], int],
     verb: Any,
     *,
     newest_first: bool = False,
     **how: Any,
 ) -> schema.ArrayChanged:
-    """Changes what is folded, then slice by slice the members that have rows."""
+    """Change the compact members, then slice by slice those that have rows."""
     array_id, caller, store = id_of(call), call.caller, call.context.store
 
     def first(db: sqlite3.Connection) -> int:
         caller.must_be(arrays.owner(db, array_id), f"array {array_id}")
-        return folded(db, array_id)
+        return compact(db, array_id)
 
     changed = await store.write(first)
     at = 2**53 if newest_first else -1
@@ -105,7 +105,7 @@ async def cancel_all(call: Call) -> schema.ArrayChanged:
     by, body, now = call.caller.user, call.body, call.context.clock.wall()
     return await _all(
         call,
-        lambda db, array_id: arrays.cancel_folded(db, array_id, by=by, reason=body.reason, now=now),
+        lambda db, array_id: arrays.cancel_compact(db, array_id, by=by, reason=body.reason, now=now),
         jobs.cancel,
         newest_first=True,
         by=by,
@@ -120,7 +120,7 @@ async def hold_array(call: Call) -> schema.ArrayChanged:
     by, now = call.caller.user, call.context.clock.wall()
     return await _all(
         call,
-        lambda db, array_id: arrays.hold_folded(db, array_id, by=by, now=now),
+        lambda db, array_id: arrays.hold_compact(db, array_id, by=by, now=now),
         jobs.hold,
         by=by,
     )
@@ -132,7 +132,7 @@ async def release_array(call: Call) -> schema.ArrayChanged:
     by, now = call.caller.user, call.context.clock.wall()
     return await _all(
         call,
-        lambda db, array_id: arrays.release_folded(db, array_id, by=by, now=now),
+        lambda db, array_id: arrays.release_compact(db, array_id, by=by, now=now),
         jobs.release,
         by=by,
     )
@@ -153,7 +153,7 @@ async def edit_array(call: Call) -> schema.ArrayChanged:
     by, admin, now = call.caller.user, call.caller.admin, call.context.clock.wall()
     return await _all(
         call,
-        lambda db, array_id: arrays.edit_folded(db, array_id, changes, by=by, by_admin=admin, now=now),
+        lambda db, array_id: arrays.edit_compact(db, array_id, changes, by=by, by_admin=admin, now=now),
         jobs.edit,
         changes=changes,
         by=by,

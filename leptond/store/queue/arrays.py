@@ -1,5 +1,5 @@
-"""Whole arrays: what people do to all members at once. The folded part is changed as it is folded, in one
-transaction; the members with rows of their own follow, a few in each, so that nobody waits for the writer."""
+"""Whole arrays: what is done to all members at once. The compact part is changed as it is, in one
+transaction; the members with rows of their own follow, a few in each, so that other writes get in between."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def find(db: sqlite3.Connection, array_id: int) -> Array:
         counts[State(row["state"])] += row["n"]
         if row["state"] == State.PENDING:
             held, never = held + row["held"], never + row["never"]
-    for fold in compact_arrays.of_array(db, array_id):
-        counts[fold.state] += fold.count
-        if fold.state is State.PENDING:
-            held += fold.count if fold.row["held"] else 0
-            never += fold.count if fold.row["deps_failed"] else 0
+    for compact in compact_arrays.of_array(db, array_id):
+        counts[compact.state] += compact.count
+        if compact.state is State.PENDING:
+            held += compact.count if compact.row["held"] else 0
+            never += compact.count if compact.row["deps_failed"] else 0
     name, user = _whose(db, array_id)
     failed = sum(n for state, n in counts.items() if state in TERMINAL and state is not State.SUCCEEDED)
     return Array(
@@ -70,7 +70,9 @@ def _first_failed(db: sqlite3.Connection, array_id: int) -> str | None:
     ).fetchone()
     found = [row["array_index"]] if row is not None else []
     found += [
-        fold.index(fold.first) for fold in compact_arrays.of_array(db, array_id) if fold.state in TERMINAL
+        compact.index(compact.first)
+        for compact in compact_arrays.of_array(db, array_id)
+        if compact.state in TERMINAL
     ]
     return f"{array_id}_{min(found)}" if found else None
 
@@ -116,29 +118,29 @@ def unended(
     ]
 
 
-def cancel_folded(db: sqlite3.Connection, array_id: int, *, by: str, reason: str | None, now: float) -> int:
-    """Cancels the members that are folded; how many."""
+def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: str | None, now: float) -> int:
+    """Cancel the compact members; the number of them."""
     why = f"cancelled by {by}" + (f": {reason}" if reason else "")
     count = 0
-    for fold in compact_arrays.of_array(db, array_id, pending=True):
+    for compact in compact_arrays.of_array(db, array_id, pending=True):
         db.execute(
             "UPDATE folds SET state = 'cancelled', ended_at = ?, class = 'cancelled', explanation = ?,"
             " version = version + 1 WHERE id = ?",
-            (now, why, fold.first),
+            (now, why, compact.first),
         )
-        _tell(db, "array.cancelled", fold, {"explanation": why}, by, now)
-        dependencies.resolve(db, fold.first, State.CANCELLED, now, array_id=array_id, last=fold.last)
-        count += fold.count
+        _tell(db, "array.cancelled", compact, {"explanation": why}, by, now)
+        dependencies.resolve(db, compact.first, State.CANCELLED, now, array_id=array_id, last=compact.last)
+        count += compact.count
     return count
 
 
-def hold_folded(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
-    """Holds the members that are folded; how many those are."""
+def hold_compact(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
+    """Hold the compact members; the number of them."""
     return _set_held(db, array_id, True, f"held by {by}", by, now)
 
 
-def release_folded(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
-    """Releases the members that are folded; how many those are."""
+def release_compact(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
+    """Release the compact members; the number of them."""
     return _set_held(db, array_id, False, None, by, now)
 
 
@@ -146,39 +148,39 @@ def _set_held(
     db: sqlite3.Connection, array_id: int, held: bool, reason: str | None, by: str, now: float
 ) -> int:
     count = 0
-    for fold in compact_arrays.of_array(db, array_id, pending=True):
-        count += fold.count
-        if bool(fold.row["held"]) is not held:
+    for compact in compact_arrays.of_array(db, array_id, pending=True):
+        count += compact.count
+        if bool(compact.row["held"]) is not held:
             db.execute(
                 "UPDATE folds SET held = ?, hold_reason = ?, version = version + 1 WHERE id = ?",
-                (int(held), reason, fold.first),
+                (int(held), reason, compact.first),
             )
-            _tell(db, "array.edited", fold, {"held": held}, by, now)
+            _tell(db, "array.edited", compact, {"held": held}, by, now)
     return count
 
 
-def edit_folded(
+def edit_compact(
     db: sqlite3.Connection, array_id: int, changes: dict[str, Any], *, by: str, by_admin: bool, now: float
 ) -> int:
-    """Sets columns of the members that are folded; how many those are. Raises as
+    """Set columns of the compact members; the number of them. Raises as
     :func:`leptond.store.queue.jobs.edit`."""
     count = 0
     columns = jobs.columns_of(changes)
     policy = order_keys.figures(db)
-    for fold in compact_arrays.of_array(db, array_id, pending=True):
-        count += fold.count
+    for compact in compact_arrays.of_array(db, array_id, pending=True):
+        count += compact.count
         if not changes:
             continue
-        jobs.check_changes(db, fold.member(fold.first), changes, by_admin=by_admin)
+        jobs.check_changes(db, compact.member(compact.first), changes, by_admin=by_admin)
         assignments = ", ".join(f"{column} = :{column}" for column in columns)
         db.execute(
             f"UPDATE folds SET {assignments}, version = version + 1 WHERE id = :id",
-            {**columns, "id": fold.first},
+            {**columns, "id": compact.first},
         )
         order_keys.place_fold(
-            db, db.execute("SELECT * FROM folds WHERE id = ?", (fold.first,)).fetchone(), policy
+            db, db.execute("SELECT * FROM folds WHERE id = ?", (compact.first,)).fetchone(), policy
         )
-        _tell(db, "array.edited", fold, changes, by, now)
+        _tell(db, "array.edited", compact, changes, by, now)
     return count
 
 
@@ -196,7 +198,12 @@ def each(db: sqlite3.Connection, /, members: Sequence[tuple[int, int]], verb: An
 
 
 def _tell(
-    db: sqlite3.Connection, kind: str, fold: compact_arrays.Fold, data: dict[str, Any], by: str, now: float
+    db: sqlite3.Connection,
+    kind: str,
+    compact: compact_arrays.CompactArray,
+    data: dict[str, Any],
+    by: str,
+    now: float,
 ) -> None:
-    spans = {"first_id": fold.first, "last_id": fold.last, "jobs": fold.count, "by": by}
-    events.append(db, now, kind, job=fold.array_id, data={**data, **spans})
+    spans = {"first_id": compact.first, "last_id": compact.last, "jobs": compact.count, "by": by}
+    events.append(db, now, kind, job=compact.array_id, data={**data, **spans})

@@ -1,6 +1,6 @@
-"""Folded members of arrays: runs of jobs that are alike in everything but their number, one row each. They
-count, list and answer like any other job; a member is unfolded into a row of ``jobs`` before it may start, or
-when somebody turns to it alone."""
+"""Compact arrays: runs of members that differ only in their number, stored as one row of ``folds`` each. The
+members count, list and answer like any other job; one is expanded into a row of ``jobs`` before it may start,
+or when it is changed alone."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from leptond.core.jobs.model import MAX_ARRAY, Job, State
 from leptond.store.database import events, rows
 
 AT_ONCE = 64
-"""Members that get their rows with the submit: enough for what starts before anybody has looked again."""
+"""Members that get their rows with the submit: enough for what starts before the next expansion."""
 
 OVER = 128
-"""Arrays of more members than this are folded."""
+"""Arrays of more members than this are stored compact."""
 
 LOW, HIGH = 1500, 2000
-"""When fewer members than LOW could start, more are unfolded until HIGH could: always more than one plan
-looks at (window.WINDOW), so that to the planner nothing is folded."""
+"""When fewer members than LOW could start, more are expanded until HIGH could: always more than one plan
+reads (candidates.WINDOW), so that the planner never misses a compact member."""
 
 SLICE = 50
-"""Members that are unfolded in one transaction: a few milliseconds of the writer."""
+"""Members that are expanded in one transaction: a few milliseconds of the writer."""
 
 SHARED = (
     "array_id",
@@ -65,7 +65,7 @@ SHARED = (
     "short_s",
     "version",
 )
-"""What a fold has in common with the rows of ``jobs`` that it stands for."""
+"""The columns that a row of ``folds`` shares with the rows of ``jobs`` that it stands for."""
 
 _OF_ONE = {
     "retry_of": None,
@@ -89,8 +89,8 @@ _OF_ONE = {
 """The other columns, as they are of a job that was never touched (a test looks at the schema)."""
 
 
-class Fold:
-    """A row of ``folds``: the members with the ids from `first` to `last`."""
+class CompactArray:
+    """A row of ``folds``: the members with the ids from `first` to `last`, not expanded yet."""
 
     def __init__(self, row: sqlite3.Row) -> None:
         self.row = row
@@ -103,7 +103,7 @@ class Fold:
 
     @property
     def count(self) -> int:
-        """How many members."""
+        """Number of members."""
         return self.last - self.first + 1
 
     def index(self, job_id: int) -> int:
@@ -121,13 +121,13 @@ class Fold:
 
 
 def indices(row: sqlite3.Row) -> Indices:
-    """All indices of the array that a fold is of."""
+    """All indices of the array that a row of ``folds`` belongs to."""
     text: str = msgspec.json.decode(row["spec"])["array"]
     return parse_array(text, max_members=MAX_ARRAY)[0]
 
 
 def begin(db: sqlite3.Connection, array_id: int, first: int, last: int) -> None:
-    """Stores the members from `first` to `last` as one row like that of the array's first member, which is
+    """Store the members from `first` to `last` as one row like that of the array's first member, which is
     there already; their ids are given out with it."""
     columns = ", ".join(SHARED)
     db.execute(
@@ -137,25 +137,25 @@ def begin(db: sqlite3.Connection, array_id: int, first: int, last: int) -> None:
     db.execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'jobs'", (last,))
 
 
-def at(db: sqlite3.Connection, job_id: int) -> Fold | None:
-    """The fold that a job is in; None when it is in none."""
+def at(db: sqlite3.Connection, job_id: int) -> CompactArray | None:
+    """The compact array that a job is in; None when it has a row of its own or is not there."""
     row = db.execute("SELECT * FROM folds WHERE id <= ? ORDER BY id DESC LIMIT 1", (job_id,)).fetchone()
-    return Fold(row) if row is not None and row["last_id"] >= job_id else None
+    return CompactArray(row) if row is not None and row["last_id"] >= job_id else None
 
 
-def of_array(db: sqlite3.Connection, array_id: int, *, pending: bool = False) -> list[Fold]:
-    """What is folded of an array, by id (index folds_array); with `pending` only what still waits."""
+def of_array(db: sqlite3.Connection, array_id: int, *, pending: bool = False) -> list[CompactArray]:
+    """The compact parts of an array, by id (index folds_array); with `pending` only what still waits."""
     only = " AND state = 'pending'" if pending else ""
     found = db.execute(f"SELECT * FROM folds WHERE array_id = ?{only} ORDER BY id", (array_id,))
-    return [Fold(row) for row in found]
+    return [CompactArray(row) for row in found]
 
 
 def id_of(db: sqlite3.Connection, ref: str) -> int | None:
-    """The id of the folded job that `ref` (``47`` or ``47_3``) names; None when there is none."""
+    """The id of the compact member that `ref` (``47`` or ``47_3``) names; None when there is none."""
     array, _, member = ref.partition("_")
     if not member:
-        fold = at(db, int(array))
-        return int(array) if fold is not None else None
+        compact = at(db, int(array))
+        return int(array) if compact is not None else None
     row = db.execute("SELECT * FROM folds WHERE array_id = ? LIMIT 1", (int(array),)).fetchone()
     position = indices(row).position(int(member)) if row is not None else None
     if position is None or at(db, int(array) + position) is None:
@@ -164,43 +164,43 @@ def id_of(db: sqlite3.Connection, ref: str) -> int | None:
 
 
 def find(db: sqlite3.Connection, ref: str) -> Job | None:
-    """The folded job that `ref` names."""
+    """The compact member that `ref` names; None when there is none."""
     job_id = id_of(db, ref)
-    fold = at(db, job_id) if job_id is not None else None
-    return fold.member(job_id) if fold is not None and job_id is not None else None
+    compact = at(db, job_id) if job_id is not None else None
+    return compact.member(job_id) if compact is not None and job_id is not None else None
 
 
-def take_out(db: sqlite3.Connection, ref: str, now: float) -> int | None:
-    """Gives the folded job that `ref` names a row of its own; its id, None when there is none folded."""
+def expand_one(db: sqlite3.Connection, ref: str, now: float) -> int | None:
+    """Give the compact member that `ref` names a row of its own; its id, None without such a member."""
     job_id = id_of(db, ref)
-    fold = at(db, job_id) if job_id is not None else None
-    if fold is None or job_id is None:
+    compact = at(db, job_id) if job_id is not None else None
+    if compact is None or job_id is None:
         return None
-    unfold(db, fold, job_id, job_id, now)
+    expand(db, compact, job_id, job_id, now)
     return job_id
 
 
-def unfold(db: sqlite3.Connection, fold: Fold, first: int, last: int, now: float) -> None:
-    """Gives the members from `first` to `last` rows of their own; what is left of the fold stays folded."""
-    cut(db, fold, first, last)
-    values = {name: fold.row[name] for name in SHARED}
+def expand(db: sqlite3.Connection, compact: CompactArray, first: int, last: int, now: float) -> None:
+    """Give the members from `first` to `last` rows of their own; the others stay compact."""
+    cut(db, compact, first, last)
+    values = {name: compact.row[name] for name in SHARED}
     end = {name: values[name] for name in ("state", "ended_at", "class", "explanation")}
     values |= {"state": State.PENDING, "ended_at": None, "class": None, "explanation": None}
     names = ["id", "array_index", *values]
     db.executemany(
         f"INSERT INTO jobs ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
-        [(job_id, fold.index(job_id), *values.values()) for job_id in range(first, last + 1)],
+        [(job_id, compact.index(job_id), *values.values()) for job_id in range(first, last + 1)],
     )
     for table, columns in (
         ("dependencies", "on_job_id, kind, state"),
         ("array_dependencies", "on_array_id, kind, waiting, failed"),
     ):
-        if db.execute(f"SELECT 1 FROM {table} WHERE job_id = ? LIMIT 1", (fold.array_id,)).fetchone():
+        if db.execute(f"SELECT 1 FROM {table} WHERE job_id = ? LIMIT 1", (compact.array_id,)).fetchone():
             db.executemany(
                 f"INSERT INTO {table} (job_id, {columns}) SELECT ?, {columns} FROM {table} WHERE job_id = ?",
-                [(job_id, fold.array_id) for job_id in range(first, last + 1)],
+                [(job_id, compact.array_id) for job_id in range(first, last + 1)],
             )
-    if fold.state is not State.PENDING:
+    if compact.state is not State.PENDING:
         db.execute(
             "UPDATE jobs SET state = ?, ended_at = ?, class = ?, explanation = ? WHERE id BETWEEN ? AND ?",
             (*end.values(), first, last),
@@ -211,45 +211,45 @@ def unfold(db: sqlite3.Connection, fold: Fold, first: int, last: int, now: float
         "gpus": values["gpus"],
         "priority": values["priority"],
         "queue": values["queue"],
-        "array_id": fold.array_id,
+        "array_id": compact.array_id,
     }
     for job_id in range(first, last + 1):
-        data = {**told, "array_index": fold.index(job_id)}
+        data = {**told, "array_index": compact.index(job_id)}
         events.append(db, now, "job.submitted", job=job_id, data=data)
 
 
-def cut(db: sqlite3.Connection, fold: Fold, first: int, last: int) -> None:
-    """Takes the ids from `first` to `last` out of a fold."""
-    assert fold.first <= first <= last <= fold.last
-    if (first, last) == (fold.first, fold.last):
-        db.execute("DELETE FROM folds WHERE id = ?", (fold.first,))
-    elif first == fold.first:
-        db.execute("UPDATE folds SET id = ? WHERE id = ?", (last + 1, fold.first))
+def cut(db: sqlite3.Connection, compact: CompactArray, first: int, last: int) -> None:
+    """Take the ids from `first` to `last` out of a compact array."""
+    assert compact.first <= first <= last <= compact.last
+    if (first, last) == (compact.first, compact.last):
+        db.execute("DELETE FROM folds WHERE id = ?", (compact.first,))
+    elif first == compact.first:
+        db.execute("UPDATE folds SET id = ? WHERE id = ?", (last + 1, compact.first))
     else:
-        db.execute("UPDATE folds SET last_id = ? WHERE id = ?", (first - 1, fold.first))
-        if last < fold.last:
+        db.execute("UPDATE folds SET last_id = ? WHERE id = ?", (first - 1, compact.first))
+        if last < compact.last:
             columns = ", ".join(SHARED)
             db.execute(
                 f"INSERT INTO folds (id, last_id, {columns}) SELECT ?, ?, {columns} FROM folds WHERE id = ?",
-                (last + 1, fold.last, fold.first),
+                (last + 1, compact.last, compact.first),
             )
 
 
 class Short(msgspec.Struct, frozen=True, kw_only=True):
-    """An array of which more members have to be unfolded, and how many that are."""
+    """An array of which more members have to be expanded, and how many."""
 
     array_id: int
     missing: int
 
 
 def any_array(db: sqlite3.Connection) -> bool:
-    """Whether some array is partly folded."""
+    """Return True if any array has compact members."""
     return db.execute("SELECT 1 FROM arrays LIMIT 1").fetchone() is not None
 
 
 def short(db: sqlite3.Connection) -> list[Short]:
-    """The arrays of which too few members stand ready, though more could (table arrays: one row for each that
-    is partly folded)."""
+    """The arrays with too few ready members, though more could be (table ``arrays``: a row for each array
+    with compact members)."""
     return [
         Short(array_id=row["id"], missing=HIGH - row["ready"])
         for row in db.execute(
@@ -262,22 +262,22 @@ def short(db: sqlite3.Connection) -> list[Short]:
 
 
 def refill(db: sqlite3.Connection, array_id: int, count: int, now: float) -> int:
-    """Unfolds the next members of an array that could start, at most `count`; how many it were."""
+    """Expand the next members of an array that could start, at most `count`; the number of them."""
     row = db.execute(
         "SELECT * FROM folds WHERE array_id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
         " AND deps_failed = 0 ORDER BY id LIMIT 1",
         (array_id,),
     ).fetchone()
-    if row is None:
+    if row is None or count < 1:
         return 0
-    fold = Fold(row)
-    last = min(fold.last, fold.first + count - 1)
-    unfold(db, fold, fold.first, last, now)
-    return last - fold.first + 1
+    compact = CompactArray(row)
+    last = min(compact.last, compact.first + count - 1)
+    expand(db, compact, compact.first, last, now)
+    return last - compact.first + 1
 
 
 def covered(db: sqlite3.Connection, ids: Sequence[int], *, pending: bool = False) -> set[int]:
-    """Those of `ids` that are folded jobs; with `pending` only those that still wait."""
+    """Those of `ids` that are compact members; with `pending` only those that still wait."""
     only = " WHERE state = 'pending'" if pending else ""
     spans = [
         (row["id"], row["last_id"]) for row in db.execute(f"SELECT id, last_id FROM folds{only} ORDER BY id")
@@ -290,21 +290,21 @@ def covered(db: sqlite3.Connection, ids: Sequence[int], *, pending: bool = False
     return found
 
 
-def newest(folds: Sequence[Fold], *, below: int | None) -> Iterator[Job]:
-    """All jobs of some folds, which come with the highest ids first, from the highest id on; only those with
-    an id under `below`."""
-    for fold in folds:
-        top = fold.last if below is None else min(fold.last, below - 1)
-        for job_id in range(top, fold.first - 1, -1):
-            yield fold.member(job_id)
+def newest(compacts: Sequence[CompactArray], *, below: int | None) -> Iterator[Job]:
+    """All jobs of compact arrays, which come with the highest ids first, from the highest id on; only those
+    with an id under `below`."""
+    for compact in compacts:
+        top = compact.last if below is None else min(compact.last, below - 1)
+        for job_id in range(top, compact.first - 1, -1):
+            yield compact.member(job_id)
 
 
-def in_order(folds: Sequence[Fold], *, after: tuple[int, int] | None) -> Iterator[Job]:
-    """All jobs of some folds, which come in the order of the queue, in that order; only those after
+def in_order(compacts: Sequence[CompactArray], *, after: tuple[int, int] | None) -> Iterator[Job]:
+    """All jobs of compact arrays, which come in the order of the queue, in that order; only those after
     (priority, id)."""
-    for fold in folds:
-        first = fold.first
-        if after is not None and fold.row["priority"] == after[0]:
+    for compact in compacts:
+        first = compact.first
+        if after is not None and compact.row["priority"] == after[0]:
             first = max(first, after[1] + 1)
-        for job_id in range(first, fold.last + 1):
-            yield fold.member(job_id)
+        for job_id in range(first, compact.last + 1):
+            yield compact.member(job_id)

@@ -101,16 +101,16 @@ def find(db: sqlite3.Connection, ref: str) -> Job:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (int(array),)).fetchone()
     if row is not None:
         return rows.job(row)
-    folded = compact_arrays.find(db, ref)
-    if folded is None:
+    compact = compact_arrays.find(db, ref)
+    if compact is None:
         raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
-    return folded
+    return compact
 
 
-def turn_to(db: sqlite3.Connection, ref: str, now: float) -> Job:
-    """The job that `ref` names, about to be changed: a folded member of an array gets its own row first.
+def find_for_change(db: sqlite3.Connection, ref: str, now: float) -> Job:
+    """The job that `ref` names, about to be changed: a compact member of an array gets its own row first.
     Raises NotFound."""
-    compact_arrays.take_out(db, ref, now)
+    compact_arrays.expand_one(db, ref, now)
     return find(db, ref)
 
 
@@ -166,7 +166,7 @@ def cancel(
 ) -> Job:
     """Cancels a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
     error, and a second time may shorten the grace. Raises NotFound, WrongState."""
-    job = turn_to(db, ref, now)
+    job = find_for_change(db, ref, now)
     why = f"cancelled by {by}" + (f": {reason}" if reason else "")
     if job.state in TERMINAL:
         raise WrongState(f"job {job.ref} has already ended: {job.state}")
@@ -237,7 +237,7 @@ def retry(
     """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
     runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
     NotFound, WrongState, TooMany, QueueClosed."""
-    job = turn_to(db, ref, now)
+    job = find_for_change(db, ref, now)
     if job.state is State.PENDING and job.backoff_boot is not None:
         touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
         events.append(db, now, "job.edited", job=job.id, data={"backoff": "skipped", "by": user})
@@ -292,7 +292,7 @@ def edit(
     """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
     `time_limit_s`, `retries`, `begin_at`, `queue` while it is pending). Raises NotFound, WrongState,
     Conflict, and what the queue says to the job."""
-    job = turn_to(db, ref, now)
+    job = find_for_change(db, ref, now)
     if if_version is not None and if_version != job.version:
         raise Conflict(
             f"job {job.ref} is at version {job.version}, not {if_version}", hint="read it again, then edit"
@@ -336,7 +336,7 @@ def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, 
 def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tuple[int, int]]:
     """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
     WrongState."""
-    job = turn_to(db, ref, now)
+    job = find_for_change(db, ref, now)
     must_be_forgettable(db, job)
     retention.forget(db, [job.id], by=by, now=now)
     return [(job.id, number) for number in range(1, job.attempt + 1)]
@@ -352,7 +352,7 @@ def must_be_forgettable(db: sqlite3.Connection, job: Job) -> None:
 
 
 def _pending(db: sqlite3.Connection, ref: str, verb: str, now: float) -> Job:
-    job = turn_to(db, ref, now)
+    job = find_for_change(db, ref, now)
     if job.state is not State.PENDING:
         also = " (a running job keeps its GPUs: cancel it instead)" if job.state in LIVE else ""
         raise WrongState(f"job {job.ref} is {job.state} and cannot be {verb}{also}")

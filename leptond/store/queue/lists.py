@@ -39,8 +39,8 @@ def newest(
     for look, index in _looks(db, wanted, where):
         found += _select(db, [*look, *under], [*values, *key], "id DESC", limit + 1, index)
     if not wanted.states or {State.PENDING, State.CANCELLED} & set(wanted.states):
-        folded = _folds(db, [*where, *_states(wanted), *under], [*values, *key], "id DESC", limit + 1)
-        found += islice(compact_arrays.newest(folded, below=below), limit + 1)
+        compact = _compact(db, [*where, *_states(wanted), *under], [*values, *key], "id DESC", limit + 1)
+        found += islice(compact_arrays.newest(compact, below=below), limit + 1)
     found.sort(key=lambda job: -job.id)
     page = found[:limit]
     return page, str(page[-1].id) if len(found) > limit else None
@@ -96,9 +96,9 @@ def _pending(
     rest = [next_row.format("id")] if after is not None else []
     found = _select(db, [*where, *rest], [*values, *keys], order, limit, "jobs_queue")
     rest = [next_row.format("last_id")] if after is not None else []
-    folded = _folds(db, [*where, *rest], [*values, *keys], order, limit)
-    if folded:
-        found += islice(compact_arrays.in_order(folded, after=after), limit)
+    compact = _compact(db, [*where, *rest], [*values, *keys], order, limit)
+    if compact:
+        found += islice(compact_arrays.in_order(compact, after=after), limit)
         found.sort(key=lambda job: (-job.priority, job.id))
     return found[:limit]
 
@@ -155,7 +155,7 @@ def held_count(db: sqlite3.Connection) -> int:
 
 
 def oldest_wait(db: sqlite3.Connection) -> float | None:
-    """Submission time of the oldest job that could start (indexes jobs_oldest; a look at the folds)."""
+    """Submission time of the oldest job that could start (indexes jobs_oldest; and the compact arrays)."""
     ready = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
     found = [
         db.execute(f"SELECT id, submitted_at FROM {table} WHERE {ready}{more} ORDER BY id LIMIT 1").fetchone()
@@ -208,13 +208,13 @@ def _select(
     return [rows.job(row) for row in found]
 
 
-def _folds(
+def _compact(
     db: sqlite3.Connection, where: Sequence[str], values: Sequence[Any], order: str, limit: int
-) -> list[compact_arrays.Fold]:
+) -> list[compact_arrays.CompactArray]:
     found = db.execute(
         f"SELECT * FROM folds WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
     )
-    return [compact_arrays.Fold(row) for row in found]
+    return [compact_arrays.CompactArray(row) for row in found]
 
 
 def _cursor(text: str, parts: int) -> list[int]:

@@ -164,7 +164,7 @@ def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -
     event says so."""
     gone = []
     for job_id in ids:
-        compact_arrays.take_out(db, str(job_id), now)
+        compact_arrays.expand_one(db, str(job_id), now)
         row = db.execute("SELECT ended_at, root_id FROM jobs WHERE id = ?", (job_id,)).fetchone()
         if row is None or row["ended_at"] is None or needed_now(db, job_id):
             continue

@@ -135,7 +135,7 @@ def take_in(
     as live, with its GPUs leased, the ones before it as ended. A job that is unknown too comes in as an
     orphan."""
     last = found[-1]
-    compact_arrays.take_out(db, str(job_id), now)
+    compact_arrays.expand_one(db, str(job_id), now)
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
     if row is None:
         _insert_job(db, job_id, last, user=user, now=now)

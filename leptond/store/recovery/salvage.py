@@ -175,7 +175,7 @@ def _decodes(table: str, row: sqlite3.Row) -> None:
     elif table == "attempts":
         rows.attempt(row)
     elif table == "folds":
-        compact_arrays.Fold(row).member(row["last_id"])
+        compact_arrays.CompactArray(row).member(row["last_id"])
 
 
 def _rows(

@@ -119,7 +119,7 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
     single = submit(db, after_any=[f"{array}_70000"]).id
     assert jobs.find(db, str(waits["after"])).deps_waiting == 100_000
     assert (
-        write(db, arrays.cancel_folded, array, by="ana", reason="no", now=5.0)
+        write(db, arrays.cancel_compact, array, by="ana", reason="no", now=5.0)
         == 100_000 - compact_arrays.AT_ONCE
     )
     assert jobs.find(db, f"{array}_99999").explanation == "cancelled by ana: no"
@@ -150,7 +150,7 @@ def test_what_is_edited_stands_where_it_would_without_folds(db):
     array = submit(db, array="0-999", gpus=1).id
     places = "SELECT order_at, lane, due_at, alone_at, short_s FROM {} WHERE array_id = ?"
     (before,) = {tuple(row) for row in db.execute(places.format("folds"), (array,))}
-    write(db, arrays.edit_folded, array, {"priority": 5}, by="ana", by_admin=False, now=2.0)
+    write(db, arrays.edit_compact, array, {"priority": 5}, by="ana", by_admin=False, now=2.0)
     assert db.execute("SELECT ready FROM arrays").fetchone()[0] == 0, "those with rows stand elsewhere"
     write(db, jobs.edit, str(array), {"priority": 5}, by="ana", if_version=None, now=2.0)
     (after,) = {tuple(row) for row in db.execute(places.format("folds"), (array,))}
@@ -161,7 +161,7 @@ def test_what_is_edited_stands_where_it_would_without_folds(db):
 
 def test_only_so_many_of_a_fold_are_forgotten_as_are_too_many(db):
     array = submit(db, array="0-999").id
-    write(db, arrays.cancel_folded, array, by="ana", reason=None, now=5.0)
+    write(db, arrays.cancel_compact, array, by="ana", reason=None, now=5.0)
     while some := arrays.unended(db, array, -1, newest_first=False):
         write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=6.0)
     ((first, last),) = due(db, Keep(max_jobs=400), 100.0).folded
@@ -183,7 +183,7 @@ def test_an_array_that_waits_for_another_is_unfolded_when_its_time_comes(db):
     write(db, jobs.hold, f"{two}_500", by="ana", now=2.0)
     for job in range(one, one + 200):
         db.execute("BEGIN")
-        job_id = compact_arrays.take_out(db, str(job), 3.0) or job
+        job_id = compact_arrays.expand_one(db, str(job), 3.0) or job
         for state in ("starting", "running"):
             jobs.touch(db, job_id, {"state": state})
         jobs.end(db, jobs.find(db, str(job)), State.SUCCEEDED, 4.0, {})
@@ -210,14 +210,14 @@ OPERATIONS = st.lists(
                 "hold",
                 "release",
                 "edit",
-                "cancel_folded",
-                "hold_folded",
-                "release_folded",
-                "edit_folded",
+                "cancel_compact",
+                "hold_compact",
+                "release_compact",
+                "edit_compact",
                 "decide",
                 "submit",
                 "after",
-                "unfold",
+                "expand",
                 "retry",
                 "purge",
             ]
@@ -231,7 +231,7 @@ OPERATIONS = st.lists(
 
 @given(OPERATIONS, st.integers(0, 2**32))
 @settings(max_examples=40, deadline=None)
-def test_it_makes_no_difference_when_members_are_unfolded(operations, seed):
+def test_it_makes_no_difference_when_members_are_expanded(operations, seed):
     """The same is done to a queue that folds and to one that never does; only the first unfolds at random."""
     dice = random.Random(seed)
     told = []
@@ -271,13 +271,13 @@ def _carried_out(operations, dice):
                     submit(db, now, array=f"0-{at}", priority=number, gpus=at % 2)
                 case "after":
                     submit(db, now, array=f"0-{at}", after=[ref])
-                case "unfold":
+                case "expand":
                     if dice is not None:
                         write(db, compact_arrays.refill, first.id, at, now)
                 case "decide":
                     yield from _start(db, now)
                 case _:
-                    _whole(db, first.id, verb.removesuffix("_folded"), number, how)
+                    _whole(db, first.id, verb.removesuffix("_compact"), number, how)
         except Exception as refusal:
             yield type(refusal).__name__, str(refusal)
         if dice is not None and dice.random() < 0.3:
@@ -296,11 +296,11 @@ def _carried_out(operations, dice):
 def _whole(db, array, verb, number, how):
     more = {}
     if verb == "cancel":
-        write(db, arrays.cancel_folded, array, reason=None, **how)
+        write(db, arrays.cancel_compact, array, reason=None, **how)
         more = {"grace_s": 0.0, "reason": None}
     elif verb == "edit":
         more = {"changes": {"priority": number}, "by_admin": False}
-        write(db, arrays.edit_folded, array, **more, **how)
+        write(db, arrays.edit_compact, array, **more, **how)
         more["if_version"] = None
     else:
         write(db, getattr(arrays, f"{verb}_folded"), array, **how)
@@ -342,7 +342,7 @@ def test_a_salvage_of_two_moments_has_each_member_once(tmp_path):
             if name == "late":
                 write(db, compact_arrays.refill, array, 300, 2.0)
                 write(db, jobs.cancel, f"{array}_700", by="ana", grace_s=None, reason=None, now=3.0)
-                write(db, arrays.cancel_folded, other, by="ana", reason=None, now=4.0)
+                write(db, arrays.cancel_compact, other, by="ana", reason=None, now=4.0)
             with contextlib.closing(sqlite3.connect(file)) as copy:
                 db.backup(copy)
         files.append(file)
