@@ -162,7 +162,7 @@ class Scheduler:
                 return NO_ROOM_S
             if await self._supervisor.obstacle():
                 return OBSTACLE_S
-        if not decided.nothing:
+        if not decided.empty:
             failpoints.fp("before_claim")
             # durable first; a stop is delivered by the next look, which this commit wakes
             self._deck.expect(snapshot.starting)
@@ -195,15 +195,9 @@ class Scheduler:
         seen, ready = view.snapshot, self._deck.ready()
         self._deck.arrange(seen.wanted(), seen.jobs.values())
         named = self._outlook if self._outlook_moment == view.moment else seen.outlook
-        if not _all_named(named, seen.scene, ready):
-            pairs = await self._store.read(
-                successors.plan,
-                seen.scene,
-                seen.waiting,
-                ready,
-                now=self._clock.wall(),
-                cpu_slots=self._cpu_slots,
-            )
+        if not _all_named(named, seen.inputs, ready):
+            inputs = msgspec.structs.replace(seen.inputs, now=self._clock.wall())
+            pairs = await self._store.read(successors.plan, inputs, ready)
             outlook = msgspec.structs.replace(
                 seen.outlook, pairs={one.after: one for one in successors.as_they_are(pairs, seen.jobs)}
             )
@@ -283,31 +277,28 @@ class Scheduler:
         """`named`: the successors, if they have been named since the queue last changed."""
         now, boot = self._clock.wall(), self._clock.boot()
         sick, cpu_slots, policy = dict(self._sick()), self._cpu_slots, self._policy
-        scene = planning.scene(db, sick, policy)
-        decided = planning.decide_on(db, scene, now=now, boot=boot, cpu_slots=cpu_slots)
+        inputs = planning.plan_machine(db, now=now, unhealthy=sick, cpu_slots=cpu_slots, policy=policy)
+        decided = planning.decide_on(db, inputs, boot=boot)
         starting = {start.id for start in decided.plan.starts}
         line: list[int] = []
-        waiting: list[planner.Waiting] = []
         pairs: list[successors.Pair] = []
-        if self._deck.size and scene.running:
-            waiting = planning.first(db, scene, now=now, boot=boot)
-            places = self._deck.size + len(starting)
-            line = planning.next_in_line(scene, waiting, now=now, cpu_slots=cpu_slots, places=places)
+        if self._deck.size and inputs.running:
+            inputs = planning.first_waiting(db, inputs, boot=boot)
+            line = planning.next_in_line(inputs, places=self._deck.size + len(starting))
             line = [job_id for job_id in line if job_id not in starting]
-            if not decided.nothing:
+            if not decided.empty:
                 pass  # it is about to change
-            elif named is not None and named.sick == sick and _all_named(named, scene, ready):
+            elif named is not None and named.sick == sick and _all_named(named, inputs, ready):
                 pairs = list(named.pairs.values())
             else:
-                pairs = successors.plan(db, scene, waiting, ready, now=now, cpu_slots=cpu_slots)
+                pairs = successors.plan(db, inputs, ready)
         jobs = self._known.pending(db, {*line, *on_deck, *starting})
         wake_s = planning.next_wake(db, now=now, boot=boot)
         return _Snapshot(
             at=now,
             decided=decided,
             starting=[jobs[job_id] for job_id in starting if job_id in jobs],
-            scene=scene,
-            waiting=waiting,
+            inputs=inputs,
             line=line,
             jobs=jobs,
             outlook=successors.Outlook(
@@ -323,11 +314,11 @@ class Scheduler:
 
 
 def _all_named(
-    outlook: successors.Outlook, scene: planning.Scene, ready: Mapping[int, commit_plan.Ready]
+    outlook: successors.Outlook, inputs: planner.PlanInput, ready: Mapping[int, commit_plan.Ready]
 ) -> bool:
     """Whether there is a successor on deck for everybody who can have one: then others who have arrived there
     change nothing."""
-    alone = planning.alone(scene.running[: successors.MOST])
+    alone = planning.sole_holders(inputs.running[: successors.MOST])
     return len(outlook.pairs) == len(alone) and all(
         ready.get(pair.ready.job.id) == pair.ready for pair in outlook.pairs.values()
     )
@@ -364,7 +355,7 @@ class _NextUp:
             claims = [successors.claim(db, self._pair, self.context)]
         else:
             claims = commit_plan.follow_up(
-                db, self.context, sick=sick, cpu_slots=one._cpu_slots, policy=one._policy
+                db, self.context, unhealthy=sick, cpu_slots=one._cpu_slots, policy=one._policy
             )
         if self._crowded or not planning.any_held(db):
             return claims  # what is named now would hold for no moment, or nobody hands GPUs over
@@ -373,7 +364,7 @@ class _NextUp:
             db,
             self.context,
             claims,
-            sick=sick,
+            unhealthy=sick,
             cpu_slots=one._cpu_slots,
             policy=one._policy,
         )
@@ -398,8 +389,7 @@ class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     decided: planning.Decided
     starting: Sequence[Job]
-    scene: planning.Scene
-    waiting: Sequence[planner.Waiting]
+    inputs: planner.PlanInput
     line: Sequence[int]
     jobs: Mapping[int, Job]
     outlook: successors.Outlook

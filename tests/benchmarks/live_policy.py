@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
 from tests.support.daemon import TERMINAL, Daemon
 
 GPUS = 8
@@ -103,7 +103,7 @@ def simulated(jobs: list[Asked], submitted: list[float], policy: Policy, overhea
     waiting: dict[int, Waiting] = {}
     running: dict[int, Running] = {}
     ended = [0.0] * len(jobs)
-    memory = NOTHING
+    memory = Memory()
     while events:
         now = events[0][0]
         while events and events[0][0] <= now:
@@ -116,9 +116,16 @@ def simulated(jobs: list[Asked], submitted: list[float], policy: Policy, overhea
                 waiting[index] = Waiting(
                     id=index, priority=0, gpus=job.gpus, since=submitted[index], limit_s=job.limit_s
                 )
-        made = plan(
-            list(waiting.values()), list(running.values()), gpus, 1, now, policy, memory, explain=False
+        inputs = PlanInput(
+            waiting=list(waiting.values()),
+            running=list(running.values()),
+            gpus=gpus,
+            cpu_slots=1,
+            now=now,
+            policy=policy,
+            memory=memory,
         )
+        made = plan(inputs, explain=False)
         memory = made.memory
         for start in made.starts:
             job = jobs[start.id]

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from leptond.core.jobs.model import Gpu
 from leptond.core.scheduling.order_keys import rank
-from leptond.core.scheduling.planner import Memory, Policy, Running, Start, Waiting, plan
+from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Start, Waiting, plan
 
 Action = tuple[str, Any]
 
@@ -52,16 +52,16 @@ class Adapter:
         holders = {job.seq: self._run(job) for job in running}
         actions: list[Action] = []
         while True:
-            made = plan(
-                list(waiting.values()),
-                list(holders.values()),
-                self._gpus,
-                0,
-                now,
-                self.policy,
-                self.memory,
-                explain=False,
+            inputs = PlanInput(
+                waiting=list(waiting.values()),
+                running=list(holders.values()),
+                gpus=self._gpus,
+                cpu_slots=0,
+                now=now,
+                policy=self.policy,
+                memory=self.memory,
             )
+            made = plan(inputs, explain=False)
             self.memory = made.memory
             for preempt in made.preempts:
                 holder = holders.pop(preempt.id)

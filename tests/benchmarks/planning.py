@@ -20,7 +20,7 @@ import msgspec
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import Gpu
 from leptond.core.scheduling.order_keys import rank
-from leptond.core.scheduling.planner import NOTHING, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import PlanInput, Policy, Running, Waiting, plan
 from leptond.core.scheduling.policies import POLICIES
 from leptond.store.database.migrate import migrate
 from leptond.store.planning import snapshot
@@ -108,12 +108,10 @@ def main() -> None:
         figures = []
         for soft, full in ((0.0, True), (0.0, False), (0.5, True), (1.0, True)):
             waiting, running, devices = world(1000, policy, soft=soft, full=full)
-            mean, high = timed(
-                lambda w=waiting, r=running, d=devices, p=policy: plan(
-                    w, r, d, 4, NOW, p, NOTHING, explain=False
-                ),
-                args.rounds,
+            inputs = PlanInput(
+                waiting=waiting, running=running, gpus=devices, cpu_slots=4, now=NOW, policy=policy
             )
+            mean, high = timed(lambda given=inputs: plan(given, explain=False), args.rounds)
             state = f"{'full' if full else '1 free'}, {soft:.0%} preemptible"
             figures.append(f"{state}: {mean:.3f} {high:.3f}")
         print(f"  {name:11}" + "; ".join(figures), flush=True)
@@ -135,7 +133,7 @@ def main() -> None:
             for name in ("auto", "firstfit"):
                 mean, high = timed(
                     lambda n=name: snapshot.decide(
-                        db, now=NOW, boot=1e9, sick={}, cpu_slots=4, policy=Policy(name=n)
+                        db, now=NOW, boot=1e9, unhealthy={}, cpu_slots=4, policy=Policy(name=n)
                     ),
                     max(20, args.rounds // 4),
                 )

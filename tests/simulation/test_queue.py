@@ -332,7 +332,7 @@ class Queue(RuleBasedStateMachine):
             for one in short:
                 self.write(compact_arrays.refill, one.array_id, one.missing, self.now)
         decided = snapshot.decide(
-            self.db, now=self.now, boot=self.now, sick={}, cpu_slots=SLOTS, policy=self.policy
+            self.db, now=self.now, boot=self.now, unhealthy={}, cpu_slots=SLOTS, policy=self.policy
         )
         self.write(snapshot.remember, decided.plan.memory)
         before = self.free()

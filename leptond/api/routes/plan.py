@@ -16,7 +16,7 @@ from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.services.admission import Admission
-from leptond.store.planning import forecast
+from leptond.store.planning import forecast, snapshot
 from leptond.store.queue import lists, queues
 
 table = Table("plan")
@@ -42,21 +42,21 @@ async def plan(call: Call) -> schema.Plan:
     now, boot = context.clock.wall(), context.clock.boot()
 
     def look(db: sqlite3.Connection) -> schema.Plan:
-        seen = forecast.ahead(
-            db, now=now, boot=boot, sick=sick, cpu_slots=context.settings.cpu_slots(), policy=policy
+        inputs = snapshot.plan_input(
+            db, now=now, boot=boot, unhealthy=sick, cpu_slots=context.settings.cpu_slots(), policy=policy
         )
-        etas = seen.etas()
+        etas = forecast.etas(inputs)
         order = sorted(etas.values(), key=lambda eta: (eta.likely.start_at, eta.likely.id))
         named = lists.names(db, [eta.likely.id for eta in order[: query.limit]])
         return schema.Plan(
             policy=policy.name,
             at=bodies.instant(now),
             items=[
-                planned(eta, seen.view.gpus, named[eta.likely.id])
+                planned(eta, inputs.gpus, named[eta.likely.id])
                 for eta in order[: query.limit]
                 if eta.likely.id in named
             ],
-            not_foretold=len(seen.view.waiting) - len(etas),
+            not_foretold=len(inputs.waiting) - len(etas),
         )
 
     return await context.store.browse(look)
@@ -99,22 +99,23 @@ async def estimate(call: Call) -> schema.Estimate:
             answer.reason = Reason.DEPENDENCY
             answer.sentence = "it would wait for other jobs first, and nobody can tell how those end"
             return answer
-        seen = forecast.ahead(
+        inputs = snapshot.plan_input(
             db,
             now=now,
             boot=boot,
-            sick=sick,
+            unhealthy=sick,
             cpu_slots=context.settings.cpu_slots(),
             policy=context.settings.policy(),
         )
-        later = [msgspec.structs.replace(seen, now=own[0].since)] if own[0].since > now else [seen]
-        etas = later[0].etas(own, until=own[0].id if len(own) == 1 else None)
+        if own[0].since > now:
+            inputs = msgspec.structs.replace(inputs, now=own[0].since)
+        etas = forecast.etas(inputs, own, until=own[0].id if len(own) == 1 else None)
         eta = etas.get(own[0].id)
         if eta is None:
             answer.reason = Reason.RESOURCES
             answer.sentence = "so many jobs stand before it that its start cannot be foretold"
             return answer
-        index = {gpu.uuid: gpu.index for gpu in seen.view.gpus}
+        index = {gpu.uuid: gpu.index for gpu in inputs.gpus}
         answer.starts_at = bodies.instant(eta.likely.start_at)
         answer.earliest_at = bodies.maybe_instant(eta.earliest_at)
         answer.latest_at = bodies.maybe_instant(eta.latest_at)

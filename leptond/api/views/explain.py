@@ -10,10 +10,10 @@ from leptond.api.http.context import Context
 from leptond.api.views import bodies
 from leptond.core.jobs.model import Attempt, Job, Reason, State
 from leptond.core.scheduling.forecast import Eta, Forecast
-from leptond.core.scheduling.planner import Plan, Wait, plan
-from leptond.store.planning import snapshot
+from leptond.core.scheduling.planner import Plan, PlanInput, Wait, plan
+from leptond.store.planning import forecast, snapshot
 from leptond.store.planning.candidates import WINDOW
-from leptond.store.planning.forecast import QUICK_WINDOW, Ahead, ahead
+from leptond.store.planning.forecast import QUICK_WINDOW
 from leptond.store.queue import compact_arrays
 
 
@@ -25,7 +25,7 @@ class Explain:
         self._context = context
         self._sick = sick
         self._plans: dict[int, Plan] = {}
-        self._seen: dict[int, Ahead] = {}
+        self._seen: dict[int, PlanInput] = {}
         self._starts: Mapping[int, Forecast] | None = None
         self.now = context.clock.wall()
         self.boot = context.clock.boot()
@@ -33,20 +33,16 @@ class Explain:
     def planned(self, window: int) -> Plan:
         """What the planner would do now, as far as it looks."""
         if window not in self._plans:
-            seen = self._ahead(window)
-            view = seen.view
-            self._plans[window] = plan(
-                view.waiting, view.running, view.gpus, seen.cpu_slots, self.now, seen.policy, seen.memory
-            )
+            self._plans[window] = plan(self._inputs(window))
         return self._plans[window]
 
-    def _ahead(self, window: int) -> Ahead:
+    def _inputs(self, window: int) -> PlanInput:
         if window not in self._seen:
-            self._seen[window] = ahead(
+            self._seen[window] = snapshot.plan_input(
                 self._db,
                 now=self.now,
                 boot=self.boot,
-                sick=self._sick,
+                unhealthy=self._sick,
                 cpu_slots=self._context.settings.cpu_slots(),
                 policy=self._context.settings.policy(),
                 window=window,
@@ -58,7 +54,7 @@ class Explain:
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
         if self._starts is None:
-            self._starts = self._ahead(QUICK_WINDOW).starts()
+            self._starts = forecast.starts(self._inputs(QUICK_WINDOW))
         found = self._starts.get(job.id)
         return found.start_at if found is not None else None
 
@@ -66,7 +62,7 @@ class Explain:
         """When a pending job starts, with the uncertainty of that."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
-        return self._ahead(WINDOW).etas(until=job.id).get(job.id)
+        return forecast.etas(self._inputs(WINDOW), until=job.id).get(job.id)
 
     def wait(self, job: Job) -> Wait | None:
         """Why `job` waits; None when it does not."""

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.inputs import Memory, Policy, Running, Start, Waiting
+from leptond.core.scheduling.inputs import PlanInput, Running, Start, Waiting
 from leptond.core.scheduling.order_keys import expected_s
 from leptond.core.scheduling.planner import plan
 from leptond.core.scheduling.run_time import left_s
@@ -42,16 +41,16 @@ class Eta(msgspec.Struct, frozen=True, kw_only=True):
 class _World:
     """The state of the machine in the forward run."""
 
-    def __init__(self, running: Sequence[Running], now: float, policy: Policy, factor: float) -> None:
-        self.now = now
-        self.policy = policy
+    def __init__(self, inputs: PlanInput, factor: float) -> None:
+        self.now = inputs.now
+        self.policy = inputs.policy
         self.factor = factor
-        self.running = {job.id: job for job in running}
+        self.running = {job.id: job for job in inputs.running}
         self.asked: dict[int, Waiting] = {}
         self.ends: list[tuple[float, int, float]] = []
-        for job in running:
+        for job in inputs.running:
             if job.stopping:
-                heapq.heappush(self.ends, (now, job.id, job.started_at))
+                heapq.heappush(self.ends, (self.now, job.id, job.started_at))
             else:
                 self._will_end(job)
 
@@ -147,35 +146,24 @@ class _World:
 
 
 def forward(
-    waiting: Sequence[Waiting],
-    running: Sequence[Running],
-    gpus: Sequence[Gpu],
-    cpu_slots: int,
-    now: float,
-    policy: Policy,
-    memory: Memory,
-    *,
-    until: int | None = None,
-    factor: float = 1.0,
-    looks: int = MAX_LOOKS,
+    inputs: PlanInput, *, until: int | None = None, factor: float = 1.0, looks: int = MAX_LOOKS
 ) -> dict[int, Forecast]:
     """The first start of each job that waits now, by id, as far as `looks` plans reach. Stops when the job
     `until` has started. Jobs that come later are not in it: who may pass a job may come and do so."""
-    world = _World(running, now, policy, factor)
-    queue = {job.id: job for job in waiting}
+    world = _World(inputs, factor)
+    queue = {job.id: job for job in inputs.waiting}
+    memory = inputs.memory
     found: dict[int, Forecast] = {}
     wanted = set(queue)
     for _ in range(looks):
-        made = plan(
-            list(queue.values()),
-            list(world.running.values()),
-            gpus,
-            cpu_slots,
-            world.now,
-            policy,
-            memory,
-            explain=False,
+        now = msgspec.structs.replace(
+            inputs,
+            waiting=list(queue.values()),
+            running=list(world.running.values()),
+            now=world.now,
+            memory=memory,
         )
+        made = plan(now, explain=False)
         memory = made.memory
         for start in made.starts:
             job = queue.pop(start.id)
@@ -191,24 +179,10 @@ def forward(
     return found
 
 
-def foretell(
-    waiting: Sequence[Waiting],
-    running: Sequence[Running],
-    gpus: Sequence[Gpu],
-    cpu_slots: int,
-    now: float,
-    policy: Policy,
-    memory: Memory,
-    *,
-    until: int | None = None,
-    looks: int = MAX_LOOKS,
-) -> Mapping[int, Eta]:
+def foretell(inputs: PlanInput, *, until: int | None = None, looks: int = MAX_LOOKS) -> Mapping[int, Eta]:
     """Forecasts with their uncertainty: three forward runs."""
     short, likely, long = (
-        forward(
-            waiting, running, gpus, cpu_slots, now, policy, memory, until=until, factor=factor, looks=looks
-        )
-        for factor in (1 / SPREAD, 1.0, SPREAD)
+        forward(inputs, until=until, factor=factor, looks=looks) for factor in (1 / SPREAD, 1.0, SPREAD)
     )
     found = {}
     for number, forecast in likely.items():

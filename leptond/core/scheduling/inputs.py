@@ -153,6 +153,33 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     batch: bool = False
 
 
+class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a plan depends on: equal inputs give equal plans.
+
+    `waiting`: the pending jobs to choose from, in any order. `running`: all that hold GPUs or CPU slots.
+    `gpus`: all present ones. `cpu_slots`: how many jobs without GPUs may run at a time. `now`: wall time.
+    `policy`: with the limits in force. `memory`: what the last plan passed on."""
+
+    waiting: Sequence[Waiting] = ()
+    running: Sequence[Running] = ()
+    gpus: Sequence[Gpu]
+    cpu_slots: int
+    now: float
+    policy: Policy = Policy()
+    memory: Memory = Memory()
+
+    def room(self, starts: Sequence[Start] = ()) -> Left:
+        """What is free while `running` hold theirs, and after `starts`."""
+        taken = {uuid for job in self.running for uuid in job.gpus}
+        taken |= {uuid for start in starts for uuid in start.gpus}
+        in_slots = sum(1 for job in self.running if not job.gpus) + sum(1 for one in starts if not one.gpus)
+        return Left(
+            gpus=sum(1 for gpu in self.gpus if gpu.schedulable and gpu.uuid not in taken),
+            slots=max(0, self.cpu_slots - in_slots),
+            shared=len({uuid for job in self.running if job.share_bytes is not None for uuid in job.gpus}),
+        )
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`starts` in order; `waits` has an entry for every other job of the window. `wake_at`: when another
     look is worth it though nothing happens (wall time)."""
@@ -175,16 +202,3 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         return self.gpus > 0 or self.slots > 0 or self.shared > 0
-
-
-def room(
-    running: Sequence[Running], gpus: Sequence[Gpu], cpu_slots: int, starts: Sequence[Start] = ()
-) -> Left:
-    """What is free while `running` hold theirs, and after `starts`."""
-    taken = {uuid for job in running for uuid in job.gpus} | {uuid for start in starts for uuid in start.gpus}
-    in_slots = sum(1 for job in running if not job.gpus) + sum(1 for start in starts if not start.gpus)
-    return Left(
-        gpus=sum(1 for gpu in gpus if gpu.schedulable and gpu.uuid not in taken),
-        slots=max(0, cpu_slots - in_slots),
-        shared=len({uuid for job in running if job.share_bytes is not None for uuid in job.gpus}),
-    )

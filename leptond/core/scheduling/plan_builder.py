@@ -9,7 +9,16 @@ import msgspec
 
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling.constraints import Rights
-from leptond.core.scheduling.inputs import Memory, Policy, Preempt, Reservation, Running, Start, Wait, Waiting
+from leptond.core.scheduling.inputs import (
+    PlanInput,
+    Policy,
+    Preempt,
+    Reservation,
+    Running,
+    Start,
+    Wait,
+    Waiting,
+)
 from leptond.core.scheduling.order_keys import Rank, rank
 
 Order = tuple[bool, int, float, int]
@@ -35,23 +44,14 @@ class Turn:
     the `queue` in its own order, and then starts, evicts and reserves; every move keeps the books of what
     is left."""
 
-    def __init__(
-        self,
-        waiting: Sequence[Waiting],
-        running: Sequence[Running],
-        gpus: Sequence[Gpu],
-        cpu_slots: int,
-        now: float,
-        policy: Policy,
-        memory: Memory,
-    ) -> None:
-        self.waiting = waiting
-        self.running = running
-        self.gpus = gpus
-        self.cpu_slots = cpu_slots
-        self.now = now
-        self.policy = policy
-        self.memory = memory
+    def __init__(self, inputs: PlanInput) -> None:
+        self.waiting = waiting = inputs.waiting
+        self.running = running = inputs.running
+        self.gpus = gpus = inputs.gpus
+        self.cpu_slots = inputs.cpu_slots
+        self.now = inputs.now
+        self.policy = policy = inputs.policy
+        self.memory = inputs.memory
         self.holders: dict[str, list[Running]] = {}
         for job in running:
             for uuid in job.gpus:
@@ -61,7 +61,7 @@ class Turn:
         self.usable = sum(1 for gpu in gpus if gpu.schedulable)
         self.coming = [gpu for gpu in gpus if gpu.schedulable and self._stopping(gpu)]
         self.soft = any(job.preemptible for job in running) or any(job.preemptible for job in waiting)
-        self.slots = cpu_slots - sum(1 for job in running if not job.gpus)
+        self.slots = inputs.cpu_slots - sum(1 for job in running if not job.gpus)
         self.starts: list[Start] = []
         self.preempts: list[Preempt] = []
         self.kept: Kept | None = None

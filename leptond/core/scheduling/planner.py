@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leptond.core.jobs.model import Gpu
 from leptond.core.scheduling.inputs import (
     Left,
     Memory,
     Plan,
+    PlanInput,
     Policy,
     Preempt,
     Reservation,
@@ -20,7 +20,6 @@ from leptond.core.scheduling.inputs import (
     Start,
     Wait,
     Waiting,
-    room,
 )
 from leptond.core.scheduling.plan_builder import Turn
 from leptond.core.scheduling.policies import POLICIES
@@ -30,6 +29,7 @@ __all__ = [
     "Left",
     "Memory",
     "Plan",
+    "PlanInput",
     "Policy",
     "Preempt",
     "Reservation",
@@ -38,37 +38,22 @@ __all__ = [
     "Wait",
     "Waiting",
     "plan",
-    "room",
 ]
 
 
-NOTHING = Memory()
-
-
-def plan(
-    waiting: Sequence[Waiting],
-    running: Sequence[Running],
-    gpus: Sequence[Gpu],
-    cpu_slots: int,
-    now: float,
-    policy: Policy,
-    memory: Memory = NOTHING,
-    *,
-    explain: bool | None = True,
-) -> Plan:
-    """The starts and preemptions that are right at `now`. `waiting` may come in any order; `gpus` are all
-    present ones. Without `explain` the reasons of those that wait are left out, which saves most of the
-    work in a deep queue; with None there are only those of jobs that need GPUs, and only if GPUs stay free
-    that nobody holds: what the ledger asks for."""
-    turn = Turn(waiting, running, gpus, cpu_slots, now, policy, memory)
-    if not policy.paused:
+def plan(inputs: PlanInput, *, explain: bool | None = True) -> Plan:
+    """The starts and preemptions that are right at `inputs.now`. Without `explain` the reasons of those that
+    wait are left out, which saves most of the work in a deep queue; with None there are only those of jobs
+    that need GPUs, and only if GPUs stay free that nobody holds: what the ledger asks for."""
+    turn = Turn(inputs)
+    if not inputs.policy.paused:
         turn.start_cpu_jobs()
-        POLICIES[policy.name](turn)
+        POLICIES[inputs.policy.name](turn)
         turn.start_shares()
         turn.give_back()
-    explained: Sequence[Waiting] = waiting if explain else ()
+    explained: Sequence[Waiting] = inputs.waiting if explain else ()
     if explain is None and turn.free:
-        explained = [job for job in waiting if job.gpus]
+        explained = [job for job in inputs.waiting if job.gpus]
     return Plan(
         starts=turn.starts,
         preempts=turn.preempts,

@@ -14,7 +14,7 @@ import msgspec
 
 from leptond.core.accounting.report_types import Comparison, History
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.planner import Memory, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
 
 MAX_JOBS = 1000
 """Most jobs that are replayed: beyond it a report would take too long."""
@@ -69,9 +69,16 @@ def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
         while arrivals and arrivals[-1].ready <= now:
             run = arrivals.pop()
             waiting[run.id] = _waiting(run)
-        made = plan(
-            list(waiting.values()), list(running.values()), devices, 0, now, policy, memory, explain=False
+        inputs = PlanInput(
+            waiting=list(waiting.values()),
+            running=list(running.values()),
+            gpus=devices,
+            cpu_slots=0,
+            now=now,
+            policy=policy,
+            memory=memory,
         )
+        made = plan(inputs, explain=False)
         memory, wake = made.memory, made.wake_at if made.wake_at is not None else now
         for start in made.starts:
             asked, run = waiting.pop(start.id), by_id[start.id]

@@ -59,34 +59,28 @@ _Row = tuple[Any, ...]
 """The values of _COLUMNS; the first is the job's id."""
 
 
-class Seen(NamedTuple):
+class Candidates(NamedTuple):
     """The jobs of a window, and whether it has all that may start: of those that need GPUs, and of those that
-    need none. Kinds that were not asked for count as seen."""
+    need none. Kinds that were not asked for count as complete."""
 
     jobs: list[planner.Waiting]
     all_gpu: bool
     all_cpu: bool
 
 
-def look(
-    db: sqlite3.Connection,
-    *,
-    now: float,
-    boot: float,
-    policy: planner.Policy,
-    running: Sequence[planner.Running],
-    gpu: int,
-    cpu: int,
-) -> Seen:
-    """The jobs that may start and that `policy` has to see, about `gpu` of those that need GPUs and `cpu` of
-    those that need none: for each of its orders the first by an index, and the first of each owner. The
+def find(
+    db: sqlite3.Connection, machine: planner.PlanInput, *, boot: float, gpu: int, cpu: int
+) -> Candidates:
+    """The jobs that may start and that the policy has to see, about `gpu` of those that need GPUs and `cpu`
+    of those that need none: for each of its orders the first by an index, and the first of each owner. The
     indexes are named, because SQLite would rather take all pending jobs by state and sort them."""
+    now = machine.now
     found: dict[int, _Row] = {}
     cut = {True: False, False: False}
     for of_gpus, size in ((True, gpu), (False, cpu)):
         if not size:
             continue
-        for part in _slices(db, now, boot, policy, running) if of_gpus else _CPU:
+        for part in _slices(db, machine, boot) if of_gpus else _CPU:
             most = max(1, round(size * part.part))
             some = _select(db, part, now, boot, most)
             cut[of_gpus] |= len(some) == most and part.part > 0
@@ -95,21 +89,18 @@ def look(
             found |= {row[0]: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
     jobs = [_waiting(db, row, borrowers) for row in found.values()]
-    return Seen(jobs=jobs, all_gpu=not cut[True], all_cpu=not cut[False])
+    return Candidates(jobs=jobs, all_gpu=not cut[True], all_cpu=not cut[False])
 
 
-def _slices(
-    db: sqlite3.Connection,
-    now: float,
-    boot: float,
-    policy: planner.Policy,
-    running: Sequence[planner.Running],
-) -> tuple[Slice, ...]:
+def _slices(db: sqlite3.Connection, machine: planner.PlanInput, boot: float) -> tuple[Slice, ...]:
     """What the policy has to see of the jobs that need GPUs, in its own order; never all of it."""
-    match policy.name:
+    name = machine.policy.name
+    match name:
         case "auto" | "throughput":
-            soft = any(job.preemptible for job in running) or bool(_select(db, _PREEMPTIBLE, now, boot, 1))
-            by_run = _BY_RUN[:1] if policy.name == "throughput" else ()
+            soft = any(job.preemptible for job in machine.running) or bool(
+                _select(db, _PREEMPTIBLE, machine.now, boot, 1)
+            )
+            by_run = _BY_RUN[:1] if name == "throughput" else ()
             return (*(_SOFT if soft else _ALONE), *by_run)
         case "shortest":
             return _BY_RUN
@@ -126,7 +117,7 @@ def _select(
     values: Sequence[str] = (),
 ) -> list[_Row]:
     cursor = db.cursor()
-    cursor.row_factory = None  # tuples: most of a look would be spent on names otherwise
+    cursor.row_factory = None  # tuples: most of the time would be spent on names otherwise
     found: list[_Row] = cursor.execute(
         f"SELECT {_COLUMNS} FROM jobs INDEXED BY {part.by}"
         f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND {part.only}"

@@ -96,7 +96,7 @@ def follow_up(
     db: sqlite3.Connection,
     context: Context,
     *,
-    sick: Mapping[str, str],
+    unhealthy: Mapping[str, str],
     cpu_slots: int,
     policy: Policy,
 ) -> list[Claim]:
@@ -104,7 +104,7 @@ def follow_up(
 
     def work() -> list[Claim]:
         decided = snapshot.decide(
-            db, now=context.now, boot=context.boot, sick=sick, cpu_slots=cpu_slots, policy=policy
+            db, now=context.now, boot=context.boot, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy
         )
         return carry_out(db, decided, context)
 

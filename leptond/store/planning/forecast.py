@@ -5,15 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DEFAULT_QUEUE
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.forecast import MAX_LOOKS, Eta, Forecast, foretell, forward
 from leptond.store.planning import snapshot
-from leptond.store.planning.candidates import WINDOW
-from leptond.store.planning.snapshot import View
 from leptond.store.queue import order_keys, submit
 
 VISITS = 100_000
@@ -25,64 +21,23 @@ QUICK_WINDOW = 100
 """The same for lists, where the first jobs of the queue are enough."""
 
 
-class Ahead(msgspec.Struct, frozen=True, kw_only=True):
-    """A view of the queue that can be run forward."""
-
-    view: View
-    policy: planner.Policy
-    memory: planner.Memory
-    cpu_slots: int
-    now: float
-
-    def looks(self, visits: int, more: int = 0) -> int:
-        """How many plans so many visits allow."""
-        return max(10, min(MAX_LOOKS, visits // max(1, len(self.view.waiting) + more)))
-
-    def starts(self) -> Mapping[int, Forecast]:
-        """The likely starts."""
-        view = self.view
-        return forward(
-            view.waiting,
-            view.running,
-            view.gpus,
-            self.cpu_slots,
-            self.now,
-            self.policy,
-            self.memory,
-            looks=self.looks(QUICK_VISITS),
-        )
-
-    def etas(self, more: Sequence[planner.Waiting] = (), until: int | None = None) -> Mapping[int, Eta]:
-        """Starts with their uncertainty, of the jobs that wait and of `more`."""
-        view = self.view
-        return foretell(
-            [*view.waiting, *more],
-            view.running,
-            view.gpus,
-            self.cpu_slots,
-            self.now,
-            self.policy,
-            self.memory,
-            until=until,
-            looks=self.looks(VISITS, len(more)),
-        )
+def starts(inputs: planner.PlanInput) -> Mapping[int, Forecast]:
+    """The likely starts, by job id."""
+    return forward(inputs, looks=_plans(QUICK_VISITS, inputs))
 
 
-def ahead(
-    db: sqlite3.Connection,
-    *,
-    now: float,
-    boot: float,
-    sick: Mapping[str, str],
-    cpu_slots: int,
-    policy: planner.Policy,
-    window: int = WINDOW,
-) -> Ahead:
-    """The queue as `policy` sees it now. Places are stored for the figures of the daemon's own policy, and
-    all policies share them."""
-    policy = snapshot.rules(db, policy)
-    view = snapshot.view(db, now=now, boot=boot, sick=sick, window=window, policy=policy)
-    return Ahead(view=view, policy=policy, memory=snapshot.recall(db), cpu_slots=cpu_slots, now=now)
+def etas(
+    inputs: planner.PlanInput, more: Sequence[planner.Waiting] = (), until: int | None = None
+) -> Mapping[int, Eta]:
+    """Starts with their uncertainty, by job id, of the jobs that wait and of `more`. Stops when the job
+    `until` has started."""
+    inputs = snapshot.with_waiting(inputs, [*inputs.waiting, *more])
+    return foretell(inputs, until=until, looks=_plans(VISITS, inputs))
+
+
+def _plans(visits: int, inputs: planner.PlanInput) -> int:
+    """How many plans so many visits of a job allow."""
+    return max(10, min(MAX_LOOKS, visits // max(1, len(inputs.waiting))))
 
 
 def would_wait(

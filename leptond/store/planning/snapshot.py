@@ -1,4 +1,5 @@
-"""What the planner looks at: one snapshot of waiting jobs, running jobs and GPUs."""
+"""The planner's input and its decision from one snapshot of the database: waiting jobs, running jobs, GPUs,
+rules in force. The decision is carried out in commit_plan.py."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from leptond.core.jobs.model import Gpu, Job, Reason
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.fair_share import Fairness, Owner, handicaps
 from leptond.core.scheduling.idle_cause import demand
-from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW, look
+from leptond.core.scheduling.inputs import PlanInput
+from leptond.store.planning import candidates
+from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW
 from leptond.store.queue import fair_share
 from leptond.store.queue import gpus as gpu_rows
 
@@ -23,29 +26,47 @@ NO_FAIRNESS = Fairness(max_handicap_s=0.0)
 _DEFAULT = planner.Policy()
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """The planner's input. `sick` has the UUIDs of devices that do not answer, with the reason."""
-
-    waiting: Sequence[planner.Waiting]
-    running: Sequence[planner.Running]
-    gpus: Sequence[Gpu]
-
-
-def view(
+def plan_input(
     db: sqlite3.Connection,
     *,
     now: float,
     boot: float,
-    sick: Mapping[str, str],
-    window: int = WINDOW,
+    unhealthy: Mapping[str, str],
+    cpu_slots: int,
     policy: planner.Policy = _DEFAULT,
-) -> View:
-    """The first jobs that may start, about `window` of those that need GPUs and of those that need none, all
-    running ones and the present GPUs."""
-    running, devices = holders(db, sick)
-    seen = look(db, now=now, boot=boot, policy=policy, running=running, gpu=window, cpu=window)
-    waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot)
-    return View(waiting=waiting, running=running, gpus=devices)
+    window: int = WINDOW,
+) -> PlanInput:
+    """The queue and the machine: the first jobs that may start, about `window` of those that need GPUs and of
+    those that need none, all running ones and the present GPUs. `unhealthy` has the UUIDs of devices that do
+    not answer, with the reason."""
+    machine = plan_machine(db, now=now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
+    found = candidates.find(db, machine, boot=boot, gpu=window, cpu=window)
+    return with_waiting(machine, in_fairness(db, found.jobs, machine.policy.fairness, now=now, boot=boot))
+
+
+def plan_machine(
+    db: sqlite3.Connection,
+    *,
+    now: float,
+    unhealthy: Mapping[str, str],
+    cpu_slots: int,
+    policy: planner.Policy,
+) -> PlanInput:
+    """The machine without the queue: holders, GPUs, the rules in force, and what the last plan passed on."""
+    running, gpus = holders(db, unhealthy)
+    return PlanInput(
+        running=running,
+        gpus=gpus,
+        cpu_slots=cpu_slots,
+        now=now,
+        policy=rules(db, policy),
+        memory=recall(db),
+    )
+
+
+def with_waiting(machine: PlanInput, waiting: Sequence[planner.Waiting]) -> PlanInput:
+    """The same machine with these jobs to choose from."""
+    return msgspec.structs.replace(machine, waiting=waiting)
 
 
 def rules(db: sqlite3.Connection, policy: planner.Policy) -> planner.Policy:
@@ -76,8 +97,8 @@ def in_fairness(
     return [msgspec.structs.replace(job, handicap_s=found[owners[job.id]]) for job in waiting]
 
 
-def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
-    """Who holds what (index jobs_live, migration 0001), and the present GPUs."""
+def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
+    """Running jobs with what they hold (index jobs_live, migration 0001), and the present GPUs."""
     held: dict[int, list[str]] = {}
     devices = gpu_rows.known(db)
     for gpu in devices:
@@ -136,42 +157,27 @@ def holders(db: sqlite3.Connection, sick: Mapping[str, str]) -> tuple[list[plann
             " WHERE jobs.state IN ('starting', 'running', 'stopping') ORDER BY jobs.id"
         )
     ]
-    return running, [device(gpu, sick) for gpu in devices if gpu.present]
+    return running, [device(gpu, unhealthy) for gpu in devices if gpu.present]
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """Who starts now and who makes room, and what the queue is like for GPUs that stay free (None: none
-    does). `recalled` is what the last plan had passed on."""
+    """The plan for this moment, and what the queue is like for GPUs that stay free (None: none does).
+    `recalled` is what the last plan had passed on."""
 
     plan: planner.Plan
     recalled: planner.Memory
     demand: tuple[Demand, str] | None = None
 
     @property
-    def nothing(self) -> bool:
-        """Whether there is nothing to carry out or to remember."""
+    def empty(self) -> bool:
+        """True if there is nothing to carry out or to remember."""
         plan = self.plan
         return not (plan.starts or plan.preempts or plan.memory != self.recalled)
 
     @property
     def starts(self) -> Sequence[planner.Start]:
-        """Who starts now."""
+        """The starts of the plan."""
         return self.plan.starts
-
-
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds what, the rules, and what the last plan passed on."""
-
-    running: Sequence[planner.Running]
-    gpus: Sequence[Gpu]
-    policy: planner.Policy
-    memory: planner.Memory
-
-
-def scene(db: sqlite3.Connection, sick: Mapping[str, str], policy: planner.Policy) -> Scene:
-    """The machine as it is."""
-    running, gpus = holders(db, sick)
-    return Scene(running=running, gpus=gpus, policy=rules(db, policy), memory=recall(db))
 
 
 def decide(
@@ -179,44 +185,37 @@ def decide(
     *,
     now: float,
     boot: float,
-    sick: Mapping[str, str],
+    unhealthy: Mapping[str, str],
     cpu_slots: int,
     policy: planner.Policy,
 ) -> Decided:
-    """Who starts now and who makes room (:func:`decide_on`)."""
-    return decide_on(db, scene(db, sick, policy), now=now, boot=boot, cpu_slots=cpu_slots)
+    """Read the machine, and plan for it (:func:`decide_on`)."""
+    machine = plan_machine(db, now=now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
+    return decide_on(db, machine, boot=boot)
 
 
-def decide_on(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float, cpu_slots: int) -> Decided:
-    """Who starts now and who makes room. A job's turn does not depend on those after it, so a short look at
-    the queue is enough while it fills the machine; a longer one follows only where there is room left.
-    Reads only; what the plan remembers is for :func:`remember`."""
-    running, gpus, policy, memory = scene.running, scene.gpus, scene.policy, scene.memory
-    free = planner.room(running, gpus, cpu_slots)
+def decide_on(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> Decided:
+    """Plan the starts and preemptions that are due now. Whether a job starts does not depend on those after
+    it, so a short window of the queue is enough while it fills the machine; a longer one follows only where
+    GPUs or slots are left. Reads only; what the plan passes on is for :func:`remember`."""
+    memory, now, fairness = machine.memory, machine.now, machine.policy.fairness
+    free = machine.room()
     decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
     # under any policy: a queue may ask for its own GPUs back
-    movable = any(job.preemptible and not job.stopping for job in running)
+    movable = any(job.preemptible and not job.stopping for job in machine.running)
     some = free.gpus > 0 or free.shared > 0 or movable
     few = min(SHORT_WINDOW, 4 * (free.slots + 1))  # in their order, for there is nothing else to fit
     for gpu, cpu in ((SHORT_WINDOW, few), (WINDOW, WINDOW)) if free or movable else ():
-        seen = look(
-            db,
-            now=now,
-            boot=boot,
-            policy=policy,
-            running=running,
-            gpu=gpu if some else 0,
-            cpu=cpu if free.slots else 0,
-        )
-        waiting = in_fairness(db, seen.jobs, policy.fairness, now=now, boot=boot, alone=not movable)
-        plan = planner.plan(waiting, running, gpus, cpu_slots, now, policy, memory, explain=None)
-        left = planner.room(running, gpus, cpu_slots, plan.starts)
+        found = candidates.find(db, machine, boot=boot, gpu=gpu if some else 0, cpu=cpu if free.slots else 0)
+        waiting = in_fairness(db, found.jobs, fairness, now=now, boot=boot, alone=not movable)
+        plan = planner.plan(with_waiting(machine, waiting), explain=None)
+        left = machine.room(plan.starts)
         decided = Decided(
             plan=plan,
             recalled=memory,
             demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
         )
-        if not ((left.gpus or left.shared) and not seen.all_gpu) and not (left.slots and not seen.all_cpu):
+        if not ((left.gpus or left.shared) and not found.all_gpu) and not (left.slots and not found.all_cpu):
             break
     return decided
 
@@ -226,43 +225,34 @@ def any_held(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM leases LIMIT 1").fetchone() is not None
 
 
-def alone(running: Sequence[planner.Running]) -> list[planner.Running]:
-    """Those whose GPUs, all of them, come free when they end."""
+def sole_holders(running: Sequence[planner.Running]) -> list[planner.Running]:
+    """The jobs whose GPUs, all of them, come free when they end."""
     return [
         job for job in running if job.gpus and not job.stopping and (job.share_bytes is None or job.exclusive)
     ]
 
 
-def first(db: sqlite3.Connection, scene: Scene, *, now: float, boot: float) -> list[planner.Waiting]:
-    """The first of those that may start, as a short look sees them."""
-    seen = look(
-        db,
-        now=now,
-        boot=boot,
-        policy=scene.policy,
-        running=scene.running,
-        gpu=SHORT_WINDOW,
-        cpu=SHORT_WINDOW,
-    )
-    movable = any(job.preemptible for job in scene.running)
-    return in_fairness(db, seen.jobs, scene.policy.fairness, now=now, boot=boot, alone=not movable)
+def first_waiting(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> PlanInput:
+    """The machine with the first jobs that may start: a short window of the queue."""
+    found = candidates.find(db, machine, boot=boot, gpu=SHORT_WINDOW, cpu=SHORT_WINDOW)
+    movable = any(job.preemptible for job in machine.running)
+    fairness = machine.policy.fairness
+    waiting = in_fairness(db, found.jobs, fairness, now=machine.now, boot=boot, alone=not movable)
+    return with_waiting(machine, waiting)
 
 
-def next_in_line(
-    scene: Scene, waiting: Sequence[planner.Waiting], *, now: float, cpu_slots: int, places: int
-) -> list[int]:
+def next_in_line(inputs: PlanInput, *, places: int) -> list[int]:
     """The ids of about `places` jobs that are likely to start next: those that the policy would start on an
     empty machine, and then those that it would start after them."""
     found: list[int] = []
-    while waiting and len(found) < places:
-        plan = planner.plan(
-            waiting, (), scene.gpus, cpu_slots, now, scene.policy, scene.memory, explain=False
-        )
+    empty = msgspec.structs.replace(inputs, running=())
+    while empty.waiting and len(found) < places:
+        plan = planner.plan(empty, explain=False)
         starts = {start.id for start in plan.starts}
         if not starts:
             break
         found += [start.id for start in plan.starts]
-        waiting = [job for job in waiting if job.id not in starts]
+        empty = with_waiting(empty, [job for job in empty.waiting if job.id not in starts])
     return found[:places]
 
 
@@ -278,9 +268,9 @@ def remember(db: sqlite3.Connection, memory: planner.Memory) -> None:
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('planner_memory', ?)", (text,))
 
 
-def device(gpu: gpu_rows.KnownGpu, sick: Mapping[str, str]) -> Gpu:
+def device(gpu: gpu_rows.KnownGpu, unhealthy: Mapping[str, str]) -> Gpu:
     """A device as the planner sees it."""
-    why_not = f"drained: {gpu.drain_reason}" if gpu.drained else sick.get(gpu.uuid, "")
+    why_not = f"drained: {gpu.drain_reason}" if gpu.drained else unhealthy.get(gpu.uuid, "")
     return Gpu(
         uuid=gpu.uuid,
         index=gpu.index,
@@ -331,7 +321,7 @@ def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
 
 def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -> bool:
     """Notes the boot id; after a reboot, carries back-offs over from wall time to the new boot's clock.
-    Whether the machine was restarted."""
+    True if the machine was restarted."""
     row = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
     if row is not None and row["value"] == boot_id:
         return False

@@ -54,23 +54,17 @@ class OutOfStep(Exception):
 
 def plan(
     db: sqlite3.Connection,
-    scene: snapshot.Scene,
-    waiting: Sequence[planner.Waiting],
+    inputs: planner.PlanInput,
     ready: Mapping[int, Ready],
-    *,
-    now: float,
-    cpu_slots: int,
 ) -> list[Pair]:
     """For each running attempt that has GPUs of its own: the job on deck that would start on exactly these if
     it ended now, and nothing else would happen."""
     found: list[Pair] = []
-    for job in scene.running[:MOST] if ready else ():
+    for job in inputs.running[:MOST] if ready else ():
         if not job.gpus or job.stopping or (job.share_bytes is not None and not job.exclusive):
             continue
-        others = [one for one in scene.running if one.id != job.id]
-        made = planner.plan(
-            waiting, others, scene.gpus, cpu_slots, now, scene.policy, scene.memory, explain=False
-        )
+        others = [one for one in inputs.running if one.id != job.id]
+        made = planner.plan(msgspec.structs.replace(inputs, running=others), explain=False)
         next_up = ready.get(made.starts[0].id) if len(made.starts) == 1 and not made.preempts else None
         if (
             next_up is None
@@ -111,7 +105,7 @@ def look_ahead(
     context: Context,
     claims: Sequence[Claim],
     *,
-    sick: Mapping[str, str],
+    unhealthy: Mapping[str, str],
     cpu_slots: int,
     policy: planner.Policy,
 ) -> Outlook | None:
@@ -125,11 +119,13 @@ def look_ahead(
     }
     if not ready:
         return None
-    scene = snapshot.scene(db, sick, policy)
-    if len(scene.running) > FEW:
+    machine = snapshot.plan_machine(
+        db, now=context.now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy
+    )
+    if len(machine.running) > FEW:
         return None
-    waiting = snapshot.first(db, scene, now=context.now, boot=context.boot)
-    pairs = plan(db, scene, waiting, ready, now=context.now, cpu_slots=cpu_slots)
+    inputs = snapshot.first_waiting(db, machine, boot=context.boot)
+    pairs = plan(db, inputs, ready)
     now = {job.id: job for job in pending(db, {one.ready.job.id for one in pairs})}
     pairs = as_they_are(pairs, now)
     name(db, pairs)
@@ -139,17 +135,17 @@ def look_ahead(
         *(one.wake_at for one in pairs if one.wake_at is not None),
         math.inf,
     )
-    whole = len(pairs) == len(snapshot.alone(scene.running)) > 0 and _busy(scene, waiting, cpu_slots)
-    return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=sick, whole=whole)
+    whole = len(pairs) == len(snapshot.sole_holders(inputs.running)) > 0 and _busy(inputs)
+    return Outlook(pairs={one.after: one for one in pairs}, until=until, sick=unhealthy, whole=whole)
 
 
-def _busy(scene: snapshot.Scene, waiting: Sequence[planner.Waiting], cpu_slots: int) -> bool:
-    """Whether no GPU is free, no CPU job could start, and nobody makes room or may have to."""
-    free = planner.room(scene.running, scene.gpus, cpu_slots, ())
+def _busy(inputs: planner.PlanInput) -> bool:
+    """True if no GPU is free, no CPU job could start, and no job makes room or may have to."""
+    free = inputs.room()
     return (
         not free.gpus
-        and (free.slots <= 0 or all(job.gpus for job in waiting))
-        and not any(job.stopping or job.preemptible for job in scene.running)
+        and (free.slots <= 0 or all(job.gpus for job in inputs.waiting))
+        and not any(job.stopping or job.preemptible for job in inputs.running)
     )
 
 

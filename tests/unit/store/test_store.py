@@ -18,7 +18,7 @@ from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome.classify import Evidence, classify
 from leptond.core.scheduling.fair_share import Fairness
-from leptond.core.scheduling.planner import Policy, Start, plan
+from leptond.core.scheduling.planner import PlanInput, Policy, Start, plan
 from leptond.engines.base import End
 from leptond.scheduling.supervisor import judge
 from leptond.store import open_store
@@ -205,9 +205,9 @@ async def test_a_backoff_is_not_shortened_by_a_jump_of_the_wall_clock(store):
     attempt = (await claim(store, job)).attempt
     await finish(store, attempt.id, 1, boot=2.0)
     years = 10 * 365 * 86400.0
-    view = await store.read(snapshot.view, now=time.time() + years, boot=2.5, sick={})
+    view = await store.read(snapshot.plan_input, now=time.time() + years, boot=2.5, unhealthy={}, cpu_slots=1)
     assert [waiting.id for waiting in view.waiting] == []
-    view = await store.read(snapshot.view, now=0.0, boot=1000.0, sick={})
+    view = await store.read(snapshot.plan_input, now=0.0, boot=1000.0, unhealthy={}, cpu_slots=1)
     assert [waiting.id for waiting in view.waiting] == [job]
 
 
@@ -246,9 +246,10 @@ def test_a_short_look_decides_as_a_long_one(wants, slots, taken, others):
         jobs.submit(db, admitted[::2], user="bo", now=1.0, max_pending=1000)
     db.execute("INSERT INTO shares (user, project, queue, gpu_s, at) VALUES ('ana', '', 'default', 9e5, 1.0)")
     policy = Policy(fairness=Fairness())
-    short = snapshot.decide(db, now=2.0, boot=2.0, sick={}, cpu_slots=slots, policy=policy).starts
-    view = snapshot.view(db, now=2.0, boot=2.0, sick={})
-    long = plan(view.waiting, view.running, view.gpus, slots, 2.0, policy).starts
+    short = snapshot.decide(db, now=2.0, boot=2.0, unhealthy={}, cpu_slots=slots, policy=policy).starts
+    long = plan(
+        snapshot.plan_input(db, now=2.0, boot=2.0, unhealthy={}, cpu_slots=slots, policy=policy)
+    ).starts
     db.close()
     assert list(short) == list(long)
 
@@ -301,9 +302,10 @@ async def test_nothing_the_loop_asks_scans_the_queue(store):
     def ask(db):
         db.set_trace_callback(lambda sql: statements.append(sql) if sql.startswith("SELECT") else None)
         try:
-            snapshot.view(db, now=1.0, boot=1.0, sick={})
+            snapshot.plan_input(db, now=1.0, boot=1.0, unhealthy={}, cpu_slots=1)
+            empty = PlanInput(gpus=(), cpu_slots=1, now=1.0)
             for gpu, cpu in ((0, 9), (9, 0)):
-                candidates.look(db, now=1.0, boot=1.0, policy=Policy(), running=(), gpu=gpu, cpu=cpu)
+                candidates.find(db, empty, boot=1.0, gpu=gpu, cpu=cpu)
             snapshot.next_wake(db, now=1.0, boot=1.0)
             snapshot.stops(db)
             attempts.live(db)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling.fair_share import Caps, Limits
-from leptond.core.scheduling.planner import Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import PlanInput, Policy, Running, Waiting, plan
 
 GIB = 1024**3
 POLICIES = ("auto", "fifo", "firstfit", "shortest", "easy", "throughput")
@@ -40,7 +40,15 @@ def held(number, *gpus, **more):
 
 
 def planned(waiting, running=(), gpus=None, name="auto", now=100.0, **policy):
-    return plan(waiting, running, gpus or machine(), 2, now, Policy(name=name, **policy))
+    given = PlanInput(
+        waiting=waiting,
+        running=running,
+        gpus=gpus or machine(),
+        cpu_slots=2,
+        now=now,
+        policy=Policy(name=name, **policy),
+    )
+    return plan(given)
 
 
 def given_to(made):
@@ -191,7 +199,8 @@ def build(world, name):
     first = [job(i, **facts) for i, facts in enumerate(world["before"], 1)]
     by_id = {one.id: one for one in first}
     running = []
-    for start in plan(first, [], gpus, 3, 100.0, policy).starts:
+    empty = PlanInput(waiting=first, gpus=gpus, cpu_slots=3, now=100.0, policy=policy)
+    for start in plan(empty).starts:
         one = by_id[start.id]
         running.append(
             Running(
@@ -208,13 +217,17 @@ def build(world, name):
             )
         )
     waiting = [job(i, **facts) for i, facts in enumerate(world["waiting"], 101)]
-    return gpus, running, waiting, policy, plan(waiting, running, gpus, 3, world["now"], policy)
+    full = PlanInput(
+        waiting=waiting, running=running, gpus=gpus, cpu_slots=3, now=world["now"], policy=policy
+    )
+    return full, plan(full)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(worlds, st.sampled_from(POLICIES))
 def test_no_start_passes_a_cap_a_gpus_memory_or_the_borders_of_a_queue(world, name):
-    gpus, running, waiting, _, made = build(world, name)
+    full, made = build(world, name)
+    gpus, running, waiting = full.gpus, full.running, full.waiting
     by_uuid = {gpu.uuid: gpu for gpu in gpus}
     by_id = {one.id: one for one in waiting}
     bytes_of = dict.fromkeys(by_uuid, 0)
@@ -247,18 +260,18 @@ def test_no_start_passes_a_cap_a_gpus_memory_or_the_borders_of_a_queue(world, na
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(worlds, st.sampled_from(POLICIES))
 def test_every_job_starts_or_is_told_why_not(world, name):
-    _, running, waiting, _, made = build(world, name)
-    assert {start.id for start in made.starts} | set(made.waits) == {one.id for one in waiting}
+    full, made = build(world, name)
+    assert {start.id for start in made.starts} | set(made.waits) == {one.id for one in full.waiting}
     assert all(wait.sentence for wait in made.waits.values())
     gone = {one.id for one in made.preempts}
-    assert gone <= {one.id for one in running if one.preemptible}
+    assert gone <= {one.id for one in full.running if one.preemptible}
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(worlds, st.sampled_from(POLICIES), st.randoms())
 def test_the_order_of_the_input_does_not_matter(world, name, random):
-    gpus, running, waiting, policy, made = build(world, name)
-    for some in (waiting, running, gpus):
+    full, made = build(world, name)
+    for some in (full.waiting, full.running, full.gpus):
         random.shuffle(some)
-    again = plan(waiting, running, gpus, 3, world["now"], policy)
+    again = plan(full)
     assert (again.starts, again.preempts) == (made.starts, made.preempts)

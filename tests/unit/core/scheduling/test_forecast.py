@@ -4,12 +4,12 @@ from hypothesis import given, settings
 
 from leptond.core.scheduling.forecast import foretell, forward
 from leptond.core.scheduling.planner import Memory, Policy
-from tests.unit.core.scheduling.test_planner import HOUR, gpus, job, planned, runs, started, worlds
+from tests.unit.core.scheduling.test_planner import HOUR, gpus, inputs, job, planned, runs, started, worlds
 
 
 def ahead(waiting, running=(), devices=4, out=(), slots=2, now=0.0, memory=None, **policy):
     memory = memory if memory is not None else Memory()
-    return forward(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory)
+    return forward(inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory))
 
 
 def test_one_after_another():
@@ -39,7 +39,7 @@ def test_what_never_fits_is_not_foretold():
 def test_the_range_holds_the_likely_start():
     waiting = [job(2, need=4, predicted_s=HOUR), job(3, need=4, predicted_s=HOUR)]
     hold = [runs(1, 0, predicted_s=HOUR)]
-    eta = foretell(waiting, hold, gpus(4), 2, 0.0, Policy(), Memory())[3]
+    eta = foretell(inputs(waiting, hold, gpus(4), 2, 0.0, Policy(), Memory()))[3]
     assert (eta.earliest_at, eta.likely.start_at, eta.latest_at) == (HOUR, 2 * HOUR, 4 * HOUR)
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling.order_keys import rank
 from leptond.core.scheduling.plan_builder import least_run_s
-from leptond.core.scheduling.planner import Memory, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
 from leptond.core.scheduling.policies import POLICIES
 
 HOUR = 3600.0
@@ -36,7 +36,19 @@ def runs(number, *held, **more):
 
 
 def planned(waiting, running=(), devices=4, out=(), slots=2, now=0.0, memory=NOTHING, **policy):
-    return plan(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory)
+    return plan(inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory))
+
+
+def inputs(waiting, running, devices, slots, now, policy, memory):
+    return PlanInput(
+        waiting=waiting,
+        running=running,
+        gpus=devices,
+        cpu_slots=slots,
+        now=now,
+        policy=policy,
+        memory=memory,
+    )
 
 
 def started(made):

@@ -4,9 +4,9 @@ import pytest
 
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import JobSpec
-from leptond.core.scheduling.planner import Policy
+from leptond.core.scheduling.planner import PlanInput, Policy
 from leptond.store.planning import snapshot
-from leptond.store.planning.candidates import WINDOW, look
+from leptond.store.planning.candidates import WINDOW, find
 from leptond.store.queue import gpus, jobs
 from tests.simulation.store import database
 
@@ -38,7 +38,7 @@ def steps(db, work):
 
 
 def decided(db, **more):
-    return snapshot.decide(db, **{"now": NOW, "boot": NOW, "sick": {}, "policy": Policy(), **more})
+    return snapshot.decide(db, **{"now": NOW, "boot": NOW, "unhealthy": {}, "policy": Policy(), **more})
 
 
 @pytest.mark.parametrize("name", ["auto", "fifo", "firstfit", "shortest", "easy", "throughput"])
@@ -56,7 +56,7 @@ def test_jobs_that_cannot_start_cost_nothing(db, name, preemptible):
     assert steps(db, slots_are_full) <= before + 10, "to read a window takes hundreds"
     gpus.drain(db, "GPU-0", "x", "me", 1.0)
     submit(db, 2 * WINDOW, gpus=1, preemptible=preemptible)
-    seen = look(db, now=NOW, boot=NOW, policy=policy, running=(), gpu=0, cpu=WINDOW)
+    seen = find(db, PlanInput(gpus=(), cpu_slots=1, now=NOW, policy=policy), boot=NOW, gpu=0, cpu=WINDOW)
     assert {job.gpus for job in seen.jobs} == {0}
     assert (seen.all_cpu, seen.all_gpu) == (False, True)
     assert [start.id for start in decided(db, cpu_slots=1, policy=policy).starts] == [one]

@@ -104,7 +104,7 @@ def test_nothing_on_the_way_of_a_job_reads_a_whole_table(policy):
     for exit_code in (1, 0):
         for one in compact_arrays.short(db):
             write(db, compact_arrays.refill, one.array_id, 10, 2.0)
-        decided = snapshot.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
+        decided = snapshot.decide(db, unhealthy={}, cpu_slots=2, policy=policy, **clocks)
         write(db, snapshot.remember, decided.plan.memory)
         attempt = f"{exit_code:032x}"
         start = decided.plan.starts[0]
@@ -112,7 +112,7 @@ def test_nothing_on_the_way_of_a_job_reads_a_whole_table(policy):
         shim = Identity(boot_id="b", pid=1, start_ticks=1)
         assert write(db, attempts.started, attempt, shim=shim, now=10.0, deadline_at=None)
         write(db, attempts.set_pid, attempt, 5)
-        snapshot.decide(db, sick={}, cpu_slots=2, policy=policy, **clocks)
+        snapshot.decide(db, unhealthy={}, cpu_slots=2, policy=policy, **clocks)
         snapshot.stops(db)
         record = ExitRecord(attempt_id=attempt, boot_id="b", exit_code=exit_code, run_s=1.0, ended_at=11.0)
         verdict = classify(Evidence(exit_code=exit_code, run_s=1.0))

@@ -314,7 +314,7 @@ def _start(db, now):
     while short := compact_arrays.short(db):
         for one in short:
             write(db, compact_arrays.refill, one.array_id, one.missing, now)
-    decided = snapshot.decide(db, now=now, boot=now, sick={}, cpu_slots=2, policy=Policy())
+    decided = snapshot.decide(db, now=now, boot=now, unhealthy={}, cpu_slots=2, policy=Policy())
     for start in decided.plan.starts:
         claimed = write(
             db, attempts.claim, start, attempt_id=f"{start.id:032x}", now=now, boot=now, boot_id="boot"

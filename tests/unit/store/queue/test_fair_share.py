@@ -310,7 +310,9 @@ def test_fair_share_moves_whoever_has_had_more_behind(db):
 
     def who(**fairness):
         policy = Policy(name="firstfit", fairness=Fairness(**fairness))
-        decided = snapshot.decide(db, now=100 * hour, boot=100 * hour, sick={}, cpu_slots=1, policy=policy)
+        decided = snapshot.decide(
+            db, now=100 * hour, boot=100 * hour, unhealthy={}, cpu_slots=1, policy=policy
+        )
         return [start.id for start in decided.starts]
 
     assert who() == [second]
@@ -342,7 +344,7 @@ def test_nobody_is_hidden_behind_the_jobs_of_another(db, what):
     if what != "share":
         for i in range(3 if what == "queue" else 1):
             assert claim(db, first + i, f"GPU-{i}") is not None
-    decided = snapshot.decide(db, now=3600.0, boot=3600.0, sick={}, cpu_slots=1, policy=Policy())
+    decided = snapshot.decide(db, now=3600.0, boot=3600.0, unhealthy={}, cpu_slots=1, policy=Policy())
     assert [start.id for start in decided.starts] == [last]
 
 

@@ -40,7 +40,7 @@ def order(db, now, policy):
     """The ids in the order in which the planner would start them, one by one."""
     found = []
     while True:
-        decided = snapshot.decide(db, now=now, boot=1.0, sick={}, cpu_slots=0, policy=policy)
+        decided = snapshot.decide(db, now=now, boot=1.0, unhealthy={}, cpu_slots=0, policy=policy)
         if not decided.starts:
             return found
         found.append(decided.starts[0].id)
