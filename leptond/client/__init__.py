@@ -1,2 +1,90 @@
 """The Python side of the API: transport, clients, executor. It never imports the command line or the
-daemon."""
+daemon.
+
+For users: the clients, the executor, and what they raise. Each name is imported when it is first used, so
+that leptonctl, which needs the transport alone, starts without the others."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leptond.client.executor import JobFailed, JobFuture, LeptonExecutor, RemoteError, RemoteTraceback
+    from leptond.client.sdk import AsyncClient, Client
+    from leptond.client.transport import (
+        ApiError,
+        BadTarget,
+        ClientError,
+        Interrupted,
+        Reply,
+        ServerEvent,
+        Target,
+        Transport,
+        Unreachable,
+        find_target,
+        find_token,
+        parse_host,
+        read_events,
+        socket_candidates,
+        token_file,
+    )
+
+_MODULES = {
+    "leptond.client.transport": (
+        "ApiError",
+        "BadTarget",
+        "ClientError",
+        "Interrupted",
+        "Reply",
+        "ServerEvent",
+        "Target",
+        "Transport",
+        "Unreachable",
+        "find_target",
+        "find_token",
+        "parse_host",
+        "read_events",
+        "socket_candidates",
+        "token_file",
+    ),
+    "leptond.client.sdk": ("AsyncClient", "Client"),
+    "leptond.client.executor": ("JobFailed", "JobFuture", "LeptonExecutor", "RemoteError", "RemoteTraceback"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "BadTarget",
+    "Client",
+    "ClientError",
+    "Interrupted",
+    "JobFailed",
+    "JobFuture",
+    "LeptonExecutor",
+    "RemoteError",
+    "RemoteTraceback",
+    "Reply",
+    "ServerEvent",
+    "Target",
+    "Transport",
+    "Unreachable",
+    "find_target",
+    "find_token",
+    "parse_host",
+    "read_events",
+    "socket_candidates",
+    "token_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -174,7 +174,7 @@ def test_the_manual_pages_are_read_without_a_complaint():
         pytest.skip("groff is not installed")
     for file in ("leptonctl.1", "leptond.1"):
         done = subprocess.run(
-            ["groff", "-man", "-Tutf8", "-ww", "-P-cbou", str(TOP / "man" / file)],
+            ["groff", "-man", "-Tutf8", "-ww", "-P-cbou", str(TOP / "docs" / "man" / file)],
             capture_output=True,
             text=True,
             check=True,
