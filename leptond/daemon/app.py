@@ -70,7 +70,7 @@ async def serve(settings: Settings, places: Places) -> None:
         guard(places.state_dir)
         forget_looks(places.state_dir)
         check_hard_links(places.state_dir / DATABASE)
-        disk_guard = DiskGuard(settings.storage, places.state_dir)
+        disk_guard = DiskGuard(settings.storage, places.state_dir, clock)
         disk_guard.release_ballast_if_full()
         async with (
             open_store(places.state_dir / DATABASE) as store,

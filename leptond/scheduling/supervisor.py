@@ -282,7 +282,7 @@ class Supervisor:
                 _hand_over,
                 attempt_id=attempt.id,
                 end=end,
-                memory=self._usage.memory.of(attempt.id),
+                memory=self._usage.memory.of(attempt.id, self._clock.wall()),
                 next_up=next_up,
                 now=self._clock.wall(),
                 boot=self._clock.boot(),

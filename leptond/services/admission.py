@@ -1,4 +1,4 @@
-"""The door of the queue: specs are made complete and checked against this machine before they are stored."""
+"""Admission of jobs: specs are completed and checked against this machine before they are stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from leptond.store.queue import fair_share, gpus, queues
 
 
 class Admission:
-    """What a caller's specs are measured by, read once for all of a request (`db`: a snapshot)."""
+    """The limits and defaults that apply to a caller's specs, read once a request from the snapshot `db`."""
 
     def __init__(self, db: sqlite3.Connection, settings: Settings, caller: Caller) -> None:
         known = gpus.known(db, present_only=True)
@@ -37,7 +37,7 @@ class Admission:
         self.queues = {queue.name: queue for queue in queues.every(db)}
 
     def admit(self, spec: JobSpec) -> Admitted:
-        """A spec through the door of its queue. Raises Invalid, Forbidden."""
+        """Complete and check one spec. Raises Invalid, Forbidden."""
         caller, settings = self._caller, self._settings
         if spec.urgent and not caller.admin and caller.user not in settings.queue.urgent_users:
             raise Forbidden(
@@ -57,8 +57,8 @@ class Admission:
         return admitted
 
     def admit_all(self, specs: Sequence[JobSpec], *, in_batch: bool) -> list[Admitted]:
-        """All of them. Raises Invalid, Forbidden for the first that may not pass; of a batch the pointer says
-        which."""
+        """Admit all specs. Raises Invalid or Forbidden for the first that is not admitted; in a batch the
+        pointer names it."""
         found = []
         for position, spec in enumerate(specs):
             try:
@@ -75,12 +75,12 @@ class Admission:
         return self._defaults[queue.name]
 
     def warnings(self, admitted: Sequence[Admitted], now: float) -> list[list[str]]:
-        """What the owner of each should know, before they are stored: so they do not count against
+        """Warnings to the owner of each job. Called before they are stored, so that they do not count against
         themselves."""
         try:
             all_of_them = budgets.check(self._db, admitted, user=self._caller.user, now=now)
         except OverBudget:
-            all_of_them = []  # one that refuses speaks when the jobs are stored
+            all_of_them = []  # the error is raised when the jobs are stored
         return [[*self._warnings(one.spec), *all_of_them] for one in admitted]
 
     def _warnings(self, spec: JobSpec) -> list[str]:

@@ -1,4 +1,4 @@
-"""Hooks that are no web address: services of people (chat, mail, push), by the package apprise."""
+"""Hooks that are not web addresses: chat, mail and push services, reached by the package apprise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ TIMEOUT_S = 30.0
 
 
 class AppriseHook:
-    """One service, by its address as apprise writes it (``slack://...``, ``ntfy://...``, ``mailto://...``)."""
+    """A service by its address in the notation of apprise (``slack://...``, ``ntfy://...``,
+    ``mailto://...``)."""
 
     def __init__(self, hook: Hook) -> None:
-        """Raises StartRefused (78) where apprise is missing, or does not know the address."""
+        """Raises StartRefused (78) where apprise is missing or does not know the address."""
         try:
             import apprise
         except ImportError:
@@ -31,7 +32,8 @@ class AppriseHook:
             raise StartRefused(f"the webhook {hook.name}: apprise does not know this {scheme} address", 78)
 
     async def send(self, notice: Notice) -> str | None:
-        """Sends it; what went wrong, or None. A service that hangs costs a thread, nothing else."""
+        """Send a notice. Returns what went wrong, or None. A service that hangs costs a thread and no
+        more."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 taken = await asyncio.to_thread(

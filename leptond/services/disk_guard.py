@@ -1,62 +1,86 @@
-"""Room on the disk: enough is kept for what must be written whatever happens.
+"""Free disk space for what must be written whatever happens.
 
-Submits are refused while little is free, well before anything fails. Should the disk fill all the same, the
-ballast (a file that was allocated beforehand) is dropped: what it held is enough to record how running jobs
-end. Nothing new is started until there is room again, and then the ballast is laid out anew. No job is
-stopped for it.
+Submits are refused while little is free, well before a write fails. If the disk fills all the same, the
+ballast (a file allocated beforehand) is deleted: its space is enough to record how running jobs end. Nothing
+new is started until there is space again, and then the ballast is allocated anew. No job is stopped for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
+from leptond.base.clock import Clock
 from leptond.base.errors import StorageFull
 from leptond.config import StorageSettings
 from leptond.core.jobs.timespec import format_size
+from leptond.services.loop import Loop
 
-log = structlog.get_logger("leptond.room")
+log = structlog.get_logger("leptond.disk_guard")
 
 BALLAST = "ballast"
-LOOK_S = 0.5
-"""How long a look at the disks counts: a burst of submits asks once."""
+CACHE_S = 0.5
+"""Seconds for which the measured free space holds, so that a burst of submits measures it once."""
 
-OUTAGE_LOOK_S = 1.0
-"""How often it is looked whether there is room again; only during an outage."""
+OUTAGE_INTERVAL_S = 1.0
+"""Seconds between two measurements during an outage: nothing announces that space has become free."""
 
-NO_BALLAST_LOOK_S = 30.0
-"""How often it is looked whether there is room for the ballast, where there was none for it."""
+NO_BALLAST_INTERVAL_S = 30.0
+"""Seconds between two attempts to allocate the ballast where there was no space for it."""
+
+
+def free_space(place: Path) -> int:
+    """Bytes that an unprivileged user may still write on the file system of `place`; a very large number
+    where it does not exist yet, so that its creator meets the error."""
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return 1 << 62
+    return found.f_bavail * found.f_frsize
 
 
 class DiskGuard:
-    """The room on the disks of the state directory and of the jobs' directories."""
+    """Watches the disks of the state directory and of the jobs' directories. `measure` returns the free bytes
+    of a place."""
 
-    def __init__(self, settings: StorageSettings, state_dir: Path) -> None:
+    def __init__(
+        self,
+        settings: StorageSettings,
+        state_dir: Path,
+        clock: Clock,
+        measure: Callable[[Path], int] = free_space,
+    ) -> None:
         self._settings = settings
         self._ballast = state_dir / BALLAST
         self._places = (state_dir, state_dir / "jobs")
-        self._seen: tuple[float, int] | None = None
-        self._outage = asyncio.Event()
+        self._clock = clock
+        self._measure = measure
+        self._measured: tuple[float, int] | None = None
+        self._outage = False
+        self._on_recovery: Callable[[], None] = lambda: None
+        self._loop = Loop("disk-guard", self._step)
 
-    # -- asking ------------------------------------------------------------------------------------
+    @property
+    def _least_bytes(self) -> int:
+        return self._settings.min_free_bytes // 8
+
+    # -- free space ------------------------------------------------------------------------------------
 
     def free_bytes(self) -> int:
-        """Bytes that are free on the fuller of the disks, as of half a second ago at most."""
-        now = time.monotonic()
-        if self._seen is None or now - self._seen[0] > LOOK_S:
-            self._seen = (now, min(_free(place) for place in self._places))
-        return self._seen[1]
+        """Free bytes of the fuller of the disks, as of CACHE_S seconds ago at most."""
+        now = self._clock.boot()
+        if self._measured is None or now - self._measured[0] > CACHE_S:
+            self._measured = (now, min(self._measure(place) for place in self._places))
+        return self._measured[1]
 
     def check_accepts_jobs(self) -> None:
-        """Raises StorageFull when no job may be accepted now."""
+        """Raises StorageFull while no job may be accepted."""
         least = self._settings.min_free_bytes
-        if self._outage.is_set() or self.free_bytes() < least:
+        if self._outage or self.free_bytes() < least:
             raise StorageFull(
                 f"the disk has {format_size(self.free_bytes())} left, and jobs are accepted from "
                 f"{format_size(least)} on; nothing was stored",
@@ -66,13 +90,13 @@ class DiskGuard:
             )
 
     def may_start(self) -> bool:
-        """Whether an attempt may be started: it needs room for its directory and its end."""
-        return not self._outage.is_set() and self.free_bytes() >= self._settings.min_free_bytes // 8
+        """Return True if there is space for the directory and the end of one more attempt."""
+        return not self._outage and self.free_bytes() >= self._least_bytes
 
     # -- the ballast -------------------------------------------------------------------------------
 
     def allocate_ballast(self) -> bool:
-        """Allocates the ballast where it is not there and there is room for it; whether it is there."""
+        """Allocates the ballast if it is missing and there is space for it. Returns True if it exists."""
         size = self._settings.ballast_bytes
         if not size:
             self._ballast.unlink(missing_ok=True)
@@ -80,7 +104,7 @@ class DiskGuard:
         with contextlib.suppress(OSError):
             if self._ballast.stat().st_size == size:
                 return True
-        if _free(self._ballast.parent) < size + self._settings.min_free_bytes // 8:
+        if self._measure(self._ballast.parent) < size + self._least_bytes:
             return False
         aside = self._ballast.with_name(f".{BALLAST}.tmp")
         try:
@@ -92,51 +116,43 @@ class DiskGuard:
             aside.rename(self._ballast)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            log.warning("no ballast could be laid out", error=str(error))
+            log.warning("disk.ballast_failed", error=str(error))
             return False
         return True
 
     def release_ballast_if_full(self) -> None:
-        """Drops the ballast when a start finds the disk full: it has to write to begin with."""
-        if _free(self._ballast.parent) < self._settings.min_free_bytes // 8:
-            self._outage.set()
+        """Deletes the ballast when the daemon starts on a full disk, because a start has to write."""
+        if self._measure(self._ballast.parent) < self._least_bytes:
+            self._outage = True
             self._release_ballast()
 
     def disk_full(self) -> None:
-        """A write found no room."""
-        self._seen = None
-        if not self._outage.is_set():
-            log.error("the disk is full: the ballast is dropped, nothing starts until there is room")
-            self._outage.set()
+        """Begins an outage: a write found no space."""
+        self._measured = None
+        if not self._outage:
+            log.error("disk.filled")
+            self._outage = True
+            self._loop.wake()
         self._release_ballast()
 
     def _release_ballast(self) -> None:
         with contextlib.suppress(OSError):
             self._ballast.unlink()
 
-    async def run(self, better: Callable[[], None]) -> None:
-        """Keeps the ballast laid out and waits for outages and their end; calls `better` then. Until
+    async def run(self, on_recovery: Callable[[], None]) -> None:
+        """Keeps the ballast allocated and ends outages; calls `on_recovery` after each. Runs until
         cancelled."""
-        while True:
-            there = self.allocate_ballast() or not self._settings.ballast_bytes
-            if not self._outage.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if there else NO_BALLAST_LOOK_S):
-                        await self._outage.wait()
-                continue
-            self._seen = None
-            # without the ballast the next full disk would find nothing to drop
-            if there and self.free_bytes() >= self._settings.min_free_bytes // 8:
-                log.warning("there is room again")
-                self._outage.clear()
-                better()
-            else:
-                await asyncio.sleep(OUTAGE_LOOK_S)  # room comes back without telling anybody
+        self._on_recovery = on_recovery
+        await self._loop.run()
 
-
-def _free(place: Path) -> int:
-    try:
-        seen = os.statvfs(place)
-    except OSError:
-        return 1 << 62  # not there yet: whoever makes it will meet the error
-    return seen.f_bavail * seen.f_frsize
+    async def _step(self) -> float | None:
+        allocated = self.allocate_ballast() or not self._settings.ballast_bytes
+        if self._outage:
+            self._measured = None
+            # without the ballast, the next full disk would leave nothing to delete
+            if not allocated or self.free_bytes() < self._least_bytes:
+                return OUTAGE_INTERVAL_S
+            log.warning("disk.recovered")
+            self._outage = False
+            self._on_recovery()
+        return None if allocated else NO_BALLAST_INTERVAL_S

@@ -1,6 +1,6 @@
-"""What the devices did lately, in memory: enough for a picture of the last day, gone with the daemon.
+"""The last day of every device by minutes, in memory, for display only.
 
-The durable facts (who held which GPU, energy, idle time) are in the database; this is for the eye.
+The durable facts (leases, energy, idle time) are in the database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT_BUCKETS = 24 * 60
 
 
 class Bucket(msgspec.Struct, kw_only=True):
-    """One minute of one device. None: the device does not tell. `at` is the minute's begin, UTC seconds."""
+    """One minute of one device; `at` is its begin in UTC seconds. None: the device does not report it."""
 
     at: float
     samples: int = 0
@@ -31,14 +31,14 @@ class Bucket(msgspec.Struct, kw_only=True):
 
 
 class GpuHistory:
-    """Means of utilisation and power, peaks of memory and temperature, by minute."""
+    """Means of utilisation and power and peaks of memory and temperature, by minute."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, deque[Bucket]] = {}
 
     def observe(self, sample: Sample) -> None:
-        """Takes in a sample. Those of one device come in the order of time, save for a clock that jumps
-        back: then they count for the newest minute."""
+        """Add a sample. Those of one device come in order of time; if the wall clock jumps back, they count
+        for the newest minute."""
         kept = self._buckets.setdefault(sample.uuid, deque(maxlen=KEPT_BUCKETS))
         at = sample.sampled_at - sample.sampled_at % BUCKET_S
         if not kept or kept[-1].at < at:
@@ -51,8 +51,8 @@ class GpuHistory:
         bucket.temperature_c = _peak(bucket.temperature_c, sample.temperature_c)
 
     def since(self, uuid: str, at: float) -> Sequence[Bucket]:
-        """The minutes of a device from `at` (UTC seconds) on, oldest first; minutes without samples are
-        not there."""
+        """Minutes of a device from `at` (UTC seconds) on, oldest first, without those that have no
+        samples."""
         return [bucket for bucket in self._buckets.get(uuid, ()) if bucket.at + BUCKET_S > at]
 
 

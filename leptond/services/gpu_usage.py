@@ -1,5 +1,5 @@
-"""What the samples of the devices say of the attempts that hold them: how long a device was held and idle,
-when it was first used, and the energy. Kept here between samples, written a minute's worth at a time."""
+"""Use of the devices by attempt, summed up from samples: time held and idle, first use, energy. Gathered here
+and written a minute's worth at a time by :mod:`leptond.services.gpu_watch`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from leptond.gpus.base import Device, Sample
 from leptond.services.gpu_memory import GpuMemory
 
 LONGEST_STEP = 3.0
-"""A sample stands for the time since the one before it, but for no more than so many sampling intervals:
-what happened while the driver was silent is not known."""
+"""A sample counts for the time since the one before it, but for at most so many sampling intervals, because
+nothing is known of the time in which the driver did not answer."""
 
 
 class _Held(msgspec.Struct):
@@ -23,7 +23,8 @@ class _Held(msgspec.Struct):
 
 
 class GpuUsage:
-    """Sums up samples, by attempt and, for devices that nobody holds, by the hour."""
+    """Sums of samples by attempt and, for devices that are not leased, by hour. `sample_s`: the sampling
+    interval."""
 
     def __init__(self, sample_s: float) -> None:
         self._sample_s = sample_s
@@ -34,32 +35,32 @@ class GpuUsage:
         self._idle: dict[tuple[int, str], tuple[int, str]] = {}
 
     def set_devices(self, devices: Iterable[Device]) -> None:
-        """The devices whose samples come."""
+        """Set the devices whose samples will be added."""
         self._devices = {device.uuid: device for device in devices}
 
     def begin(self, attempt: Attempt, now: float) -> None:
-        """From now on `attempt` holds its devices."""
+        """Begin to count for an attempt, from `now` (UTC seconds)."""
         self.memory.begin(attempt)
         if attempt.gpus:
             uses = {gpu.uuid: Use(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
             self._held[attempt.id] = _Held(begun=now, uses=uses)
 
     def of(self, attempt_id: str) -> list[Use]:
-        """What has not been written of an attempt."""
+        """Unwritten use of an attempt, one value a device."""
         held = self._held.get(attempt_id)
         return [_copy(use) for use in held.uses.values()] if held is not None else []
 
     def end(self, attempt_id: str) -> None:
-        """The attempt has ended, and what was known of it is written."""
+        """Forget an attempt that has ended and whose use is written."""
         self._held.pop(attempt_id, None)
         self.memory.end(attempt_id)
 
     def held_gpus(self) -> set[str]:
-        """The UUIDs of the devices that somebody holds."""
+        """UUIDs of the leased devices."""
         return {uuid for held in self._held.values() for uuid in held.uses}
 
     def observe(self, samples: Sequence[Sample]) -> None:
-        """Adds one look at the devices."""
+        """Add one sample of each device."""
         self.memory.observe(samples)
         holders: dict[str, list[_Held]] = {}
         for held in self._held.values():
@@ -83,8 +84,8 @@ class GpuUsage:
                 self._idle[hour, sample.uuid] = (before + round(energy), self._source(sample))
 
     def _energy_mj(self, last: Sample, sample: Sample, step_s: float) -> float | None:
-        """Energy between two samples: by the device's counter, else by its power. A slice has none of its
-        own: what is read is that of the whole GPU."""
+        """Energy between two samples in millijoules, by the device's counter, else by its power. None for a
+        MIG slice, whose readings are those of the whole GPU."""
         device = self._devices.get(sample.uuid)
         if device is not None and device.mig:
             return None
@@ -99,7 +100,7 @@ class GpuUsage:
         return "counter" if sample.energy_j is not None else "power"
 
     def take_unwritten(self) -> tuple[list[Use], list[IdleEnergy]]:
-        """What has come in since the last time; it is ours no longer, unless it is given :meth:`restore`."""
+        """Take what has been summed up since the last call; :meth:`restore` puts it back."""
         uses = [use for held in self._held.values() for use in held.uses.values() if _has_news(use)]
         taken = [_copy(use) for use in uses]
         for use in uses:
@@ -113,7 +114,7 @@ class GpuUsage:
         return taken, idle
 
     def restore(self, uses: Sequence[Use], idle: Sequence[IdleEnergy]) -> None:
-        """It could not be written: keep it."""
+        """Put back what could not be written."""
         for use in uses:
             held = self._held.get(use.attempt_id)
             if held is not None:
@@ -124,7 +125,7 @@ class GpuUsage:
 
     @property
     def any_held(self) -> bool:
-        """Whether any attempt holds devices."""
+        """True while an attempt holds devices."""
         return bool(self._held)
 
 

@@ -1,8 +1,7 @@
-"""Keeps an eye on the devices: what is there, how each is doing, and which must not be given away."""
+"""The devices of the machine: which are present, how each is doing, and which must not be leased."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +14,7 @@ from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.gpu_usage import GpuUsage
+from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.accounting import ledger
 from leptond.store.queue import gpus
@@ -22,17 +22,20 @@ from leptond.store.queue import gpus
 log = structlog.get_logger("leptond.gpus")
 
 TOLERATED_FAILURES = 5
-"""Failed calls in a row after which a device is not given away (a call without any answer: at once)."""
+"""Failed calls in a row after which a device is not leased (a call without any answer: at once)."""
 
-LOOK_S = 300.0
-"""How often it is looked whether devices have come that were not there before."""
+DISCOVERY_S = 300.0
+"""Seconds between two searches for devices that were not there before."""
 
 WRITE_S = 60.0
-"""How often what the samples amount to is written while devices are held; else once an hour."""
+"""Seconds between two writes of the usage while devices are held."""
+
+IDLE_WRITE_S = 3600.0
+"""Seconds between two writes of the usage while no device is held."""
 
 
 class GpuWatch:
-    """The newest sample of every device."""
+    """Samples every device each `sample_s` seconds and keeps the newest sample, the usage and the history."""
 
     def __init__(
         self,
@@ -52,48 +55,49 @@ class GpuWatch:
         self._samples: dict[str, Sample] = {}
         self._failures: dict[str, int] = {}
         self._unhealthy: dict[str, str] = {}
-        self._unhealthy_is_noted = False
+        self._unhealthy_is_stored = False
         self._open = False
         self._devices: frozenset[str] = frozenset()
-        self._looked = clock.boot()
+        self._searched = clock.boot()
         self._refused: frozenset[str] = frozenset()
         self._rates = rates if rates is not None else Rates()
         self._written = clock.boot()
         self.usage = GpuUsage(sample_s)
         if isinstance(backend, SimulatedBackend):
-            backend.held = self.usage.held_gpus  # a simulated device is busy when somebody has it
+            backend.held = self.usage.held_gpus  # a simulated device is busy while it is leased
         self.history = GpuHistory()
+        self._loop = Loop("gpu-watch", self._step, retry_s=sample_s)
 
     @property
     def backend(self) -> str:
-        """The backend's name."""
+        """Name of the backend."""
         return self._backend.name
 
     @property
     def note(self) -> str | None:
-        """What is not as it should be with the backend as a whole."""
+        """Fault of the backend as a whole, as a sentence; None: it works."""
         return self._backend.note
 
     def samples(self) -> Mapping[str, Sample]:
-        """The newest sample by UUID."""
+        """Newest sample by UUID."""
         return self._samples
 
     def unhealthy(self) -> Mapping[str, str]:
-        """Why a device must not be given away now, by UUID."""
+        """Reason why a device must not be leased now, by UUID."""
         return self._unhealthy
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` when a device becomes usable or stops being so."""
+        """Call `listener` whenever a device becomes usable or stops being so."""
         self._listeners.append(listener)
 
     async def open(self) -> None:
-        """Finds the devices and stores them. When they cannot be found now, those that were known before
-        stay, out of service, and :meth:`run` tries again."""
+        """Find the devices and store them. If they cannot be found, those known before stay, out of service,
+        and :meth:`run` tries again."""
         try:
             devices = await self._backend.open()
             self._lock(devices)
         except GpuBackendError as error:
-            log.error("the GPUs cannot be used; jobs without GPUs still run", error=str(error))
+            log.error("gpus.open_failed", error=str(error))
             known = await self._store.read(gpus.known, present_only=True)
             await self._set_unhealthy({gpu.uuid: str(error) for gpu in known})
             return
@@ -125,8 +129,8 @@ class GpuWatch:
         self._open = True
 
     def _lock(self, devices: Sequence[Device]) -> None:
-        """Makes sure that no other leptond of this machine gives the same devices away. Simulated ones are
-        everybody's own. Raises GpuBackendError."""
+        """Lock the devices against other leptonds of this machine. Simulated ones need no lock. Raises
+        GpuBackendError."""
         for device in devices:
             if device.simulated or self._locks is None:
                 continue
@@ -138,27 +142,27 @@ class GpuWatch:
                 ) from None
 
     async def run(self) -> None:
-        """Samples until cancelled."""
-        while True:
-            try:
-                if not self._open or await self._new_devices():
-                    await self.open()
-                    self._changed()
-                if self._open:
-                    await self.sample()
-                    await self._write_now_and_then()
-            except GpuBackendError as error:
-                log.warning("no samples", error=str(error))
-            except sqlite3.OperationalError as error:
-                log.warning("cannot record the state of the GPUs", error=str(error))
-            await asyncio.sleep(self._sample_s)
+        """Run until cancelled."""
+        await self._loop.run()
+
+    async def _step(self) -> float:
+        try:
+            if not self._open or await self._new_devices():
+                await self.open()
+                self._changed()
+            if self._open:
+                await self.sample()
+                await self._write_if_due()
+        except GpuBackendError as error:
+            log.warning("gpus.sample_failed", error=str(error))
+        return self._sample_s
 
     async def _new_devices(self) -> bool:
-        """Now and then: whether devices have come that may be had. Those that have gone need no look, for
-        their samples tell."""
-        if self._clock.boot() - self._looked < LOOK_S:
+        """Search for new devices if a search is due; return True if some can be had. Devices that have gone
+        need no search, because their samples fail."""
+        if self._clock.boot() - self._searched < DISCOVERY_S:
             return False
-        self._looked = self._clock.boot()
+        self._searched = self._clock.boot()
         new = [device for device in await self._backend.look() if device.uuid not in self._devices]
         if not new:
             return False
@@ -167,15 +171,15 @@ class GpuWatch:
         except GpuBackendError as error:
             uuids = frozenset(device.uuid for device in new)
             if uuids != self._refused:
-                log.warning("a GPU has come that cannot be used", error=str(error))
+                log.warning("gpus.refused", error=str(error))
             self._refused = uuids
             return False
-        log.info("GPUs have come", uuids=[device.uuid for device in new])
+        log.info("gpus.found", uuids=[device.uuid for device in new])
         return True
 
     async def sample(self) -> None:
-        """Takes one sample of every device."""
-        sick = {}
+        """Take one sample of every device."""
+        unhealthy = {}
         samples = await self._backend.sample()
         self.usage.observe(samples)
         for sample in samples:
@@ -186,35 +190,33 @@ class GpuWatch:
                 continue
             failures = self._failures[sample.uuid] = self._failures.get(sample.uuid, 0) + 1
             if failures >= TOLERATED_FAILURES or _silent(sample.error):
-                sick[sample.uuid] = sample.error
-        await self._set_unhealthy(sick)
+                unhealthy[sample.uuid] = sample.error
+        await self._set_unhealthy(unhealthy)
 
-    async def _set_unhealthy(self, sick: dict[str, str]) -> None:
-        before, self._unhealthy = self._unhealthy, sick
-        if sick.keys() != before.keys() or not self._unhealthy_is_noted:
-            self._unhealthy_is_noted = False
-            self._tell(before, sick)
-            await self._store.write(ledger.note_service, self._clock.wall(), sick)
-            self._unhealthy_is_noted = True
-
-    def _tell(self, before: Mapping[str, str], sick: Mapping[str, str]) -> None:
-        for uuid in sick.keys() - before.keys():
-            log.warning("a GPU is out of service", uuid=uuid, reason=sick[uuid])
-        for uuid in before.keys() - sick.keys():
-            log.info("a GPU is back in service", uuid=uuid)
+    async def _set_unhealthy(self, unhealthy: dict[str, str]) -> None:
+        before, self._unhealthy = self._unhealthy, unhealthy
+        if unhealthy.keys() == before.keys() and self._unhealthy_is_stored:
+            return
+        self._unhealthy_is_stored = False
+        for uuid in unhealthy.keys() - before.keys():
+            log.warning("gpus.failed", uuid=uuid, reason=unhealthy[uuid])
+        for uuid in before.keys() - unhealthy.keys():
+            log.info("gpus.recovered", uuid=uuid)
         self._changed()
+        await self._store.write(ledger.note_service, self._clock.wall(), unhealthy)
+        self._unhealthy_is_stored = True
 
     def _changed(self) -> None:
         for listener in self._listeners:
             listener()
 
-    async def _write_now_and_then(self) -> None:
+    async def _write_if_due(self) -> None:
         since = self._clock.boot() - self._written
-        if since >= (WRITE_S if self.usage.any_held else 3600.0):
+        if since >= (WRITE_S if self.usage.any_held else IDLE_WRITE_S):
             await self.write()
 
     async def write(self) -> None:
-        """Stores what the samples amount to since the last time."""
+        """Store the usage since the last write."""
         self._written = self._clock.boot()
         uses, idle = self.usage.take_unwritten()
         if not uses and not idle:
@@ -226,14 +228,14 @@ class GpuWatch:
             raise
 
     async def close(self) -> None:
-        """Writes what is left and lets the backend go."""
+        """Write the usage that is left and close the backend."""
         try:
             await self.write()
         except sqlite3.Error as error:
-            log.warning("the last samples could not be recorded", error=str(error))
+            log.warning("gpus.usage_lost", error=str(error))
         await self._backend.close()
 
 
 def _silent(error: str) -> bool:
-    """No answer, a device that is gone, or one that needs a reset: not worth a second try."""
+    """Return True for no answer, a device that is gone, or one that needs a reset: a retry cannot help."""
     return any(words in error.lower() for words in ("no answer", "lost", "reset", "missing", "not present"))

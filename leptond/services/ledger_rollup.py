@@ -1,40 +1,34 @@
-"""Adds the ledger up, a day at a time, and forgets details that are old enough."""
+"""Daily sums of the ledger: complete days are added up, and details past their age are deleted."""
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-
-import structlog
-
 from leptond.base.clock import Clock
+from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.accounting import daily
 
-log = structlog.get_logger("leptond.ledger")
-
-LOOK_S = 3600.0
+INTERVAL_S = 3600.0
 
 
 class LedgerRollup:
-    """Looks once an hour whether a day can be added up; `detail_days` of details are kept."""
+    """Adds up once an hour what has become complete; details of the last `detail_days` days are kept."""
 
     def __init__(self, store: Store, clock: Clock, detail_days: int) -> None:
         self._store = store
         self._clock = clock
         self._detail_days = detail_days
+        self._loop = Loop("ledger-rollup", self._step, retry_s=INTERVAL_S)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            try:
-                await self.roll_up()
-            except sqlite3.Error as error:
-                log.warning("the ledger cannot be added up now", error=str(error))
-            await asyncio.sleep(LOOK_S)
+        """Runs until cancelled."""
+        await self._loop.run()
+
+    async def _step(self) -> float:
+        await self.roll_up()
+        return INTERVAL_S
 
     async def roll_up(self) -> int:
-        """Adds up every day that can be; how many."""
+        """Adds up every day that is complete, and returns how many there were."""
         count = 0
         while (found := await self._store.read(daily.next_day, self._clock.wall())) is not None:
             day, sums = found

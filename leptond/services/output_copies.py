@@ -1,15 +1,14 @@
-"""Copies of jobs' output at paths of the users' own (``submit --output``).
+"""Copies of jobs' output at paths that users chose (``submit --output``).
 
-While an attempt runs the path is a link to its output, so that it can be followed; when it has ended a file
-takes its place, with the output of all attempts so far. The disk that the path is on may hang or be full:
-that holds up nothing but these copies."""
+While an attempt runs, the path is a link to its output, so that it can be followed; when it has ended, a file
+takes its place, with the output of all attempts so far. The disk of that path may hang or be full, which
+holds up nothing but these copies."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,52 +17,51 @@ import structlog
 
 from leptond.attempt_files.output_log import JobLog
 from leptond.core.jobs.output_path import expand
+from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.upkeep import output_copies
 
-log = structlog.get_logger("leptond.outputs")
+log = structlog.get_logger("leptond.output_copies")
 
 GATHER_S = 0.25
-"""How long after a commit the events are read: many commits make one read."""
+"""Seconds between a commit and the reading of its events: many commits make one read."""
 
 PATIENCE_S = 60.0
+"""Longest time that one copy may take before the next is due."""
+
 LIMIT = 200
+"""Most events read at once."""
+
 CHUNK = 1 << 20
 
 
 class OutputCopies:
-    """Follows the events and keeps the copies."""
+    """Follows the events of jobs and makes the links and copies that they call for."""
 
     def __init__(self, store: Store, jobs_dir: Path) -> None:
         self._store = store
         self._jobs_dir = jobs_dir
-        self._changed = asyncio.Event()
+        self._position: int | None = None
         self._thread: threading.Thread | None = None
-        store.on_commit(self._changed.set)
+        self._loop = Loop("output-copies", self._step, gather_s=GATHER_S)
+        store.on_commit(self._loop.wake)
 
     async def run(self) -> None:
-        """Until cancelled."""
-        position: int | None = None
-        while True:
-            self._changed.clear()
-            try:
-                if position is None:
-                    position = await self._store.write(output_copies.position)
-                due, newest = await self._store.read(output_copies.after, position, limit=LIMIT)
-                for one in due:
-                    await self._do(one)
-                if due:
-                    await self._store.write(output_copies.passed, newest)
-                position = newest
-            except sqlite3.OperationalError as error:
-                log.warning("copies of outputs cannot be made now", error=str(error))
-                await asyncio.sleep(5.0)
-                continue
-            if len(due) < LIMIT:
-                await self._changed.wait()
-                await asyncio.sleep(GATHER_S)
+        """Run until cancelled."""
+        await self._loop.run()
 
-    async def _do(self, one: output_copies.Due) -> None:
+    async def _step(self) -> float | None:
+        if self._position is None:
+            self._position = await self._store.write(output_copies.position)
+        due, newest = await self._store.read(output_copies.after, self._position, limit=LIMIT)
+        for one in due:
+            await self._carry_out(one)
+        if due:
+            await self._store.write(output_copies.passed, newest)
+        self._position = newest
+        return 0.0 if len(due) == LIMIT else None
+
+    async def _carry_out(self, one: output_copies.Due) -> None:
         job = one.job
         path = Path(
             expand(
@@ -78,18 +76,18 @@ class OutputCopies:
         directory = self._jobs_dir / str(job.id)
         work = _copy if one.over else _link
         try:
-            await self._apart(lambda: work(path, directory, one.attempt))
+            await self._in_thread(lambda: work(path, directory, one.attempt))
         except (OSError, TimeoutError) as error:
             log.warning(
-                "a job's output could not be put where it asked",
+                "output_copy.failed",
                 job=job.ref,
                 path=str(path),
                 error=str(error) or f"the disk does not answer within {PATIENCE_S:.0f} s",
             )
 
-    async def _apart(self, work: Callable[[], None]) -> None:
-        """Does `work` in a thread that nobody waits for longer than PATIENCE_S, not even the daemon's end: it
-        may hang on a dead file server. Raises what it raises, and TimeoutError."""
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        """Run `work` in a daemon thread and wait for it at most PATIENCE_S seconds: it may hang on a dead
+        file server, and must not delay the daemon's end. Raises what it raises, and TimeoutError."""
         if self._thread is not None and self._thread.is_alive():
             raise TimeoutError("the disk of an earlier copy does not answer")
         loop = asyncio.get_running_loop()
@@ -102,9 +100,9 @@ class OutputCopies:
             except Exception as error:
                 failure = error
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(_tell, done, failure)
+                loop.call_soon_threadsafe(_set_result, done, failure)
 
-        self._thread = threading.Thread(target=run, name="outputs", daemon=True)
+        self._thread = threading.Thread(target=run, name="output-copies", daemon=True)
         self._thread.start()
         async with asyncio.timeout(PATIENCE_S):
             failure = await done
@@ -113,8 +111,8 @@ class OutputCopies:
             raise failure
 
 
-def _tell(done: asyncio.Future[Exception | None], failure: Exception | None) -> None:
-    if not done.done():  # nobody waits any longer
+def _set_result(done: asyncio.Future[Exception | None], failure: Exception | None) -> None:
+    if not done.done():  # the wait has timed out
         done.set_result(failure)
 
 
@@ -127,7 +125,7 @@ def _link(path: Path, directory: Path, attempt: int) -> None:
 
 
 def _copy(path: Path, directory: Path, last: int) -> None:
-    """The output of the attempts up to `last`, as a file that takes the place of what is at `path`."""
+    """Replace what is at `path` by a file with the output of the attempts up to `last`."""
     aside = path.with_name(f".{path.name}.leptond")
     with contextlib.suppress(FileNotFoundError):
         aside.unlink()

@@ -1,8 +1,8 @@
-"""The report channel: one datagram socket that jobs, and the shims for what jobs print, send to.
+"""The progress channel: one datagram socket to which jobs send progress messages, and shims what jobs print.
 
-What comes in is gathered and written once a second for all jobs together, so that a training which reports
-in every step costs no more commits than one that reports now and then. The kernel says who sends
-(SCM_CREDENTIALS); whose job it is, is said by the attempt's random id, which only its processes are given.
+Messages are gathered and written once a second for all jobs together, so that a training that reports in
+every step costs no more commits than one that reports now and then. The kernel names the sender's user
+(SCM_CREDENTIALS); the attempt is named by its random id, which only its processes are given.
 """
 
 from __future__ import annotations
@@ -23,28 +23,31 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
 from leptond.core.training.progress import Gathered, Report, advances, decode, gathered
+from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.training import progress, sweeps
 
-log = structlog.get_logger("leptond.reports")
+log = structlog.get_logger("leptond.progress")
 
-NAME = "report.sock"
 INTERVAL_S = 1.0
-"""Shortest time between two writes, unless a trial of a sweep has reached a rung."""
+"""Least seconds between two writes, unless a trial of a sweep has reached a rung."""
 
 MAX_DATAGRAM = 16 * 1024
 AT_ONCE = 256
-"""Most datagrams that are taken before the loop does something else."""
+"""Most datagrams taken in one go, so that the event loop is not held up."""
 
 MAX_POINTS = 64
-"""Most points of one job between two writes."""
+"""Most points of one attempt between two writes."""
 
 MAX_ATTEMPTS = 4096
+"""Most attempts with messages between two writes."""
+
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class ProgressReceiver:
-    """Receives reports, writes them, and knows when an attempt last moved. `path` is at most 107 bytes."""
+    """Receives progress messages at the socket `path` (at most 107 bytes) and writes them; knows when each
+    attempt last progressed. `refused`: messages that could not be taken."""
 
     def __init__(self, path: Path, store: Store, clock: Clock) -> None:
         self.path = path
@@ -52,16 +55,16 @@ class ProgressReceiver:
         self._clock = clock
         self._socket: socket.socket | None = None
         self._gathered: dict[str, Gathered] = {}
-        self._moved: dict[str, tuple[float, int | None, int | None]] = {}
+        self._progressed: dict[str, tuple[float, int | None, int | None]] = {}
         self._rungs: dict[str, int] = {}
-        self._arrived = asyncio.Event()
         self._at_rung = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._undecided = True  # the last daemon may have left rungs of sweeps open
         self.refused = 0
+        self._loop = Loop("progress-receiver", self._step, retry_s=INTERVAL_S)
 
     def open(self) -> None:
-        """Listens. Raises StartRefused."""
+        """Start to listen. Raises StartRefused (78)."""
         if len(os.fsencode(self.path)) > 107:
             raise StartRefused(f"the socket's path is too long for Unix (107 bytes): {self.path}", 78)
         self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -84,37 +87,44 @@ class ProgressReceiver:
         asyncio.get_running_loop().add_reader(one.fileno(), self._receive)
 
     def close(self) -> None:
-        """Stops listening. The file stays: the next daemon takes its place, and until then senders are
-        told at once that nobody is there."""
+        """Stop listening. The socket file stays for the next daemon; until then senders are refused at
+        once."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
 
     def progressed_at(self, attempt_id: str) -> float | None:
-        """When an attempt last showed a new step or checkpoint, by time.monotonic(); None: not since this
-        daemon runs."""
-        moved = self._moved.get(attempt_id)
-        return moved[0] if moved is not None else None
+        """Time of an attempt's last new step or checkpoint, by time.monotonic(); None: none since this daemon
+        started."""
+        progressed = self._progressed.get(attempt_id)
+        return progressed[0] if progressed is not None else None
 
     def forget(self, attempt_id: str) -> None:
-        """An attempt has ended."""
-        self._moved.pop(attempt_id, None)
+        """Forget an attempt that has ended."""
+        self._progressed.pop(attempt_id, None)
         self._rungs.pop(attempt_id, None)
 
     async def run(self) -> None:
-        """Writes what arrives, until cancelled."""
-        self._arrived.set()
-        while True:
-            await self._arrived.wait()
-            self._arrived.clear()
-            self._at_rung.clear()
-            await self.write()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._at_rung.wait(), INTERVAL_S)
+        """Run until cancelled."""
+        await self._loop.run()
+
+    async def _step(self) -> None:
+        self._at_rung.clear()
+        await self._write()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S):
+                await self._at_rung.wait()
 
     async def write(self) -> None:
-        """Writes what has been gathered. What a full disk refuses waits for the next time."""
+        """Write what has been gathered without waiting for the loop. What cannot be stored is kept for it."""
+        try:
+            await self._write()
+        except sqlite3.Error as error:
+            log.error("progress.write_failed", error=str(error))
+            self._loop.wake()
+
+    async def _write(self) -> None:
         batch, self._gathered = self._gathered, {}
         if batch:
             await self._record(batch)
@@ -128,18 +138,17 @@ class ProgressReceiver:
                 lambda db: progress.record(db, batch.values(), now=now), wakes_scheduler=False
             ):
                 self._undecided = True
-        except sqlite3.Error as error:
-            log.error("cannot store reports yet", error=str(error))
+        except sqlite3.Error:
             for attempt_id, old in batch.items():
                 new = self._gathered.get(attempt_id)
                 if new is not None:
                     old.add(new.latest)
                 self._gathered[attempt_id] = old
-            self._arrived.set()
+            raise
 
     async def _decide(self) -> None:
-        """Stops the trials of sweeps that are not good enough at their rungs. What is to be decided is
-        stored: a crash in between, or a full disk, loses nothing."""
+        """Stop the trials of sweeps that are not good enough at their rungs. Open decisions are in the
+        database: a crash in between, or a full disk, loses none."""
         self._undecided = False
         try:
             if await self._store.read(sweeps.any_open):
@@ -147,15 +156,14 @@ class ProgressReceiver:
                 stopped = await self._store.write(sweeps.decide, now=self._clock.wall())
                 failpoints.fp("after_halving")
                 if stopped:
-                    log.info("stopped early", jobs=stopped)
-        except sqlite3.Error as error:
-            log.error("cannot decide about sweeps yet", error=str(error))
+                    log.info("sweeps.trials_stopped", jobs=stopped)
+        except sqlite3.Error:
             self._undecided = True
-            self._arrived.set()
+            raise
 
     def flush_soon(self) -> None:
-        """Takes what is in the socket and writes it now, before any write that is asked for later: an
-        attempt is about to end, and its last words count."""
+        """Read what is in the socket and start to write it, ahead of any write that is asked for later: an
+        attempt is about to end, and its last messages count."""
         if self._socket is not None:
             self._receive()
         if self._gathered:
@@ -179,11 +187,12 @@ class ProgressReceiver:
                 report = decode(data)
             except ValueError as error:
                 self.refused += 1
-                log.debug("a report that cannot be read", error=str(error))
+                log.debug("progress.message_refused", error=str(error))
                 continue
             self.take(report)
 
     def take(self, report: Report) -> None:
+        """Add a message to what is written next."""
         known = self._gathered.get(report.attempt)
         if known is None:
             if len(self._gathered) >= MAX_ATTEMPTS:
@@ -194,14 +203,14 @@ class ProgressReceiver:
             known.add(report)
             if len(known.points) > MAX_POINTS:
                 del known.points[1::2]
-        _, step, saved = self._moved.get(report.attempt, (0.0, None, None))
+        _, step, saved = self._progressed.get(report.attempt, (0.0, None, None))
         if advances(step, saved, report):
-            self._moved[report.attempt] = (
+            self._progressed[report.attempt] = (
                 time.monotonic(),
                 report.step if report.step is not None else step,
                 report.checkpoint.step if report.checkpoint is not None else saved,
             )
-        self._arrived.set()
+        self._loop.wake()
         if len(report.rungs) > self._rungs.get(report.attempt, 0):
             # every step that a trial takes after a rung at which it is stopped is wasted
             self._rungs[report.attempt] = len(report.rungs)
@@ -209,7 +218,7 @@ class ProgressReceiver:
 
 
 def _trusted(extra: list[tuple[int, int, bytes]]) -> bool:
-    """Whether the kernel says that the sender is the daemon's own user, as every job is, or root."""
+    """Return True if the kernel names as sender root or the daemon's own user, as which every job runs."""
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
             _, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])

@@ -1,6 +1,6 @@
-"""Removes what has been kept long enough: rows first, then files. A crash in between leaves directories that
-no job has; the next pass removes them. Only directories below `jobs/` and `checkpoints/` are touched, through
-their own file descriptors, and no symbolic link is followed."""
+"""Retention: removes jobs, output and events that are past their limits, rows first, then files. A crash in
+between leaves directories without a job, which the next pass removes. Only directories below `jobs/` and
+`checkpoints/` are touched, through their own file descriptors, and no symbolic link is followed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Purged(msgspec.Struct, frozen=True, kw_only=True):
-    """What went, or would go. `bytes` of files."""
+    """What was removed, or would be. `bytes`: size of the files."""
 
     jobs: Sequence[int]
     outputs: int
@@ -43,7 +43,7 @@ class Purged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retention:
-    """Purges by limits. One pass at a time."""
+    """Purges what is past its limits, one pass at a time."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -53,13 +53,13 @@ class Retention:
         self._one = asyncio.Lock()
 
     async def plan(self, limits: Keep, *, checkpoints: bool) -> Purged:
-        """What a pass would remove now."""
+        """Return what a pass would remove now."""
         found = await self._store.browse(retention.due, limits, self._clock.wall())
         size = await asyncio.to_thread(self._sizes, found)
         if checkpoints:
-            ends = await self._store.browse(self._last_of_their_chain, found.jobs)
+            roots = await self._store.browse(self._removable_roots, found.jobs)
             size += await asyncio.to_thread(
-                lambda: sum(_size(self._checkpoints / str(root)) for root in ends)
+                lambda: sum(_size(self._checkpoints / str(root)) for root in roots)
             )
         count = await self._store.browse(
             lambda db: db.execute("SELECT count(*) FROM events WHERE id <= ?", (found.events_to,)).fetchone()[
@@ -70,7 +70,7 @@ class Retention:
         return Purged(jobs=[*found.jobs, *folded], outputs=len(found.outputs), events=count, bytes=size)
 
     @staticmethod
-    def _last_of_their_chain(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
+    def _removable_roots(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
         going = set(ids)
         return {
             root
@@ -87,7 +87,7 @@ class Retention:
         )
 
     async def purge(self, limits: Keep, *, checkpoints: bool, by: str) -> Purged:
-        """One pass: jobs and outputs and events over their limits go, in slices."""
+        """Remove the jobs, outputs and events that are past their limits, in slices."""
         async with self._one:
             found = await self._store.browse(retention.due, limits, self._clock.wall())
             jobs: list[int] = []
@@ -99,7 +99,7 @@ class Retention:
                 count = await self._store.write(forget, wakes_scheduler=False)
                 jobs += range(first, first + count)
             if jobs:
-                # the first members of their arrays, which stand for them, may go now too
+                # the first member of each of these arrays stands for the others; it may go now too
                 found = await self._store.browse(retention.due, limits, self._clock.wall())
             for ids in _slices(found.jobs):
                 gone, freed = await self.forget(ids, checkpoints=checkpoints, by=by)
@@ -108,7 +108,7 @@ class Retention:
                 await asyncio.sleep(PAUSE_S)
             outputs = 0
             for part in _slices(found.outputs):
-                # the files first: a crash in between leaves a note unwritten, and the next pass writes it
+                # the files first: after a crash in between, the next pass writes the row
                 for one in part:
                     size += await asyncio.to_thread(
                         remove_output, self._jobs / str(one.job_id) / str(one.number)
@@ -126,11 +126,12 @@ class Retention:
                 events += count
                 await asyncio.sleep(PAUSE_S)
         if jobs or outputs or events:
-            log.info("purged", jobs=len(jobs), outputs=outputs, events=events, bytes=size)
+            log.info("retention.purged", jobs=len(jobs), outputs=outputs, events=events, bytes=size)
         return Purged(jobs=jobs, outputs=outputs, events=events, bytes=size)
 
     async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
-        """Removes finished jobs, then their files; those that went, and the bytes of their files."""
+        """Remove finished jobs, then their files. Returns the ids that were removed and the bytes of their
+        files."""
         roots = await self._store.browse(retention.roots, ids)
         forget = partial(retention.forget, ids=ids, by=by, now=self._clock.wall())
         gone = await self._store.write(forget, wakes_scheduler=False)
@@ -144,8 +145,8 @@ class Retention:
         return gone, size
 
     async def leftovers(self) -> list[int]:
-        """Removes the directories of jobs that are not there any more: a crash came between their rows and
-        their files. What is alive, or has a number that was never given out here, is left."""
+        """Remove the directories of jobs that were removed before a crash. Directories of live attempts, and
+        those with a number that was never given out here, are left."""
         here = await asyncio.to_thread(numbers, self._jobs)
         highest = await self._store.browse(adoption.highest_id)
         known = await self._store.browse(adoption.known, here)
@@ -167,7 +168,7 @@ def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _size(directory: Path) -> int:
-    """Bytes of the regular files below `directory`; links count nothing and are not followed."""
+    """Bytes of the regular files below `directory`; links are neither counted nor followed."""
     size = 0
     try:
         for _, _, files, fd in os.fwalk(directory, follow_symlinks=False):
@@ -184,8 +185,8 @@ def _size(directory: Path) -> int:
 
 
 def remove_tree(parent: Path, name: str) -> int:
-    """Removes the directory `name` in `parent`; the bytes of its files. A link in its place is not followed,
-    and left."""
+    """Remove the directory `name` in `parent`. Returns the bytes of its files. A link in its place is
+    left."""
     try:
         fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -196,7 +197,7 @@ def remove_tree(parent: Path, name: str) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        log.warning("cannot remove a directory", path=str(parent / name), error=str(error))
+        log.warning("retention.remove_failed", path=str(parent / name), error=str(error))
         return 0
     else:
         return size
@@ -205,7 +206,7 @@ def remove_tree(parent: Path, name: str) -> int:
 
 
 def remove_output(directory: Path) -> int:
-    """Removes the output of one attempt and keeps its records; the bytes that it took."""
+    """Remove the output of one attempt and keep its records. Returns the bytes of the output."""
     size = 0
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -217,7 +218,7 @@ def remove_output(directory: Path) -> int:
                 size += os.stat(name, dir_fd=fd, follow_symlinks=False).st_size
                 os.unlink(name, dir_fd=fd)
     except OSError as error:
-        log.warning("cannot remove an output", path=str(directory), error=str(error))
+        log.warning("retention.remove_failed", path=str(directory), error=str(error))
     finally:
         os.close(fd)
     return size

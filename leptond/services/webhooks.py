@@ -1,13 +1,14 @@
-"""Tells other programs what happened: each hook is sent its events in order, signed, and again until it has
-taken them. At least once: a crash between an answer and its record sends one again, with the same id."""
+"""Webhooks: each is sent its events in order, signed, and again until it has accepted them.
+
+Delivery is at least once: a crash between an answer and its record sends an event again, with the same id."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from leptond.config import Hook
 from leptond.core.messages import notice
 from leptond.core.webhooks import is_web, may_succeed_later, name_of, next_try_s, signature
 from leptond.services.apprise_hooks import AppriseHook
+from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.database import events
 from leptond.store.queue import jobs
@@ -33,15 +35,15 @@ log = structlog.get_logger("leptond.webhooks")
 
 TIMEOUT_S = 10.0
 BATCH = 100
-STORE_RETRY_S = 5.0
+"""Most events read at once."""
 
 
 class Webhooks:
-    """All hooks of the configuration, each in a task of its own: a slow one keeps nobody else waiting."""
+    """All hooks of the configuration, each with a loop of its own: a slow one does not hold up the others."""
 
     def __init__(self, hooks: Sequence[Hook], store: Store, clock: Clock) -> None:
-        """Raises StartRefused (78) for a secret that cannot be read, a service that apprise does not know, or
-        two hooks of one name."""
+        """Raises StartRefused (78) for a secret that cannot be read, an address that apprise does not know,
+        or two hooks of one name."""
         names = [hook.name for hook in hooks]
         if len(set(names)) < len(names):
             raise StartRefused(f"two webhooks have the same name: {', '.join(sorted(names))}", 78)
@@ -50,15 +52,10 @@ class Webhooks:
         self._apprise = {hook.name: AppriseHook(hook) for hook in hooks if not is_web(hook.url)}
         self._store = store
         self._clock = clock
-        self._changed = [asyncio.Event() for _ in hooks]
-        store.on_commit(self._wake)
-
-    def _wake(self) -> None:
-        for changed in self._changed:
-            changed.set()
+        self._positions: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled; return at once where there are no hooks."""
         if not self._hooks:
             return
         import aiohttp
@@ -70,32 +67,30 @@ class Webhooks:
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             asyncio.TaskGroup() as group,
         ):
-            for hook, changed in zip(self._hooks, self._changed, strict=True):
-                group.create_task(self._follow(hook, changed, session), name=f"webhook-{hook.name}")
+            for hook in self._hooks:
+                loop = Loop(f"webhook-{hook.name}", partial(self._step, hook, session))
+                self._store.on_commit(loop.wake)
+                group.create_task(loop.run(), name=loop.name)
 
-    async def _follow(self, hook: Hook, changed: asyncio.Event, session: aiohttp.ClientSession) -> None:
-        position: int | None = None
-        while True:
-            changed.clear()
-            try:
-                if position is None:
-                    position = await self._store.write(webhooks.position, hook.name, wakes_scheduler=False)
-                found = await self._store.read(events.after, position, limit=BATCH)
-                for event in found:
-                    if name_of(event.type, event.data) in hook.events:
-                        await self._deliver(hook, event, session)
-                    position = event.id
-                if found:
-                    await self._store.write(webhooks.passed, hook.name, position, wakes_scheduler=False)
-            except sqlite3.OperationalError as error:
-                log.warning("a webhook cannot be served now", hook=hook.name, error=str(error))
-                await asyncio.sleep(STORE_RETRY_S)
-                continue
-            if len(found) < BATCH:
-                await changed.wait()
+    async def _step(self, hook: Hook, session: aiohttp.ClientSession) -> float | None:
+        """Deliver the next events of a hook."""
+        if hook.name not in self._positions:
+            self._positions[hook.name] = await self._store.write(
+                webhooks.position, hook.name, wakes_scheduler=False
+            )
+        found = await self._store.read(events.after, self._positions[hook.name], limit=BATCH)
+        for event in found:
+            if name_of(event.type, event.data) in hook.events:
+                await self._deliver(hook, event, session)
+            self._positions[hook.name] = event.id
+        if found:
+            await self._store.write(
+                webhooks.passed, hook.name, self._positions[hook.name], wakes_scheduler=False
+            )
+        return 0.0 if len(found) == BATCH else None
 
     async def _deliver(self, hook: Hook, event: events.Event, session: aiohttp.ClientSession) -> None:
-        """Sends one event until it is taken, refused, or given up."""
+        """Send one event until it is accepted, refused or given up, and record the result."""
         name = name_of(event.type, event.data)
         payload = await self._payload(name, event)
         body = msgspec.json.encode(payload)
@@ -117,10 +112,16 @@ class Webhooks:
             if wait_s is None:
                 result = "failed"
                 break
-            log.info("a webhook did not take an event", hook=hook.name, status=status, error=error)
+            log.info(
+                "webhooks.attempt_failed",
+                hook=hook.name,
+                status=status,
+                error=error,
+                retry_s=round(wait_s, 1),
+            )
             await asyncio.sleep(wait_s)
         if result != "delivered":
-            log.warning("a webhook was not told", hook=hook.name, event_id=event.id, error=error)
+            log.warning("webhooks.delivery_failed", hook=hook.name, event_id=event.id, error=error)
         done = webhooks.Delivery(
             hook=hook.name,
             event_id=event.id,
@@ -150,7 +151,7 @@ class Webhooks:
     async def _send(
         self, hook: Hook, name: str, event_id: int, body: bytes, session: aiohttp.ClientSession
     ) -> tuple[int | None, str | None]:
-        """The status of the answer, or what went wrong."""
+        """Send one request. Returns the status of the answer, if there was one, and what went wrong."""
         import aiohttp
 
         timestamp = str(int(self._clock.wall()))
@@ -165,7 +166,7 @@ class Webhooks:
         if secret is not None:
             headers["X-Leptond-Signature"] = signature(secret, timestamp, body)
         try:
-            # a redirect would take the signed body to where the configuration did not say
+            # a redirect would take the signed body to an address that is not in the configuration
             async with session.post(hook.url, data=body, headers=headers, allow_redirects=False) as answer:
                 return answer.status, None if answer.status < 300 else f"HTTP {answer.status} {answer.reason}"
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -52,7 +52,7 @@ def test_members_of_an_array_have_files_of_their_own_and_a_restart_forgets_none(
 def test_a_place_that_takes_no_file_costs_the_job_nothing(daemon: Daemon, tmp_path: Path):
     job = daemon.submit("echo", "hello", output=f"{tmp_path}/nowhere/x")
     assert daemon.finished(job)["state"] == "succeeded"
-    until(lambda: "could not be put where it asked" in daemon.log.read_text(), "the daemon's log tells")
+    until(lambda: "output_copy.failed" in daemon.log.read_text(), "the daemon's log tells")
     assert daemon.output(job) == "hello\n"
     for bad in ("relative", "/x/%q", "/x/"):
         assert daemon.post("/v1/jobs", {"argv": ["true"], "output": bad}).status == 422

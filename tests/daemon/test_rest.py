@@ -31,6 +31,9 @@ def noted(self, when, *args, **more):
     return handle
 
 def who(handle, loop):
+    owner = getattr(handle._callback, "__self__", None)
+    if isinstance(owner, asyncio.Timeout):
+        return owner._task.get_name()
     for task in asyncio.all_tasks(loop):
         if task._fut_waiter is not None and task._fut_waiter in (handle._args or ()):
             return task.get_name()

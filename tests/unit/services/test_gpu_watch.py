@@ -15,7 +15,7 @@ from tests.unit.gpus.worlds import SimulatedWorld
 
 
 async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_watch, "LOOK_S", 0.0)
+    monkeypatch.setattr(gpu_watch, "DISCOVERY_S", 0.0)
     world = SimulatedWorld(tmp_path)
     world.remove_last()
     backend = world.backend()
@@ -38,7 +38,7 @@ async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
 
 
 async def test_a_late_device_of_another_leptond_leaves_ours_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_watch, "LOOK_S", 0.0)
+    monkeypatch.setattr(gpu_watch, "DISCOVERY_S", 0.0)
     (tmp_path / "locks").mkdir()
     world = SimulatedWorld(tmp_path)
     world.remove_last()
