@@ -10,7 +10,7 @@ import msgspec
 from leptond.core.jobs.timespec import spell_duration
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """`kind` is apprise's: it chooses colours and pictures."""
 
     title: str
@@ -18,17 +18,17 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["info", "success", "warning", "failure"] = "info"
 
 
-def notice(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | None) -> Notice:
+def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | None) -> Message:
     """An event in words.
 
-    >>> notice("job.ended", {}, {"id": 47, "name": "llama", "state": "failed", "user": "ana",
+    >>> message_for("job.ended", {}, {"id": 47, "name": "llama", "state": "failed", "user": "ana",
     ...     "explanation": "failed with exit code 3", "gpus": 2}).title
     'job 47 (llama) failed'
     """
     if job is None:
         if event == "gpu.state":
             return _gpu(data)
-        return Notice(title=f"leptond: {event}", body=msgspec.json.encode(data).decode())
+        return Message(title=f"leptond: {event}", body=msgspec.json.encode(data).decode())
     who = f"job {job['id']} ({job['name']})"
     about = f"{job['user']}, {job['gpus']} GPUs" if job["gpus"] else f"{job['user']}, no GPU"
     if event == "job.ended":
@@ -38,18 +38,18 @@ def notice(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | None) -
         kind: Literal["success", "failure", "info"] = (
             "success" if good else "info" if job["state"] == "cancelled" else "failure"
         )
-        return Notice(
+        return Message(
             title=f"{who} {str(job['state']).replace('_', ' ')}",
             body="\n".join(part for part in told if part),
             kind=kind,
         )
     if event == "job.requeued":
         told = [data.get("explanation"), data.get("retry"), about]
-        return Notice(
+        return Message(
             title=f"{who} is tried again", body="\n".join(part for part in told if part), kind="warning"
         )
     state = f": {data['to']}" if event == "job.state" and "to" in data else ""
-    return Notice(title=f"{who}: {event.partition('.')[2]}{state}", body=about)
+    return Message(title=f"{who}: {event.partition('.')[2]}{state}", body=about)
 
 
 def _ran(job: Mapping[str, Any]) -> str | None:
@@ -57,10 +57,10 @@ def _ran(job: Mapping[str, Any]) -> str | None:
     return spell_duration(round(ended - began)) if began is not None and ended is not None else None
 
 
-def _gpu(data: Mapping[str, Any]) -> Notice:
+def _gpu(data: Mapping[str, Any]) -> Message:
     which = f"GPU {data['index']}" if "index" in data else f"GPU {data.get('uuid', '')}"
     if data.get("drained"):
-        return Notice(title=f"{which} is drained", body=str(data.get("reason") or ""), kind="warning")
+        return Message(title=f"{which} is drained", body=str(data.get("reason") or ""), kind="warning")
     if data.get("present") is False:
-        return Notice(title=f"{which} is gone", body=str(data.get("reason") or ""), kind="failure")
-    return Notice(title=f"{which} is in service", body=str(data.get("uuid") or ""))
+        return Message(title=f"{which} is gone", body=str(data.get("reason") or ""), kind="failure")
+    return Message(title=f"{which} is in service", body=str(data.get("uuid") or ""))

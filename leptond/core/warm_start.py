@@ -97,7 +97,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     args: list[str]
 
 
-class Stands(msgspec.Struct, frozen=True, kw_only=True):
+class WarmProcess(msgspec.Struct, frozen=True, kw_only=True):
     """A warm process: when it last served (boot time), what it takes of memory."""
 
     key: str
@@ -105,12 +105,12 @@ class Stands(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-def parse(argv: Sequence[str], env: Mapping[str, str]) -> Command | str:
+def parse_command(argv: Sequence[str], env: Mapping[str, str]) -> Command | str:
     """The call of Python that this command is, or why it must start cold.
 
-    >>> parse(["python", "-m", "train", "--lr", "1"], {}).target
+    >>> parse_command(["python", "-m", "train", "--lr", "1"], {}).target
     'train'
-    >>> parse(["python", "-O", "train.py"], {})
+    >>> parse_command(["python", "-O", "train.py"], {})
     'its interpreter is given the option -O'
     """
     name = argv[0].rpartition("/")[2]
@@ -154,24 +154,26 @@ def _environment(env: Mapping[str, str]) -> str:
     return ""
 
 
-def key(python: str, env: Mapping[str, str]) -> str:
+def environment_key(python: str, env: Mapping[str, str]) -> str:
     """What jobs that may share a warm process have in common: the interpreter's path and the variables that
     are read where nobody sees it."""
     seen = [python]
-    for name, value in sorted(base(env).items()):
+    for name, value in sorted(base_environment(env).items()):
         if name.startswith(PREFIXES):
             seen.append(f"{name}={value}")
     return "\0".join(seen)
 
 
-def base(env: Mapping[str, str]) -> dict[str, str]:
+def base_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment that a warm process is prepared in: no GPU is visible to it, and it belongs to no
     attempt."""
     kept = {name: value for name, value in env.items() if name not in OWN and not name.startswith(OWN_PREFIX)}
     return {**kept, "CUDA_VISIBLE_DEVICES": ""}
 
 
-def surplus(stands: Iterable[Stands], *, now: float, idle_s: float, most: int, most_bytes: int) -> list[str]:
+def processes_to_stop(
+    stands: Iterable[WarmProcess], *, now: float, idle_s: float, most: int, most_bytes: int
+) -> list[str]:
     """Keys of the warm processes that have to go: unused for `idle_s`, or too many or too large together;
     then the one that was used longest ago goes first."""
     kept = sorted(stands, key=lambda one: one.used_at)
@@ -182,6 +184,6 @@ def surplus(stands: Iterable[Stands], *, now: float, idle_s: float, most: int, m
     return gone
 
 
-def cold(why: str) -> str:
+def cold_reason(why: str) -> str:
     """As it is stored with the attempt."""
     return f"cold: {why}"

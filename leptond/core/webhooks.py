@@ -44,7 +44,7 @@ def name_of(kind: str, data: Mapping[str, Any]) -> str:
     return "job.ended" if kind == "job.state" and data.get("to") in TERMINAL else kind
 
 
-def is_web(url: str) -> bool:
+def is_http_hook(url: str) -> bool:
     """Whether a hook is sent JSON; the others are services of people."""
     return url.startswith(("http://", "https://"))
 
@@ -59,12 +59,12 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
 
 
-def next_try_s(tries: int, roll: float) -> float | None:
+def retry_delay_s(tries: int, roll: float) -> float | None:
     """Seconds until the next try after `tries` that failed; None when it is given up. `roll` is uniform in
     [0, 1)."""
     return None if tries >= MAX_TRIES else backoff_s(tries, base_s=BASE_S, cap_s=CAP_S, roll=roll)
 
 
-def may_succeed_later(status: int) -> bool:
+def is_retryable_status(status: int) -> bool:
     """Whether an answer like this is worth another try: the server's own trouble, or its asking to wait."""
     return status >= 500 or status in (408, 425, 429)

@@ -58,31 +58,31 @@ class WarmPool:
         """The zygote that a command may start from, what that one is to know of it, and how it starts as far
         as can be said now (``warm``, ``cold: WHY``)."""
         if not self._settings.warm:
-            return None, None, warm_start.cold(warm_start.OFF)
+            return None, None, warm_start.cold_reason(warm_start.OFF)
         if cold:
-            return None, None, warm_start.cold(warm_start.ASKED)
-        command = warm_start.parse(argv, env)
+            return None, None, warm_start.cold_reason(warm_start.ASKED)
+        command = warm_start.parse_command(argv, env)
         if isinstance(command, str):
-            return None, None, warm_start.cold(command)
+            return None, None, warm_start.cold_reason(command)
         python = shutil.which(command.python, path=env.get("PATH", ""))
         if python is None:
-            return None, None, warm_start.cold("its interpreter is not found")
-        key = warm_start.key(python, env)
+            return None, None, warm_start.cold_reason("its interpreter is not found")
+        key = warm_start.environment_key(python, env)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _Kept()
-            asyncio.get_running_loop().call_soon(self._make, key, python, warm_start.base(env))
+            asyncio.get_running_loop().call_soon(self._make, key, python, warm_start.base_environment(env))
         if kept.refused:
-            return None, None, warm_start.cold(kept.refused)
+            return None, None, warm_start.cold_reason(kept.refused)
         kept.used_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         if not kept.ready:
-            return None, None, warm_start.cold(warm_start.NOT_YET)
-        return kept.zygote, msgspec.to_builtins(command), warm_start.cold(warm_start.NO_ANSWER)
+            return None, None, warm_start.cold_reason(warm_start.NOT_YET)
+        return kept.zygote, msgspec.to_builtins(command), warm_start.cold_reason(warm_start.NO_ANSWER)
 
     def note(self, zygote: Zygote, start: str) -> None:
         """How a job that came from this zygote started in the end. Where packages have changed, it is of no
         use any more."""
-        if start.startswith(warm_start.cold(warm_start.CHANGED)):
+        if start.startswith(warm_start.cold_reason(warm_start.CHANGED)):
             for key in [key for key, kept in self._kept.items() if kept.zygote is zygote]:
                 self._end(key, start)
 
@@ -141,11 +141,11 @@ class WarmPool:
             self._ageing = None
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         stands = [
-            warm_start.Stands(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
+            warm_start.WarmProcess(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
             for key, kept in self._kept.items()
             if kept.zygote is not None
         ]
-        for key in warm_start.surplus(
+        for key in warm_start.processes_to_stop(
             stands,
             now=now,
             idle_s=self._settings.warm_idle_s,

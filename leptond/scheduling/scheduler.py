@@ -19,7 +19,7 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.config import Settings
-from leptond.core.accounting.ledger import Demand
+from leptond.core.accounting.ledger import IdleCause
 from leptond.core.jobs.model import Attempt, Job
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.standby import ended_well
@@ -85,8 +85,8 @@ class Scheduler:
         self._woken: float | None = None
         self._startled = False
         self._looked: float | None = None
-        self._demand: tuple[Demand, str] | None = None
-        self._unnoted: list[tuple[float, Demand, str]] = []
+        self._idle_cause: tuple[IdleCause, str] | None = None
+        self._unnoted: list[tuple[float, IdleCause, str]] = []
         store.on_change(self._committed)
         supervisor.successor = self.successor
         supervisor.coming = deck.coming
@@ -253,19 +253,21 @@ class Scheduler:
     def _note(self, snapshot: _Snapshot, woken: float | None) -> None:
         """Keeps in mind how the queue is for GPUs that stay free, if that has changed: since what woke us,
         or since the GPUs came free."""
-        if snapshot.decided.demand is None or snapshot.decided.demand == (self._demand or snapshot.noted):
+        if snapshot.decided.idle_cause is None or snapshot.decided.idle_cause == (
+            self._idle_cause or snapshot.noted
+        ):
             return
         since = min(woken, snapshot.at) if woken is not None else snapshot.at
         if self._looked is not None and snapshot.released is not None and snapshot.released > self._looked:
             since = min(since, snapshot.released)
-        self._demand = snapshot.decided.demand
-        self._unnoted.append((since, *self._demand))
+        self._idle_cause = snapshot.decided.idle_cause
+        self._unnoted.append((since, *self._idle_cause))
 
     async def write_notes(self) -> None:
         """Stores what has been kept in mind for the ledger."""
         notes, self._unnoted = tuple(self._unnoted), []
         if notes:
-            await self._store.write(ledger.note_demand, notes, wakes_scheduler=False)
+            await self._store.write(ledger.note_idle_causes, notes, wakes_scheduler=False)
 
     def _look(
         self,
@@ -308,7 +310,7 @@ class Scheduler:
             ),
             stops=planning.stops(db),
             next_wake=wake_s,
-            noted=ledger.newest_demand(db),
+            noted=ledger.newest_idle_cause(db),
             released=ledger.newest_release(db),
         )
 
@@ -344,7 +346,7 @@ class _NextUp:
             boot_id=clock.boot_id,
             ready=scheduler._deck.ready(),
             new_id=lambda: secrets.token_hex(16),
-            turn=attempts.Turn(looked=scheduler._looked, woken=woken, demand=self._notes),
+            turn=attempts.Turn(looked=scheduler._looked, woken=woken, idle_cause=self._notes),
         )
         scheduler._deck.hold()
 
@@ -393,7 +395,7 @@ class _Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     line: Sequence[int]
     jobs: Mapping[int, Job]
     outlook: successors.Outlook
-    noted: tuple[Demand, str]
+    noted: tuple[IdleCause, str]
     released: float | None
     stops: Sequence[tuple[str, str, float]]
     next_wake: float | None

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from leptond.base.errors import StartRefused
-from leptond.core.messages import Notice
+from leptond.core.messages import Message
 
 if TYPE_CHECKING:
     from leptond.config import Hook
@@ -31,7 +31,7 @@ class AppriseHook:
             scheme = hook.url.partition(":")[0]
             raise StartRefused(f"the webhook {hook.name}: apprise does not know this {scheme} address", 78)
 
-    async def send(self, notice: Notice) -> str | None:
+    async def send(self, notice: Message) -> str | None:
         """Send a notice. Returns what went wrong, or None. A service that hangs costs a thread and no
         more."""
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from leptond.core.accounting.report_types import IDLE_BELOW, IdleEnergy, Use
+from leptond.core.accounting.report_types import IDLE_BELOW, IdleEnergy, SampledUse
 from leptond.core.jobs.model import Attempt
 from leptond.gpus.base import Device, Sample
 from leptond.services.gpu_memory import GpuMemory
@@ -19,7 +19,7 @@ nothing is known of the time in which the driver did not answer."""
 
 class _Held(msgspec.Struct):
     begun: float
-    uses: dict[str, Use]
+    uses: dict[str, SampledUse]
 
 
 class GpuUsage:
@@ -42,10 +42,10 @@ class GpuUsage:
         """Begin to count for an attempt, from `now` (UTC seconds)."""
         self.memory.begin(attempt)
         if attempt.gpus:
-            uses = {gpu.uuid: Use(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
+            uses = {gpu.uuid: SampledUse(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
             self._held[attempt.id] = _Held(begun=now, uses=uses)
 
-    def of(self, attempt_id: str) -> list[Use]:
+    def of(self, attempt_id: str) -> list[SampledUse]:
         """Unwritten use of an attempt, one value a device."""
         held = self._held.get(attempt_id)
         return [_copy(use) for use in held.uses.values()] if held is not None else []
@@ -99,7 +99,7 @@ class GpuUsage:
             return "simulated"
         return "counter" if sample.energy_j is not None else "power"
 
-    def take_unwritten(self) -> tuple[list[Use], list[IdleEnergy]]:
+    def take_unwritten(self) -> tuple[list[SampledUse], list[IdleEnergy]]:
         """Take what has been summed up since the last call; :meth:`restore` puts it back."""
         uses = [use for held in self._held.values() for use in held.uses.values() if _has_news(use)]
         taken = [_copy(use) for use in uses]
@@ -113,7 +113,7 @@ class GpuUsage:
         self._idle.clear()
         return taken, idle
 
-    def restore(self, uses: Sequence[Use], idle: Sequence[IdleEnergy]) -> None:
+    def restore(self, uses: Sequence[SampledUse], idle: Sequence[IdleEnergy]) -> None:
         """Put back what could not be written."""
         for use in uses:
             held = self._held.get(use.attempt_id)
@@ -150,15 +150,15 @@ def _add(held: _Held, sample: Sample, step_s: float, energy: float | None, share
         use.first_use_at = sample.sampled_at
 
 
-def _has_news(use: Use) -> bool:
+def _has_news(use: SampledUse) -> bool:
     return use.sampled_ms > 0 or use.energy_mj is not None or use.max_memory_bytes is not None
 
 
-def _copy(use: Use) -> Use:
+def _copy(use: SampledUse) -> SampledUse:
     return msgspec.structs.replace(use)
 
 
-def _merge(kept: Use, more: Use) -> None:
+def _merge(kept: SampledUse, more: SampledUse) -> None:
     kept.sampled_ms += more.sampled_ms
     kept.idle_ms += more.idle_ms
     if more.energy_mj is not None:

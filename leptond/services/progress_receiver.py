@@ -22,7 +22,7 @@ import structlog
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
-from leptond.core.training.progress import Gathered, Report, advances, decode, gathered
+from leptond.core.training.progress import ProgressBatch, ProgressMessage, advances, decode, new_batch
 from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.training import progress, sweeps
@@ -54,7 +54,7 @@ class ProgressReceiver:
         self._store = store
         self._clock = clock
         self._socket: socket.socket | None = None
-        self._gathered: dict[str, Gathered] = {}
+        self._gathered: dict[str, ProgressBatch] = {}
         self._progressed: dict[str, tuple[float, int | None, int | None]] = {}
         self._rungs: dict[str, int] = {}
         self._at_rung = asyncio.Event()
@@ -131,7 +131,7 @@ class ProgressReceiver:
         if self._undecided:
             await self._decide()
 
-    async def _record(self, batch: dict[str, Gathered]) -> None:
+    async def _record(self, batch: dict[str, ProgressBatch]) -> None:
         now = self._clock.wall()
         try:
             if await self._store.write(
@@ -191,14 +191,14 @@ class ProgressReceiver:
                 continue
             self.take(report)
 
-    def take(self, report: Report) -> None:
+    def take(self, report: ProgressMessage) -> None:
         """Add a message to what is written next."""
         known = self._gathered.get(report.attempt)
         if known is None:
             if len(self._gathered) >= MAX_ATTEMPTS:
                 self.refused += 1
                 return
-            self._gathered[report.attempt] = gathered(report)
+            self._gathered[report.attempt] = new_batch(report)
         else:
             known.add(report)
             if len(known.points) > MAX_POINTS:

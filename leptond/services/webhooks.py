@@ -19,8 +19,8 @@ from leptond import __version__
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
 from leptond.config import Hook
-from leptond.core.messages import notice
-from leptond.core.webhooks import is_web, may_succeed_later, name_of, next_try_s, signature
+from leptond.core.messages import message_for
+from leptond.core.webhooks import is_http_hook, is_retryable_status, name_of, retry_delay_s, signature
 from leptond.services.apprise_hooks import AppriseHook
 from leptond.services.loop import Loop
 from leptond.store import Store
@@ -49,7 +49,7 @@ class Webhooks:
             raise StartRefused(f"two webhooks have the same name: {', '.join(sorted(names))}", 78)
         self._hooks = hooks
         self._secrets = {hook.name: _secret(hook) for hook in hooks}
-        self._apprise = {hook.name: AppriseHook(hook) for hook in hooks if not is_web(hook.url)}
+        self._apprise = {hook.name: AppriseHook(hook) for hook in hooks if not is_http_hook(hook.url)}
         self._store = store
         self._clock = clock
         self._positions: dict[str, int] = {}
@@ -98,17 +98,17 @@ class Webhooks:
         while True:
             tries += 1
             if hook.name in self._apprise:
-                error = await self._apprise[hook.name].send(notice(name, event.data, payload["job"]))
+                error = await self._apprise[hook.name].send(message_for(name, event.data, payload["job"]))
                 status = 200 if error is None else None
             else:
                 status, error = await self._send(hook, name, event.id, body, session)
             if status is not None and 200 <= status < 300:
                 result = "delivered"
                 break
-            if status is not None and not may_succeed_later(status):
+            if status is not None and not is_retryable_status(status):
                 result = "refused"
                 break
-            wait_s = next_try_s(tries, random.random())
+            wait_s = retry_delay_s(tries, random.random())
             if wait_s is None:
                 result = "failed"
                 break

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 from tests.support.daemon import TERMINAL, Daemon
 
 GPUS = 8
@@ -103,7 +103,7 @@ def simulated(jobs: list[Asked], submitted: list[float], policy: Policy, overhea
     waiting: dict[int, Waiting] = {}
     running: dict[int, Running] = {}
     ended = [0.0] * len(jobs)
-    memory = Memory()
+    carried = CarriedState()
     while events:
         now = events[0][0]
         while events and events[0][0] <= now:
@@ -123,10 +123,10 @@ def simulated(jobs: list[Asked], submitted: list[float], policy: Policy, overhea
             cpu_slots=1,
             now=now,
             policy=policy,
-            memory=memory,
+            carried=carried,
         )
         made = plan(inputs, explain=False)
-        memory = made.memory
+        carried = made.carried
         for start in made.starts:
             job = jobs[start.id]
             since = waiting.pop(start.id).since

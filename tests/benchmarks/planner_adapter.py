@@ -15,8 +15,8 @@ from typing import Any
 from msgspec import structs
 
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.order_keys import rank
-from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Start, Waiting, plan
+from leptond.core.scheduling.order_keys import order_keys
+from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Start, Waiting, plan
 
 Action = tuple[str, Any]
 
@@ -32,7 +32,7 @@ class Adapter:
         self.policy = policy
         self.share = share
         self.cost_s = cost_s
-        self.memory = Memory()
+        self.carried = CarriedState()
         self._waiting: dict[str, Waiting] = {}
         self._began: dict[str, tuple[float, list[str], float]] = {}
         self._gpus: list[Gpu] = []
@@ -59,10 +59,10 @@ class Adapter:
                 cpu_slots=0,
                 now=now,
                 policy=self.policy,
-                memory=self.memory,
+                carried=self.carried,
             )
             made = plan(inputs, explain=False)
-            self.memory = made.memory
+            self.carried = made.carried
             for preempt in made.preempts:
                 holder = holders.pop(preempt.id)
                 job = jobs[names[preempt.id]]
@@ -100,7 +100,7 @@ class Adapter:
                 attained_gpu_s=job.attained * job.gpus,
                 eviction_cost_s=self.cost_s,
             )
-            found = structs.replace(found, rank=rank(found, self.policy))
+            found = structs.replace(found, order_keys=order_keys(found, self.policy))
             self._waiting[job.job_id] = found
         return found
 

@@ -19,7 +19,7 @@ import msgspec
 
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.order_keys import rank
+from leptond.core.scheduling.order_keys import order_keys
 from leptond.core.scheduling.planner import PlanInput, Policy, Running, Waiting, plan
 from leptond.core.scheduling.policies import POLICIES
 from leptond.store.database.migrate import migrate
@@ -55,7 +55,7 @@ def world(
             preemptible=rng.random() < soft,
             limit_s=rng.choice(LIMITS),
         )
-        waiting.append(msgspec.structs.replace(job, rank=rank(job, policy)))
+        waiting.append(msgspec.structs.replace(job, order_keys=order_keys(job, policy)))
     devices = [Gpu(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1) for i in range(8)]
     running = [
         Running(
@@ -86,7 +86,7 @@ def fill(db: sqlite3.Connection, count: int) -> None:
             preemptible=rng.random() < 0.5,
             limit_s=rng.choice(LIMITS),
         )
-        rows.append((job.gpus, job.limit_s, job.since, int(job.preemptible), *rank(job, policy)))
+        rows.append((job.gpus, job.limit_s, job.since, int(job.preemptible), *order_keys(job, policy)))
     db.execute("BEGIN")
     db.executemany(
         "INSERT INTO jobs (spec, name, user, gpus, time_limit_s, submitted_at, preemptible, order_at, lane,"

@@ -21,7 +21,7 @@ from leptond.client import executor
 from leptond.client.call_result import RemoteError, outcome
 from leptond.client.transport import ApiError, Unreachable
 from leptond.core.jobs.model import State
-from leptond.core.scheduling.run_time import signature
+from leptond.core.scheduling.run_time import command_kind
 from tests.support.daemon import PATIENCE_S, Daemon, until
 
 BASE = str(Path(sys.base_prefix) / "bin" / "python3")
@@ -301,7 +301,7 @@ def test_two_executors_share_a_folder(lept, tmp_path):
         mine, theirs = lept.map(abs, [-1, -2]), other.map(abs, [-3, -4])
         assert [*mine, *theirs] == [1, 2, 3, 4]
         kinds = [
-            signature(one.submit(fn, -1).job.spec.argv, shell=False)
+            command_kind(one.submit(fn, -1).job.spec.argv, shell=False)
             for one in (lept, other)
             for fn in (abs, hex)
         ]

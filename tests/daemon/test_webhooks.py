@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from leptond.core.webhooks import MAX_TRIES, may_succeed_later, next_try_s
+from leptond.core.webhooks import MAX_TRIES, is_retryable_status, retry_delay_s
 from tests.support.daemon import PATIENCE_S, Daemon, until
 
 SECRET = "a secret of many characters"
@@ -179,10 +179,10 @@ def test_a_secret_that_cannot_be_read_is_refused_at_the_start(tmp_path):
 
 
 def test_tries_end():
-    waits = [next_try_s(n, 0.0) for n in range(1, MAX_TRIES + 1)]
+    waits = [retry_delay_s(n, 0.0) for n in range(1, MAX_TRIES + 1)]
     assert waits[:3] == [1.0, 2.0, 4.0]
     assert waits[-1] is None
-    assert [may_succeed_later(status) for status in (404, 429, 500, 410)] == [False, True, True, False]
+    assert [is_retryable_status(status) for status in (404, 429, 500, 410)] == [False, True, True, False]
 
 
 def test_people_are_told_in_words_by_apprise(tmp_path, receiver):

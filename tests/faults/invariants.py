@@ -27,7 +27,7 @@ class Ledger:
         moments = "SELECT at FROM events UNION ALL SELECT claimed_at FROM attempts UNION ALL SELECT ended_at"
         newest = db.execute(f"SELECT max(at) FROM ({moments} FROM attempts)").fetchone()[0] or 0.0
         self.imbalance_ms = ledger.imbalance_ms(db, 0.0, newest + 1.0)
-        self.spans = {fact.span.id: fact.span for fact in ledger.history(db, 0.0, newest + 1.0).facts}
+        self.spans = {fact.span.id: fact.span for fact in ledger.history(db, 0.0, newest + 1.0).attempts}
 
 
 STALE = 4

@@ -22,7 +22,7 @@ import leptond.scheduling.supervisor
 import leptond.services.progress_receiver
 from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
 from leptond.core.scheduling.inputs import PolicyName
-from leptond.core.training.progress import Report
+from leptond.core.training.progress import ProgressMessage
 from leptond.recovery.reconcile import reconcile, settle
 from leptond.scheduling.array_expander import Unfolder
 from leptond.scheduling.scheduler import Scheduler
@@ -91,7 +91,7 @@ class Life:
         )
         self.stop = asyncio.Event()
         self.open = False
-        self.report: Callable[[Report], None] = lambda report: None
+        self.report: Callable[[ProgressMessage], None] = lambda report: None
         self.main = self.loop.create_task(self._serve(sim))
 
     async def _serve(self, sim: Simulation) -> None:

@@ -334,7 +334,7 @@ class Queue(RuleBasedStateMachine):
         decided = snapshot.decide(
             self.db, now=self.now, boot=self.now, unhealthy={}, cpu_slots=SLOTS, policy=self.policy
         )
-        self.write(snapshot.remember, decided.plan.memory)
+        self.write(snapshot.remember, decided.plan.carried)
         before = self.free()
         waiting = [job for job in self.model.values() if self.could_start(job, surely=True)]
         slots = SLOTS - sum(1 for job in self.model.values() if job.state in LIVE and not job.gpus)

@@ -91,7 +91,7 @@ def _trial_of(asked: schema.NewSweep, params: core.Params) -> JobSpec:
     job = asked.job
     return msgspec.structs.replace(
         job,
-        argv=core.told(job.argv, params, shell=job.shell, arguments=asked.arguments),
+        argv=core.trial_command(job.argv, params, shell=job.shell, arguments=asked.arguments),
         params={**job.params, **params},
         rungs=Rungs(first=asked.min_step, eta=asked.eta, metric=asked.metric) if asked.halving else None,
     )

@@ -12,10 +12,10 @@ from msgspec import Meta
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.base.errors import Invalid
-from leptond.core.accounting.report import account
-from leptond.core.accounting.report_types import Account, Comparison, GroupBy
+from leptond.core.accounting.report import cost_report
+from leptond.core.accounting.report_types import Comparison, CostReport, GroupBy
 from leptond.core.scheduling.inputs import PolicyName
-from leptond.core.scheduling.what_if import compare
+from leptond.core.scheduling.what_if import compare_policies
 from leptond.store.accounting import daily, ledger
 
 table = Table("usage")
@@ -33,7 +33,7 @@ class UsageQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     against: PolicyName | None = None
 
 
-class Usage(Account, frozen=True, kw_only=True):
+class Usage(CostReport, frozen=True, kw_only=True):
     """The ledger of [since, until): every GPU-second in one box. GPU time is in GPU-seconds, costs are in
     `currency` and null where a price is missing."""
 
@@ -59,7 +59,13 @@ async def usage(call: Call) -> Usage:
     rates = call.context.settings.cost.rates()
     # a month of many jobs takes seconds: not on the loop
     found = await asyncio.to_thread(
-        account, history, ledger.ms(begin), ledger.ms(end), now=ledger.ms(now), rates=rates, by=query.group_by
+        cost_report,
+        history,
+        ledger.ms(begin),
+        ledger.ms(end),
+        now=ledger.ms(now),
+        rates=rates,
+        by=query.group_by,
     )
     comparison = None
     if query.against is not None:
@@ -67,7 +73,7 @@ async def usage(call: Call) -> Usage:
         price = max(micros for micros in prices if micros is not None) / 1e6 if prices - {None} else None
         policy = call.context.settings.policy()
         comparison = await asyncio.to_thread(
-            compare,
+            compare_policies,
             history,
             ledger.ms(begin),
             ledger.ms(end),
@@ -75,5 +81,5 @@ async def usage(call: Call) -> Usage:
             other=msgspec.structs.replace(policy, name=query.against),
             price=price if None not in prices else None,
         )
-    fields = {name: getattr(found, name) for name in Account.__struct_fields__}
+    fields = {name: getattr(found, name) for name in CostReport.__struct_fields__}
     return Usage(since=bodies.instant(begin), until=bodies.instant(end), comparison=comparison, **fields)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
-from leptond.core.webhooks import is_web
+from leptond.core.webhooks import is_http_hook
 from leptond.store.database import events
 from leptond.store.upkeep import webhooks
 
@@ -53,7 +53,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
 
 def _without_secrets(url: str) -> str:
     """Scheme and host: services put their secret into the path, and apprise's into the host as well."""
-    if not is_web(url):
+    if not is_http_hook(url):
         return f"{url.partition(':')[0]}://..."
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "") + "/..."

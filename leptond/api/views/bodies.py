@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from leptond import schema
-from leptond.core.accounting.report_types import Use
+from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
 from leptond.core.jobs.model import LIVE, State
 from leptond.core.outcome.classify import signal_name
@@ -285,7 +285,9 @@ def minute(one: Bucket) -> schema.GpuMinute:
     )
 
 
-def gpu_use(attempt: int, gpu: model.LeasedGpu, use: Use | None, minutes: Sequence[Bucket]) -> schema.GpuUse:
+def gpu_use(
+    attempt: int, gpu: model.LeasedGpu, use: SampledUse | None, minutes: Sequence[Bucket]
+) -> schema.GpuUse:
     """What is known of how an attempt used a device."""
     shown = schema.GpuUse(
         attempt=attempt, index=gpu.index, uuid=gpu.uuid, minutes=[minute(one) for one in minutes]

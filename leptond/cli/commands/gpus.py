@@ -51,14 +51,14 @@ def _foreign(gpu: phrases.Body) -> str:
 
 def place_cells(gpu: phrases.Body, gpus: Sequence[phrases.Body]) -> list[Cell]:
     """A GPU's memory node, its links as ``NV4:1 NODE:2,3`` (the best first, with indices), its queue."""
-    from leptond.core.scheduling.gpu_links import rank
+    from leptond.core.scheduling.gpu_links import link_quality
 
     index_of = {one["uuid"]: one["index"] for one in gpus}
     ends: dict[str, list[int]] = {}
     for uuid, link in (gpu.get("links") or {}).items():
         if uuid in index_of:
             ends.setdefault(link, []).append(index_of[uuid])
-    order = sorted(ends, key=rank, reverse=True)
+    order = sorted(ends, key=link_quality, reverse=True)
     links = " ".join(f"{link}:{','.join(map(str, sorted(ends[link])))}" for link in order)
     return [gpu.get("numa_node"), links or None, gpu.get("queue")]
 

@@ -25,7 +25,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
 
 
-class Books(msgspec.Struct, frozen=True, kw_only=True):
+class BudgetUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What counts against a budget: GPU-hours and money of attempts that ended in the period, and the worst
     case of the jobs that are queued or run."""
 
@@ -34,7 +34,7 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     open_gpu_hours: float = 0.0
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Jobs that are asked for: GPUs, the limit of each in seconds (None: none) and how many of them."""
 
     gpus: int
@@ -42,7 +42,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Overrun(msgspec.Struct, frozen=True, kw_only=True):
     """`over`: a sentence with the figures, when the jobs may cost more than is left; `hint`: what to do."""
 
     over: str
@@ -63,7 +63,7 @@ def period_start(period: Period, now: float) -> float:
     return day.timestamp()
 
 
-def worst_gpu_hours(asks: Sequence[Ask]) -> float | None:
+def worst_gpu_hours(asks: Sequence[BudgetRequest]) -> float | None:
     """GPU-hours that the jobs take if each runs to its limit; None where one has none."""
     total = 0.0
     for ask in asks:
@@ -75,9 +75,9 @@ def worst_gpu_hours(asks: Sequence[Ask]) -> float | None:
     return total
 
 
-def judge(
-    budget: Budget, books: Books, asks: Sequence[Ask], *, price: float | None, currency: str
-) -> Judgement | None:
+def check_budget(
+    budget: Budget, books: BudgetUsage, asks: Sequence[BudgetRequest], *, price: float | None, currency: str
+) -> Overrun | None:
     """Whether `asks` may go over `budget`. `price`: of a GPU-hour, the dearest that they may get; a budget in
     money cannot be judged without one, and then says so."""
     if not any(ask.gpus for ask in asks):
@@ -85,13 +85,13 @@ def judge(
     whose = f"the budget of {budget.scope} {budget.name}"
     asked = worst_gpu_hours(asks)
     if asked is None:
-        return Judgement(
+        return Overrun(
             over=f"{whose} cannot be kept: a job without a time limit has no worst case",
             hint="give it a limit with --time",
         )
     if budget.amount is not None:
         if price is None:
-            return Judgement(
+            return Overrun(
                 over=f"{whose} is in {currency}, and these GPUs have no price",
                 hint="set [cost] prices, or give the budget in GPU-hours",
             )
@@ -104,7 +104,7 @@ def judge(
     left = limit - spent - open_
     if wanted <= left:
         return None
-    return Judgement(
+    return Overrun(
         over=f"at their limits these jobs take {wanted:,.2f} {unit};"
         f" {whose} has {max(0.0, left):,.2f} left of {limit:,.2f} for this {budget.period}"
         f" (spent {spent:,.2f}, queued and running {open_:,.2f})",

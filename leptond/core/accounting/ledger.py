@@ -46,21 +46,21 @@ WASTED = (Box.START, Box.LOST, Box.FAILED, Box.STOP)
 """What of a job's own time bought nothing."""
 
 
-class Demand(StrEnum):
+class IdleCause(StrEnum):
     """What the queue is like while GPUs are free."""
 
-    NONE = "none"
+    NO_DEMAND = "none"
     FITS = "fits"
     BLOCKED = "blocked"
 
 
-_FREE = {Demand.NONE: Box.EMPTY, Demand.FITS: Box.FITIDLE, Demand.BLOCKED: Box.FRAG}
+_FREE = {IdleCause.NO_DEMAND: Box.EMPTY, IdleCause.FITS: Box.FITIDLE, IdleCause.BLOCKED: Box.FRAG}
 
 UNDECIDED = "undecided"
 """The cause that marks productive time of a job whose end is not known: it moves if the job fails."""
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
     """From `at` on GPU `gpu` is in service (`out` empty), out of it (`out` says why), or, unless
     `managed`, none of ours."""
 
@@ -70,15 +70,15 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     managed: bool = True
 
 
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
+class IdleCauseChange(msgspec.Struct, frozen=True, kw_only=True):
     """From `at` on the queue is like this for GPUs that are free; `cause` names a reservation."""
 
     at: int
-    demand: Demand
+    idle_cause: IdleCause
     cause: str = ""
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
+class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     """From `at` on an hour of `gpu` costs `micros` millionths of the currency; None: not known."""
 
     gpu: str
@@ -86,7 +86,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     micros: int | None
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt as the ledger sees it.
 
     `claimed`: its GPUs were given to it; `startable`: from when on it could have had them; `start`: its
@@ -112,7 +112,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     job_cause: str = ""
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """`ms` milliseconds of one GPU, in one box, for one cause, of one attempt (None: of nobody), at one
     price per GPU-hour (millionths; None: not known)."""
 
@@ -127,7 +127,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 _ENDED_BADLY = (State.FAILED, State.TIMED_OUT, State.LOST)
 
 
-def phases(span: Span, now: int) -> Iterator[tuple[int, int, Box, str]]:
+def attempt_phases(span: AttemptSpan, now: int) -> Iterator[tuple[int, int, Box, str]]:
     """(from, to, box, cause) of the time that an attempt held its GPUs, without gaps or overlaps; `now`
     ends an attempt that lives."""
     if span.start is None:
@@ -178,7 +178,7 @@ def startable_at(
 T = TypeVar("T")
 
 
-class _Line(Generic[T]):
+class _Timeline(Generic[T]):
     """A value over time, from transitions; `before` holds until the first."""
 
     def __init__(self, steps: Iterable[tuple[int, T]], before: T) -> None:
@@ -195,7 +195,7 @@ class _Line(Generic[T]):
         return self.times[bisect_right(self.times, begin) : bisect_right(self.times, end - 1)]
 
 
-def capacity_ms(begin: int, end: int, service: Sequence[Service]) -> int:
+def capacity_ms(begin: int, end: int, service: Sequence[ServiceChange]) -> int:
     """GPU-milliseconds of all managed GPUs in [begin, end): what the boxes must add up to. Counted from
     the service intervals alone, so that it can be compared with them."""
     total = 0
@@ -208,7 +208,7 @@ def capacity_ms(begin: int, end: int, service: Sequence[Service]) -> int:
     return total
 
 
-class Piece(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerInterval(msgspec.Struct, frozen=True, kw_only=True):
     """[`begin`, `end`) of one GPU's line of time: the whole of it in one box."""
 
     gpu: str
@@ -220,31 +220,35 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
     price: int | None
 
 
-def pieces(
+def ledger_intervals(
     begin: int,
     end: int,
     *,
-    service: Sequence[Service],
-    spans: Sequence[Span],
-    queue: Sequence[Queue],
-    prices: Sequence[Price] = (),
+    service: Sequence[ServiceChange],
+    spans: Sequence[AttemptSpan],
+    queue: Sequence[IdleCauseChange],
+    prices: Sequence[PriceChange] = (),
     now: int | None = None,
-) -> Iterator[Piece]:
+) -> Iterator[LedgerInterval]:
     """The lines of all GPUs from `begin` to `end`, cut where something changes. `now` (else `end`) is where
     live attempts have got to. A piece that an attempt holds has the price of the attempt's start."""
     now = end if now is None else now
-    held: dict[str, list[Span]] = {}
+    held: dict[str, list[AttemptSpan]] = {}
     for span in spans:
         for gpu in span.gpus:
             held.setdefault(gpu, []).append(span)
-    line = _Line(((one.at, one) for one in queue), Queue(at=begin, demand=Demand.NONE))
+    line = _Timeline(
+        ((one.at, one) for one in queue), IdleCauseChange(at=begin, idle_cause=IdleCause.NO_DEMAND)
+    )
     for gpu in sorted({one.gpu for one in service}):
-        in_service = _Line[Service | None](((one.at, one) for one in service if one.gpu == gpu), None)
-        price = _Line[int | None](((one.at, one.micros) for one in prices if one.gpu == gpu), None)
-        for a, b, box, cause, holder in _pieces(
+        in_service = _Timeline[ServiceChange | None](
+            ((one.at, one) for one in service if one.gpu == gpu), None
+        )
+        price = _Timeline[int | None](((one.at, one.micros) for one in prices if one.gpu == gpu), None)
+        for a, b, box, cause, holder in _gpu_intervals(
             begin, end, in_service, line, price.within(begin, end), held.get(gpu, ()), now
         ):
-            yield Piece(
+            yield LedgerInterval(
                 gpu=gpu,
                 begin=a,
                 end=b,
@@ -255,47 +259,49 @@ def pieces(
             )
 
 
-def gather(some: Iterable[Piece]) -> list[Entry]:
+def sum_entries(some: Iterable[LedgerInterval]) -> list[LedgerEntry]:
     """Pieces that are alike, added up."""
     found: dict[tuple[str, Box, str, str | None, int | None], int] = {}
     for one in some:
         key = (one.gpu, one.box, one.cause, one.attempt, one.price)
         found[key] = found.get(key, 0) + one.end - one.begin
     return [
-        Entry(gpu=gpu, box=box, cause=cause, attempt=attempt, price=paid, ms=ms)
+        LedgerEntry(gpu=gpu, box=box, cause=cause, attempt=attempt, price=paid, ms=ms)
         for (gpu, box, cause, attempt, paid), ms in found.items()
     ]
 
 
-def partition(
+def ledger_entries(
     begin: int,
     end: int,
     *,
-    service: Sequence[Service],
-    spans: Sequence[Span],
-    queue: Sequence[Queue],
-    prices: Sequence[Price] = (),
+    service: Sequence[ServiceChange],
+    spans: Sequence[AttemptSpan],
+    queue: Sequence[IdleCauseChange],
+    prices: Sequence[PriceChange] = (),
     now: int | None = None,
-) -> list[Entry]:
+) -> list[LedgerEntry]:
     """Where the GPU time of [begin, end) went: :func:`pieces`, gathered."""
-    return gather(pieces(begin, end, service=service, spans=spans, queue=queue, prices=prices, now=now))
+    return sum_entries(
+        ledger_intervals(begin, end, service=service, spans=spans, queue=queue, prices=prices, now=now)
+    )
 
 
-def _pieces(
+def _gpu_intervals(
     begin: int,
     end: int,
-    in_service: _Line[Service | None],
-    queue: _Line[Queue],
+    in_service: _Timeline[ServiceChange | None],
+    queue: _Timeline[IdleCauseChange],
     more: Sequence[int],
-    spans: Iterable[Span],
+    spans: Iterable[AttemptSpan],
     now: int,
-) -> Iterator[tuple[int, int, Box, str, Span | None]]:
+) -> Iterator[tuple[int, int, Box, str, AttemptSpan | None]]:
     """The line of one GPU in pieces: (from, to, box, cause, whose)."""
     # (at, order: ends before beginnings, number of the interval)
     edges: list[tuple[int, int, int]] = []
-    work: list[tuple[Box, str, Span]] = []
+    work: list[tuple[Box, str, AttemptSpan]] = []
 
-    def add(a: int, b: int, box: Box, cause: str, span: Span) -> None:
+    def add(a: int, b: int, box: Box, cause: str, span: AttemptSpan) -> None:
         a, b = max(a, begin), min(b, end)
         if a < b:
             edges.append((a, 1, len(work)))
@@ -303,7 +309,7 @@ def _pieces(
             work.append((box, cause, span))
 
     for span in spans:
-        for a, b, box, cause in phases(span, now):
+        for a, b, box, cause in attempt_phases(span, now):
             add(a, b, box, cause, span)
         begun = span.start if span.start is not None else (span.end if span.end is not None else now)
         since = span.startable if span.startable is not None else span.claimed
@@ -334,12 +340,12 @@ def _pieces(
             yield a, b, box, cause, span
         else:
             waiting = queue.at(a)
-            yield a, b, _FREE[waiting.demand], waiting.cause, None
+            yield a, b, _FREE[waiting.idle_cause], waiting.cause, None
 
 
 def _shared(
-    a: int, b: int, holders: Sequence[tuple[Box, str, Span]]
-) -> Iterator[tuple[int, int, Box, str, Span | None]]:
+    a: int, b: int, holders: Sequence[tuple[Box, str, AttemptSpan]]
+) -> Iterator[tuple[int, int, Box, str, AttemptSpan | None]]:
     """A piece in equal parts, to the millisecond; the first get what does not divide."""
     share, rest = divmod(b - a, len(holders))
     at = a
@@ -350,7 +356,7 @@ def _shared(
         at = until
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
+class BoxTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What the boxes of a window amount to, in GPU-milliseconds. The ratios are None where there is
     nothing to divide by."""
 
@@ -395,18 +401,18 @@ def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def figures(entries: Iterable[Entry]) -> Figures:
+def box_totals(entries: Iterable[LedgerEntry]) -> BoxTotals:
     """The boxes of some entries."""
     boxes = dict.fromkeys(Box, 0)
     for entry in entries:
         boxes[entry.box] += entry.ms
-    return Figures(boxes=boxes)
+    return BoxTotals(boxes=boxes)
 
 
 MS_PER_HOUR = 3_600_000
 
 
-def money(entries: Iterable[Entry]) -> float | None:
+def total_cost(entries: Iterable[LedgerEntry]) -> float | None:
     """What the time of `entries` costs, in the currency of their prices; None when some has no price.
     Dollars are made only here: what is stored are integers."""
     total = 0
@@ -419,9 +425,9 @@ def money(entries: Iterable[Entry]) -> float | None:
     return total / MS_PER_HOUR / 1e6
 
 
-def per_useful_hour(entries: Sequence[Entry]) -> float | None:
+def cost_per_useful_hour(entries: Sequence[LedgerEntry]) -> float | None:
     """What an hour of productive GPU time costs in effect: all that was paid, over what was productive."""
-    paid = money(entries)
+    paid = total_cost(entries)
     useful = sum(entry.ms for entry in entries if entry.box is Box.PROD)
     return paid / (useful / MS_PER_HOUR) if paid is not None and useful else None
 

@@ -12,34 +12,34 @@ from leptond.core.accounting.ledger import (
     MS_PER_HOUR,
     UNDECIDED,
     WASTED,
+    AttemptSpan,
     Box,
-    Entry,
-    Figures,
-    Piece,
-    Span,
+    BoxTotals,
+    LedgerEntry,
+    LedgerInterval,
+    box_totals,
     capacity_ms,
     checkpoint_interval_s,
-    figures,
-    gather,
-    money,
-    per_useful_hour,
-    pieces,
+    cost_per_useful_hour,
+    ledger_intervals,
+    sum_entries,
+    total_cost,
 )
 from leptond.core.accounting.prices import J_PER_KWH, Rates, energy_cost
 from leptond.core.accounting.report_types import (
     IDLE_BELOW,
-    Account,
     Advice,
+    AttemptRecord,
     BoxLine,
     CauseLine,
     Checkpoints,
+    CostReport,
     Device,
     Energy,
-    Fact,
     GroupBy,
     GroupLine,
     HandOver,
-    History,
+    LedgerHistory,
     Memos,
     PriceLine,
     RetryLine,
@@ -49,13 +49,13 @@ from leptond.core.jobs.model import FailureClass, State
 WASTE = (*WASTED, Box.OUT, Box.GAP, Box.FITIDLE, Box.FRAG)
 
 
-def account(
-    history: History, begin: int, end: int, *, now: int, rates: Rates, by: GroupBy | None = None
-) -> Account:
+def cost_report(
+    history: LedgerHistory, begin: int, end: int, *, now: int, rates: Rates, by: GroupBy | None = None
+) -> CostReport:
     """The report of [begin, end) in ms; live attempts have got to `now`."""
     detail = min(end, max(begin, history.detail_since)) if history.detail_since is not None else begin
     whole = list(
-        pieces(
+        ledger_intervals(
             detail,
             end,
             service=history.service,
@@ -65,17 +65,19 @@ def account(
             now=min(now, end),
         )
     )
-    entries = [*gather(whole), *_rolled(history)]
-    totals = figures(entries)
-    facts = {fact.span.id: fact for fact in history.facts}
+    entries = [*sum_entries(whole), *_rolled(history)]
+    totals = box_totals(entries)
+    facts = {fact.span.id: fact for fact in history.attempts}
     parts = {id: _part(fact.span, begin, end, now) for id, fact in facts.items()}
     memos = _memos(history, entries, totals, parts, whole, now)
-    return Account(
+    return CostReport(
         gpus=len({entry.gpu for entry in entries}),
         detail_since_s=detail / 1000 if detail > begin else None,
         simulated=any(device.simulated for device in history.devices),
         currency=rates.currency,
-        capacity_gpu_seconds=(capacity_ms(detail, end, history.service) + sum(r.ms for r in history.rolled))
+        capacity_gpu_seconds=(
+            capacity_ms(detail, end, history.service) + sum(r.ms for r in history.daily_totals)
+        )
         / 1000,
         paid=_known(entries),
         unpriced_gpu_seconds=sum(entry.ms for entry in entries if entry.price is None) / 1000,
@@ -84,33 +86,33 @@ def account(
         runtime_goodput=totals.runtime_goodput,
         goodput=totals.goodput,
         capacity_goodput=totals.capacity_goodput,
-        cost_per_useful_gpu_hour=per_useful_hour(entries),
+        cost_per_useful_gpu_hour=cost_per_useful_hour(entries),
         memos=memos,
         energy=_energy(history, parts, begin, end, rates),
-        retries=_retries(history.facts, entries),
-        checkpoints=_checkpoints(history.facts, begin, end, min(now, end)),
-        hand_over=_hand_over(history.facts, begin, end),
+        retries=_retries(history.attempts, entries),
+        checkpoints=_checkpoints(history.attempts, begin, end, min(now, end)),
+        hand_over=_hand_over(history.attempts, begin, end),
         prices=_prices(history.devices),
         groups=_groups(by, entries, history, parts) if by is not None else [],
         advice=_advice(entries, totals, memos),
     )
 
 
-def _rolled(history: History) -> list[Entry]:
+def _rolled(history: LedgerHistory) -> list[LedgerEntry]:
     return [
-        Entry(gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms)
-        for one in history.rolled
+        LedgerEntry(gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms)
+        for one in history.daily_totals
     ]
 
 
-def _known(entries: Sequence[Entry]) -> float | None:
+def _known(entries: Sequence[LedgerEntry]) -> float | None:
     """The cost; None also where there is nothing to pay for because nothing has a price."""
-    return money(entries) if entries else None
+    return total_cost(entries) if entries else None
 
 
-def _box(box: Box, entries: Sequence[Entry], totals: Figures) -> BoxLine:
+def _box(box: Box, entries: Sequence[LedgerEntry], totals: BoxTotals) -> BoxLine:
     mine = [entry for entry in entries if entry.box is box]
-    causes: dict[str, list[Entry]] = defaultdict(list)
+    causes: dict[str, list[LedgerEntry]] = defaultdict(list)
     for entry in mine:
         causes[entry.cause].append(entry)
     lines = [
@@ -122,13 +124,13 @@ def _box(box: Box, entries: Sequence[Entry], totals: Figures) -> BoxLine:
         box=box,
         gpu_seconds=totals.boxes[box] / 1000,
         share=totals.boxes[box] / totals.capacity if totals.capacity else 0.0,
-        cost=money(mine),
+        cost=total_cost(mine),
         waste=box in WASTE,
         causes=sorted(lines, key=lambda line: (-line.gpu_seconds, line.cause)),
     )
 
 
-def _part(span: Span, begin: int, end: int, now: int) -> float:
+def _part(span: AttemptSpan, begin: int, end: int, now: int) -> float:
     """How much of an attempt lies in the window: what was sampled over the whole of it counts so far."""
     if span.start is None:
         return 0.0
@@ -138,11 +140,11 @@ def _part(span: Span, begin: int, end: int, now: int) -> float:
 
 
 def _memos(
-    history: History,
-    entries: Sequence[Entry],
-    totals: Figures,
+    history: LedgerHistory,
+    entries: Sequence[LedgerEntry],
+    totals: BoxTotals,
     parts: Mapping[str, float],
-    whole: Iterable[Piece],
+    whole: Iterable[LedgerInterval],
     now: int,
 ) -> Memos:
     price = {entry.attempt: entry.price for entry in entries if entry.attempt is not None}
@@ -158,7 +160,7 @@ def _memos(
     saved_cost: float | None = 0.0
     early = early_ms = 0
     early_cost: float | None = 0.0
-    for fact in history.facts:
+    for fact in history.attempts:
         part, paid = parts[fact.span.id], price.get(fact.span.id)
         for use in fact.uses:
             sampled += use.sampled_ms * part
@@ -187,10 +189,10 @@ def _memos(
         idle_cost=idle_cost if sampled else None,
         never_used_gpu_seconds=never / 1000,
         unused_memory=1 - used_ms / memory_ms if memory_ms else None,
-        backoff_gpu_seconds=_backoff_ms(history.facts, whole, now) / 1000,
+        backoff_gpu_seconds=_backoff_ms(history.attempts, whole, now) / 1000,
         undecided_gpu_seconds=sum(e.ms for e in entries if e.cause == UNDECIDED) / 1000,
         start_unknown=sum(
-            1 for fact in history.facts if not fact.progress_known and fact.span.start is not None
+            1 for fact in history.attempts if not fact.progress_known and fact.span.start is not None
         ),
         retries_saved=saved,
         retries_saved_gpu_seconds=saved_ms / 1000,
@@ -207,9 +209,9 @@ def _plus(total: float | None, ms: float, price: int | None) -> float | None:
     return total + ms * (price or 0) / MS_PER_HOUR / 1e6
 
 
-def _backoff_ms(facts: Sequence[Fact], whole: Iterable[Piece], now: int) -> int:
+def _backoff_ms(facts: Sequence[AttemptRecord], whole: Iterable[LedgerInterval], now: int) -> int:
     """Empty GPU time during which jobs were in back-off, up to the GPUs that they would take."""
-    attempts: dict[int, list[Fact]] = defaultdict(list)
+    attempts: dict[int, list[AttemptRecord]] = defaultdict(list)
     for fact in facts:
         attempts[fact.span.job].append(fact)
     changes: list[tuple[int, int, int]] = [
@@ -235,11 +237,11 @@ def _backoff_ms(facts: Sequence[Fact], whole: Iterable[Piece], now: int) -> int:
 
 
 def _energy(
-    history: History, parts: Mapping[str, float], begin: int, end: int, rates: Rates
+    history: LedgerHistory, parts: Mapping[str, float], begin: int, end: int, rates: Rates
 ) -> Energy | None:
     joules = idle = 0.0
     sources: set[str] = set()
-    for fact in history.facts:
+    for fact in history.attempts:
         for use in fact.uses:
             if use.energy_mj is not None:
                 joules += use.energy_mj / 1000 * parts[fact.span.id]
@@ -259,7 +261,7 @@ def _energy(
     )
 
 
-def _retries(facts: Sequence[Fact], entries: Sequence[Entry]) -> list[RetryLine]:
+def _retries(facts: Sequence[AttemptRecord], entries: Sequence[LedgerEntry]) -> list[RetryLine]:
     wasted: dict[str, int] = defaultdict(int)
     for entry in entries:
         if entry.attempt is not None and entry.box in (Box.LOST, Box.FAILED):
@@ -304,7 +306,7 @@ _NO_INTERRUPTION = frozenset(
 HALF_A_MINUTE_S = 30.0
 
 
-def _checkpoints(facts: Sequence[Fact], begin: int, end: int, now: int) -> Checkpoints:
+def _checkpoints(facts: Sequence[AttemptRecord], begin: int, end: int, now: int) -> Checkpoints:
     ran_ms = interruptions = 0
     for fact in facts:
         span = fact.span
@@ -322,7 +324,7 @@ def _checkpoints(facts: Sequence[Fact], begin: int, end: int, now: int) -> Check
     )
 
 
-def _hand_over(facts: Sequence[Fact], begin: int, end: int) -> HandOver:
+def _hand_over(facts: Sequence[AttemptRecord], begin: int, end: int) -> HandOver:
     waits, starts = [], 0
     for fact in facts:
         span = fact.span
@@ -357,12 +359,12 @@ def _prices(devices: Sequence[Device]) -> list[PriceLine]:
 
 
 def _groups(
-    by: GroupBy, entries: Sequence[Entry], history: History, parts: Mapping[str, float]
+    by: GroupBy, entries: Sequence[LedgerEntry], history: LedgerHistory, parts: Mapping[str, float]
 ) -> list[GroupLine]:
-    facts = {fact.span.id: fact for fact in history.facts}
+    facts = {fact.span.id: fact for fact in history.attempts}
     index = {device.gpu: str(device.index) for device in history.devices}
 
-    def key(fact: Fact, gpu: str) -> str:
+    def key(fact: AttemptRecord, gpu: str) -> str:
         match by:
             case "user":
                 return fact.user
@@ -375,7 +377,7 @@ def _groups(
             case "gpu":
                 return index.get(gpu, gpu)
 
-    held: dict[str, list[Entry]] = defaultdict(list)
+    held: dict[str, list[LedgerEntry]] = defaultdict(list)
     jobs: dict[str, set[int]] = defaultdict(set)
     idle: dict[str, float] = defaultdict(float)
     energy: dict[str, float] = {}
@@ -391,7 +393,7 @@ def _groups(
             idle[name] += use.idle_ms * parts[fact.span.id]
             if use.energy_mj is not None:
                 energy[name] = energy.get(name, 0.0) + use.energy_mj / 1000 * parts[fact.span.id]
-    for one in history.rolled:
+    for one in history.daily_totals:
         if one.box in ALLOCATED and by != "job":
             names = {
                 "user": one.user,
@@ -400,11 +402,13 @@ def _groups(
                 "gpu": index.get(one.gpu, one.gpu),
             }
             held[names[by]].append(
-                Entry(gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms)
+                LedgerEntry(
+                    gpu=one.gpu, box=one.box, cause=one.cause, attempt=None, price=one.price, ms=one.ms
+                )
             )
     lines = []
     for name, mine in held.items():
-        totals = figures(mine)
+        totals = box_totals(mine)
         lines.append(
             GroupLine(
                 key=name,
@@ -414,8 +418,8 @@ def _groups(
                 wasted_gpu_seconds=totals.of(*WASTED) / 1000,
                 idle_gpu_seconds=round(idle[name] / 1000, 3),
                 kwh=energy[name] / J_PER_KWH if name in energy else None,
-                cost=money(mine),
-                wasted_cost=money([entry for entry in mine if entry.box in WASTED]),
+                cost=total_cost(mine),
+                wasted_cost=total_cost([entry for entry in mine if entry.box in WASTED]),
             )
         )
     return sorted(lines, key=lambda line: (-line.gpu_seconds, line.key))
@@ -435,7 +439,7 @@ ADVICE = 3
 """Most lines of advice: those that would save most."""
 
 
-def _advice(entries: Sequence[Entry], totals: Figures, memos: Memos) -> list[Advice]:
+def _advice(entries: Sequence[LedgerEntry], totals: BoxTotals, memos: Memos) -> list[Advice]:
     found = []
     for box, words in _WHAT_TO_DO.items():
         mine = [entry for entry in entries if entry.box is box]
@@ -445,7 +449,9 @@ def _advice(entries: Sequence[Entry], totals: Figures, memos: Memos) -> list[Adv
                 by_cause[entry.cause] += entry.ms
             worst = max(by_cause, key=lambda cause: by_cause[cause])
             sentence = f"{words} (mostly: {worst})" if worst else words
-            found.append(Advice(sentence=sentence, gpu_seconds=totals.boxes[box] / 1000, cost=money(mine)))
+            found.append(
+                Advice(sentence=sentence, gpu_seconds=totals.boxes[box] / 1000, cost=total_cost(mine))
+            )
     if memos.idle_gpu_seconds > 0:
         found.append(
             Advice(

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from leptond.core.accounting.ledger import Box, Price, Queue, Service, Span
+from leptond.core.accounting.ledger import AttemptSpan, Box, IdleCauseChange, PriceChange, ServiceChange
 
 IDLE_BELOW = 0.05
 """A GPU that is held and less busy than this is idle."""
@@ -15,7 +15,7 @@ IDLE_BELOW = 0.05
 GroupBy = Literal["user", "project", "queue", "job", "gpu"]
 
 
-class Use(msgspec.Struct, kw_only=True):
+class SampledUse(msgspec.Struct, kw_only=True):
     """What samples of one GPU say of one attempt. Energy is in mJ; `energy_source` says who told it."""
 
     attempt_id: str
@@ -38,10 +38,10 @@ class IdleEnergy(msgspec.Struct, frozen=True, kw_only=True):
     energy_source: str
 
 
-class Fact(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt of the window: its span, whose it is, and what was sampled of it."""
 
-    span: Span
+    span: AttemptSpan
     number: int
     name: str
     user: str
@@ -49,7 +49,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     queue: str | None
     run_s: float
     retries_saved: int
-    uses: Sequence[Use]
+    uses: Sequence[SampledUse]
     progress_known: bool
     submitted: int | None = None
     limit_s: float | None = None
@@ -71,7 +71,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     as_of: str | None = None
 
 
-class Rolled(msgspec.Struct, frozen=True, kw_only=True):
+class DailyTotal(msgspec.Struct, frozen=True, kw_only=True):
     """A sum of days whose details are forgotten: `ms` of one GPU in one box, of one user, project and queue
     (empty: of nobody)."""
 
@@ -85,23 +85,23 @@ class Rolled(msgspec.Struct, frozen=True, kw_only=True):
     ms: int
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerHistory(msgspec.Struct, frozen=True, kw_only=True):
     """All that one window of the ledger is made from. `rolled` has the whole days before `detail_since`
     (ms; None: there are details of all of it)."""
 
-    service: Sequence[Service]
-    queue: Sequence[Queue]
-    prices: Sequence[Price]
-    facts: Sequence[Fact]
+    service: Sequence[ServiceChange]
+    queue: Sequence[IdleCauseChange]
+    prices: Sequence[PriceChange]
+    attempts: Sequence[AttemptRecord]
     idle_energy: Sequence[IdleEnergy] = ()
     devices: Sequence[Device] = ()
-    rolled: Sequence[Rolled] = ()
+    daily_totals: Sequence[DailyTotal] = ()
     detail_since: int | None = None
 
     @property
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[AttemptSpan]:
         """The attempts alone."""
-        return [fact.span for fact in self.facts]
+        return [fact.span for fact in self.attempts]
 
 
 # -- the report --------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     saved_cost: float | None
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class CostReport(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger of a window. The boxes add up to `capacity_gpu_seconds`. Costs are null where a price is
     missing; amounts are in `currency`. Before `detail_since_s` (UTC seconds) only sums by the day are kept:
     no single jobs, no memos."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from leptond.core.jobs.model import FailureClass, StopReason
-from leptond.core.outcome.failure_fingerprint import signature
+from leptond.core.outcome.failure_fingerprint import failure_fingerprint
 
 LOG_TAIL_BYTES = 64 * 1024
 """How much of the end of an attempt's output the patterns are held against."""
@@ -123,7 +123,7 @@ def classify(seen: Evidence) -> Verdict:
     verdict = _judged(seen)
     if seen.exit_code == 0 or seen.stop_reason is not None:
         return verdict
-    sign = signature(verdict.cause, _end(seen), error_file=seen.error_file, log_tail=seen.log_tail)
+    sign = failure_fingerprint(verdict.cause, _end(seen), error_file=seen.error_file, log_tail=seen.log_tail)
     return msgspec.structs.replace(verdict, signature=sign)
 
 

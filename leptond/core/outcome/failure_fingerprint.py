@@ -30,11 +30,11 @@ _VARIES = (
 )
 
 
-def signature(cause: str, end: str, *, error_file: str | None, log_tail: str) -> str | None:
+def failure_fingerprint(cause: str, end: str, *, error_file: str | None, log_tail: str) -> str | None:
     """The signature of a failed attempt of class `cause` that ended as `end` says; None where neither the
     exception that the framework recorded (`error_file`) nor the end of the output tells what was wrong.
 
-    >>> signature("user", "exit code 1", error_file=None, log_tail="step 7\\nValueError: bad row 1234\\n")
+    >>> failure_fingerprint("user", "exit code 1", error_file=None, log_tail="ValueError: bad row 12\\n")
     'user, exit code 1: ValueError: bad row #'
     """
     line = _recorded(error_file) or _last_error(log_tail)

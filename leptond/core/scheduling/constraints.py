@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling import placement
-from leptond.core.scheduling.fair_share import Holders
+from leptond.core.scheduling.fair_share import HeldGpus
 from leptond.core.scheduling.inputs import Policy, Running, Wait, Waiting
 from leptond.core.scheduling.placement import Holding, Need, Occupancy
 
 
-class Rights:
+class Constraints:
     """Keeps the books of one plan. `barred` tells what forbids a job to start although there is room."""
 
     def __init__(
@@ -21,10 +21,10 @@ class Rights:
         running: Sequence[Running],
         gpus: Sequence[Gpu],
         policy: Policy,
-        barred: Callable[[Waiting], Wait | None],
+        blocking_limit: Callable[[Waiting], Wait | None],
     ) -> None:
         self.gpus = gpus
-        self._barred = barred
+        self._blocking_limit = blocking_limit
         self._plain = not any(gpu.owner is not None or gpu.mig for gpu in gpus)
         self._capped = policy.limits.any
         self._needs: dict[int, Need] = {}
@@ -37,12 +37,12 @@ class Rights:
                 for uuid in job.gpus
             ],
         )
-        self._holders = Holders(policy.limits)
+        self._held = HeldGpus(policy.limits)
         size = {gpu.uuid: gpu.memory_bytes for gpu in gpus}
         for job in running if self._capped else ():
             share = job.share_bytes
             parts = [1.0 if share is None else share / size.get(uuid, share) for uuid in job.gpus]
-            self._holders.hold(job.id, job.user, job.project, sum(parts))
+            self._held.hold(job.id, job.user, job.project, sum(parts))
         owners = {gpu.owner for gpu in gpus if gpu.owner is not None}
         self._owed: dict[str, dict[int, Waiting]] = {}
         for one in waiting if owners else ():
@@ -67,15 +67,15 @@ class Rights:
             )
         return need
 
-    def any_gpu(self, job: Waiting) -> bool:
+    def accepts_any_gpu(self, job: Waiting) -> bool:
         """Whether every whole GPU of the machine would do for it."""
         return self._plain and job.gpu_type is None and job.gpu_memory_bytes is None
 
-    def shares(self, job: Waiting) -> bool:
+    def takes_share(self, job: Waiting) -> bool:
         """Whether it takes a share of a GPU, beside others."""
         return job.gpu_memory_bytes is not None and not job.exclusive
 
-    def possible(self, job: Waiting) -> Collection[str]:
+    def eligible_gpus(self, job: Waiting) -> Collection[str]:
         """The GPUs in service (UUIDs) that it could have if nobody else had any."""
         need = self.need(job)
         found = self._possible.get(need)
@@ -86,7 +86,7 @@ class Rights:
 
     def fits_machine(self, job: Waiting) -> bool:
         """Whether enough GPUs in service could ever be its."""
-        return self.any_gpu(job) or job.gpus <= len(self.possible(job))
+        return self.accepts_any_gpu(job) or job.gpus <= len(self.eligible_gpus(job))
 
     def candidates(self, job: Waiting) -> list[Gpu]:
         """The GPUs that it could have now, as far as their holders and its rights go."""
@@ -94,17 +94,19 @@ class Rights:
 
     # -- caps --------------------------------------------------------------------------------------
 
-    def over(self, job: Waiting) -> Wait | None:
+    def exceeded_cap(self, job: Waiting) -> Wait | None:
         """Why a cap forbids its start now."""
         if not self._capped or not job.gpus:
             return None
-        over = self._holders.over(job.user, job.project, self._parts(job))
-        if over is None:
+        exceeded = self._held.exceeded_cap(job.user, job.project, self._gpu_equivalents(job))
+        if exceeded is None:
             return None
-        return Wait(reason=Reason.USER_LIMIT, sentence=over[0], blockers=over[1])
+        return Wait(reason=Reason.USER_LIMIT, sentence=exceeded[0], blockers=exceeded[1])
 
-    def _parts(self, job: Waiting) -> float:
-        return placement.parts(self.need(job), self.gpus) if self.shares(job) else float(job.gpus)
+    def _gpu_equivalents(self, job: Waiting) -> float:
+        return (
+            placement.gpu_equivalents(self.need(job), self.gpus) if self.takes_share(job) else float(job.gpus)
+        )
 
     # -- moves -------------------------------------------------------------------------------------
 
@@ -116,12 +118,12 @@ class Rights:
         room = self._occupancy.without(gone) if gone else self._occupancy
         return placement.choose(self.need(job), room, self._lent(job, self.gpus if among is None else among))
 
-    def take(self, job: Waiting, chosen: Iterable[str]) -> None:
+    def record_start(self, job: Waiting, chosen: Iterable[str]) -> None:
         """Takes note of a start."""
         self._occupancy.take(job.id, self.need(job), chosen)
         self._owed.get(job.queue, {}).pop(job.id, None)
         if self._capped:
-            self._holders.hold(job.id, job.user, job.project, self._parts(job))
+            self._held.hold(job.id, job.user, job.project, self._gpu_equivalents(job))
 
     # -- queues that own GPUs ----------------------------------------------------------------------
 
@@ -129,13 +131,13 @@ class Rights:
         """Without the GPUs whose owner has jobs waiting that could start on them: those are not lent now."""
         if not self._owed or not job.borrow:
             return gpus
-        kept = {queue for queue in self._owed if queue != job.queue and self.waits(queue)}
+        kept = {queue for queue in self._owed if queue != job.queue and self.has_startable_jobs(queue)}
         return [gpu for gpu in gpus if gpu.owner not in kept] if kept else gpus
 
-    def waits(self, queue: str) -> bool:
+    def has_startable_jobs(self, queue: str) -> bool:
         """Whether a queue that owns GPUs has jobs that nothing but a lack of GPUs keeps from starting."""
         jobs: Mapping[int, Waiting] = self._owed.get(queue, {})
-        return any(self.fits_machine(job) and self._barred(job) is None for job in jobs.values())
+        return any(self.fits_machine(job) and self._blocking_limit(job) is None for job in jobs.values())
 
     def withheld(self, job: Waiting) -> list[Gpu]:
         """Idle GPUs that it may not have because they belong to another queue."""
@@ -154,7 +156,7 @@ class Rights:
             and gpu.uuid not in lent
         ]
 
-    def borrowed(self, queue: str, running: Iterable[Running]) -> list[Running]:
+    def preemptible_borrowers(self, queue: str, running: Iterable[Running]) -> list[Running]:
         """Who of `running` has GPUs of this queue on loan and can be preempted, the last started last."""
         own = {gpu.uuid for gpu in self.gpus if gpu.owner == queue}
         if not own:

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-GRAIN_GPU_S = 3600.0
+MIN_TOTAL_GPU_S = 3600.0
 """An hour of one GPU: where less was used in all, nobody's part of it says much."""
 
-NOISE_GPU_S = 1.0
+MIN_ACTIVE_GPU_S = 1.0
 """Who has used less, and asks for nothing now, does not count as one who shares the machine."""
 
 _SLACK = 1e-9
@@ -22,7 +22,7 @@ _SLACK = 1e-9
 Kind = Literal["user", "project"]
 
 
-class Owner(NamedTuple):
+class UsageOwner(NamedTuple):
     """Whose GPU time it is. Jobs without a project share none."""
 
     user: str
@@ -60,8 +60,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def handicaps(
-    used: Mapping[Owner, float], claimants: Iterable[Owner], weights: Weights, fairness: Fairness
-) -> dict[Owner, float]:
+    used: Mapping[UsageOwner, float], claimants: Iterable[UsageOwner], weights: Weights, fairness: Fairness
+) -> dict[UsageOwner, float]:
     """For each claimant, how many seconds its jobs stand back in the queue, from 0 to `max_handicap_s`.
 
     Everyone who uses the machine or waits for it is due a share by weight. Who has had that or less stands
@@ -71,7 +71,7 @@ def handicaps(
     claims = list(claimants)
     if fairness.max_handicap_s <= 0:
         return dict.fromkeys(claims, 0.0)
-    active = [*claims, *(owner for owner, gpu_s in used.items() if gpu_s >= NOISE_GPU_S)]
+    active = [*claims, *(owner for owner, gpu_s in used.items() if gpu_s >= MIN_ACTIVE_GPU_S)]
     levels = (
         _over(used, active, lambda owner: owner.user, weights.users),
         _over(used, active, lambda owner: owner.project, weights.projects),
@@ -85,9 +85,9 @@ def handicaps(
 
 
 def _over(
-    used: Mapping[Owner, float],
-    active: Sequence[Owner],
-    name_of: Callable[[Owner], str | None],
+    used: Mapping[UsageOwner, float],
+    active: Sequence[UsageOwner],
+    name_of: Callable[[UsageOwner], str | None],
     weights: Mapping[str, float],
 ) -> dict[str | None, float]:
     """By how many times its due each name has had too much; 0 for those that have not."""
@@ -96,7 +96,7 @@ def _over(
         if name_of(owner) in had:
             had[name_of(owner)] += gpu_s
     had.pop(None, None)
-    total = max(GRAIN_GPU_S, sum(used.values()))
+    total = max(MIN_TOTAL_GPU_S, sum(used.values()))
     due = {name: weights.get(name or "", 1.0) for name in had}
     whole = sum(due.values())
     return {name: max(0.0, (gpu_s / total) / (due[name] / whole) - 1.0) for name, gpu_s in had.items()}
@@ -137,7 +137,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Holders:
+class HeldGpus:
     """Who holds how many GPUs, against the caps; takes note of starts as they are planned."""
 
     def __init__(self, limits: Limits) -> None:
@@ -150,7 +150,7 @@ class Holders:
             for key in _names(user, project):
                 self._held.setdefault(key, {})[job] = gpus
 
-    def over(self, user: str, project: str | None, gpus: float) -> tuple[str, list[int]] | None:
+    def exceeded_cap(self, user: str, project: str | None, gpus: float) -> tuple[str, list[int]] | None:
         """Why a job of so many GPUs may not start now: a sentence that names the cap, and the jobs that fill
         it. None when it may."""
         if gpus <= 0:

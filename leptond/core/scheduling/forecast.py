@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leptond.core.scheduling.inputs import PlanInput, Running, Start, Waiting
-from leptond.core.scheduling.order_keys import expected_s
+from leptond.core.scheduling.order_keys import expected_run_s
 from leptond.core.scheduling.planner import plan
-from leptond.core.scheduling.run_time import left_s
+from leptond.core.scheduling.run_time import remaining_run_s
 
-MAX_LOOKS = 400
+MAX_PASSES = 400
 """Most plans that one forward run makes: what starts later than that is not foretold."""
 
 SPREAD = 2.0
@@ -38,7 +38,7 @@ class Eta(msgspec.Struct, frozen=True, kw_only=True):
     latest_at: float | None
 
 
-class _World:
+class _Machine:
     """The state of the machine in the forward run."""
 
     def __init__(self, inputs: PlanInput, factor: float) -> None:
@@ -58,7 +58,7 @@ class _World:
         earlier_s = job.attained_gpu_s / max(1, len(job.gpus)) if job.preemptible else 0.0
         ran_s = max(0.0, self.now - job.started_at)
         limit_s = None if job.limit_s is None else max(job.limit_s, ran_s)
-        left = left_s(expected_s(job, self.policy) * self.factor, ran_s + earlier_s, None)
+        left = remaining_run_s(expected_run_s(job, self.policy) * self.factor, ran_s + earlier_s, None)
         if limit_s is not None:
             left = min(left, limit_s - ran_s)
         heapq.heappush(self.ends, (self.now + max(left, 1e-3), job.id, job.started_at))
@@ -101,7 +101,7 @@ class _World:
         asked = self.asked.get(job.id)
         if asked is not None:
             attained_gpu_s = job.attained_gpu_s + ran_s * len(job.gpus)
-            return msgspec.structs.replace(asked, attained_gpu_s=attained_gpu_s, rank=None)
+            return msgspec.structs.replace(asked, attained_gpu_s=attained_gpu_s, order_keys=None)
         return Waiting(
             id=job.id,
             priority=job.priority,
@@ -145,26 +145,26 @@ class _World:
         return False
 
 
-def forward(
-    inputs: PlanInput, *, until: int | None = None, factor: float = 1.0, looks: int = MAX_LOOKS
+def forecast_starts(
+    inputs: PlanInput, *, until: int | None = None, factor: float = 1.0, max_passes: int = MAX_PASSES
 ) -> dict[int, Forecast]:
     """The first start of each job that waits now, by id, as far as `looks` plans reach. Stops when the job
     `until` has started. Jobs that come later are not in it: who may pass a job may come and do so."""
-    world = _World(inputs, factor)
+    world = _Machine(inputs, factor)
     queue = {job.id: job for job in inputs.waiting}
-    memory = inputs.memory
+    carried = inputs.carried
     found: dict[int, Forecast] = {}
     wanted = set(queue)
-    for _ in range(looks):
+    for _ in range(max_passes):
         now = msgspec.structs.replace(
             inputs,
             waiting=list(queue.values()),
             running=list(world.running.values()),
             now=world.now,
-            memory=memory,
+            carried=carried,
         )
         made = plan(now, explain=False)
-        memory = made.memory
+        carried = made.carried
         for start in made.starts:
             job = queue.pop(start.id)
             end_at = world.begin(job, start)
@@ -179,10 +179,13 @@ def forward(
     return found
 
 
-def foretell(inputs: PlanInput, *, until: int | None = None, looks: int = MAX_LOOKS) -> Mapping[int, Eta]:
+def estimate_starts(
+    inputs: PlanInput, *, until: int | None = None, max_passes: int = MAX_PASSES
+) -> Mapping[int, Eta]:
     """Forecasts with their uncertainty: three forward runs."""
     short, likely, long = (
-        forward(inputs, until=until, factor=factor, looks=looks) for factor in (1 / SPREAD, 1.0, SPREAD)
+        forecast_starts(inputs, until=until, factor=factor, max_passes=max_passes)
+        for factor in (1 / SPREAD, 1.0, SPREAD)
     )
     found = {}
     for number, forecast in likely.items():

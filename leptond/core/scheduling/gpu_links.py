@@ -12,11 +12,11 @@ NVLINK = 10
 
 
 @lru_cache(maxsize=256)
-def rank(link: str) -> int:
+def link_quality(link: str) -> int:
     """A number that only compares: the more, the better. 0 for a name that is not known.
 
-    >>> rank("NV4") > rank("NV2") > rank("PIX") > rank("NODE") > rank("SYS") > rank("?")
-    True
+    >>> sorted(["?", "NODE", "NV4", "SYS", "NV2", "PIX"], key=link_quality, reverse=True)
+    ['NV4', 'NV2', 'PIX', 'NODE', 'SYS', '?']
     """
     if link.startswith("NV") and link[2:].isdecimal():
         return NVLINK + int(link[2:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from leptond.core.accounting.ledger import Demand
+from leptond.core.accounting.ledger import IdleCause
 from leptond.core.jobs.model import Reason
 from leptond.core.scheduling.planner import Reservation, Wait, Waiting
 
@@ -13,12 +13,12 @@ _BLOCKED = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.GPU_UNHEALTHY, R
 a dependency or a hold keep back is not eligible."""
 
 
-def demand(
+def idle_cause(
     waiting: Sequence[Waiting],
     waits: Mapping[int, Wait],
     free: int,
     reservations: Sequence[Reservation] = (),
-) -> tuple[Demand, str]:
+) -> tuple[IdleCause, str]:
     """Of the jobs that do not start while `free` GPUs stay free: does one fit (then the cause names what the
     GPUs are kept for), does none, or does no eligible job need any?"""
     blocked = False
@@ -28,10 +28,10 @@ def demand(
         if not job.gpus or wait is None:
             continue
         if wait.reason is Reason.PAUSED and job.gpus <= free:
-            return Demand.FITS, "the scheduler is paused"
+            return IdleCause.FITS, "the scheduler is paused"
         if wait.reason in _BLOCKED and job.gpus <= free:
             keeper = next((keeper for keeper in keepers if keeper != job.id), None)
             if keeper is not None:
-                return Demand.FITS, f"kept for job {keeper}"
+                return IdleCause.FITS, f"kept for job {keeper}"
         blocked = blocked or wait.reason in _BLOCKED
-    return (Demand.BLOCKED if blocked else Demand.NONE), ""
+    return (IdleCause.BLOCKED if blocked else IdleCause.NO_DEMAND), ""

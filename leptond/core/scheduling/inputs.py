@@ -55,7 +55,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     `eviction_cost_s` is what a preemption of it is expected to lose,
     with the start that follows (None: nobody has measured it). `handicap_s` is what fair share adds to its
     place in the queue, in seconds of waiting. `rank` is its place in the queue where that is stored already
-    (:class:`leptond.core.scheduling.order_keys.Rank`); else the planner works it out.
+    (:class:`leptond.core.scheduling.order_keys.OrderKeys`); else the planner works it out.
     """
 
     id: int
@@ -79,7 +79,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     attained_gpu_s: float = 0.0
     eviction_cost_s: float | None = None
     handicap_s: float = 0.0
-    rank: tuple[float, int, float, float, float] | None = None
+    order_keys: tuple[float, int, float, float, float] | None = None
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,12 +145,12 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     blockers: Sequence[int] = ()
 
 
-class Memory(msgspec.Struct, frozen=True, kw_only=True):
+class CarriedState(msgspec.Struct, frozen=True, kw_only=True):
     """What one plan passes on to the next: the GPU-time that overdue jobs are owed, and whether a batch of
     them is being served."""
 
     owed_gpu_s: float = 0.0
-    batch: bool = False
+    serving_overdue: bool = msgspec.field(default=False, name="batch")
 
 
 class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +158,7 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
 
     `waiting`: the pending jobs to choose from, in any order. `running`: all that hold GPUs or CPU slots.
     `gpus`: all present ones. `cpu_slots`: how many jobs without GPUs may run at a time. `now`: wall time.
-    `policy`: with the limits in force. `memory`: what the last plan passed on."""
+    `policy`: with the limits in force. `carried`: what the last plan passed on."""
 
     waiting: Sequence[Waiting] = ()
     running: Sequence[Running] = ()
@@ -166,14 +166,14 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
     cpu_slots: int
     now: float
     policy: Policy = Policy()
-    memory: Memory = Memory()
+    carried: CarriedState = CarriedState()
 
-    def room(self, starts: Sequence[Start] = ()) -> Left:
+    def free_capacity(self, starts: Sequence[Start] = ()) -> FreeCapacity:
         """What is free while `running` hold theirs, and after `starts`."""
         taken = {uuid for job in self.running for uuid in job.gpus}
         taken |= {uuid for start in starts for uuid in start.gpus}
         in_slots = sum(1 for job in self.running if not job.gpus) + sum(1 for one in starts if not one.gpus)
-        return Left(
+        return FreeCapacity(
             gpus=sum(1 for gpu in self.gpus if gpu.schedulable and gpu.uuid not in taken),
             slots=max(0, self.cpu_slots - in_slots),
             shared=len({uuid for job in self.running if job.share_bytes is not None for uuid in job.gpus}),
@@ -188,11 +188,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     waits: Mapping[int, Wait]
     preempts: Sequence[Preempt] = ()
     reservations: Sequence[Reservation] = ()
-    memory: Memory = Memory()
+    carried: CarriedState = CarriedState()
     wake_at: float | None = None
 
 
-class Left(msgspec.Struct, frozen=True, kw_only=True):
+class FreeCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """What is free: GPUs in service that nobody holds, and CPU slots; `shared` are GPUs of which parts are
     taken, so that others may be free."""
 

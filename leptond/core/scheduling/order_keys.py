@@ -20,7 +20,7 @@ LEAST_RUN_S = 60.0
 """Expected runs under this count as this: what a run costs in start and stop."""
 
 
-class Rank(NamedTuple):
+class OrderKeys(NamedTuple):
     """A job's places in the orders of the policies.
 
     `order_at`: when the job was submitted, set back by what its priority is worth. `lane`: 0 for short
@@ -39,7 +39,7 @@ class Rank(NamedTuple):
     short_s: float
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class OrderInputs(msgspec.Struct, frozen=True, kw_only=True):
     """What the rank of a job depends on; see Waiting."""
 
     priority: int
@@ -51,25 +51,27 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     attained_gpu_s: float = 0.0
 
 
-def expected_s(job: Waiting | Running | Facts, policy: Policy) -> float:
+def expected_run_s(job: Waiting | Running | OrderInputs, policy: Policy) -> float:
     """How long the job is expected to run: as its history tells, else as long as it may."""
     if job.predicted_s is not None:
         return job.predicted_s if job.limit_s is None else min(job.predicted_s, job.limit_s)
     return job.limit_s if job.limit_s is not None else policy.unknown_run_s
 
 
-def rank(job: Waiting | Facts, policy: Policy) -> Rank:
+def order_keys(job: Waiting | OrderInputs, policy: Policy) -> OrderKeys:
     """The rank of a pending job."""
-    return _rank(job, job.gpus, job.attained_gpu_s, policy)
+    return _order_keys(job, job.gpus, job.attained_gpu_s, policy)
 
 
-def rank_running(job: Running, attained_gpu_s: float, policy: Policy) -> Rank:
+def running_order_keys(job: Running, attained_gpu_s: float, policy: Policy) -> OrderKeys:
     """The rank that a running job would have if it waited, after so much GPU-time in all."""
-    return _rank(job, len(job.gpus), attained_gpu_s, policy)
+    return _order_keys(job, len(job.gpus), attained_gpu_s, policy)
 
 
-def _rank(job: Waiting | Running | Facts, gpus: int, attained_gpu_s: float, policy: Policy) -> Rank:
-    run_s = max(expected_s(job, policy), LEAST_RUN_S)
+def _order_keys(
+    job: Waiting | Running | OrderInputs, gpus: int, attained_gpu_s: float, policy: Policy
+) -> OrderKeys:
+    run_s = max(expected_run_s(job, policy), LEAST_RUN_S)
     order_at = job.since - job.priority * policy.priority_step_s
     if job.preemptible:
         lane = int(attained_gpu_s >= policy.class_gpu_s)
@@ -79,10 +81,10 @@ def _rank(job: Waiting | Running | Facts, gpus: int, attained_gpu_s: float, poli
         back_s = SHORT_STRETCH * run_s
     else:
         back_s = (SOFT_STRETCH if job.preemptible else HARD_STRETCH) * run_s / max(gpus, 1) ** 0.5
-    return Rank(
+    return OrderKeys(
         order_at,
         lane,
         order_at + back_s,
         order_at + ALONE_STRETCH * run_s,
-        expected_s(job, policy) * 2.0**-job.priority,
+        expected_run_s(job, policy) * 2.0**-job.priority,
     )

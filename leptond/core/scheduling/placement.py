@@ -15,7 +15,7 @@ from math import comb
 import msgspec
 
 from leptond.core.jobs.model import DEFAULT_QUEUE, Gpu
-from leptond.core.scheduling.gpu_links import PCI, SAME_BOARD, rank
+from leptond.core.scheduling.gpu_links import PCI, SAME_BOARD, link_quality
 
 EXACT_SETS = 300
 """Up to so many sets of GPUs are all compared; beyond, sets are grown from every GPU and those compared."""
@@ -118,26 +118,26 @@ def suits(need: Need, gpu: Gpu) -> bool:
     """Whether `gpu` is of the kind that the job asks for, whoever has it now."""
     if need.memory_bytes is not None and gpu.memory_bytes < need.memory_bytes:
         return False
-    return need.gpu_type is None or matches(need.gpu_type, gpu.name)
+    return need.gpu_type is None or type_matches(need.gpu_type, gpu.name)
 
 
 @lru_cache(maxsize=4096)
-def matches(wanted: str, name: str) -> bool:
+def type_matches(wanted: str, name: str) -> bool:
     """Whether a GPU of this NVML name is of the type that is wanted: each word of it stands in the name.
     Commas are between alternatives.
 
-    >>> matches("a100-80gb", "NVIDIA A100-SXM4-80GB"), matches("l40", "NVIDIA L40S")
+    >>> type_matches("a100-80gb", "NVIDIA A100-SXM4-80GB"), type_matches("l40", "NVIDIA L40S")
     (True, False)
-    >>> matches("rtx4090,h100", "NVIDIA GeForce RTX 4090"), matches("", "NVIDIA H100 PCIe")
+    >>> type_matches("rtx4090,h100", "NVIDIA GeForce RTX 4090"), type_matches("", "NVIDIA H100 PCIe")
     (True, False)
     """
     words = _TOKEN.findall(name.lower())
     known = {*words, *(first + second for first, second in pairwise(words))}
-    parts = [_TOKEN.findall(part) for part in wanted.lower().split(",")]
-    return any(part and known.issuperset(part) for part in parts)
+    alternatives = [_TOKEN.findall(part) for part in wanted.lower().split(",")]
+    return any(part and known.issuperset(part) for part in alternatives)
 
 
-def may_use(need: Need, gpu: Gpu) -> bool:
+def queue_may_use(need: Need, gpu: Gpu) -> bool:
     """Whether the job's queue may have `gpu` at all: it is nobody's, or its own, or lent to it."""
     if gpu.owner is None or gpu.owner == need.queue:
         return True
@@ -147,7 +147,7 @@ def may_use(need: Need, gpu: Gpu) -> bool:
 def eligible(need: Need, gpus: Iterable[Gpu]) -> list[Gpu]:
     """The GPUs in service that the job could have if nobody else had any."""
     return _uniform(
-        need, [gpu for gpu in gpus if gpu.schedulable and suits(need, gpu) and may_use(need, gpu)]
+        need, [gpu for gpu in gpus if gpu.schedulable and suits(need, gpu) and queue_may_use(need, gpu)]
     )
 
 
@@ -159,7 +159,7 @@ def candidates(need: Need, room: Occupancy, among: Iterable[Gpu] | None = None) 
         [
             gpu
             for gpu in (room.gpus if among is None else among)
-            if gpu.schedulable and room.takes(need, gpu) and suits(need, gpu) and may_use(need, gpu)
+            if gpu.schedulable and room.takes(need, gpu) and suits(need, gpu) and queue_may_use(need, gpu)
         ],
     )
 
@@ -210,7 +210,7 @@ class _Choice:
         self._common = [int(gpu.owner is None) for gpu in free]
         memory = need.memory_bytes
         self._left = [0 if memory is None else room.free_bytes(gpu) - memory for gpu in free]
-        self._link = [[strength(one, other) for other in free] for one in free]
+        self._link = [[connection_quality(one, other) for other in free] for one in free]
         self._links = [sum(row) - row[i] for i, row in enumerate(self._link)]
 
     def best(self) -> list[Gpu]:
@@ -271,13 +271,13 @@ class _Choice:
         return tuple(sorted(some))
 
 
-def strength(one: Gpu, other: Gpu) -> int:
+def connection_quality(one: Gpu, other: Gpu) -> int:
     """How well two GPUs are connected: a rank that only compares. 0 when nothing is known."""
     if one.uuid == other.uuid:
         return 0
     token = one.links.get(other.uuid) or other.links.get(one.uuid)
     if token is not None:
-        return rank(token)
+        return link_quality(token)
     if one.board is not None and one.board == other.board:
         return SAME_BOARD
     if one.numa_node is None or other.numa_node is None:
@@ -285,7 +285,7 @@ def strength(one: Gpu, other: Gpu) -> int:
     return PCI["NODE"] if one.numa_node == other.numa_node else PCI["SYS"]
 
 
-def parts(need: Need, gpus: Iterable[Gpu]) -> float:
+def gpu_equivalents(need: Need, gpus: Iterable[Gpu]) -> float:
     """How many GPUs a job that waits would count for: a share counts as the part that it is of the smallest
     of `gpus` that suits."""
     if need.share_bytes is None:

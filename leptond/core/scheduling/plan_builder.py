@@ -1,4 +1,4 @@
-"""One plan in the making: what is left of the machine, and the moves that every policy is made of."""
+"""Builder of one plan: the capacity that is left, and the moves that every policy is made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import msgspec
 
 from leptond.core.jobs.model import Gpu, Reason
-from leptond.core.scheduling.constraints import Rights
+from leptond.core.scheduling.constraints import Constraints
 from leptond.core.scheduling.inputs import (
     PlanInput,
     Policy,
@@ -19,30 +19,38 @@ from leptond.core.scheduling.inputs import (
     Wait,
     Waiting,
 )
-from leptond.core.scheduling.order_keys import Rank, rank
+from leptond.core.scheduling.order_keys import OrderKeys, order_keys
 
-Order = tuple[bool, int, float, int]
-Key = Callable[[Waiting], Order]
+SortKey = tuple[bool, int, float, int]
+"""(not urgent, lane, time or run length in seconds, job id): the order of a queue, ascending."""
+
+SortKeyOf = Callable[[Waiting], SortKey]
 
 
-class Kept(msgspec.Struct, kw_only=True):
-    """A reservation in the making: `job` can start at `at`, and then `spare` GPUs are left beside it.
-    `until` names the jobs that are being stopped for it; `closed`: nobody may use them meanwhile; `only`:
-    the GPUs that it could have at all, where that is not all of them."""
+class HeldReservation(msgspec.Struct, kw_only=True):
+    """GPUs held for `job`, which can start at `start_at` (wall time; infinite where a running job has no
+    limit).
+
+    `spare_gpus` stay free beside the job once it has started; `idle_gpus` of the free ones are idle for its
+    sake until then. `blockers` are the ids of jobs that are being stopped for it. `backfill_disabled`: no
+    other job may use the GPUs meanwhile. `eligible_gpus` are the UUIDs that the job could have at all; None:
+    any GPU."""
 
     job: Waiting
-    at: float
-    spare: int
-    gpus: int = 0
-    until: Sequence[int] = ()
-    closed: bool = False
-    only: frozenset[str] | None = None
+    start_at: float
+    spare_gpus: int
+    idle_gpus: int = 0
+    blockers: Sequence[int] = ()
+    backfill_disabled: bool = False
+    eligible_gpus: frozenset[str] | None = None
 
 
-class Turn:
-    """What a policy moves on; `soft` tells whether any job in sight can be preempted. The policy asks for
-    the `queue` in its own order, and then starts, evicts and reserves; every move keeps the books of what
-    is left."""
+class PlanBuilder:
+    """The state of a plan while a policy makes it.
+
+    A policy asks for the `queue` in its own order and then starts, preempts and reserves; every move updates
+    what is left. `any_preemptible` is true if any job in the input can be preempted. `releasing` are GPUs
+    whose holders are all stopping."""
 
     def __init__(self, inputs: PlanInput) -> None:
         self.waiting = waiting = inputs.waiting
@@ -51,122 +59,125 @@ class Turn:
         self.cpu_slots = inputs.cpu_slots
         self.now = inputs.now
         self.policy = policy = inputs.policy
-        self.memory = inputs.memory
+        self.carried = inputs.carried
         self.holders: dict[str, list[Running]] = {}
         for job in running:
             for uuid in job.gpus:
                 self.holders.setdefault(uuid, []).append(job)
-        self.rights = Rights(waiting, running, gpus, policy, self.barred)
+        self.constraints = Constraints(waiting, running, gpus, policy, self.blocking_limit)
         self.free = [gpu for gpu in gpus if gpu.schedulable and gpu.uuid not in self.holders]
         self.usable = sum(1 for gpu in gpus if gpu.schedulable)
-        self.coming = [gpu for gpu in gpus if gpu.schedulable and self._stopping(gpu)]
-        self.soft = any(job.preemptible for job in running) or any(job.preemptible for job in waiting)
-        self.slots = inputs.cpu_slots - sum(1 for job in running if not job.gpus)
+        self.releasing = [gpu for gpu in gpus if gpu.schedulable and self._is_releasing(gpu)]
+        self.any_preemptible = any(job.preemptible for job in running) or any(
+            job.preemptible for job in waiting
+        )
+        self.free_slots = inputs.cpu_slots - sum(1 for job in running if not job.gpus)
         self.starts: list[Start] = []
         self.preempts: list[Preempt] = []
-        self.kept: Kept | None = None
-        self.claims: list[Kept] = []
+        self.reservation: HeldReservation | None = None
+        self.pending_starts: list[HeldReservation] = []
         self.wake_at: float | None = None
         self.placed: set[int] = set()
-        self._bounds: list[tuple[float, Sequence[str]]] = []
-        self._members: dict[int, int] = {}
+        self._planned_ends: list[tuple[float, Sequence[str]]] = []
+        self._array_members: dict[int, int] = {}
         for job in running:
             if job.array_id is not None:
-                self._members[job.array_id] = self._members.get(job.array_id, 0) + 1
+                self._array_members[job.array_id] = self._array_members.get(job.array_id, 0) + 1
 
-    def _stopping(self, gpu: Gpu) -> bool:
+    def _is_releasing(self, gpu: Gpu) -> bool:
         holders = self.holders.get(gpu.uuid, ())
         return bool(holders) and all(holder.stopping for holder in holders)
 
     # ------------------------------------------------------------------ the queue
 
-    def queue(self, key: Key) -> list[Waiting]:
-        """The jobs that need GPUs and that this machine can hold, in the order of `key`; ties go to the
-        older job."""
-        fits = self.rights.fits_machine
+    def queue(self, key: SortKeyOf) -> list[Waiting]:
+        """Return the jobs that need GPUs and fit this machine, ordered by `key`."""
+        fits = self.constraints.fits_machine
         return sorted((job for job in self.waiting if 0 < job.gpus <= self.usable and fits(job)), key=key)
 
-    def rank(self, job: Waiting) -> Rank:
-        """Its place in the queue, stored or worked out."""
-        return rank(job, self.policy) if job.rank is None else Rank(*job.rank)
+    def order_keys(self, job: Waiting) -> OrderKeys:
+        """Return the stored order keys of `job`, else compute them."""
+        return order_keys(job, self.policy) if job.order_keys is None else OrderKeys(*job.order_keys)
 
-    def due(self, job: Waiting) -> Order:
-        """The order of `auto`: urgent jobs, short ones, then the rest, each by the time that it is due."""
-        stored = job.rank if job.rank is not None else rank(job, self.policy)
-        if self.soft:
-            return (not job.urgent, stored[1], stored[2] + job.handicap_s, job.id)
-        return (not job.urgent, 0, stored[3] + job.handicap_s, job.id)
+    def by_due_time(self, job: Waiting) -> SortKey:
+        """Sort key of `auto`: urgent jobs, short jobs, the rest; each by due time."""
+        keys = job.order_keys if job.order_keys is not None else order_keys(job, self.policy)
+        if self.any_preemptible:
+            return (not job.urgent, keys[1], keys[2] + job.handicap_s, job.id)
+        return (not job.urgent, 0, keys[3] + job.handicap_s, job.id)
 
-    def submitted(self, job: Waiting) -> Order:
-        """The order of submission, with what priority and fair share make of it."""
-        stored = job.rank if job.rank is not None else rank(job, self.policy)
-        return (not job.urgent, 0, stored[0] + job.handicap_s, job.id)
+    def by_submit_time(self, job: Waiting) -> SortKey:
+        """Sort key by effective submit time: adjusted for priority and fair share."""
+        keys = job.order_keys if job.order_keys is not None else order_keys(job, self.policy)
+        return (not job.urgent, 0, keys[0] + job.handicap_s, job.id)
 
-    def shortest(self, job: Waiting) -> Order:
-        """Shortest expected run first."""
-        return (not job.urgent, 0, self.rank(job).short_s, job.id)
+    def by_expected_run(self, job: Waiting) -> SortKey:
+        """Sort key that puts the shortest expected run first."""
+        return (not job.urgent, 0, self.order_keys(job).short_s, job.id)
 
-    def barred(self, job: Waiting) -> Wait | None:
-        """What forbids a start although there is room: a cap on jobs of its kind, its user or its project."""
+    def blocking_limit(self, job: Waiting) -> Wait | None:
+        """Return the limit of its array, user or project that forbids a start even where GPUs are free."""
         if job.array_id is None or job.array_limit is None:
-            return self.rights.over(job)
-        if self._members.get(job.array_id, 0) < job.array_limit:
-            return self.rights.over(job)
+            return self.constraints.exceeded_cap(job)
+        if self._array_members.get(job.array_id, 0) < job.array_limit:
+            return self.constraints.exceeded_cap(job)
         return Wait(
             reason=Reason.ARRAY_LIMIT,
             sentence=f"array {job.array_id} runs at most {job.array_limit} of its members at a time",
         )
 
-    def _book(self, job: Waiting) -> None:
-        """Counts a start against the caps that `barred` watches."""
+    def _count_start(self, job: Waiting) -> None:
         self.placed.add(job.id)
         if job.array_id is not None:
-            self._members[job.array_id] = self._members.get(job.array_id, 0) + 1
+            self._array_members[job.array_id] = self._array_members.get(job.array_id, 0) + 1
 
     # ------------------------------------------------------------------ moves
 
     def start_cpu_jobs(self) -> None:
-        """Jobs that need no GPU have slots of their own: they go in order of submission."""
-        if self.slots <= 0:
+        """Start jobs that need no GPU in the free CPU slots, by effective submit time."""
+        if self.free_slots <= 0:
             return
-        for job in sorted((job for job in self.waiting if not job.gpus), key=self.submitted):
-            if self.slots <= 0:
+        for job in sorted((job for job in self.waiting if not job.gpus), key=self.by_submit_time):
+            if self.free_slots <= 0:
                 return
-            if self.barred(job) is None:
-                self.slots -= 1
-                self._book(job)
+            if self.blocking_limit(job) is None:
+                self.free_slots -= 1
+                self._count_start(job)
                 self.starts.append(Start(id=job.id, gpus=()))
 
     def start(self, job: Waiting) -> bool:
-        """Starts `job` if it may and fits what is free now, beside what is kept for another."""
-        share = self.rights.shares(job)
-        if (job.gpus > len(self.free) and not share) or self.barred(job) is not None:
+        """Start `job` if no limit forbids it and it fits on free GPUs without delaying the reservation."""
+        share = self.constraints.takes_share(job)
+        if (job.gpus > len(self.free) and not share) or self.blocking_limit(job) is not None:
             return False
-        among: Sequence[Gpu] = self.rights.candidates(job) if share else self.free
-        if not self.passes(job):
-            among = self._beside(among)
-        chosen = self.rights.choose(job, among)
+        among: Sequence[Gpu] = self.constraints.candidates(job) if share else self.free
+        if not self.may_backfill(job):
+            among = self._outside_reservation(among)
+        chosen = self.constraints.choose(job, among)
         if chosen is None:
             return False
         self._start(job, chosen)
         return True
 
-    def start_shares(self) -> None:
-        """Packs jobs beside others on GPUs of which parts are free, in order of submission: the policy looks
-        only as long as whole GPUs are free."""
-        for job in sorted(filter(self.rights.shares, self.waiting), key=self.submitted):
+    def start_gpu_shares(self) -> None:
+        """Pack jobs that take a share of a GPU beside others, by effective submit time.
+
+        Policies stop once no whole GPU is free; this pass fills the partly taken ones."""
+        for job in sorted(filter(self.constraints.takes_share, self.waiting), key=self.by_submit_time):
             if job.id not in self.placed:
                 self.start(job)
 
-    def give_back(self) -> None:
-        """Queues that own GPUs have them back from jobs of other queues that can be preempted."""
+    def reclaim_lent_gpus(self) -> None:
+        """Preempt borrowers on GPUs whose owning queue has jobs waiting for them."""
         owners = {gpu.owner for gpu in self.gpus if gpu.owner is not None}
-        for job in sorted(self.waiting, key=self.submitted) if owners else ():
+        for job in sorted(self.waiting, key=self.by_submit_time) if owners else ():
             if job.id in self.placed or not job.gpus or job.queue not in owners:
                 continue
-            going = {one.id for one in self.preempts}
-            victims = self.rights.borrowed(job.queue, [one for one in self.running if one.id not in going])
-            if victims and self.rights.fits_machine(job):
+            preempted = {one.id for one in self.preempts}
+            victims = self.constraints.preemptible_borrowers(
+                job.queue, [one for one in self.running if one.id not in preempted]
+            )
+            if victims and self.constraints.fits_machine(job):
                 self.make_room(job, victims)
 
     def _start(self, job: Waiting, chosen: Sequence[str]) -> None:
@@ -175,147 +186,163 @@ class Turn:
 
     def _take(self, job: Waiting, chosen: Sequence[str]) -> None:
         self.free = [gpu for gpu in self.free if gpu.uuid not in chosen]
-        self.coming = [gpu for gpu in self.coming if gpu.uuid not in chosen]
-        ends = self.ends_by(job)
-        if self.kept is not None and ends > self.kept.at:
-            self.kept.spare -= job.gpus
-        self._bounds.append((ends, chosen))
-        self.rights.take(job, chosen)
-        self._book(job)
+        self.releasing = [gpu for gpu in self.releasing if gpu.uuid not in chosen]
+        ends = self.latest_end(job)
+        if self.reservation is not None and ends > self.reservation.start_at:
+            self.reservation.spare_gpus -= job.gpus
+        self._planned_ends.append((ends, chosen))
+        self.constraints.record_start(job, chosen)
+        self._count_start(job)
 
     def make_room(self, job: Waiting, victims: Sequence[Running]) -> Sequence[Running] | None:
-        """Starts `job`, now or as soon as those have gone that stop for it: on what is free, else on what
-        is about to be, else on the GPUs of the fewest of `victims`, the last first. Which of them are told
-        to go; None when it cannot have enough, and then nothing happens."""
-        if not self.passes(job) or self.barred(job) is not None:
+        """Start `job` now, or as soon as preempted jobs have left.
+
+        Free GPUs come first, then those being released, then the GPUs of as few of `victims` as possible,
+        the last first. Return the jobs to preempt; None, with nothing changed, when the job cannot have
+        enough."""
+        if not self.may_backfill(job) or self.blocking_limit(job) is not None:
             return None
         chosen = self._choose(job, self.free, ())
         if chosen is not None:
             self._start(job, chosen)
             return ()
-        room = [*self.free, *self.coming]
-        leaving = {holder.id for gpu in self.coming for holder in self.holders[gpu.uuid]}
-        gone: list[Running] = []
-        chosen = self._choose(job, room, leaving)
+        obtainable = [*self.free, *self.releasing]
+        leaving = {holder.id for gpu in self.releasing for holder in self.holders[gpu.uuid]}
+        preempted: list[Running] = []
+        chosen = self._choose(job, obtainable, leaving)
         for victim in reversed(victims):
             if chosen is not None:
                 break
-            gone.append(victim)
+            preempted.append(victim)
             leaving.add(victim.id)
-            room += [gpu for gpu in self.gpus if gpu.schedulable and gpu.uuid in set(victim.gpus)]
-            chosen = self._choose(job, room, leaving)
+            obtainable += [gpu for gpu in self.gpus if gpu.schedulable and gpu.uuid in set(victim.gpus)]
+            chosen = self._choose(job, obtainable, leaving)
         if chosen is None:
             return None
         wanted = set(chosen)
-        gone = [victim for victim in gone if wanted.intersection(victim.gpus)]
-        freed = {uuid for victim in gone for uuid in victim.gpus}
-        self.coming += [gpu for gpu in room if gpu.uuid in freed]
-        until = sorted({holder.id for uuid in chosen for holder in self.holders.get(uuid, ())})
+        preempted = [victim for victim in preempted if wanted.intersection(victim.gpus)]
+        freed = {uuid for victim in preempted for uuid in victim.gpus}
+        self.releasing += [gpu for gpu in obtainable if gpu.uuid in freed]
+        blockers = sorted({holder.id for uuid in chosen for holder in self.holders.get(uuid, ())})
         idle = sum(1 for gpu in self.free if gpu.uuid in wanted)
-        self.claims.append(Kept(job=job, at=self.now, spare=0, gpus=idle, until=until))
+        self.pending_starts.append(
+            HeldReservation(job=job, start_at=self.now, spare_gpus=0, idle_gpus=idle, blockers=blockers)
+        )
         self._take(job, chosen)
-        self.preempts += [Preempt(id=victim.id, for_id=job.id) for victim in gone]
-        return gone
+        self.preempts += [Preempt(id=victim.id, for_id=job.id) for victim in preempted]
+        return preempted
 
-    def _choose(self, job: Waiting, room: Sequence[Gpu], leaving: Collection[int]) -> list[str] | None:
-        """The GPUs of `room` that `job` gets once those that are `leaving` have left."""
-        return None if job.gpus > len(room) else self.rights.choose(job, room, leaving)
+    def _choose(self, job: Waiting, gpus: Sequence[Gpu], leaving: Collection[int]) -> list[str] | None:
+        """Choose from `gpus` as if the jobs `leaving` had released theirs."""
+        return None if job.gpus > len(gpus) else self.constraints.choose(job, gpus, leaving)
 
-    def reserve(self, job: Waiting, soft: Iterable[Running] = ()) -> None:
-        """Keeps GPUs for `job` from the time at which it fits for certain; the GPUs of `soft` can be had at
-        any time. What then is left over, and what is idle until then, others may use."""
-        only = None if self.rights.any_gpu(job) else frozenset(self.rights.possible(job))
-        easy = {holder.id for holder in soft}
-        coming = {gpu.uuid for gpu in (*self.free, *self.coming)}
-        free = sum(1 for uuid in coming if only is None or uuid in only)
+    # ------------------------------------------------------------------ the reservation
+
+    def reserve(self, job: Waiting, preemptible: Iterable[Running] = ()) -> None:
+        """Reserve GPUs for `job` from the earliest time at which it is certain to fit.
+
+        The GPUs of `preemptible` count as available at any time. Other jobs may backfill: GPUs that are spare
+        then, and GPUs that are idle until then."""
+        eligible = None
+        if not self.constraints.accepts_any_gpu(job):
+            eligible = frozenset(self.constraints.eligible_gpus(job))
+        movable = {holder.id for holder in preemptible}
+        available = {gpu.uuid for gpu in (*self.free, *self.releasing)}
+        free = sum(1 for uuid in available if eligible is None or uuid in eligible)
         # a GPU that several share comes free when the last of them ends
         last: dict[tuple[float, int], int] = {}
         for uuid, holders in self.holders.items():
-            if uuid in coming or (only is not None and uuid not in only):
+            if uuid in available or (eligible is not None and uuid not in eligible):
                 continue
-            hard = [one for one in holders if one.id not in easy and not one.stopping]
-            if not hard:
+            fixed = [one for one in holders if one.id not in movable and not one.stopping]
+            if not fixed:
                 free += 1
                 continue
-            latest = max((self.frees_by(one), one.id) for one in hard)
+            latest = max((self.latest_release(one), one.id) for one in fixed)
             last[latest] = last.get(latest, 0) + 1
         ends = [(end, gpus) for (end, _), gpus in last.items()]
-        for end, uuids in self._bounds:
-            ends.append((end, sum(1 for uuid in uuids if only is None or uuid in only)))
-        at = self.now
+        for end, uuids in self._planned_ends:
+            ends.append((end, sum(1 for uuid in uuids if eligible is None or uuid in eligible)))
+        start_at = self.now
         for end, gpus in sorted(ends):
             if free >= job.gpus:
                 break
-            at, free = end, free + gpus
-        self.kept = Kept(job=job, at=at, spare=free - job.gpus if at < math.inf else 0, only=only)
+            start_at, free = end, free + gpus
+        spare = free - job.gpus if start_at < math.inf else 0
+        self.reservation = HeldReservation(
+            job=job, start_at=start_at, spare_gpus=spare, eligible_gpus=eligible
+        )
 
-    def close(self) -> None:
-        """Nobody passes the job that GPUs are kept for."""
-        if self.kept is not None:
-            self.kept.closed = True
+    def disable_backfill(self) -> None:
+        """Disable backfill past the reserved job."""
+        if self.reservation is not None:
+            self.reservation.backfill_disabled = True
 
-    def passes(self, job: Waiting) -> bool:
-        """Whether a start of `job` now leaves the reservation alone."""
-        kept = self.kept
-        if kept is None or kept.job.id == job.id:
+    def may_backfill(self, job: Waiting) -> bool:
+        """Return True if a start of `job` now cannot delay the reservation."""
+        held = self.reservation
+        if held is None or held.job.id == job.id:
             return True
-        if kept.closed:
+        if held.backfill_disabled:
             return False
-        return job.gpus <= kept.spare or (kept.at < math.inf and self.ends_by(job) <= kept.at)
+        if job.gpus <= held.spare_gpus:
+            return True
+        return held.start_at < math.inf and self.latest_end(job) <= held.start_at
 
     @property
-    def nobody_beside(self) -> bool:
-        """Whether the job that GPUs are kept for could have any GPU, so that there is none beside them."""
-        return self.kept is None or self.kept.only is None
+    def reserves_any_gpu(self) -> bool:
+        """True unless the reserved job is restricted to some of the GPUs."""
+        return self.reservation is None or self.reservation.eligible_gpus is None
 
-    def _beside(self, gpus: Sequence[Gpu]) -> list[Gpu]:
-        """Those of `gpus` that the job which GPUs are kept for could not have anyway."""
-        only = self.kept.only if self.kept is not None else None
-        return [] if only is None else [gpu for gpu in gpus if gpu.uuid not in only]
+    def _outside_reservation(self, gpus: Sequence[Gpu]) -> list[Gpu]:
+        """Those of `gpus` that the reserved job could not have anyway."""
+        eligible = self.reservation.eligible_gpus if self.reservation is not None else None
+        return [] if eligible is None else [gpu for gpu in gpus if gpu.uuid not in eligible]
+
+    def reservations(self) -> list[Reservation]:
+        """Return the reservations of the finished plan."""
+        found = [
+            Reservation(id=held.job.id, needs=held.job.gpus, at=held.start_at, gpus=held.idle_gpus)
+            for held in self.pending_starts
+        ]
+        held = self.reservation
+        if held is not None and held.job.id not in self.placed:
+            at = held.start_at if held.start_at < math.inf else None
+            found.append(Reservation(id=held.job.id, needs=held.job.gpus, at=at, gpus=len(self.free)))
+        return found
 
     # ------------------------------------------------------------------ times
 
-    def ends_by(self, job: Waiting) -> float:
-        """When the GPUs of `job` can be had again for certain, if it starts now; infinite without a limit.
-        A job that can be preempted gives them back after its minimum run, where the policy preempts."""
+    def latest_end(self, job: Waiting) -> float:
+        """Return the wall time by which the GPUs of `job` are certain to be available again if it starts now.
+
+        Infinite without a limit. Where the policy preempts, a preemptible job gives them back after its
+        exempt time."""
         limit_s = math.inf if job.limit_s is None else job.limit_s
-        if job.preemptible and self.policy.name in EVICTING:
-            limit_s = min(limit_s, least_run_s(job.eviction_cost_s, self.policy))
+        if job.preemptible and self.policy.name in PREEMPTING_POLICIES:
+            limit_s = min(limit_s, preempt_exempt_s(job.eviction_cost_s, self.policy))
         return self.now + limit_s
 
-    def frees_by(self, job: Running) -> float:
-        """The same for one that runs."""
+    def latest_release(self, job: Running) -> float:
+        """Return the same for a running job."""
         end = math.inf if job.limit_s is None else job.started_at + job.limit_s
-        if job.preemptible and self.policy.name in EVICTING:
-            end = min(end, job.started_at + least_run_s(job.eviction_cost_s, self.policy))
+        if job.preemptible and self.policy.name in PREEMPTING_POLICIES:
+            end = min(end, job.started_at + preempt_exempt_s(job.eviction_cost_s, self.policy))
         return max(end, self.now)
 
-    def wake(self, at: float) -> None:
-        """Another look is worth it at `at`."""
+    def wake_by(self, at: float) -> None:
+        """Ask for another pass at `at` (wall time) at the latest."""
         if at > self.now and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
 
-    def reservations(self) -> list[Reservation]:
-        """What is kept for whom."""
-        found = [
-            Reservation(id=claim.job.id, needs=claim.job.gpus, at=claim.at, gpus=claim.gpus)
-            for claim in self.claims
-        ]
-        if self.kept is not None and self.kept.job.id not in self.placed:
-            at = self.kept.at if self.kept.at < math.inf else None
-            found.append(
-                Reservation(id=self.kept.job.id, needs=self.kept.job.gpus, at=at, gpus=len(self.free))
-            )
-        return found
+
+PREEMPTING_POLICIES = frozenset({"auto", "throughput"})
 
 
-EVICTING = frozenset({"auto", "throughput"})
-"""The policies that preempt."""
+def preempt_exempt_s(eviction_cost_s: float | None, policy: Policy) -> float:
+    """Return how long an attempt runs before it may be preempted (Slurm: PreemptExemptTime), in seconds.
 
-
-def least_run_s(eviction_cost_s: float | None, policy: Policy) -> float:
-    """How long an attempt runs before it may be evicted, given what an eviction costs, in seconds.
-
-    With the factor of 20 at most about 5% of the GPU-time is lost to evictions."""
+    `eviction_cost_s` is what a preemption loses; None: not measured. With the factor of 20 at most about 5%
+    of the GPU time is lost to preemptions."""
     cost_s = policy.eviction_cost_s if eviction_cost_s is None else eviction_cost_s
     return max(policy.min_run_s, policy.min_run_factor * cost_s)

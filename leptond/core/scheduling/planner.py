@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leptond.core.scheduling.inputs import (
-    Left,
-    Memory,
+    CarriedState,
+    FreeCapacity,
     Plan,
     PlanInput,
     Policy,
@@ -21,13 +21,13 @@ from leptond.core.scheduling.inputs import (
     Wait,
     Waiting,
 )
-from leptond.core.scheduling.plan_builder import Turn
+from leptond.core.scheduling.plan_builder import PlanBuilder
 from leptond.core.scheduling.policies import POLICIES
-from leptond.core.scheduling.wait_reasons import waits
+from leptond.core.scheduling.wait_reasons import wait_reasons
 
 __all__ = [
-    "Left",
-    "Memory",
+    "CarriedState",
+    "FreeCapacity",
     "Plan",
     "PlanInput",
     "Policy",
@@ -45,20 +45,20 @@ def plan(inputs: PlanInput, *, explain: bool | None = True) -> Plan:
     """The starts and preemptions that are right at `inputs.now`. Without `explain` the reasons of those that
     wait are left out, which saves most of the work in a deep queue; with None there are only those of jobs
     that need GPUs, and only if GPUs stay free that nobody holds: what the ledger asks for."""
-    turn = Turn(inputs)
+    builder = PlanBuilder(inputs)
     if not inputs.policy.paused:
-        turn.start_cpu_jobs()
-        POLICIES[inputs.policy.name](turn)
-        turn.start_shares()
-        turn.give_back()
+        builder.start_cpu_jobs()
+        POLICIES[inputs.policy.name](builder)
+        builder.start_gpu_shares()
+        builder.reclaim_lent_gpus()
     explained: Sequence[Waiting] = inputs.waiting if explain else ()
-    if explain is None and turn.free:
+    if explain is None and builder.free:
         explained = [job for job in inputs.waiting if job.gpus]
     return Plan(
-        starts=turn.starts,
-        preempts=turn.preempts,
-        reservations=turn.reservations(),
-        memory=turn.memory,
-        wake_at=turn.wake_at,
-        waits=waits(turn, explained) if explained else {},
+        starts=builder.starts,
+        preempts=builder.preempts,
+        reservations=builder.reservations(),
+        carried=builder.carried,
+        wake_at=builder.wake_at,
+        waits=wait_reasons(builder, explained) if explained else {},
     )

@@ -6,75 +6,75 @@ from collections.abc import Collection, Sequence
 
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling.inputs import Wait, Waiting
-from leptond.core.scheduling.plan_builder import EVICTING, Turn
+from leptond.core.scheduling.plan_builder import PREEMPTING_POLICIES, PlanBuilder
 
 
-def waits(turn: Turn, jobs: Sequence[Waiting]) -> dict[int, Wait]:
+def wait_reasons(builder: PlanBuilder, jobs: Sequence[Waiting]) -> dict[int, Wait]:
     """An entry for each of `jobs` (of the window) that does not start, after the moves of the policy."""
-    if turn.policy.paused:
+    if builder.policy.paused:
         wait = Wait(reason=Reason.PAUSED, sentence="the scheduler is paused")
         return {job.id: wait for job in jobs}
     found: dict[int, Wait] = {}
-    claims = {claim.job.id: claim for claim in turn.claims}
-    holders = sorted({job.id for job in turn.running if job.gpus} | _started(turn))
-    order = turn.due if turn.policy.name in EVICTING else turn.submitted
-    if turn.policy.name == "shortest":
-        order = turn.shortest
+    claims = {claim.job.id: claim for claim in builder.pending_starts}
+    holders = sorted({job.id for job in builder.running if job.gpus} | _started(builder))
+    order = builder.by_due_time if builder.policy.name in PREEMPTING_POLICIES else builder.by_submit_time
+    if builder.policy.name == "shortest":
+        order = builder.by_expected_run
     ahead: list[int] = []
     for job in sorted(jobs, key=order):
         if job.id in claims:
             claim = claims[job.id]
             found[job.id] = Wait(
                 reason=Reason.RESOURCES,
-                sentence=f"starts as soon as {_jobs(claim.until)} made room",
-                blockers=claim.until,
+                sentence=f"starts as soon as {_jobs(claim.blockers)} made room",
+                blockers=claim.blockers,
             )
-        elif job.id not in turn.placed:
-            wait = _no_slot(turn) if not job.gpus else _no_gpus(turn, job, holders, ahead)
-            found[job.id] = turn.barred(job) or wait
+        elif job.id not in builder.placed:
+            wait = _no_slot(builder) if not job.gpus else _no_gpus(builder, job, holders, ahead)
+            found[job.id] = builder.blocking_limit(job) or wait
             if job.gpus and found[job.id].reason in (Reason.RESOURCES, Reason.PRIORITY) and len(ahead) < 5:
                 ahead.append(job.id)
     return found
 
 
-def _started(turn: Turn) -> set[int]:
-    return {start.id for start in turn.starts if start.gpus}
+def _started(builder: PlanBuilder) -> set[int]:
+    return {start.id for start in builder.starts if start.gpus}
 
 
-def _no_slot(turn: Turn) -> Wait:
-    holders = [job.id for job in turn.running if not job.gpus]
+def _no_slot(builder: PlanBuilder) -> Wait:
+    holders = [job.id for job in builder.running if not job.gpus]
     return Wait(
         reason=Reason.RESOURCES,
-        sentence=f"all {turn.cpu_slots} CPU slots are taken{_by(holders)}",
+        sentence=f"all {builder.cpu_slots} CPU slots are taken{_by(holders)}",
         blockers=holders,
     )
 
 
-def _no_gpus(turn: Turn, job: Waiting, holders: Sequence[int], ahead: Sequence[int]) -> Wait:
-    if job.gpus > turn.usable:
-        out = [f"GPU {gpu.index} ({gpu.why_not})" for gpu in turn.gpus if not gpu.schedulable]
+def _no_gpus(builder: PlanBuilder, job: Waiting, holders: Sequence[int], ahead: Sequence[int]) -> Wait:
+    if job.gpus > builder.usable:
+        out = [f"GPU {gpu.index} ({gpu.why_not})" for gpu in builder.gpus if not gpu.schedulable]
         return Wait(
-            reason=_out_of_service(turn.gpus),
-            sentence=f"needs {_gpus(job.gpus)}, {turn.usable} in service"
+            reason=_out_of_service(builder.gpus),
+            sentence=f"needs {_gpus(job.gpus)}, {builder.usable} in service"
             + (f"; out: {', '.join(out)}" if out else ""),
         )
-    if not turn.rights.fits_machine(job):
-        return _not_possible(turn, job)
-    plain = turn.rights.any_gpu(job)
-    free = len(turn.free if plain else turn.rights.candidates(job))
+    if not builder.constraints.fits_machine(job):
+        return _not_possible(builder, job)
+    plain = builder.constraints.accepts_any_gpu(job)
+    free = len(builder.free if plain else builder.constraints.candidates(job))
     if not plain:
-        holders = _of(turn, turn.rights.possible(job))
+        holders = _of(builder, builder.constraints.eligible_gpus(job))
     if job.gpus > free:
-        kept = turn.kept
+        kept = builder.reservation
         mine = kept is not None and kept.job.id == job.id and free
         return Wait(
             reason=Reason.PRIORITY if ahead and not free else Reason.RESOURCES,
             sentence=f"needs {_what(job)}, {free} free{', kept for it' if mine else ''}"
-            f"{_by(holders)}{_withheld(turn, job)}",
+            f"{_by(holders)}{_withheld(builder, job)}",
             blockers=[*holders, *ahead],
         )
-    if turn.kept is not None:
-        first = turn.kept.job
+    if builder.reservation is not None:
+        first = builder.reservation.job
         return Wait(
             reason=Reason.PRIORITY,
             sentence=f"free GPUs are kept for job {first.id}, which needs {_what(first)}"
@@ -84,40 +84,41 @@ def _no_gpus(turn: Turn, job: Waiting, holders: Sequence[int], ahead: Sequence[i
     return Wait(reason=Reason.RESOURCES, sentence=f"none of the free GPUs suits it{_by(holders)}")
 
 
-def _not_possible(turn: Turn, job: Waiting) -> Wait:
+def _not_possible(builder: PlanBuilder, job: Waiting) -> Wait:
     """Of the kind that it asks for, its queue can have too few."""
-    count = len(turn.rights.possible(job))
+    count = len(builder.constraints.eligible_gpus(job))
     return Wait(
-        reason=_out_of_service(turn.gpus),
-        sentence=f"needs {_what(job)}, of which the queue {job.queue} can have {count}{_withheld(turn, job)}",
+        reason=_out_of_service(builder.gpus),
+        sentence=f"needs {_what(job)}, of which the queue {job.queue} can have {count}"
+        f"{_withheld(builder, job)}",
     )
 
 
 def _what(job: Waiting) -> str:
     """What it asks of its GPUs."""
     kind = f" of type {job.gpu_type}" if job.gpu_type is not None else ""
-    memory = job.gpu_memory_bytes
-    size = "" if memory is None else f" with {memory / 1024**3:g} GiB{'' if job.exclusive else ' free'}"
+    carried = job.gpu_memory_bytes
+    size = "" if carried is None else f" with {carried / 1024**3:g} GiB{'' if job.exclusive else ' free'}"
     return f"{_gpus(job.gpus)}{kind}{size}"
 
 
-def _withheld(turn: Turn, job: Waiting) -> str:
+def _withheld(builder: PlanBuilder, job: Waiting) -> str:
     """Whose GPUs are idle and not for it."""
     found: dict[str, list[int]] = {}
-    for gpu in turn.rights.withheld(job):
+    for gpu in builder.constraints.withheld(job):
         found.setdefault(gpu.owner or "", []).append(gpu.index)
     return "".join(
         f"; {'GPU' if len(indices) == 1 else 'GPUs'} {', '.join(map(str, indices))} belong"
         f"{'s' if len(indices) == 1 else ''} to the queue {owner}"
-        + (", which has jobs waiting" if job.borrow and turn.rights.waits(owner) else "")
+        + (", which has jobs waiting" if job.borrow and builder.constraints.has_startable_jobs(owner) else "")
         for owner, indices in sorted(found.items())
     )
 
 
-def _of(turn: Turn, uuids: Collection[str]) -> list[int]:
+def _of(builder: PlanBuilder, uuids: Collection[str]) -> list[int]:
     """The jobs that have any of these GPUs, and those that start on some now."""
-    found = {one.id for uuid in uuids for one in turn.holders.get(uuid, ())}
-    found |= {start.id for start in turn.starts if set(start.gpus).intersection(uuids)}
+    found = {one.id for uuid in uuids for one in builder.holders.get(uuid, ())}
+    found |= {start.id for start in builder.starts if set(start.gpus).intersection(uuids)}
     return sorted(found)
 
 

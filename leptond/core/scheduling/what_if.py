@@ -12,48 +12,48 @@ from collections.abc import Sequence
 
 import msgspec
 
-from leptond.core.accounting.report_types import Comparison, History
+from leptond.core.accounting.report_types import Comparison, LedgerHistory
 from leptond.core.jobs.model import Gpu
-from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 
 MAX_JOBS = 1000
 """Most jobs that are replayed: beyond it a report would take too long."""
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class PastRun(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was: from when on it could start (UTC seconds), its GPUs, how long it took and how long it
     might have."""
 
     id: int
-    ready: float
+    ready_at: float
     gpus: int
-    took_s: float
+    run_s: float
     limit_s: float | None = None
     priority: int = 0
     user: str = ""
     project: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     """`jct_s`: mean time from ready to end. `idle_gpu_s`: GPU time that was free while jobs waited."""
 
     jct_s: float
     idle_gpu_s: float
 
 
-def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
+def simulate(runs: Sequence[PastRun], gpus: int, policy: Policy) -> PolicyResult:
     """`runs` on a machine of `gpus` GPUs under `policy`. Every run must fit the machine."""
     devices = [Gpu(uuid=f"GPU-{i:03}", index=i, name="", memory_bytes=1) for i in range(gpus)]
-    arrivals = sorted(runs, key=lambda run: (run.ready, run.id), reverse=True)
+    arrivals = sorted(runs, key=lambda run: (run.ready_at, run.id), reverse=True)
     by_id = {run.id: run for run in runs}
     waiting: dict[int, Waiting] = {}
     running: dict[int, Running] = {}
     ends: list[tuple[float, int]] = []
-    memory = Memory()
-    now = wake = arrivals[-1].ready if arrivals else 0.0
+    carried = CarriedState()
+    now = wake = arrivals[-1].ready_at if arrivals else 0.0
     spent_s = idle_gpu_s = 0.0
     while arrivals or waiting or running:
-        due = [arrivals[-1].ready] if arrivals else []
+        due = [arrivals[-1].ready_at] if arrivals else []
         due += [ends[0][0]] if ends else []
         due += [wake] if waiting and wake > now else []
         if not due:
@@ -65,8 +65,8 @@ def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
         while ends and ends[0][0] <= now:
             _, number = heapq.heappop(ends)
             del running[number]
-            spent_s += now - by_id[number].ready
-        while arrivals and arrivals[-1].ready <= now:
+            spent_s += now - by_id[number].ready_at
+        while arrivals and arrivals[-1].ready_at <= now:
             run = arrivals.pop()
             waiting[run.id] = _waiting(run)
         inputs = PlanInput(
@@ -76,10 +76,10 @@ def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
             cpu_slots=0,
             now=now,
             policy=policy,
-            memory=memory,
+            carried=carried,
         )
         made = plan(inputs, explain=False)
-        memory, wake = made.memory, made.wake_at if made.wake_at is not None else now
+        carried, wake = made.carried, made.wake_at if made.wake_at is not None else now
         for start in made.starts:
             asked, run = waiting.pop(start.id), by_id[start.id]
             running[start.id] = Running(
@@ -92,30 +92,30 @@ def replay(runs: Sequence[Run], gpus: int, policy: Policy) -> Outcome:
                 started_at=now,
                 limit_s=asked.limit_s,
             )
-            heapq.heappush(ends, (now + run.took_s, run.id))
-    return Outcome(jct_s=spent_s / len(runs) if runs else 0.0, idle_gpu_s=idle_gpu_s)
+            heapq.heappush(ends, (now + run.run_s, run.id))
+    return PolicyResult(jct_s=spent_s / len(runs) if runs else 0.0, idle_gpu_s=idle_gpu_s)
 
 
-def _waiting(run: Run) -> Waiting:
+def _waiting(run: PastRun) -> Waiting:
     return Waiting(
         id=run.id,
         priority=run.priority,
         gpus=run.gpus,
-        since=run.ready,
+        since=run.ready_at,
         user=run.user,
         project=run.project,
         limit_s=run.limit_s,
     )
 
 
-def runs_of(history: History, begin: int, end: int) -> list[Run]:
+def past_runs(history: LedgerHistory, begin: int, end: int) -> list[PastRun]:
     """The jobs that began and ended in [begin, end) ms, each as one run."""
     spans: dict[int, list[int]] = {}
-    for number, fact in enumerate(history.facts):
+    for number, fact in enumerate(history.attempts):
         spans.setdefault(fact.span.job, []).append(number)
     found = []
     for job, numbers in spans.items():
-        facts = [history.facts[number] for number in numbers]
+        facts = [history.attempts[number] for number in numbers]
         first = min(facts, key=lambda fact: fact.number)
         took = 0
         for fact in facts:
@@ -127,11 +127,11 @@ def runs_of(history: History, begin: int, end: int) -> list[Run]:
         else:
             if took > 0 and first.number == 1 and first.submitted is not None:
                 found.append(
-                    Run(
+                    PastRun(
                         id=job,
-                        ready=first.submitted / 1000,
+                        ready_at=first.submitted / 1000,
                         gpus=len(first.span.gpus),
-                        took_s=took / 1000,
+                        run_s=took / 1000,
                         limit_s=max(first.limit_s, took / 1000) if first.limit_s is not None else None,
                         priority=first.priority,
                         user=first.user,
@@ -141,16 +141,16 @@ def runs_of(history: History, begin: int, end: int) -> list[Run]:
     return found
 
 
-def compare(
-    history: History, begin: int, end: int, *, policy: Policy, other: Policy, price: float | None
+def compare_policies(
+    history: LedgerHistory, begin: int, end: int, *, policy: Policy, other: Policy, price: float | None
 ) -> Comparison | None:
     """What `policy` saves against `other` on the jobs of a window; None without jobs, or with too many.
     `price`: of a GPU-hour."""
     gpus = len(history.devices)
-    runs = [run for run in runs_of(history, begin, end) if run.gpus <= gpus]
+    runs = [run for run in past_runs(history, begin, end) if run.gpus <= gpus]
     if not runs or len(runs) > MAX_JOBS:
         return None
-    mine, theirs = replay(runs, gpus, policy), replay(runs, gpus, other)
+    mine, theirs = simulate(runs, gpus, policy), simulate(runs, gpus, other)
     saved = theirs.idle_gpu_s - mine.idle_gpu_s
     return Comparison(
         policy=policy.name,

@@ -24,7 +24,7 @@ RUNGS = 3
 MOST_STEPS = 2**53
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class RungDecision(msgspec.Struct, frozen=True, kw_only=True):
     """A value at a rung: the `rank`-th of `of`, of which the best `keep` go on."""
 
     go_on: bool
@@ -42,7 +42,7 @@ def first_rung(total: int, eta: int) -> int:
     return max(1, total // int(eta**RUNGS))
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class RungSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """Where the rungs are."""
 
     min_step: int
@@ -51,7 +51,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     def rungs(self, step: int, total: int | None) -> list[int]:
         """The rungs at or below `step`, ascending. The end (`total`) is none: there is nothing left to save.
 
-        >>> Rule(min_step=100, eta=3).rungs(900, total=900), Rule(min_step=100, eta=3).rungs(99, total=None)
+        >>> schedule = RungSchedule(min_step=100, eta=3)
+        >>> schedule.rungs(900, total=900), schedule.rungs(99, total=None)
         ([100, 300], [])
         """
         found, rung = [], self.min_step
@@ -61,12 +62,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-def reached(
+def rungs_reached(
     said: Mapping[int, tuple[int, float | None]],
     shown: Sequence[tuple[int, float | None]],
     *,
     highest: int,
-    rule: Rule,
+    rule: RungSchedule,
     total: int | None,
 ) -> dict[int, tuple[int, float | None]]:
     """The rungs that a trial has reached beyond the `highest` that is known of it, ascending, each with the
@@ -77,8 +78,8 @@ def reached(
     beyond. Of several rungs between two reports only the last counts, and none at the end: what a trial shows
     much later says nothing about a rung.
 
-    >>> rule = Rule(min_step=100, eta=3)
-    >>> reached({}, [(90, 3.0), (110, 2.0), (950, 1.0)], highest=0, rule=rule, total=5000)
+    >>> rule = RungSchedule(min_step=100, eta=3)
+    >>> rungs_reached({}, [(90, 3.0), (110, 2.0), (950, 1.0)], highest=0, rule=rule, total=5000)
     {100: (110, 2.0), 900: (950, 1.0)}
     """
     found = {
@@ -97,22 +98,24 @@ def reached(
     return found
 
 
-def judge(value: float | None, so_far: Sequence[float | None], *, mode: Mode, eta: int) -> Judgement:
+def decide_at_rung(
+    value: float | None, so_far: Sequence[float | None], *, mode: Mode, eta: int
+) -> RungDecision:
     """Whether a trial goes on that shows `value` at a rung. `so_far` holds what all showed there that have
     reached it, its own value among them; None, like anything that is not finite, is worse than every number.
 
     It goes on while fewer than `eta` are there, and then if it is among the best ``1 / eta`` of them. Equal
     values have the same rank.
 
-    >>> judge(0.5, [0.9, 0.4, 0.5], mode="min", eta=3)
-    Judgement(go_on=False, rank=2, of=3, keep=1)
+    >>> decide_at_rung(0.5, [0.9, 0.4, 0.5], mode="min", eta=3)
+    RungDecision(go_on=False, rank=2, of=3, keep=1)
     """
     costs = [_cost(one, mode) for one in so_far]
     mine = _cost(value, mode)
     rank = 1 + sum(1 for cost in costs if cost < mine)
     keep = len(costs) // eta
     go_on = len(costs) < eta or (rank <= keep and mine < math.inf)
-    return Judgement(go_on=go_on, rank=rank, of=len(costs), keep=keep)
+    return RungDecision(go_on=go_on, rank=rank, of=len(costs), keep=keep)
 
 
 def _cost(value: float | None, mode: Mode) -> float:
@@ -130,10 +133,10 @@ def better(value: float | None, than: float | None, mode: Mode) -> bool:
     return _cost(value, mode) < _cost(than, mode)
 
 
-def in_words(rung: int, value: float | None, judgement: Judgement) -> str:
+def explain_stop(rung: int, value: float | None, judgement: RungDecision) -> str:
     """Why a trial was stopped, for people.
 
-    >>> in_words(400, 2.3125, Judgement(go_on=False, rank=9, of=12, keep=4))
+    >>> explain_stop(400, 2.3125, RungDecision(go_on=False, rank=9, of=12, keep=4))
     'stopped early: rung 400, value 2.312, 9th of 12; the best 4 go on'
     """
     shown = "not finite" if value is None or not math.isfinite(value) else f"{value:.4g}"

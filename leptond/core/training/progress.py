@@ -30,7 +30,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ProgressMessage(msgspec.Struct, frozen=True, kw_only=True):
     """A datagram on the report channel: the whole state of the reporting process, or (`line`) a marker line
     that its attempt printed. A metric of None is not a finite number. `rungs`: what its sweep's metric was at
     the rungs that it has passed, with the step of that."""
@@ -50,11 +50,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     rungs: Annotated[dict[Step, tuple[Step, float | None]], Meta(max_length=64)] = {}
 
 
-_decoder = msgspec.json.Decoder(Report)
+_decoder = msgspec.json.Decoder(ProgressMessage)
 _WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
 
 
-def decode(data: bytes) -> Report:
+def decode(data: bytes) -> ProgressMessage:
     """The report in a datagram. Raises ValueError."""
     try:
         report = _decoder.decode(data)
@@ -63,11 +63,12 @@ def decode(data: bytes) -> Report:
     return parse_marker(report) if report.line is not None else report
 
 
-def parse_marker(report: Report) -> Report:
+def parse_marker(report: ProgressMessage) -> ProgressMessage:
     """The report that a marker line makes: ``step``, ``total`` and ``checkpoint`` are whole numbers, every
     other ``name=number`` is a metric, and words that are neither are passed over.
 
-    >>> parse_marker(Report(v=1, attempt="0" * 32, at=5.0, line="::leptond step=3 total=9 loss=1.5")).metrics
+    >>> line = "::leptond step=3 total=9 loss=1.5"
+    >>> parse_marker(ProgressMessage(v=1, attempt="0" * 32, at=5.0, line=line)).metrics
     {'loss': 1.5}
     """
     whole: dict[str, int] = {}
@@ -83,7 +84,7 @@ def parse_marker(report: Report) -> Report:
         elif math.isfinite(number) and number == int(number) and 0 <= number <= 2**53:
             whole[name] = int(number)
     saved = whole.get("checkpoint")
-    return Report(
+    return ProgressMessage(
         v=report.v,
         attempt=report.attempt,
         at=report.at,
@@ -94,27 +95,27 @@ def parse_marker(report: Report) -> Report:
     )
 
 
-class Gathered(msgspec.Struct, kw_only=True):
+class ProgressBatch(msgspec.Struct, kw_only=True):
     """What came from one attempt since the last write: the newest state, and the points of its curve."""
 
-    latest: Report
-    points: list[Report] = []
+    latest: ProgressMessage
+    points: list[ProgressMessage] = []
 
-    def add(self, report: Report) -> None:
+    def add(self, report: ProgressMessage) -> None:
         """Takes a further report in. What it leaves unsaid stays as it was."""
         self.latest = merged(self.latest, report)
         if report.metrics:
             self.points.append(report)
 
 
-def gathered(report: Report) -> Gathered:
+def new_batch(report: ProgressMessage) -> ProgressBatch:
     """The beginning of a collection."""
-    return Gathered(latest=report, points=[report] if report.metrics else [])
+    return ProgressBatch(latest=report, points=[report] if report.metrics else [])
 
 
-def merged(old: Report, new: Report) -> Report:
+def merged(old: ProgressMessage, new: ProgressMessage) -> ProgressMessage:
     """`new` where it says something, else `old`. The first step and the highest version stay."""
-    return Report(
+    return ProgressMessage(
         v=new.v,
         attempt=new.attempt,
         at=max(old.at, new.at),
@@ -130,7 +131,7 @@ def merged(old: Report, new: Report) -> Report:
     )
 
 
-def advances(attempt_step: int | None, checkpoint_step: int | None, report: Report) -> bool:
+def advances(attempt_step: int | None, checkpoint_step: int | None, report: ProgressMessage) -> bool:
     """Whether a report shows that the training moves: another step, or another checkpoint, than before."""
     moved = report.step is not None and report.step != attempt_step
     saved = report.checkpoint is not None and report.checkpoint.step != checkpoint_step
@@ -175,11 +176,11 @@ def pace(attempt: Attempt, now: float) -> Pace:
     return Pace(steps_per_s=rate, left_s=max(0.0, left_s))
 
 
-def place(stride: int, seen: int, kept: int, limit: int = CURVE_POINTS) -> tuple[bool, int]:
+def curve_point(stride: int, seen: int, kept: int, limit: int = CURVE_POINTS) -> tuple[bool, int]:
     """Whether the report number `seen` (from 0) goes into a curve of `kept` points, and the stride from
     then on: double, when the curve is full. The caller then drops what is no multiple of it.
 
-    >>> place(1, 5, 5), place(4, 6, 3), place(1, 2000, 2000), place(1, 2001, 2000)
+    >>> curve_point(1, 5, 5), curve_point(4, 6, 3), curve_point(1, 2000, 2000), curve_point(1, 2001, 2000)
     ((True, 1), (False, 4), (True, 2), (False, 2))
     """
     if seen % stride:

@@ -59,7 +59,7 @@ def parse_space(text: str) -> Space:
     return Range(kind=kind, low=low, high=high)  # type: ignore[arg-type]  # one of the three, by the pattern
 
 
-def draw(space: Space, dice: random.Random) -> Scalar:
+def sample(space: Space, dice: random.Random) -> Scalar:
     """A value, within the bounds of the space."""
     if isinstance(space, list):
         return space[dice.randrange(len(space))]
@@ -116,7 +116,7 @@ def trials(
     return [
         {
             **dict(zip(names, points[number], strict=True)),
-            **{name: draw(space, dice) for name, space in drawn.items()},
+            **{name: sample(space, dice) for name, space in drawn.items()},
         }
         for number in numbers_of
     ]
@@ -132,21 +132,23 @@ def _picked(grid: Mapping[str, Sequence[Scalar]], numbers: set[int]) -> list[tup
     ]
 
 
-def in_words(value: Scalar) -> str:
+def argument_text(value: Scalar) -> str:
     """A value as an argument: ``0.001``, ``1e-05``, ``adamw``."""
     return value if isinstance(value, str) else repr(value)
 
 
-def told(argv: Sequence[str], params: Mapping[str, Scalar], *, shell: bool, arguments: bool) -> list[str]:
+def trial_command(
+    argv: Sequence[str], params: Mapping[str, Scalar], *, shell: bool, arguments: bool
+) -> list[str]:
     """A trial's command: each ``{name}`` in it gives way to the value, and (`arguments`) what has no such
     place is added at the end as ``--name=value``.
 
-    >>> told(["train.py", "{lr}"], {"lr": 0.1, "width": 8}, shell=False, arguments=True)
+    >>> trial_command(["train.py", "{lr}"], {"lr": 0.1, "width": 8}, shell=False, arguments=True)
     ['train.py', '0.1', '--width=8']
-    >>> told(["train.py > {name}.txt"], {"name": "a b"}, shell=True, arguments=True)
+    >>> trial_command(["train.py > {name}.txt"], {"name": "a b"}, shell=True, arguments=True)
     ["train.py > 'a b'.txt"]
     """
-    values = {name: in_words(value) for name, value in params.items()}
+    values = {name: argument_text(value) for name, value in params.items()}
     if shell:
         values = {name: shlex.quote(value) for name, value in values.items()}
     placed: set[str] = set()

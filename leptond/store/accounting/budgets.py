@@ -6,7 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 
 from leptond.base.errors import NotFound, OverBudget
-from leptond.core.accounting.budgets import Ask, Books, Budget, Judgement, judge, period_start
+from leptond.core.accounting.budgets import (
+    Budget,
+    BudgetRequest,
+    BudgetUsage,
+    Overrun,
+    check_budget,
+    period_start,
+)
 from leptond.core.admission.admission import Admitted
 from leptond.store.database import events
 
@@ -36,7 +43,7 @@ def remove(db: sqlite3.Connection, scope: str, name: str, *, by: str, now: float
     events.append(db, now, "budget.changed", data=data)
 
 
-def books(db: sqlite3.Connection, budget: Budget, now: float) -> Books:
+def books(db: sqlite3.Connection, budget: Budget, now: float) -> BudgetUsage:
     """What counts against a budget now (primary key of spend; indexes jobs_open_user, jobs_open_project)."""
     column = "user" if budget.scope == "user" else "project"
     since = int(period_start(budget.period, now) // 86400)
@@ -55,7 +62,9 @@ def books(db: sqlite3.Connection, budget: Budget, now: float) -> Books:
         f" WHERE state = 'pending' AND {column} = ?",
         (budget.name,),
     ).fetchone()[0]
-    return Books(spent_gpu_hours=spent[0] / 3_600_000, spent=spent[1] / 1e6, open_gpu_hours=open_s / 3600)
+    return BudgetUsage(
+        spent_gpu_hours=spent[0] / 3_600_000, spent=spent[1] / 1e6, open_gpu_hours=open_s / 3600
+    )
 
 
 def dearest(db: sqlite3.Connection) -> tuple[float | None, str]:
@@ -82,20 +91,20 @@ def check(db: sqlite3.Connection, admitted: Sequence[Admitted], *, user: str, no
 
 def _judged(
     db: sqlite3.Connection, admitted: Sequence[Admitted], user: str, now: float
-) -> list[tuple[Budget, Judgement]]:
-    found: list[tuple[Budget, Judgement]] = []
+) -> list[tuple[Budget, Overrun]]:
+    found: list[tuple[Budget, Overrun]] = []
     rows = every(db)
     if not rows:
         return found
     price, currency = dearest(db)
     for budget in rows:
         asks = [
-            Ask(gpus=one.spec.gpus, limit_s=one.spec.time_limit_s, count=one.count)
+            BudgetRequest(gpus=one.spec.gpus, limit_s=one.spec.time_limit_s, count=one.count)
             for one in admitted
             if budget.name == (user if budget.scope == "user" else one.spec.project)
         ]
         if asks:
-            judgement = judge(budget, books(db, budget, now), asks, price=price, currency=currency)
+            judgement = check_budget(budget, books(db, budget, now), asks, price=price, currency=currency)
             if judgement is not None:
                 found.append((budget, judgement))
     return found

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from leptond.core.accounting.ledger import Box, partition
-from leptond.core.accounting.report_types import History, Rolled
+from leptond.core.accounting.ledger import Box, ledger_entries
+from leptond.core.accounting.report_types import DailyTotal, LedgerHistory
 from leptond.core.jobs.model import TERMINAL
 from leptond.store.accounting import ledger
 
@@ -27,7 +27,7 @@ def first_day(db: sqlite3.Connection) -> int | None:
     return int(begun // DAY_S) if begun is not None else None
 
 
-def next_day(db: sqlite3.Connection, now: float) -> tuple[int, list[Rolled]] | None:
+def next_day(db: sqlite3.Connection, now: float) -> tuple[int, list[DailyTotal]] | None:
     """The next day that can be added up, and its sums: it is over, and so are the jobs that had GPUs in it.
     Reads only."""
     day = first_day(db)
@@ -35,16 +35,16 @@ def next_day(db: sqlite3.Connection, now: float) -> tuple[int, list[Rolled]] | N
         return None
     begin, end = day * DAY_S, (day + 1) * DAY_S
     history = ledger.history(db, begin, end)
-    if any(fact.span.job_state not in TERMINAL for fact in history.facts):
+    if any(fact.span.job_state not in TERMINAL for fact in history.attempts):
         return None
     return day, _sums(db, history, begin * 1000, end * 1000)
 
 
-def _sums(db: sqlite3.Connection, history: History, begin: int, end: int) -> list[Rolled]:
-    entries = partition(
+def _sums(db: sqlite3.Connection, history: LedgerHistory, begin: int, end: int) -> list[DailyTotal]:
+    entries = ledger_entries(
         begin, end, service=history.service, spans=history.spans, queue=history.queue, prices=history.prices
     )
-    facts = {fact.span.id: fact for fact in history.facts}
+    facts = {fact.span.id: fact for fact in history.attempts}
     sums: dict[tuple[str, str, str, str, Box, str, int | None], int] = {}
     for entry in entries:
         fact = facts.get(entry.attempt) if entry.attempt is not None else None
@@ -52,12 +52,12 @@ def _sums(db: sqlite3.Connection, history: History, begin: int, end: int) -> lis
         key = (entry.gpu, *whose, entry.box, entry.cause, entry.price)
         sums[key] = sums.get(key, 0) + entry.ms
     return [
-        Rolled(gpu=gpu, user=user, project=project, queue=queue, box=box, cause=cause, price=price, ms=ms)
+        DailyTotal(gpu=gpu, user=user, project=project, queue=queue, box=box, cause=cause, price=price, ms=ms)
         for (gpu, user, project, queue, box, cause, price), ms in sums.items()
     ]
 
 
-def keep(db: sqlite3.Connection, day: int, sums: Sequence[Rolled]) -> None:
+def keep(db: sqlite3.Connection, day: int, sums: Sequence[DailyTotal]) -> None:
     """Stores the sums of a day; doing it twice changes nothing."""
     db.execute("DELETE FROM ledger_days WHERE day = ?", (day,))
     db.executemany(
@@ -107,10 +107,10 @@ def forget(db: sqlite3.Connection, before: int) -> bool:
     return True
 
 
-def days(db: sqlite3.Connection, first: int, last: int) -> list[Rolled]:
+def days(db: sqlite3.Connection, first: int, last: int) -> list[DailyTotal]:
     """The sums of the days from `first` to before `last`."""
     return [
-        Rolled(
+        DailyTotal(
             gpu=row["gpu_uuid"],
             user=row["user"],
             project=row["project"],
@@ -128,7 +128,7 @@ def days(db: sqlite3.Connection, first: int, last: int) -> list[Rolled]:
     ]
 
 
-def history(db: sqlite3.Connection, begin: float, end: float) -> History:
+def history(db: sqlite3.Connection, begin: float, end: float) -> LedgerHistory:
     """As :func:`leptond.store.accounting.ledger.history`; where the details are forgotten, the sums of the
     whole days that lie in the window."""
     kept = detail_day(db)
@@ -137,14 +137,14 @@ def history(db: sqlite3.Connection, begin: float, end: float) -> History:
     since = float(kept * DAY_S)
     found = ledger.history(db, min(since, end), end)
     first, last = int(-(-begin // DAY_S)), min(kept, int(end // DAY_S))
-    return msgspec.structs.replace(found, rolled=days(db, first, last), detail_since=ledger.ms(since))
+    return msgspec.structs.replace(found, daily_totals=days(db, first, last), detail_since=ledger.ms(since))
 
 
 Totals = dict[Box, int]
 """Milliseconds by box."""
 
 
-def settled(db: sqlite3.Connection, now: float) -> tuple[Totals, History | None, float]:
+def settled(db: sqlite3.Connection, now: float) -> tuple[Totals, LedgerHistory | None, float]:
     """What counters show: the sums of all days that are added up, and the history since, with its
     beginning. Live jobs' time is not settled: it may still move from box to box."""
     totals: Totals = dict.fromkeys(Box, 0)
@@ -157,10 +157,10 @@ def settled(db: sqlite3.Connection, now: float) -> tuple[Totals, History | None,
     return totals, ledger.history(db, begin, max(begin, now - SETTLED_S)), begin
 
 
-def add_settled(totals: Totals, history: History, begin: float, end: float) -> Totals:
+def add_settled(totals: Totals, history: LedgerHistory, begin: float, end: float) -> Totals:
     """`totals` with the settled part of a history: free GPUs, and jobs that have ended."""
-    states = {fact.span.id: fact.span.job_state for fact in history.facts}
-    entries = partition(
+    states = {fact.span.id: fact.span.job_state for fact in history.attempts}
+    entries = ledger_entries(
         ledger.ms(begin),
         ledger.ms(end),
         service=history.service,

@@ -10,9 +10,17 @@ from typing import Any
 
 import msgspec
 
-from leptond.core.accounting.ledger import Demand, Price, Queue, Service, Span, capacity_ms, partition
+from leptond.core.accounting.ledger import (
+    AttemptSpan,
+    IdleCause,
+    IdleCauseChange,
+    PriceChange,
+    ServiceChange,
+    capacity_ms,
+    ledger_entries,
+)
 from leptond.core.accounting.prices import Listed
-from leptond.core.accounting.report_types import Device, Fact, History, IdleEnergy, Use
+from leptond.core.accounting.report_types import AttemptRecord, Device, IdleEnergy, LedgerHistory, SampledUse
 from leptond.core.jobs.model import LeasedGpu, State
 
 ABSENT_S = 7 * 86400.0
@@ -80,15 +88,15 @@ def price_micros(db: sqlite3.Connection, gpus: Iterable[str]) -> int | None:
     return total
 
 
-def note_demand(db: sqlite3.Connection, changes: Sequence[tuple[float, Demand, str]]) -> None:
+def note_idle_causes(db: sqlite3.Connection, changes: Sequence[tuple[float, IdleCause, str]]) -> None:
     """Notes what the queue was like for free GPUs, from each moment on."""
     db.executemany("INSERT OR REPLACE INTO demand (at, kind, cause) VALUES (?, ?, ?)", changes)
 
 
-def newest_demand(db: sqlite3.Connection) -> tuple[Demand, str]:
+def newest_idle_cause(db: sqlite3.Connection) -> tuple[IdleCause, str]:
     """What was noted last."""
     row = db.execute("SELECT kind, cause FROM demand ORDER BY at DESC LIMIT 1").fetchone()
-    return (Demand(row["kind"]), row["cause"]) if row is not None else (Demand.NONE, "")
+    return (IdleCause(row["kind"]), row["cause"]) if row is not None else (IdleCause.NO_DEMAND, "")
 
 
 def newest_release(db: sqlite3.Connection) -> float | None:
@@ -97,7 +105,7 @@ def newest_release(db: sqlite3.Connection) -> float | None:
     return at
 
 
-def add_use(db: sqlite3.Connection, uses: Sequence[Use], idle: Sequence[IdleEnergy] = ()) -> None:
+def add_use(db: sqlite3.Connection, uses: Sequence[SampledUse], idle: Sequence[IdleEnergy] = ()) -> None:
     """Adds what was sampled since the last time. An attempt that is not known here is passed over."""
     for use in uses:
         db.execute(
@@ -151,16 +159,16 @@ def book(
 # -- read back ---------------------------------------------------------------------------------------------
 
 
-def history(db: sqlite3.Connection, begin: float, end: float) -> History:
+def history(db: sqlite3.Connection, begin: float, end: float) -> LedgerHistory:
     """What happened between two moments (UTC seconds), with what held when it began."""
-    return History(
+    return LedgerHistory(
         service=_service(db, end),
         queue=_queue(db, begin, end),
         prices=[
-            Price(gpu=row["gpu_uuid"], at=ms(row["at"]), micros=row["micros"])
+            PriceChange(gpu=row["gpu_uuid"], at=ms(row["at"]), micros=row["micros"])
             for row in db.execute("SELECT gpu_uuid, at, micros FROM gpu_prices WHERE at < ?", (end,))
         ],
-        facts=_facts(db, begin, end),
+        attempts=_facts(db, begin, end),
         idle_energy=[
             IdleEnergy(
                 hour=row["hour"],
@@ -199,8 +207,8 @@ def _devices(db: sqlite3.Connection) -> list[Device]:
     ]
 
 
-def _service(db: sqlite3.Connection, end: float) -> list[Service]:
-    found: list[Service] = []
+def _service(db: sqlite3.Connection, end: float) -> list[ServiceChange]:
+    found: list[ServiceChange] = []
     rows = db.execute("SELECT * FROM gpu_service WHERE at < ? ORDER BY gpu_uuid, at", (end,)).fetchall()
     for row, following in zip_longest(rows, rows[1:]):
         out = "" if row["present"] else "not present"
@@ -208,20 +216,23 @@ def _service(db: sqlite3.Connection, end: float) -> list[Service]:
             out = f"drained: {row['drained']}"
         elif row["present"] and row["sick"] is not None:
             out = row["sick"]
-        found.append(Service(gpu=row["gpu_uuid"], at=ms(row["at"]), out=out))
+        found.append(ServiceChange(gpu=row["gpu_uuid"], at=ms(row["at"]), out=out))
         gone = row["at"] + ABSENT_S
         back = following["at"] if following is not None and following["gpu_uuid"] == row["gpu_uuid"] else end
         if not row["present"] and gone < back:
-            found.append(Service(gpu=row["gpu_uuid"], at=ms(gone), managed=False))
+            found.append(ServiceChange(gpu=row["gpu_uuid"], at=ms(gone), managed=False))
     return found
 
 
-def _queue(db: sqlite3.Connection, begin: float, end: float) -> list[Queue]:
+def _queue(db: sqlite3.Connection, begin: float, end: float) -> list[IdleCauseChange]:
     rows = db.execute(
         "SELECT * FROM demand WHERE at < ? AND at >= coalesce((SELECT max(at) FROM demand WHERE at <= ?), 0)",
         (end, begin),
     )
-    return [Queue(at=ms(row["at"]), demand=Demand(row["kind"]), cause=row["cause"]) for row in rows]
+    return [
+        IdleCauseChange(at=ms(row["at"]), idle_cause=IdleCause(row["kind"]), cause=row["cause"])
+        for row in rows
+    ]
 
 
 _OF_JOBS = (
@@ -232,7 +243,7 @@ _OF_JOBS = (
 )
 
 
-def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[Fact]:
+def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[AttemptRecord]:
     """Attempts that held GPUs in the window, or waited for their hand-over in it (indexes attempts_gpu_end
     and attempts_gpu_live, migration of the ledger)."""
     ended = _OF_JOBS.format(index="attempts_gpu_end", when="attempts.ended_at > ?")
@@ -248,25 +259,25 @@ def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[Fact]:
     return [_fact(dict(row), uses(db, row["id"])) for row in rows]
 
 
-def uses(db: sqlite3.Connection, attempt_id: str) -> list[Use]:
+def uses(db: sqlite3.Connection, attempt_id: str) -> list[SampledUse]:
     """What was sampled of one attempt, a value for each of its GPUs (primary keys)."""
     return [
-        Use(attempt_id=attempt_id, gpu=row["gpu_uuid"], **{name: row[name] for name in _SAMPLED})
+        SampledUse(attempt_id=attempt_id, gpu=row["gpu_uuid"], **{name: row[name] for name in _SAMPLED})
         for table in ("attempt_use", "past_use")
         for row in db.execute(f"SELECT * FROM {table} WHERE attempt_id = ?", (attempt_id,))
     ]
 
 
-_SAMPLED = Use.__struct_fields__[2:]
+_SAMPLED = SampledUse.__struct_fields__[2:]
 
 
-def _fact(row: Mapping[str, Any], sampled: Sequence[Use]) -> Fact:
+def _fact(row: Mapping[str, Any], sampled: Sequence[SampledUse]) -> AttemptRecord:
     """A row of ``attempts`` or ``past_attempts`` with its job's columns. Where the job does not tell its
     progress, the first sample that saw its GPUs in use stands for it."""
     told = row.get("first_progress_at")
     seen = [use.first_use_at for use in sampled if use.first_use_at is not None]
     progress = told if told is not None else min(seen, default=None)
-    span = Span(
+    span = AttemptSpan(
         id=row["id"],
         job=row["job_id"],
         gpus=[gpu.uuid for gpu in _gpus.decode(row["gpus"])],
@@ -283,7 +294,7 @@ def _fact(row: Mapping[str, Any], sampled: Sequence[Use]) -> Fact:
         job_state=State(row["job_state"]),
         job_cause=row["job_class"] or "",
     )
-    return Fact(
+    return AttemptRecord(
         span=span,
         number=row["number"],
         name=row["name"],
@@ -308,7 +319,7 @@ def _ms(seconds: float | None) -> int | None:
 def imbalance_ms(db: sqlite3.Connection, begin: float, end: float) -> int:
     """Capacity minus the sum of the boxes of a window; anything but 0 is a fault of the ledger."""
     seen = history(db, begin, end)
-    entries = partition(
+    entries = ledger_entries(
         ms(begin), ms(end), service=seen.service, spans=seen.spans, queue=seen.queue, prices=seen.prices
     )
     return capacity_ms(ms(begin), ms(end), seen.service) - sum(entry.ms for entry in entries)

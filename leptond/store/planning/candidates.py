@@ -187,7 +187,7 @@ def _waiting(db: sqlite3.Connection, row: _Row, borrowers: Collection[str]) -> p
         predicted_s=predicted_s,
         attained_gpu_s=gpu_ms / 1000,
         eviction_cost_s=_eviction_cost_s(db, job_id) if preemptible else None,
-        rank=(places[0], places[1], places[2], places[3], places[4]),
+        order_keys=(places[0], places[1], places[2], places[3], places[4]),
     )
 
 

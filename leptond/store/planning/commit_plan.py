@@ -50,8 +50,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: Context) -> list[Claim]:
     """Does what was decided, but for those starts and preemptions that the world has moved on from. A claim
     whose attempt has its shim stored may have its GO once this is durable."""
-    if decided.plan.memory != decided.recalled:
-        snapshot.remember(db, decided.plan.memory)
+    if decided.plan.carried != decided.recalled:
+        snapshot.remember(db, decided.plan.carried)
     for one in decided.plan.preempts:
         attempts.preempt(db, one, now=context.now)
     claims: list[Claim] = []
@@ -60,7 +60,7 @@ def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: Contex
         claim = _claim(db, start, context, turn)
         if claim is not None:
             claims.append(claim)
-        turn = replace(turn, demand=())
+        turn = replace(turn, idle_cause=())
     return claims
 
 

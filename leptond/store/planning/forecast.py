@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DEFAULT_QUEUE
 from leptond.core.scheduling import planner
-from leptond.core.scheduling.forecast import MAX_LOOKS, Eta, Forecast, foretell, forward
+from leptond.core.scheduling.forecast import MAX_PASSES, Eta, Forecast, estimate_starts, forecast_starts
 from leptond.store.planning import snapshot
 from leptond.store.queue import order_keys, submit
 
@@ -23,7 +23,7 @@ QUICK_WINDOW = 100
 
 def starts(inputs: planner.PlanInput) -> Mapping[int, Forecast]:
     """The likely starts, by job id."""
-    return forward(inputs, looks=_plans(QUICK_VISITS, inputs))
+    return forecast_starts(inputs, max_passes=_plans(QUICK_VISITS, inputs))
 
 
 def etas(
@@ -32,12 +32,12 @@ def etas(
     """Starts with their uncertainty, by job id, of the jobs that wait and of `more`. Stops when the job
     `until` has started."""
     inputs = snapshot.with_waiting(inputs, [*inputs.waiting, *more])
-    return foretell(inputs, until=until, looks=_plans(VISITS, inputs))
+    return estimate_starts(inputs, until=until, max_passes=_plans(VISITS, inputs))
 
 
 def _plans(visits: int, inputs: planner.PlanInput) -> int:
     """How many plans so many visits of a job allow."""
-    return max(10, min(MAX_LOOKS, visits // max(1, len(inputs.waiting))))
+    return max(10, min(MAX_PASSES, visits // max(1, len(inputs.waiting))))
 
 
 def would_wait(
@@ -67,7 +67,7 @@ def would_wait(
             urgent=spec.urgent,
             limit_s=spec.time_limit_s,
             predicted_s=places["predicted_s"],
-            rank=(
+            order_keys=(
                 places["order_at"],
                 places["lane"],
                 places["due_at"],

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from leptond.core.scheduling.fair_share import Owner
+from leptond.core.scheduling.fair_share import UsageOwner
 
 MOST = 64
 """Of more owners than this, one plan looks at so many; which ones changes with time."""
@@ -21,12 +21,12 @@ OF_OWNER = "user = ? AND queue = ? AND coalesce(project, '') = ?"
 """What the jobs of one owner have in common, for the parameters of :func:`key`."""
 
 
-def key(owner: Owner) -> tuple[str, str, str]:
+def key(owner: UsageOwner) -> tuple[str, str, str]:
     """The parameters of OF_OWNER."""
     return owner.user, owner.queue, owner.project or ""
 
 
-def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[Owner]:
+def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[UsageOwner]:
     """Those who have jobs that may start and that need GPUs, or need none; at most MOST of them."""
     found = list(_walk(db, gpus))
     if len(found) <= MOST:
@@ -35,13 +35,13 @@ def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[Owner]:
     return [*found[first:], *found[:first]][:MOST]
 
 
-def _walk(db: sqlite3.Connection, gpus: bool) -> Iterator[Owner]:
+def _walk(db: sqlite3.Connection, gpus: bool) -> Iterator[UsageOwner]:
     of = f"FROM jobs INDEXED BY {INDEX[gpus]} WHERE {_READY} AND {NEEDS[gpus]}"
     for user in _steps(db, "user", of, ()):
         for queue in _steps(db, "queue", f"{of} AND user = ?", (user,)):
             where = f"{of} AND user = ? AND queue = ?"
             for project in _steps(db, "coalesce(project, '')", where, (user, queue)):
-                yield Owner(user, project or None, queue)
+                yield UsageOwner(user, project or None, queue)
 
 
 def _steps(db: sqlite3.Connection, column: str, of: str, values: tuple[str, ...]) -> Iterator[str]:

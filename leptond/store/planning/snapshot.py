@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from leptond.core.accounting.ledger import Demand
+from leptond.core.accounting.ledger import IdleCause
 from leptond.core.jobs.model import Gpu, Job, Reason
 from leptond.core.scheduling import planner
-from leptond.core.scheduling.fair_share import Fairness, Owner, handicaps
-from leptond.core.scheduling.idle_cause import demand
+from leptond.core.scheduling.fair_share import Fairness, UsageOwner, handicaps
+from leptond.core.scheduling.idle_cause import idle_cause
 from leptond.core.scheduling.inputs import PlanInput
 from leptond.store.planning import candidates
 from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW
 from leptond.store.queue import fair_share
 from leptond.store.queue import gpus as gpu_rows
 
-_memory = msgspec.json.Decoder(planner.Memory)
+_memory = msgspec.json.Decoder(planner.CarriedState)
 
 NO_FAIRNESS = Fairness(max_handicap_s=0.0)
 
@@ -60,7 +60,7 @@ def plan_machine(
         cpu_slots=cpu_slots,
         now=now,
         policy=rules(db, policy),
-        memory=recall(db),
+        carried=recall(db),
     )
 
 
@@ -87,7 +87,7 @@ def in_fairness(
     another, so that it makes no difference where all have one owner."""
     if fairness.max_handicap_s <= 0 or not waiting:
         return waiting
-    owners = {job.id: Owner(job.user, job.project, job.queue) for job in waiting}
+    owners = {job.id: UsageOwner(job.user, job.project, job.queue) for job in waiting}
     if alone and len(set(owners.values())) == 1:
         return waiting
     used = fair_share.used(db, now=now, boot=boot)
@@ -165,14 +165,14 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     `recalled` is what the last plan had passed on."""
 
     plan: planner.Plan
-    recalled: planner.Memory
-    demand: tuple[Demand, str] | None = None
+    recalled: planner.CarriedState
+    idle_cause: tuple[IdleCause, str] | None = None
 
     @property
     def empty(self) -> bool:
         """True if there is nothing to carry out or to remember."""
         plan = self.plan
-        return not (plan.starts or plan.preempts or plan.memory != self.recalled)
+        return not (plan.starts or plan.preempts or plan.carried != self.recalled)
 
     @property
     def starts(self) -> Sequence[planner.Start]:
@@ -198,9 +198,9 @@ def decide_on(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> Dec
     """Plan the starts and preemptions that are due now. Whether a job starts does not depend on those after
     it, so a short window of the queue is enough while it fills the machine; a longer one follows only where
     GPUs or slots are left. Reads only; what the plan passes on is for :func:`remember`."""
-    memory, now, fairness = machine.memory, machine.now, machine.policy.fairness
-    free = machine.room()
-    decided = Decided(plan=planner.Plan(starts=(), waits={}, memory=memory), recalled=memory)
+    carried, now, fairness = machine.carried, machine.now, machine.policy.fairness
+    free = machine.free_capacity()
+    decided = Decided(plan=planner.Plan(starts=(), waits={}, carried=carried), recalled=carried)
     # under any policy: a queue may ask for its own GPUs back
     movable = any(job.preemptible and not job.stopping for job in machine.running)
     some = free.gpus > 0 or free.shared > 0 or movable
@@ -209,11 +209,11 @@ def decide_on(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> Dec
         found = candidates.find(db, machine, boot=boot, gpu=gpu if some else 0, cpu=cpu if free.slots else 0)
         waiting = in_fairness(db, found.jobs, fairness, now=now, boot=boot, alone=not movable)
         plan = planner.plan(with_waiting(machine, waiting), explain=None)
-        left = machine.room(plan.starts)
+        left = machine.free_capacity(plan.starts)
         decided = Decided(
             plan=plan,
-            recalled=memory,
-            demand=demand(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
+            recalled=carried,
+            idle_cause=idle_cause(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
         )
         if not ((left.gpus or left.shared) and not found.all_gpu) and not (left.slots and not found.all_cpu):
             break
@@ -256,15 +256,15 @@ def next_in_line(inputs: PlanInput, *, places: int) -> list[int]:
     return found[:places]
 
 
-def recall(db: sqlite3.Connection) -> planner.Memory:
+def recall(db: sqlite3.Connection) -> planner.CarriedState:
     """What the last plan passed on."""
     row = db.execute("SELECT value FROM meta WHERE key = 'planner_memory'").fetchone()
-    return planner.Memory() if row is None else _memory.decode(row["value"])
+    return planner.CarriedState() if row is None else _memory.decode(row["value"])
 
 
-def remember(db: sqlite3.Connection, memory: planner.Memory) -> None:
+def remember(db: sqlite3.Connection, carried: planner.CarriedState) -> None:
     """Keeps what this plan passes on to the next."""
-    text = msgspec.json.encode(memory).decode()
+    text = msgspec.json.encode(carried).decode()
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('planner_memory', ?)", (text,))
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from leptond.core.jobs.model import Identity, Job, LeasedGpu
 from leptond.core.scheduling import planner
-from leptond.core.scheduling.inputs import Memory
+from leptond.core.scheduling.inputs import CarriedState
 from leptond.core.scheduling.standby import same_launch
 from leptond.store.database import rows
 from leptond.store.planning import snapshot
@@ -34,7 +34,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     after: str
     ready: Ready
     gpus: Sequence[LeasedGpu]
-    memory: Memory
+    carried: CarriedState
     wake_at: float | None
 
 
@@ -80,7 +80,7 @@ def plan(
         if row is not None:
             leased = [_whole(gpu) for gpu in rows.leased(row["gpus"])]
             found.append(
-                Pair(after=row["id"], ready=next_up, gpus=leased, memory=made.memory, wake_at=made.wake_at)
+                Pair(after=row["id"], ready=next_up, gpus=leased, carried=made.carried, wake_at=made.wake_at)
             )
     return found
 
@@ -141,7 +141,7 @@ def look_ahead(
 
 def _busy(inputs: planner.PlanInput) -> bool:
     """True if no GPU is free, no CPU job could start, and no job makes room or may have to."""
-    free = inputs.room()
+    free = inputs.free_capacity()
     return (
         not free.gpus
         and (free.slots <= 0 or all(job.gpus for job in inputs.waiting))
@@ -205,8 +205,8 @@ def named(db: sqlite3.Connection) -> list[Named]:
 def claim(db: sqlite3.Connection, pair: Pair, context: Context) -> Claim:
     """The claim of an attempt that has been told to go, in the transaction that books the end of the one
     before it. Raises OutOfStep: then its process must not live on."""
-    if pair.memory != snapshot.recall(db):
-        snapshot.remember(db, pair.memory)
+    if pair.carried != snapshot.recall(db):
+        snapshot.remember(db, pair.carried)
     gpus = [gpu.uuid for gpu in pair.gpus]
     assert pair.ready.shim is not None
     return _claim(db, pair.ready.job.id, pair.ready.attempt_id, pair.ready.shim, gpus, context)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from leptond.core.accounting.ledger import Demand, startable_at
-from leptond.core.accounting.report_types import Use
+from leptond.core.accounting.ledger import IdleCause, startable_at
+from leptond.core.accounting.report_types import SampledUse
 from leptond.core.admission.admission import wish_of
 from leptond.core.jobs.model import (
     FINAL_STOPS,
@@ -27,7 +27,7 @@ from leptond.core.jobs.model import (
 from leptond.core.jobs.states import end_state, move
 from leptond.core.outcome.classify import Verdict
 from leptond.core.outcome.retry import Decision, Past, Spent, decide, unless_unkillable
-from leptond.core.scheduling.fair_share import Owner
+from leptond.core.scheduling.fair_share import UsageOwner
 from leptond.core.scheduling.inputs import Preempt, Start
 from leptond.core.training.halving import spared_ms
 from leptond.store.accounting import ledger
@@ -50,7 +50,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     looked: float | None = None
     woken: float | None = None
-    demand: Sequence[tuple[float, Demand, str]] = ()
+    idle_cause: Sequence[tuple[float, IdleCause, str]] = ()
 
 
 def claim(
@@ -67,7 +67,7 @@ def claim(
     world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
     first = turn is not None and turn.looked is None
     turn = turn if turn is not None else Turn()
-    ledger.note_demand(db, turn.demand)
+    ledger.note_idle_causes(db, turn.idle_cause)
     row = db.execute(
         "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
         " AND deps_failed = 0 AND (backoff_boot IS NULL OR backoff_boot <= ?)"
@@ -239,7 +239,7 @@ def finish(
     boot: float,
     boot_id: str,
     roll: float,
-    uses: Sequence[Use] = (),
+    uses: Sequence[SampledUse] = (),
 ) -> Decision | None:
     """Ends an attempt: releases its GPUs, books its GPU time with what was sampled of it last (`uses`), and
     sends the job to its end or back into the queue. None when it had been finished before; then nothing
@@ -269,7 +269,7 @@ def finish(
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
     held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
     gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
-    owner = Owner(job.user, job.project, job.queue)
+    owner = UsageOwner(job.user, job.project, job.queue)
     fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
 
     ended_at = record.ended_at if record is not None and record.ended_at else now
@@ -387,7 +387,7 @@ def _stopped_at(record: ExitRecord | None) -> float | None:
     return record.started_at + record.stop_sent_after_s
 
 
-def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[Use]) -> None:
+def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[SampledUse]) -> None:
     """What the attempt cost its owner: from the start of its command to the end of its last process; of a
     GPU that it shares, the part of the memory that it asked for."""
     if not attempt.n_gpus:

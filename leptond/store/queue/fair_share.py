@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from leptond.base.errors import NotFound, TooMany
-from leptond.core.scheduling.fair_share import Caps, Kind, Limits, Owner, Weights, accrued, decayed
+from leptond.core.scheduling.fair_share import Caps, Kind, Limits, UsageOwner, Weights, accrued, decayed
 from leptond.store.database import events
 from leptond.store.queue.queues import pending
 
@@ -53,7 +53,7 @@ def configure(db: sqlite3.Connection, half_life_s: float, *, now: float) -> None
     )
 
 
-def book(db: sqlite3.Connection, owner: Owner, *, gpus: float, held_s: float, now: float) -> None:
+def book(db: sqlite3.Connection, owner: UsageOwner, *, gpus: float, held_s: float, now: float) -> None:
     """Adds the use of an attempt that has just ended."""
     half_life_s = half_life(db)
     key = (owner.user, owner.project or "", owner.queue)
@@ -70,7 +70,7 @@ def book(db: sqlite3.Connection, owner: Owner, *, gpus: float, held_s: float, no
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """What a live attempt has: so many GPUs (a share counts as its part) for so long."""
 
-    owner: Owner
+    owner: UsageOwner
     gpus: float
     held_s: float
 
@@ -79,7 +79,7 @@ def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None
     """What runs now (index jobs_live)."""
     return [
         Held(
-            owner=Owner(row["user"], row["project"], row["queue"]),
+            owner=UsageOwner(row["user"], row["project"], row["queue"]),
             gpus=row["parts"],
             held_s=boot - row["claimed_boot"]
             if boot_id is None or row["boot_id"] == boot_id
@@ -98,11 +98,11 @@ def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None
 
 def used(
     db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None = None
-) -> dict[Owner, float]:
+) -> dict[UsageOwner, float]:
     """What everyone has had, faded up to now, in GPU-seconds: of ended attempts and of those that run."""
     half_life_s = half_life(db)
     found = {
-        Owner(row["user"], row["project"] or None, row["queue"]): decayed(
+        UsageOwner(row["user"], row["project"] or None, row["queue"]): decayed(
             row["gpu_s"], now - row["at"], half_life_s
         )
         for row in db.execute("SELECT * FROM shares")

@@ -12,7 +12,7 @@ import msgspec
 from leptond.core.jobs.model import JobSpec
 from leptond.core.scheduling import run_time
 from leptond.core.scheduling.inputs import Policy
-from leptond.core.scheduling.order_keys import Facts, rank
+from leptond.core.scheduling.order_keys import OrderInputs, order_keys
 
 _policy = msgspec.json.Decoder(Policy)
 _spec = msgspec.json.Decoder(JobSpec)
@@ -72,11 +72,11 @@ class Places:
         command = (str(spec.shell), *spec.argv)
         kind = self._kinds.get(command)
         if kind is None:
-            kind = self._kinds[command] = run_time.signature(spec.argv, shell=spec.shell)
+            kind = self._kinds[command] = run_time.command_kind(spec.argv, shell=spec.shell)
         key = (user, kind, spec.gpus)
         if key not in self._known:
             self._known[key] = _predicted(self._db, user, kind, spec.gpus)
-        facts = Facts(
+        facts = OrderInputs(
             priority=spec.priority,
             gpus=spec.gpus,
             since=max(now, self._not_before, begin_at or 0.0),
@@ -84,7 +84,7 @@ class Places:
             limit_s=spec.time_limit_s,
             predicted_s=self._known[key],
         )
-        place = rank(facts, self._policy)
+        place = order_keys(facts, self._policy)
         return {
             "preemptible": int(spec.preemptible),
             "urgent": int(spec.urgent),
@@ -158,9 +158,9 @@ def _place(
     kind = job["signature"]
     if not kind:
         spec = _spec.decode(job["spec"])
-        kind = run_time.signature(spec.argv, shell=spec.shell)
+        kind = run_time.command_kind(spec.argv, shell=spec.shell)
     predicted_s = _predicted(db, job["user"], kind, job["gpus"])
-    facts = Facts(
+    facts = OrderInputs(
         priority=job["priority"],
         gpus=job["gpus"],
         since=max(job["submitted_at"], job["begin_at"] or 0.0) if since is None else since,
@@ -172,7 +172,7 @@ def _place(
     db.execute(
         f"UPDATE {table} SET signature = ?, predicted_s = ?, order_at = ?, lane = ?, due_at = ?,"
         " alone_at = ?, short_s = ? WHERE id = ?",
-        (kind, predicted_s, *rank(facts, policy), job["id"]),
+        (kind, predicted_s, *order_keys(facts, policy), job["id"]),
     )
 
 
@@ -180,7 +180,7 @@ def _predicted(db: sqlite3.Connection, user: str, kind: str, gpus: int) -> float
     row = db.execute(
         "SELECT last_s, before_s FROM runs WHERE user = ? AND signature = ? AND gpus = ?", (user, kind, gpus)
     ).fetchone()
-    return None if row is None else run_time.predict_s(row["last_s"], row["before_s"])
+    return None if row is None else run_time.predicted_run_s(row["last_s"], row["before_s"])
 
 
 def note_run(db: sqlite3.Connection, job_id: int, run_s: float, now: float) -> None:
@@ -209,7 +209,7 @@ def note_eviction(db: sqlite3.Connection, job_id: int, cost_s: float, now: float
     row = db.execute(
         "SELECT eviction_cost_s FROM runs WHERE user = ? AND signature = ? AND gpus = ?", tuple(job)
     ).fetchone()
-    cost_s = run_time.mean_cost_s(None if row is None else row["eviction_cost_s"], cost_s)
+    cost_s = run_time.smoothed_cost_s(None if row is None else row["eviction_cost_s"], cost_s)
     db.execute(
         "INSERT INTO runs (user, signature, gpus, eviction_cost_s, at) VALUES (?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET eviction_cost_s = excluded.eviction_cost_s, at = excluded.at",

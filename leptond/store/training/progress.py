@@ -10,7 +10,13 @@ import msgspec
 
 from leptond.base.errors import Invalid, WrongState
 from leptond.core.jobs.model import TERMINAL, Attempt, Job, Knob, StopReason, Tuned
-from leptond.core.training.progress import CURVE_POINTS, Gathered, Report, event_due, place
+from leptond.core.training.progress import (
+    CURVE_POINTS,
+    ProgressBatch,
+    ProgressMessage,
+    curve_point,
+    event_due,
+)
 from leptond.store.database import events, rows
 from leptond.store.queue import jobs
 from leptond.store.training import sweeps
@@ -36,7 +42,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 _values = msgspec.json.Decoder(dict[str, float | None])
 
 
-def record(db: sqlite3.Connection, batch: Iterable[Gathered], *, now: float) -> bool:
+def record(db: sqlite3.Connection, batch: Iterable[ProgressBatch], *, now: float) -> bool:
     """Stores what came from some attempts since the last time; whether a trial of a sweep has reached a
     rung, so that there is something to decide (:func:`leptond.store.training.sweeps.decide`). An attempt
     that is not known here is passed over; one that has ended still gets its last words."""
@@ -48,7 +54,7 @@ def record(db: sqlite3.Connection, batch: Iterable[Gathered], *, now: float) -> 
     return to_decide
 
 
-def _record(db: sqlite3.Connection, row: sqlite3.Row, one: Gathered, now: float) -> bool:
+def _record(db: sqlite3.Connection, row: sqlite3.Row, one: ProgressBatch, now: float) -> bool:
     attempt, latest = rows.attempt(row), one.latest
     earliest = attempt.started_at if attempt.started_at is not None else attempt.claimed_at
 
@@ -95,14 +101,14 @@ def _record(db: sqlite3.Connection, row: sqlite3.Row, one: Gathered, now: float)
     return sweeps.note(db, attempt, one, now=now)
 
 
-def _draw(db: sqlite3.Connection, attempt: Attempt, points: list[Report], believed: Any) -> None:
+def _draw(db: sqlite3.Connection, attempt: Attempt, points: list[ProgressMessage], believed: Any) -> None:
     """Adds points to the job's curve, thinning it out when it is full."""
     row = db.execute("SELECT stride, seen, kept FROM curves WHERE job_id = ?", (attempt.job_id,)).fetchone()
     stride, seen, kept = row if row is not None else (1, 0, 0)
     step = attempt.step
     for point in points:
         step = point.step if point.step is not None else step
-        wanted, new_stride = place(stride, seen, kept)
+        wanted, new_stride = curve_point(stride, seen, kept)
         if new_stride != stride:
             stride = new_stride
             db.execute("DELETE FROM metrics WHERE job_id = ? AND n % ? <> 0", (attempt.job_id, stride))

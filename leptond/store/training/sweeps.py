@@ -12,7 +12,7 @@ from leptond.base.errors import NotFound
 from leptond.core.jobs.model import TERMINAL, Attempt, FailureClass, Job, State, StopReason
 from leptond.core.training import halving
 from leptond.core.training.halving import Mode
-from leptond.core.training.progress import Gathered, Report
+from leptond.core.training.progress import ProgressBatch, ProgressMessage
 from leptond.core.training.sweeps import Params
 from leptond.store.database import rows
 from leptond.store.queue import jobs
@@ -127,7 +127,7 @@ def begin(
 # -- while they run ----------------------------------------------------------------------------------------
 
 
-def note(db: sqlite3.Connection, attempt: Attempt, one: Gathered, *, now: float) -> bool:
+def note(db: sqlite3.Connection, attempt: Attempt, one: ProgressBatch, *, now: float) -> bool:
     """Takes in what an attempt reported; whether its trial has reached a rung that is to be decided. Nothing
     happens for a job that is no trial."""
     row = db.execute(
@@ -151,12 +151,12 @@ def note(db: sqlite3.Connection, attempt: Attempt, one: Gathered, *, now: float)
     min_step = _min_step(db, row, total)
     if not row["halving"] or min_step is None:
         return False
-    rungs = halving.reached(
+    rungs = halving.rungs_reached(
         dict(one.latest.rungs),
         shown,
         highest=db.execute("SELECT max(rung) FROM rungs WHERE job_id = ?", (attempt.job_id,)).fetchone()[0]
         or 0,
-        rule=halving.Rule(min_step=min_step, eta=row["eta"]),
+        rule=halving.RungSchedule(min_step=min_step, eta=row["eta"]),
         total=total,
     )
     db.executemany(
@@ -166,7 +166,9 @@ def note(db: sqlite3.Connection, attempt: Attempt, one: Gathered, *, now: float)
     return bool(rungs)
 
 
-def _shown(metric: str, attempt: Attempt, points: Sequence[Report]) -> Iterator[tuple[int, float | None]]:
+def _shown(
+    metric: str, attempt: Attempt, points: Sequence[ProgressMessage]
+) -> Iterator[tuple[int, float | None]]:
     """The steps of reports, in the order in which they came, and the metric there."""
     step = attempt.step
     for point in points:
@@ -200,8 +202,8 @@ def decide(db: sqlite3.Connection, *, now: float) -> list[int]:
                 (row["sweep_id"], row["rung"], row["id"]),
             )
         ]
-        judgement = halving.judge(row["value"], so_far, mode=row["mode"], eta=row["eta"])
-        words = None if judgement.go_on else halving.in_words(row["rung"], row["value"], judgement)
+        judgement = halving.decide_at_rung(row["value"], so_far, mode=row["mode"], eta=row["eta"])
+        words = None if judgement.go_on else halving.explain_stop(row["rung"], row["value"], judgement)
         db.execute(
             "UPDATE rungs SET verdict = ?, note = ? WHERE id = ?",
             ("on" if judgement.go_on else "stop", words, row["id"]),

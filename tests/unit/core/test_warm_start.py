@@ -2,7 +2,14 @@
 
 import pytest
 
-from leptond.core.warm_start import Command, Stands, base, key, parse, surplus
+from leptond.core.warm_start import (
+    Command,
+    WarmProcess,
+    base_environment,
+    environment_key,
+    parse_command,
+    processes_to_stop,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,7 +21,7 @@ from leptond.core.warm_start import Command, Stands, base, key, parse, surplus
     ],
 )
 def test_calls_of_python(argv, how, target, args):
-    found = parse(argv, {"PYTHONUNBUFFERED": "1"})
+    found = parse_command(argv, {"PYTHONUNBUFFERED": "1"})
     assert found == Command(python=argv[0], how=how, target=target, args=args)
 
 
@@ -38,7 +45,7 @@ def test_calls_of_python(argv, how, target, args):
     ],
 )
 def test_what_starts_cold(argv, env, why):
-    found = parse(argv, env)
+    found = parse_command(argv, env)
     assert isinstance(found, str)
     assert why in found
 
@@ -46,18 +53,24 @@ def test_what_starts_cold(argv, env, why):
 def test_jobs_share_a_process_unless_they_differ_in_what_is_read_unseen():
     one = {"SEED": "1", "HOME": "/h", "CUDA_VISIBLE_DEVICES": "GPU-1", "TORCHELASTIC_ERROR_FILE": "/a"}
     two = {"SEED": "2", "HOME": "/h", "CUDA_VISIBLE_DEVICES": "GPU-2", "TORCHELASTIC_ERROR_FILE": "/b"}
-    assert key("/p", one) == key("/p", two)
-    assert key("/p", one) != key("/q", one)
+    assert environment_key("/p", one) == environment_key("/p", two)
+    assert environment_key("/p", one) != environment_key("/q", one)
     for name in ("OMP_NUM_THREADS", "TORCH_LOGS", "LC_ALL", "NCCL_DEBUG", "PYTHONPATH", "TZ"):
-        assert key("/p", one) != key("/p", {**one, name: "4"}), name
-    assert base({**one, "LEPTOND_JOB_ID": "7"}) == {"SEED": "1", "HOME": "/h", "CUDA_VISIBLE_DEVICES": ""}
+        assert environment_key("/p", one) != environment_key("/p", {**one, name: "4"}), name
+    assert base_environment({**one, "LEPTOND_JOB_ID": "7"}) == {
+        "SEED": "1",
+        "HOME": "/h",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def test_the_longest_unused_goes_first():
-    stands = [Stands(key=name, used_at=at, size_bytes=10) for name, at in (("b", 20), ("a", 10), ("c", 30))]
+    stands = [
+        WarmProcess(key=name, used_at=at, size_bytes=10) for name, at in (("b", 20), ("a", 10), ("c", 30))
+    ]
     wide = {"now": 31.0, "idle_s": 100.0, "most": 9, "most_bytes": 1000}
-    assert surplus(stands, **wide) == []
-    assert surplus(stands, **{**wide, "most": 2}) == ["a"]
-    assert surplus(stands, **{**wide, "most_bytes": 10}) == ["a", "b"]
-    assert surplus(stands, **{**wide, "idle_s": 15.0}) == ["a"]
-    assert surplus(stands, **{**wide, "most_bytes": 5}) == ["a", "b", "c"]
+    assert processes_to_stop(stands, **wide) == []
+    assert processes_to_stop(stands, **{**wide, "most": 2}) == ["a"]
+    assert processes_to_stop(stands, **{**wide, "most_bytes": 10}) == ["a", "b"]
+    assert processes_to_stop(stands, **{**wide, "idle_s": 15.0}) == ["a"]
+    assert processes_to_stop(stands, **{**wide, "most_bytes": 5}) == ["a", "b", "c"]

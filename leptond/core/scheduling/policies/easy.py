@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from leptond.core.scheduling.plan_builder import Turn
+from leptond.core.scheduling.plan_builder import PlanBuilder
 
 
-def easy(turn: Turn) -> None:
+def easy(builder: PlanBuilder) -> None:
     """In order of submission; the first that does not fit is promised a time, and others pass it only if
     they cannot delay that. For those who want promises: on one machine they cost half of its speed."""
-    for job in turn.queue(turn.submitted):
-        if not turn.start(job) and turn.kept is None and turn.barred(job) is None:
-            turn.reserve(job)
-        if not turn.free:
+    for job in builder.queue(builder.by_submit_time):
+        if not builder.start(job) and builder.reservation is None and builder.blocking_limit(job) is None:
+            builder.reserve(job)
+        if not builder.free:
             return

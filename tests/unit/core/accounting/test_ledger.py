@@ -10,35 +10,37 @@ from hypothesis import strategies as st
 from leptond.core.accounting.ledger import (
     MS_PER_HOUR,
     UNDECIDED,
+    AttemptSpan,
     Box,
-    Demand,
-    Price,
-    Queue,
-    Service,
-    Span,
+    IdleCause,
+    IdleCauseChange,
+    PriceChange,
+    ServiceChange,
+    attempt_phases,
+    box_totals,
     capacity_ms,
     checkpoint_interval_s,
-    figures,
-    money,
-    partition,
-    per_useful_hour,
-    phases,
+    cost_per_useful_hour,
+    ledger_entries,
     startable_at,
+    total_cost,
 )
 from leptond.core.jobs.model import State
 
 GPU = "GPU-0"
-IN = Service(gpu=GPU, at=0)
+IN = ServiceChange(gpu=GPU, at=0)
 
 
 def boxes(*spans, end=100, service=(IN,), queue=(), prices=(), now=None):
     """Milliseconds by box of one window, empty boxes left out."""
-    entries = partition(0, end, service=service, spans=spans, queue=queue, prices=prices, now=now)
-    return {box: ms for box, ms in figures(entries).boxes.items() if ms}
+    entries = ledger_entries(0, end, service=service, spans=spans, queue=queue, prices=prices, now=now)
+    return {box: ms for box, ms in box_totals(entries).boxes.items() if ms}
 
 
 def span(**given):
-    return Span(**({"id": "a", "job": 1, "gpus": [GPU], "claimed": 10, "start": 10, "end": 50} | given))
+    return AttemptSpan(
+        **({"id": "a", "job": 1, "gpus": [GPU], "claimed": 10, "start": 10, "end": 50} | given)
+    )
 
 
 OK = {"cause": "ok", "job_state": State.SUCCEEDED}
@@ -97,16 +99,19 @@ def test_an_attempt_and_its_boxes(one, expected):
 
 
 def test_what_is_not_decided_yet_is_marked():
-    entries = partition(0, 100, service=[IN], spans=[span(end=None, checkpoint=60)], queue=[])
+    entries = ledger_entries(0, 100, service=[IN], spans=[span(end=None, checkpoint=60)], queue=[])
     found = {(entry.box, entry.cause): entry.ms for entry in entries}
     assert found == {(Box.EMPTY, ""): 10, (Box.PROD, ""): 50, (Box.PROD, UNDECIDED): 40}
 
 
 def test_causes_are_named():
-    waiting = [Queue(at=60, demand=Demand.FITS, cause="kept for job 7"), Queue(at=80, demand=Demand.BLOCKED)]
-    service = [IN, Service(gpu=GPU, at=95, out="drained: fan")]
+    waiting = [
+        IdleCauseChange(at=60, idle_cause=IdleCause.FITS, cause="kept for job 7"),
+        IdleCauseChange(at=80, idle_cause=IdleCause.BLOCKED),
+    ]
+    service = [IN, ServiceChange(gpu=GPU, at=95, out="drained: fan")]
     one = span(cause="user", job_state=State.PENDING)
-    entries = partition(0, 100, service=service, spans=[one], queue=waiting)
+    entries = ledger_entries(0, 100, service=service, spans=[one], queue=waiting)
     assert {(entry.box, entry.cause): entry.ms for entry in entries} == {
         (Box.EMPTY, ""): 20,
         (Box.LOST, "user"): 40,
@@ -117,8 +122,8 @@ def test_causes_are_named():
 
 
 def test_out_of_service_comes_first_and_what_is_not_ours_does_not_count():
-    service = [Service(gpu=GPU, at=20), Service(gpu=GPU, at=40, out="sick")]
-    service += [Service(gpu=GPU, at=60), Service(gpu=GPU, at=90, managed=False)]
+    service = [ServiceChange(gpu=GPU, at=20), ServiceChange(gpu=GPU, at=40, out="sick")]
+    service += [ServiceChange(gpu=GPU, at=60), ServiceChange(gpu=GPU, at=90, managed=False)]
     assert boxes(span(**OK), service=service) == {Box.PROD: 20, Box.OUT: 20, Box.EMPTY: 30}
     assert boxes(span(**OK, end=70), service=service) == {Box.PROD: 30, Box.OUT: 20, Box.EMPTY: 20}
     assert capacity_ms(0, 100, service) == 70
@@ -132,9 +137,9 @@ def test_the_hand_over_is_what_lies_between_two_attempts():
 
 def test_attempts_that_share_a_gpu_share_its_time_to_the_millisecond():
     some = [span(id=name, **OK, end=51) for name in "abc"]
-    entries = partition(0, 100, service=[IN], spans=some, queue=[])
+    entries = ledger_entries(0, 100, service=[IN], spans=some, queue=[])
     assert sorted(entry.ms for entry in entries if entry.attempt) == [13, 14, 14]
-    assert figures(entries).capacity == 100
+    assert box_totals(entries).capacity == 100
 
 
 # -- random histories ------------------------------------------------------------------------------------
@@ -149,7 +154,7 @@ def histories(draw, exclusive=False):
     service = draw(
         st.lists(
             st.builds(
-                Service,
+                ServiceChange,
                 gpu=st.sampled_from(GPUS),
                 at=moment,
                 out=st.sampled_from(["", "", "sick"]),
@@ -161,20 +166,22 @@ def histories(draw, exclusive=False):
     )
     queue = draw(
         st.lists(
-            st.builds(Queue, at=moment, demand=st.sampled_from(list(Demand))),
+            st.builds(IdleCauseChange, at=moment, idle_cause=st.sampled_from(list(IdleCause))),
             max_size=6,
             unique_by=lambda one: one.at,
         )
     )
     prices = draw(
         st.lists(
-            st.builds(Price, gpu=st.sampled_from(GPUS), at=moment, micros=st.none() | st.integers(0, 9)),
+            st.builds(
+                PriceChange, gpu=st.sampled_from(GPUS), at=moment, micros=st.none() | st.integers(0, 9)
+            ),
             max_size=4,
             unique_by=lambda one: (one.gpu, one.at),
         )
     )
     spans = [
-        Span(
+        AttemptSpan(
             id=str(number),
             job=number,
             gpus=draw(st.lists(st.sampled_from(GPUS), min_size=1, max_size=3, unique=True)),
@@ -198,8 +205,8 @@ def histories(draw, exclusive=False):
 @given(histories())
 def test_the_boxes_are_the_capacity_exactly_whatever_the_history(history):
     begin, end, service, spans, queue, prices = history
-    entries = partition(begin, end, service=service, spans=spans, queue=queue, prices=prices)
-    assert figures(entries).capacity == capacity_ms(begin, end, service)
+    entries = ledger_entries(begin, end, service=service, spans=spans, queue=queue, prices=prices)
+    assert box_totals(entries).capacity == capacity_ms(begin, end, service)
     assert all(entry.ms > 0 for entry in entries)
     assert len({(e.gpu, e.box, e.cause, e.attempt, e.price) for e in entries}) == len(entries)
 
@@ -212,7 +219,7 @@ def test_a_window_is_the_sum_of_its_parts(history, cut):
 
     def totals(a, b):
         # live attempts are looked at from one moment; sharing rounds at the cut
-        entries = partition(a, b, service=service, spans=spans[:1], queue=queue, now=end)
+        entries = ledger_entries(a, b, service=service, spans=spans[:1], queue=queue, now=end)
         return Counter({(e.gpu, e.box, e.cause): e.ms for e in entries})
 
     assert totals(begin, middle) + totals(middle, end) == totals(begin, end)
@@ -228,7 +235,7 @@ def slow_box(gpu, at, now, service, spans, queue):
         return Box.OUT
     for one in spans:
         if gpu in one.gpus:
-            for a, b, box, _ in phases(one, now):
+            for a, b, box, _ in attempt_phases(one, now):
                 if a <= at < b:
                     return box
     for one in spans:
@@ -237,8 +244,8 @@ def slow_box(gpu, at, now, service, spans, queue):
             if (one.startable if one.startable is not None else one.claimed) <= at < ends:
                 return Box.GAP
     line = [one for one in queue if one.at <= at]
-    demand = max(line, key=lambda one: one.at).demand if line else Demand.NONE
-    return {Demand.NONE: Box.EMPTY, Demand.FITS: Box.FITIDLE, Demand.BLOCKED: Box.FRAG}[demand]
+    demand = max(line, key=lambda one: one.at).idle_cause if line else IdleCause.NO_DEMAND
+    return {IdleCause.NO_DEMAND: Box.EMPTY, IdleCause.FITS: Box.FITIDLE, IdleCause.BLOCKED: Box.FRAG}[demand]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -253,7 +260,7 @@ def test_every_millisecond_is_in_the_box_of_the_definitions(history):
             if box is not None:
                 expected[gpu, box] += 1
     found = Counter()
-    for entry in partition(begin, end, service=service, spans=spans, queue=queue):
+    for entry in ledger_entries(begin, end, service=service, spans=spans, queue=queue):
         found[entry.gpu, entry.box] += entry.ms
     assert found == expected
 
@@ -287,11 +294,11 @@ def a_month(seed, gpus=8, days=30):
     end = days * 86_400_000
     names = [f"GPU-{i}" for i in range(gpus)]
     free_at = dict.fromkeys(names, 0)
-    service = [Service(gpu=name, at=0) for name in names]
+    service = [ServiceChange(gpu=name, at=0) for name in names]
     for _ in range(25):
         name, at = dice.choice(names), dice.randrange(end)
-        service.append(Service(gpu=name, at=at, out=dice.choice(["drained: fan", "sick: no answer"])))
-        service.append(Service(gpu=name, at=at + dice.randrange(1, 9 * 3_600_000)))
+        service.append(ServiceChange(gpu=name, at=at, out=dice.choice(["drained: fan", "sick: no answer"])))
+        service.append(ServiceChange(gpu=name, at=at + dice.randrange(1, 9 * 3_600_000)))
     spans, queue, job, submitted = [], [], 0, 0
     while submitted < end:
         job += 1
@@ -315,7 +322,7 @@ def a_month(seed, gpus=8, days=30):
             else:
                 cause = dice.choice(["user", "preempted", "infra-node"])
             spans.append(
-                Span(
+                AttemptSpan(
                     id=f"{job}.{number}",
                     job=job,
                     gpus=mine,
@@ -335,28 +342,30 @@ def a_month(seed, gpus=8, days=30):
                 free_at[name] = start + run
             if could > ready:
                 fits = dice.random() < 0.1
-                demand = Demand.FITS if fits else Demand.BLOCKED
-                queue.append(Queue(at=ready, demand=demand, cause="kept for job 1" if fits else ""))
-                queue.append(Queue(at=could, demand=Demand.NONE))
+                demand = IdleCause.FITS if fits else IdleCause.BLOCKED
+                queue.append(
+                    IdleCauseChange(at=ready, idle_cause=demand, cause="kept for job 1" if fits else "")
+                )
+                queue.append(IdleCauseChange(at=could, idle_cause=IdleCause.NO_DEMAND))
             ready = start + run + dice.randrange(60_000)
     return end, service, spans, queue
 
 
 def test_a_month_with_faults_adds_up_exactly():
     end, service, spans, queue = a_month(seed=1)
-    prices = [Price(gpu=f"GPU-{i}", at=0, micros=2_690_000) for i in range(8)]
-    entries = partition(0, end, service=service, spans=spans, queue=queue, prices=prices)
-    whole = figures(entries)
+    prices = [PriceChange(gpu=f"GPU-{i}", at=0, micros=2_690_000) for i in range(8)]
+    entries = ledger_entries(0, end, service=service, spans=spans, queue=queue, prices=prices)
+    whole = box_totals(entries)
     assert whole.capacity == capacity_ms(0, end, service) == 8 * end
     assert all(whole.boxes[box] > 0 for box in Box), "a month in which every box has something"
     days = Counter()
     for day in range(30):
         a, b = day * 86_400_000, (day + 1) * 86_400_000
-        one = figures(partition(a, b, service=service, spans=spans, queue=queue, now=end))
+        one = box_totals(ledger_entries(a, b, service=service, spans=spans, queue=queue, now=end))
         assert one.capacity == 8 * 86_400_000
         days.update(one.boxes)
     assert dict(days) == dict(whole.boxes), "exclusive GPUs: no rounding anywhere"
-    assert money(entries) == pytest.approx(8 * 30 * 24 * 2.69)
+    assert total_cost(entries) == pytest.approx(8 * 30 * 24 * 2.69)
 
 
 # -- money -----------------------------------------------------------------------------------------------
@@ -365,30 +374,30 @@ def test_a_month_with_faults_adds_up_exactly():
 def test_an_effective_price_as_economics_has_it():
     """At 2.69 an hour and a capacity goodput of one half, a useful hour costs 5.38."""
     one = span(**OK, start=0, claimed=0, end=MS_PER_HOUR)
-    prices = [Price(gpu=GPU, at=0, micros=2_690_000)]
-    entries = partition(0, 2 * MS_PER_HOUR, service=[IN], spans=[one], queue=[], prices=prices)
-    assert figures(entries).capacity_goodput == 0.5
-    assert money(entries) == pytest.approx(5.38)
-    assert per_useful_hour(entries) == pytest.approx(5.38)
+    prices = [PriceChange(gpu=GPU, at=0, micros=2_690_000)]
+    entries = ledger_entries(0, 2 * MS_PER_HOUR, service=[IN], spans=[one], queue=[], prices=prices)
+    assert box_totals(entries).capacity_goodput == 0.5
+    assert total_cost(entries) == pytest.approx(5.38)
+    assert cost_per_useful_hour(entries) == pytest.approx(5.38)
 
 
 def test_a_price_is_that_of_the_start_and_no_price_makes_no_money():
     one = span(**OK)
-    prices = [Price(gpu=GPU, at=5, micros=36), Price(gpu=GPU, at=30, micros=99)]
-    entries = partition(0, 50, service=[IN], spans=[one], queue=[], prices=prices)
+    prices = [PriceChange(gpu=GPU, at=5, micros=36), PriceChange(gpu=GPU, at=30, micros=99)]
+    entries = ledger_entries(0, 50, service=[IN], spans=[one], queue=[], prices=prices)
     assert {entry.price for entry in entries if entry.box is Box.PROD} == {36}
-    assert money([entry for entry in entries if entry.box is Box.PROD]) == 40 * 36 / MS_PER_HOUR / 1e6
-    assert money(entries) is None, "the first 5 ms have no price"
-    assert per_useful_hour(entries) is None
+    assert total_cost([entry for entry in entries if entry.box is Box.PROD]) == 40 * 36 / MS_PER_HOUR / 1e6
+    assert total_cost(entries) is None, "the first 5 ms have no price"
+    assert cost_per_useful_hour(entries) is None
 
 
 def test_goodput_multiplies():
-    entries = partition(0, 200, service=[IN], spans=[span(**OK, progress=20, startable=1)], queue=[])
-    whole = figures(entries)
+    entries = ledger_entries(0, 200, service=[IN], spans=[span(**OK, progress=20, startable=1)], queue=[])
+    whole = box_totals(entries)
     assert whole.scheduling_goodput == pytest.approx(40 / 49)
     assert whole.runtime_goodput == pytest.approx(30 / 40)
     assert whole.goodput == pytest.approx(whole.scheduling_goodput * whole.runtime_goodput)
-    assert figures([]).goodput is None
+    assert box_totals([]).goodput is None
 
 
 def test_checkpoints_by_young():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from leptond.core.outcome.classify import Evidence, classify
-from leptond.core.outcome.failure_fingerprint import normal, signature
+from leptond.core.outcome.failure_fingerprint import failure_fingerprint, normal
 
 TRACE = """step {step}/900  loss {loss}
 Traceback (most recent call last):
@@ -16,7 +16,7 @@ ValueError: row {row} of shard-{row} has no label (buffer at {address})
 
 
 def of(tail="", error_file=None):
-    return signature("user", "exit code 1", error_file=error_file, log_tail=tail)
+    return failure_fingerprint("user", "exit code 1", error_file=error_file, log_tail=tail)
 
 
 def test_what_differs_from_run_to_run_does_not_matter():

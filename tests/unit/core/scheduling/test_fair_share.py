@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from leptond.core.scheduling.fair_share import (
     Caps,
     Fairness,
-    Holders,
+    HeldGpus,
     Limits,
-    Owner,
+    UsageOwner,
     Weights,
     accrued,
     decayed,
@@ -17,7 +17,7 @@ from leptond.core.scheduling.fair_share import (
 )
 
 WEEK = 7 * 86400.0
-ANA, BO, CY = (Owner(name, None, "default") for name in ("ana", "bo", "cy"))
+ANA, BO, CY = (UsageOwner(name, None, "default") for name in ("ana", "bo", "cy"))
 FAIR = Fairness(half_life_s=WEEK, max_handicap_s=1000.0)
 
 
@@ -51,7 +51,7 @@ def test_a_weight_is_a_larger_share():
 
 
 def test_queues_and_projects_share_as_users_do():
-    one, two = Owner("ana", "a", "fast"), Owner("ana", "b", "slow")
+    one, two = UsageOwner("ana", "a", "fast"), UsageOwner("ana", "b", "slow")
     assert handicaps({one: 1e6}, [one, two], Weights(), FAIR) == {one: pytest.approx(500.0), two: 0.0}
     weights = Weights(projects={"a": 1.0}, queues={"fast": 9.0})
     assert handicaps({one: 1e6}, [one, two], weights, FAIR)[one] == pytest.approx(500.0), "the worst counts"
@@ -63,7 +63,7 @@ def test_little_use_says_little():
 
 
 owners = st.builds(
-    Owner, st.sampled_from("abc"), st.sampled_from([None, "p", "q"]), st.sampled_from(["default", "x"])
+    UsageOwner, st.sampled_from("abc"), st.sampled_from([None, "p", "q"]), st.sampled_from(["default", "x"])
 )
 uses = st.dictionaries(owners, st.floats(0, 1e9), max_size=8)
 weights = st.builds(Weights, users=st.dictionaries(st.sampled_from("abc"), st.floats(0.1, 100)))
@@ -101,23 +101,23 @@ def test_the_cap_of_one_replaces_that_of_all():
 
 
 def test_who_is_over_a_cap_is_told_which_and_by_which_jobs():
-    holders = Holders(Limits(users=Caps(max_gpus=4), own={("project", "p"): Caps(max_gpus=1)}))
+    holders = HeldGpus(Limits(users=Caps(max_gpus=4), own={("project", "p"): Caps(max_gpus=1)}))
     holders.hold(3, "ana", None, 2)
     holders.hold(5, "ana", "q", 1.5)
-    assert holders.over("ana", None, 0.5) is None
-    assert holders.over("ana", None, 1) == (
+    assert holders.exceeded_cap("ana", None, 0.5) is None
+    assert holders.exceeded_cap("ana", None, 1) == (
         "user ana may hold 4 GPUs at a time and holds 3.5 (jobs 3, 5)",
         [3, 5],
     )
-    assert holders.over("ana", None, 5) == (
+    assert holders.exceeded_cap("ana", None, 5) == (
         "user ana may hold 4 GPUs at a time, and the job needs 5 GPUs",
         [],
     )
-    assert holders.over("bo", "p", 2) == (
+    assert holders.exceeded_cap("bo", "p", 2) == (
         "project p may hold 1 GPU at a time, and the job needs 2 GPUs",
         [],
     )
-    assert holders.over("ana", None, 0) is None
+    assert holders.exceeded_cap("ana", None, 0) is None
 
 
 @settings(max_examples=50, derandomize=True)
@@ -132,10 +132,10 @@ def test_who_is_over_a_cap_is_told_which_and_by_which_jobs():
     st.integers(0, 6),
 )
 def test_starts_that_are_asked_for_never_pass_a_cap(wanted, users, projects):
-    holders = Holders(Limits(users=Caps(max_gpus=users), projects=Caps(max_gpus=projects)))
+    holders = HeldGpus(Limits(users=Caps(max_gpus=users), projects=Caps(max_gpus=projects)))
     held = {}
     for job, (user, project, gpus) in enumerate(wanted):
-        if holders.over(user, project, gpus) is None:
+        if holders.exceeded_cap(user, project, gpus) is None:
             holders.hold(job, user, project, gpus)
             for key in (user, project):
                 held[key] = held.get(key, 0) + gpus

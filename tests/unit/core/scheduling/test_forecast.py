@@ -2,14 +2,16 @@
 
 from hypothesis import given, settings
 
-from leptond.core.scheduling.forecast import foretell, forward
-from leptond.core.scheduling.planner import Memory, Policy
+from leptond.core.scheduling.forecast import estimate_starts, forecast_starts
+from leptond.core.scheduling.planner import CarriedState, Policy
 from tests.unit.core.scheduling.test_planner import HOUR, gpus, inputs, job, planned, runs, started, worlds
 
 
-def ahead(waiting, running=(), devices=4, out=(), slots=2, now=0.0, memory=None, **policy):
-    memory = memory if memory is not None else Memory()
-    return forward(inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory))
+def ahead(waiting, running=(), devices=4, out=(), slots=2, now=0.0, carried=None, **policy):
+    carried = carried if carried is not None else CarriedState()
+    return forecast_starts(
+        inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), carried)
+    )
 
 
 def test_one_after_another():
@@ -39,7 +41,7 @@ def test_what_never_fits_is_not_foretold():
 def test_the_range_holds_the_likely_start():
     waiting = [job(2, need=4, predicted_s=HOUR), job(3, need=4, predicted_s=HOUR)]
     hold = [runs(1, 0, predicted_s=HOUR)]
-    eta = foretell(inputs(waiting, hold, gpus(4), 2, 0.0, Policy(), Memory()))[3]
+    eta = estimate_starts(inputs(waiting, hold, gpus(4), 2, 0.0, Policy(), CarriedState()))[3]
     assert (eta.earliest_at, eta.likely.start_at, eta.latest_at) == (HOUR, 2 * HOUR, 4 * HOUR)
 
 

@@ -13,10 +13,10 @@ from leptond.core.scheduling.placement import (
     Occupancy,
     candidates,
     choose,
+    connection_quality,
     eligible,
-    matches,
-    parts,
-    strength,
+    gpu_equivalents,
+    type_matches,
 )
 from leptond.core.scheduling.topology import places
 
@@ -96,8 +96,8 @@ def test_a_type_is_the_words_of_the_name():
     assert chosen(gpus, gpu_type="A100-80gb,h200") == [2]
     assert chosen(gpus, gpu_type="h100", gpus=3) == [0, 1, 3]
     assert chosen(gpus, gpu_type="h100", gpus=4) is None
-    assert not matches("h10", "NVIDIA H100 PCIe")
-    assert matches("1g.10gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb")
+    assert not type_matches("h10", "NVIDIA H100 PCIe")
+    assert type_matches("1g.10gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb")
 
 
 def test_a_gang_is_of_one_type_where_it_can_be():
@@ -162,9 +162,9 @@ def test_a_queue_has_its_own_gpus_first_and_borrows_last():
 
 def test_a_share_counts_as_its_part():
     gpus = machine(count=2)
-    assert parts(Need(gpus=2), gpus) == 2.0
-    assert parts(Need(gpus=2, memory_bytes=20 * GIB), gpus) == 0.5
-    assert parts(Need(gpus=2, memory_bytes=20 * GIB, exclusive=True), gpus) == 2.0
+    assert gpu_equivalents(Need(gpus=2), gpus) == 2.0
+    assert gpu_equivalents(Need(gpus=2, memory_bytes=20 * GIB), gpus) == 0.5
+    assert gpu_equivalents(Need(gpus=2, memory_bytes=20 * GIB, exclusive=True), gpus) == 2.0
 
 
 # -- properties ------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_a_pair_is_the_best_linked_of_all_free_pairs(kind, count, taken):
     free = [gpu for gpu in gpus if gpu.index not in taken]
     assume(len(free) >= 2)
     pair = [gpus[i] for i in chosen(gpus, taken, gpus=2)]
-    assert strength(*pair) == max(strength(*both) for both in combinations(free, 2))
+    assert connection_quality(*pair) == max(connection_quality(*both) for both in combinations(free, 2))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond.core.jobs.model import Gpu, Reason
-from leptond.core.scheduling.order_keys import rank
-from leptond.core.scheduling.plan_builder import least_run_s
-from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
+from leptond.core.scheduling.order_keys import order_keys
+from leptond.core.scheduling.plan_builder import preempt_exempt_s
+from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 from leptond.core.scheduling.policies import POLICIES
 
 HOUR = 3600.0
-NOTHING = Memory()
+NOTHING = CarriedState()
 
 
 def gpus(count, out=()):
@@ -35,11 +35,11 @@ def runs(number, *held, **more):
     return Running(id=number, gpus=[f"GPU-{i}" for i in held], **more)
 
 
-def planned(waiting, running=(), devices=4, out=(), slots=2, now=0.0, memory=NOTHING, **policy):
-    return plan(inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), memory))
+def planned(waiting, running=(), devices=4, out=(), slots=2, now=0.0, carried=NOTHING, **policy):
+    return plan(inputs(waiting, running, gpus(devices, out), slots, now, Policy(**policy), carried))
 
 
-def inputs(waiting, running, devices, slots, now, policy, memory):
+def inputs(waiting, running, devices, slots, now, policy, carried):
     return PlanInput(
         waiting=waiting,
         running=running,
@@ -47,7 +47,7 @@ def inputs(waiting, running, devices, slots, now, policy, memory):
         cpu_slots=slots,
         now=now,
         policy=policy,
-        memory=memory,
+        carried=carried,
     )
 
 
@@ -138,12 +138,12 @@ def test_an_overdue_job_that_is_owed_time_goes_first_or_has_gpus_kept():
     world = dict(waiting=[wide, job(3, limit_s=10 * HOUR, since=161 * HOUR)], now=161 * HOUR)
     hold = [runs(1, 0, limit_s=200 * HOUR)]
     assert started(planned(**world, running=hold)) == [3]
-    owed = Memory(owed_gpu_s=32 * HOUR)
-    made = planned(**world, running=hold, memory=owed)
+    owed = CarriedState(owed_gpu_s=32 * HOUR)
+    made = planned(**world, running=hold, carried=owed)
     assert started(made) == [3]  # it ends before job 1 does
     assert [(kept.id, kept.at) for kept in made.reservations] == [(2, 200 * HOUR)]
     hold = [runs(1, 0, limit_s=165 * HOUR)]
-    assert started(planned(**world, running=hold, memory=owed)) == []
+    assert started(planned(**world, running=hold, carried=owed)) == []
 
 
 def test_a_job_that_can_resume_makes_room_for_a_short_one():
@@ -161,16 +161,16 @@ def test_not_before_its_minimum_run():
     policy = Policy(eviction_cost_s=60.0)
     hold = [runs(1, 0, preemptible=True, limit_s=90 * HOUR, attained_gpu_s=9 * HOUR)]
     world = dict(waiting=[job(2, limit_s=HOUR)], running=hold, devices=1)
-    made = planned(**world, now=least_run_s(None, policy) - 1)
+    made = planned(**world, now=preempt_exempt_s(None, policy) - 1)
     assert made.preempts == []
-    assert made.wake_at == least_run_s(None, policy)
-    assert planned(**world, now=least_run_s(None, policy) + 1).preempts
+    assert made.wake_at == preempt_exempt_s(None, policy)
+    assert planned(**world, now=preempt_exempt_s(None, policy) + 1).preempts
 
 
 def test_what_an_eviction_costs_sets_the_minimum_run():
     policy = Policy()
-    assert least_run_s(0.0, policy) == 300.0
-    assert least_run_s(600.0, policy) == 12000.0
+    assert preempt_exempt_s(0.0, policy) == 300.0
+    assert preempt_exempt_s(600.0, policy) == 12000.0
 
 
 def test_the_fewest_and_worst_placed_make_room():
@@ -276,7 +276,9 @@ worlds = st.fixed_dictionaries(
         out=st.sets(st.integers(0, 7), max_size=3),
         slots=st.integers(0, 3),
         now=st.floats(1000 * HOUR, 2000 * HOUR),
-        memory=st.builds(Memory, owed_gpu_s=st.sampled_from([-HOUR, 0.0, 40 * HOUR]), batch=st.booleans()),
+        carried=st.builds(
+            CarriedState, owed_gpu_s=st.sampled_from([-HOUR, 0.0, 40 * HOUR]), serving_overdue=st.booleans()
+        ),
         name=st.sampled_from(sorted(POLICIES)),
     )
 )
@@ -334,7 +336,7 @@ def test_only_those_make_room_that_can_and_have_run_long_enough(world):
         victim = running[one.id]
         assert victim.preemptible
         assert not victim.stopping
-        assert world["now"] - victim.started_at >= least_run_s(None, policy)
+        assert world["now"] - victim.started_at >= preempt_exempt_s(None, policy)
         assert one.for_id not in started(made)
 
 
@@ -370,8 +372,8 @@ def test_the_same_input_gives_the_same_plan_in_whatever_order_it_comes(world, ra
     assert planned(**{**world, "waiting": shuffled}) == one
     stored = [
         Waiting(
-            **{name: getattr(each, name) for name in each.__struct_fields__ if name != "rank"},
-            rank=rank(each, Policy(name=world["name"])),
+            **{name: getattr(each, name) for name in each.__struct_fields__ if name != "order_keys"},
+            order_keys=order_keys(each, Policy(name=world["name"])),
         )
         for each in shuffled
     ]

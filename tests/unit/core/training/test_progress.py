@@ -13,20 +13,20 @@ from leptond.core.jobs.model import Attempt
 from leptond.core.training import progress
 from leptond.core.training.progress import (
     Checkpoint,
-    Report,
+    ProgressMessage,
+    curve_point,
     decode,
     event_due,
-    gathered,
     merged,
+    new_batch,
     pace,
-    place,
 )
 
 ID = "0" * 32
 
 
-def report(**values) -> Report:
-    return Report(v=1, attempt=ID, **values)
+def report(**values) -> ProgressMessage:
+    return ProgressMessage(v=1, attempt=ID, **values)
 
 
 def attempt(**values) -> Attempt:
@@ -42,7 +42,7 @@ def attempt(**values) -> Attempt:
 def test_a_curve_is_bounded_and_evenly_spaced(reports, limit):
     stride, kept = 1, []
     for number in range(reports):
-        wanted, new = place(stride, number, len(kept), limit)
+        wanted, new = curve_point(stride, number, len(kept), limit)
         assert new in (stride, 2 * stride)
         if new != stride:
             stride = new
@@ -128,7 +128,7 @@ def test_what_a_report_leaves_unsaid_stays():
     assert (both.step, both.total, both.at, both.first_at, both.tuned) == (1, 9, 2.0, 1.0, 3)
     assert both.metrics == {"loss": 1.0, "lr": 0.1}
     assert both.checkpoint == Checkpoint(step=1, at=2.0)
-    collected = gathered(old)
+    collected = new_batch(old)
     collected.add(new)
     assert [point.metrics["loss"] for point in collected.points] == [2.0, 1.0]
 

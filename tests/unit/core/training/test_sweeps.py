@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from leptond.core.jobs.scalars import scalar
 from leptond.core.training import sweeps
-from leptond.core.training.halving import Rule, better, judge, reached
-from leptond.core.training.sweeps import Range, draw, parse_space, told, trials
+from leptond.core.training.halving import RungSchedule, better, decide_at_rung, rungs_reached
+from leptond.core.training.sweeps import Range, parse_space, sample, trial_command, trials
 
 NAMES = st.sampled_from(["lr", "width", "optimizer", "wd"])
 VALUES = st.lists(
@@ -57,16 +57,16 @@ SPACES = st.one_of(
 @given(space=SPACES, seed=st.integers(0, 2**53))
 def test_what_is_drawn_is_within_its_bounds(space, seed):
     kind, low, high = space[0], *sorted(space[1:])
-    value = draw(Range(kind=kind, low=low, high=high), random.Random(seed))
+    value = sample(Range(kind=kind, low=low, high=high), random.Random(seed))
     assert low <= value <= high
     assert isinstance(value, int) == (kind == "int")
-    again = scalar(sweeps.in_words(value))
+    again = scalar(sweeps.argument_text(value))
     assert again == value, "what the command is told is what was drawn"
 
 
 def test_a_logarithmic_range_is_drawn_by_its_logarithm():
     dice = random.Random(1)
-    found = [draw(Range(kind="log", low=1e-6, high=1.0), dice) for _ in range(2000)]
+    found = [sample(Range(kind="log", low=1e-6, high=1.0), dice) for _ in range(2000)]
     assert 0.45 < sum(one < 1e-3 for one in found) / len(found) < 0.55
 
 
@@ -114,11 +114,11 @@ def test_a_choice_of_a_large_grid_is_quick_and_one_that_is_too_large_refused():
 
 def test_a_command_is_told_of_each_parameter_once():
     params = {"lr": 1e-05, "name": "it's", "n": 3}
-    assert told(["train.py", "{n}/{other}", "--rate={lr}"], params, shell=False, arguments=True) == [
+    assert trial_command(["train.py", "{n}/{other}", "--rate={lr}"], params, shell=False, arguments=True) == [
         "train.py", "3/{other}", "--rate=1e-05", "--name=it's",
     ]  # fmt: skip
-    assert told(["train.py"], params, shell=False, arguments=False) == ["train.py"]
-    (line,) = told(["train.py --n {n}"], params, shell=True, arguments=True)
+    assert trial_command(["train.py"], params, shell=False, arguments=False) == ["train.py"]
+    (line,) = trial_command(["train.py --n {n}"], params, shell=True, arguments=True)
     assert shlex.split(line) == ["train.py", "--n", "3", "--lr=1e-05", "--name=it's"]
 
 
@@ -133,7 +133,7 @@ def test_a_command_is_told_of_each_parameter_once():
 def test_of_those_that_have_reached_a_rung_the_best_part_goes_on(values, mode, eta):
     for count, mine in enumerate(values, 1):
         so_far = values[:count]
-        found = judge(mine, so_far, mode=mode, eta=eta)
+        found = decide_at_rung(mine, so_far, mode=mode, eta=eta)
         assert (found.of, found.keep) == (count, count // eta)
         finite = mine is not None and math.isfinite(mine)
         beaten_by = sum(better(one, mine, mode) for one in so_far)
@@ -142,7 +142,7 @@ def test_of_those_that_have_reached_a_rung_the_best_part_goes_on(values, mode, e
             assert found.go_on, "there is nobody yet to be measured against"
         else:
             assert found.go_on == (finite and beaten_by < count // eta)
-    went_on = [judge(one, values, mode=mode, eta=eta).go_on for one in values]
+    went_on = [decide_at_rung(one, values, mode=mode, eta=eta).go_on for one in values]
     if len(values) >= eta and len({one for one in values if one is not None and math.isfinite(one)}) == len(
         values
     ):
@@ -153,7 +153,7 @@ def test_of_those_that_have_reached_a_rung_the_best_part_goes_on(values, mode, e
 def test_the_best_of_all_is_never_stopped(values, eta):
     for count, mine in enumerate(values, 1):
         if mine == min(values[:count]):
-            assert judge(mine, values[:count], mode="min", eta=eta).go_on
+            assert decide_at_rung(mine, values[:count], mode="min", eta=eta).go_on
 
 
 @given(
@@ -163,21 +163,21 @@ def test_the_best_of_all_is_never_stopped(values, eta):
     cuts=st.lists(st.integers(0, 60), max_size=5),
 )
 def test_a_rung_is_reached_once_however_the_reports_come(steps, first, eta, cuts):
-    rule, total = Rule(min_step=first, eta=eta), 4000
+    rule, total = RungSchedule(min_step=first, eta=eta), 4000
     shown = [(step, 1.0 / step) for step in steps]
     edges = sorted({0, *[cut for cut in cuts if cut < len(shown)], len(shown)})
     seen: list[int] = []
     for begin, end in pairwise(edges):
-        found = reached({}, shown[begin:end], highest=max(seen, default=0), rule=rule, total=total)
+        found = rungs_reached({}, shown[begin:end], highest=max(seen, default=0), rule=rule, total=total)
         assert list(found) == sorted(found)
         assert all(rung <= step < total and value == 1.0 / step for rung, (step, value) in found.items())
         seen += found
     assert seen == sorted(set(seen))
-    at_once = reached({}, shown, highest=0, rule=rule, total=total)
+    at_once = rungs_reached({}, shown, highest=0, rule=rule, total=total)
     assert list(at_once) == seen, "the same, whatever came together"
 
 
 def test_what_the_trial_took_note_of_at_its_rungs_counts_more_than_its_reports():
-    rule = Rule(min_step=10, eta=2)
+    rule = RungSchedule(min_step=10, eta=2)
     said = {10: (10, 5.0), 20: (20, 4.0), 30: (30, 3.0)}
-    assert reached(said, [(47, 1.0)], highest=10, rule=rule, total=1000) == {20: (20, 4.0)}
+    assert rungs_reached(said, [(47, 1.0)], highest=10, rule=rule, total=1000) == {20: (20, 4.0)}

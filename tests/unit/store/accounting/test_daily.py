@@ -8,7 +8,7 @@ import pytest
 from leptond.base.paths import data_dir
 from leptond.core.accounting.ledger import Box
 from leptond.core.accounting.prices import Rates, price_of
-from leptond.core.accounting.report import account
+from leptond.core.accounting.report import cost_report
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec
 from leptond.core.outcome.classify import Evidence, classify
@@ -76,7 +76,7 @@ def add_up(db, now):
 
 def report(db, begin, end, by="user"):
     history = daily.history(db, begin, end)
-    found = account(
+    found = cost_report(
         history, round(begin * 1000), round(end * 1000), now=round(end * 1000), rates=Rates(), by=by
     )
     boxes = {line.box: line.gpu_seconds for line in found.boxes}

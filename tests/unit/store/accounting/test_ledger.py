@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from leptond.base.paths import data_dir
-from leptond.core.accounting.ledger import Box, Demand, figures, partition
+from leptond.core.accounting.ledger import Box, IdleCause, box_totals, ledger_entries
 from leptond.core.accounting.prices import Rates, price_of
-from leptond.core.accounting.report_types import IdleEnergy, Use
+from leptond.core.accounting.report_types import IdleEnergy, SampledUse
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome.classify import Evidence, classify
@@ -78,10 +78,10 @@ def boxes(db, begin, end):
     """Seconds by box of a window, empty boxes left out; the identity holds."""
     assert ledger.imbalance_ms(db, begin, end) == 0
     seen = ledger.history(db, begin, end)
-    entries = partition(
+    entries = ledger_entries(
         ledger.ms(begin), ledger.ms(end), service=seen.service, spans=seen.spans, queue=seen.queue
     )
-    return {box: ms / 1000 for box, ms in figures(entries).boxes.items() if ms}
+    return {box: ms / 1000 for box, ms in box_totals(entries).boxes.items() if ms}
 
 
 def test_a_job_and_the_hand_over_to_the_next(db):
@@ -96,7 +96,7 @@ def test_a_daemon_that_was_down_is_named_as_the_cause_of_the_gap(db):
     job = submit(db, gpus=1)
     run(db, claim(db, job, "GPU-0", now=50.0, turn=attempts.Turn()), start=51.0, end=60.0)
     seen = ledger.history(db, 0.0, 100.0)
-    entries = partition(0, 100_000, service=seen.service, spans=seen.spans, queue=seen.queue)
+    entries = ledger_entries(0, 100_000, service=seen.service, spans=seen.spans, queue=seen.queue)
     assert {(e.cause, e.ms) for e in entries if e.box is Box.GAP} == {("the daemon was down", 50_000)}
 
 
@@ -134,21 +134,25 @@ def test_devices_out_of_service(db):
 
 
 def test_the_queue_for_free_gpus(db):
-    changes = [(10.0, Demand.BLOCKED, ""), (20.0, Demand.FITS, "kept for job 7"), (30.0, Demand.NONE, "")]
-    ledger.note_demand(db, changes)
-    assert ledger.newest_demand(db) == (Demand.NONE, "")
+    changes = [
+        (10.0, IdleCause.BLOCKED, ""),
+        (20.0, IdleCause.FITS, "kept for job 7"),
+        (30.0, IdleCause.NO_DEMAND, ""),
+    ]
+    ledger.note_idle_causes(db, changes)
+    assert ledger.newest_idle_cause(db) == (IdleCause.NO_DEMAND, "")
     assert boxes(db, 15.0, 35.0) == {Box.FRAG: 10.0, Box.FITIDLE: 20.0, Box.EMPTY: 10.0}
 
 
 def test_a_job_that_is_forgotten_leaves_its_time(db):
     job = submit(db, gpus=1, project="vision")
     first = claim(db, job, "GPU-0", now=2.0)
-    ledger.add_use(db, [Use(attempt_id=first, gpu="GPU-0", sampled_ms=9000, idle_ms=4000)])
+    ledger.add_use(db, [SampledUse(attempt_id=first, gpu="GPU-0", sampled_ms=9000, idle_ms=4000)])
     run(db, first, start=2.0, end=12.0)
-    before, facts = boxes(db, 0.0, 20.0), ledger.history(db, 0.0, 20.0).facts
+    before, facts = boxes(db, 0.0, 20.0), ledger.history(db, 0.0, 20.0).attempts
     jobs.purge(db, str(job), by="ana", now=20.0)
     assert boxes(db, 0.0, 20.0) == before
-    (left,) = ledger.history(db, 0.0, 20.0).facts
+    (left,) = ledger.history(db, 0.0, 20.0).attempts
     assert left == msgspec.structs.replace(facts[0], submitted=None), "all but what a replay wants"
     assert facts[0].uses[0].idle_ms == 4000
 
@@ -156,7 +160,7 @@ def test_a_job_that_is_forgotten_leaves_its_time(db):
 def test_samples_add_up_and_the_first_use_stays_the_first(db):
     first = claim(db, submit(db, gpus=1), "GPU-0", now=2.0)
     for at, energy, load in ((5.0, 1000, 0.2), (6.0, 500, 0.9)):
-        use = Use(
+        use = SampledUse(
             attempt_id=first,
             gpu="GPU-0",
             sampled_ms=1000,
@@ -167,7 +171,7 @@ def test_samples_add_up_and_the_first_use_stays_the_first(db):
             max_utilization=load,
         )
         ledger.add_use(db, [use], [IdleEnergy(hour=1, gpu="GPU-1", energy_mj=7, energy_source="power")])
-    ledger.add_use(db, [Use(attempt_id="nobody", gpu="GPU-0", sampled_ms=1)])
+    ledger.add_use(db, [SampledUse(attempt_id="nobody", gpu="GPU-0", sampled_ms=1)])
     (use,) = ledger.uses(db, first)
     assert (use.sampled_ms, use.idle_ms, use.energy_mj, use.first_use_at) == (2000, 20, 1500, 5.0)
     assert (use.max_utilization, use.max_memory_bytes) == (0.9, None)

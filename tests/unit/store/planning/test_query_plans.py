@@ -105,7 +105,7 @@ def test_nothing_on_the_way_of_a_job_reads_a_whole_table(policy):
         for one in compact_arrays.short(db):
             write(db, compact_arrays.refill, one.array_id, 10, 2.0)
         decided = snapshot.decide(db, unhealthy={}, cpu_slots=2, policy=policy, **clocks)
-        write(db, snapshot.remember, decided.plan.memory)
+        write(db, snapshot.remember, decided.plan.carried)
         attempt = f"{exit_code:032x}"
         start = decided.plan.starts[0]
         assert write(db, attempts.claim, start, attempt_id=attempt, boot_id="b", **clocks)
@@ -118,7 +118,7 @@ def test_nothing_on_the_way_of_a_job_reads_a_whole_table(policy):
         verdict = classify(Evidence(exit_code=exit_code, run_s=1.0))
         write(db, attempts.finish, attempt, verdict=verdict, record=record, roll=0.5, boot_id="b", **clocks)
     snapshot.next_wake(db, **clocks)
-    ledger.newest_demand(db)
+    ledger.newest_idle_cause(db)
     ledger.newest_release(db)
     # a start of the daemon
     write(db, snapshot.new_boot, "other", **clocks)

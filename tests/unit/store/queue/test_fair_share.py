@@ -15,7 +15,7 @@ from leptond.core.admission.admission import Defaults, admit
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import ExitRecord, JobSpec
 from leptond.core.outcome.classify import Evidence, classify
-from leptond.core.scheduling.fair_share import Caps, Fairness, Limits, Owner
+from leptond.core.scheduling.fair_share import Caps, Fairness, Limits, UsageOwner
 from leptond.core.scheduling.planner import Policy, Start
 from leptond.store.database.migrate import available, migrate
 from leptond.store.planning import owners, snapshot
@@ -230,7 +230,7 @@ def test_use_is_booked_at_the_end_shown_before_it_and_fades(db):
     hour = 3600.0
     fair_share.configure(db, 10 * hour, now=1.0)
     one = claim(db, submit(db, gpus=2, project="p"), "GPU-0", "GPU-1", boot=0.0)
-    ana = Owner("ana", "p", "default")
+    ana = UsageOwner("ana", "p", "default")
     before = fair_share.used(db, now=hour, boot=hour)
     finish(db, one, boot=hour, now=hour)
     after = fair_share.used(db, now=hour, boot=hour)
@@ -360,12 +360,12 @@ def test_owners_are_found_by_steps(db):
             submit(db, user=user, project=project, queue=queue, gpus=1)
     submit(db, user="held", hold=True, gpus=1)
     submit(db, user="cpu", gpus=0)
-    assert owners.waiting(db, 0.0, gpus=False) == [Owner("cpu", None, "default")]
+    assert owners.waiting(db, 0.0, gpus=False) == [UsageOwner("cpu", None, "default")]
     assert owners.waiting(db, 0.0, gpus=True) == [
-        Owner("ana", "p", "a"),
-        Owner("ana", None, "default"),
-        Owner("ana", "q", "default"),
-        Owner("bo", None, "a"),
+        UsageOwner("ana", "p", "a"),
+        UsageOwner("ana", None, "default"),
+        UsageOwner("ana", "q", "default"),
+        UsageOwner("bo", None, "a"),
     ]
     for i in range(owners.MOST):
         submit(db, user=f"user{i}", gpus=1)

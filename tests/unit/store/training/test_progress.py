@@ -7,7 +7,7 @@ import pytest
 
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import Knob
-from leptond.core.training.progress import CURVE_POINTS, Checkpoint, Report, gathered
+from leptond.core.training.progress import CURVE_POINTS, Checkpoint, ProgressMessage, new_batch
 from leptond.store import open_store
 from leptond.store.database import events
 from leptond.store.database.migrate import available, migrate
@@ -27,8 +27,8 @@ async def running(store):
 
 
 async def told(store, attempt_id, now, **values):
-    one = Report(v=1, attempt=attempt_id, at=values.pop("at", now), **values)
-    await store.write(progress.record, [gathered(one)], now=now)
+    one = ProgressMessage(v=1, attempt=attempt_id, at=values.pop("at", now), **values)
+    await store.write(progress.record, [new_batch(one)], now=now)
 
 
 async def test_the_state_of_a_training_is_kept(store, running):
@@ -64,9 +64,9 @@ async def test_last_words_count_and_strangers_do_not(store, running):
 
 async def test_a_curve_of_any_length_is_bounded(store, running):
     one, length = running.attempt.id, 3 * CURVE_POINTS
-    batch = gathered(Report(v=1, attempt=one, at=3.0, step=0, metrics={"loss": 0.0}))
+    batch = new_batch(ProgressMessage(v=1, attempt=one, at=3.0, step=0, metrics={"loss": 0.0}))
     for step in range(1, length):
-        batch.add(Report(v=1, attempt=one, at=3.0 + step, step=step, metrics={"loss": float(step)}))
+        batch.add(ProgressMessage(v=1, attempt=one, at=3.0 + step, step=step, metrics={"loss": float(step)}))
     await store.write(progress.record, [batch], now=1e6)
     curve = await store.read(progress.curve, running.job.id)
     assert (curve.seen, curve.stride) == (length, 4)

@@ -7,7 +7,7 @@ import pytest
 
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, JobSpec, State, StopReason
-from leptond.core.training.progress import Report, gathered
+from leptond.core.training.progress import ProgressMessage, new_batch
 from leptond.engines.base import End
 from leptond.scheduling.supervisor import judge
 from leptond.store import open_store
@@ -41,10 +41,10 @@ async def begun(store, count, plan=PLAN):
 
 
 async def told(store, one, step, loss, *, total=1000, **more):
-    report = Report(
+    report = ProgressMessage(
         v=1, attempt=one.attempt.id, at=3.0, step=step, total=total, metrics={"loss": loss}, **more
     )
-    return await store.write(progress.record, [gathered(report)], now=3.0)
+    return await store.write(progress.record, [new_batch(report)], now=3.0)
 
 
 async def ended(store, one, *, code=75, stop_reason=None):

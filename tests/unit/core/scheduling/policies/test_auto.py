@@ -5,7 +5,7 @@ import heapq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptond.core.scheduling.planner import Memory, PlanInput, Policy, Running, Waiting, plan
+from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 from tests.unit.core.scheduling.test_planner import HOUR, gpus
 
 POLICY = Policy(overdue_factor=4.0, overdue_batch_gpu_s=8 * HOUR)
@@ -14,7 +14,7 @@ POLICY = Policy(overdue_factor=4.0, overdue_batch_gpu_s=8 * HOUR)
 
 def start_of_the_wide(width, its_limit_s, limits_s, preemptible):
     """When job 0 starts, while two narrow jobs wait at any time; they take their whole limits."""
-    now, number, memory = 0.0, 1, Memory()
+    now, number, carried = 0.0, 1, CarriedState()
     waiting = {0: Waiting(id=0, priority=0, gpus=width, since=HOUR, limit_s=its_limit_s)}
     running, ends = {}, []
     while True:
@@ -32,10 +32,10 @@ def start_of_the_wide(width, its_limit_s, limits_s, preemptible):
             cpu_slots=0,
             now=now,
             policy=POLICY,
-            memory=memory,
+            carried=carried,
         )
         made = plan(inputs, explain=False)
-        memory = made.memory
+        carried = made.carried
         for start in made.starts:
             job = waiting.pop(start.id)
             if job.id == 0:
