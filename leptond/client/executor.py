@@ -37,7 +37,8 @@ from leptond.client.futures import JobFuture, Watch
 from leptond.client.job_spec import CARRIED, name_of
 from leptond.client.sdk import Client
 from leptond.client.transport import ApiError, ClientError
-from leptond.core.jobs.model import TERMINAL, JobSpec
+from leptond.core.jobs.model import JobSpec
+from leptond.core.jobs.states import TERMINAL
 
 __all__ = ["JobFailed", "JobFuture", "LeptonExecutor", "RemoteError", "RemoteTraceback"]
 

@@ -17,7 +17,7 @@ from leptond import schema
 from leptond.client.call_result import JobFailed, RemoteError, outcome
 from leptond.client.sdk import Client
 from leptond.client.transport import KEEPALIVE, ApiError, ClientError, Transport
-from leptond.core.jobs.model import LIVE, TERMINAL
+from leptond.core.jobs.states import LIVE, TERMINAL
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -34,7 +34,7 @@ from leptond.client.request import (
     decoded,
 )
 from leptond.client.transport import ServerEvent
-from leptond.core.jobs.model import TERMINAL
+from leptond.core.jobs.states import TERMINAL
 from leptond.schema import sweeps
 
 P = ParamSpec("P")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from leptond.client.transport import ClientError, Target, Transport
+from leptond.core.jobs.states import TERMINAL
 
 START_S = 60.0
 LIMIT_S = 600.0
 POLL_S = 0.25
-TERMINAL = ("succeeded", "failed", "timed_out", "cancelled", "lost")
 Checks = Iterator[tuple[str, bool]]
 
 

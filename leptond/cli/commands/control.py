@@ -15,6 +15,7 @@ from leptond.cli.framework.session import Session, confirm, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
 from leptond.client.transport import EXIT_UNREACHABLE, ClientError
+from leptond.core.jobs.states import UNFINISHED
 
 if TYPE_CHECKING:
     from leptond.cli.framework.progress import Bar
@@ -125,7 +126,7 @@ def cancel_command(
 
 def _unfinished(session: Session, *, mine: bool) -> list[str]:
     """Those that wait come first: else each that ends would let the next one start."""
-    query = {"state": ",".join(phrases.UNFINISHED), "user": refs.me() if mine else None}
+    query = {"state": phrases.state_filter(UNFINISHED), "user": refs.me() if mine else None}
     jobs = session.api.pages("/v1/jobs", query)["items"]
     return [job["ref"] for job in sorted(jobs, key=lambda job: job["state"] != "pending")]
 

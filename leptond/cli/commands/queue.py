@@ -11,6 +11,7 @@ from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import SECONDS, SINCE, Whole
 from leptond.cli.framework.session import Session
 from leptond.cli.text import phrases
+from leptond.core.jobs.states import TERMINAL, UNFINISHED
 
 QUEUE_COLUMNS = (
     Column("ID", right=True),
@@ -89,7 +90,7 @@ def queue_command(session: Session, watch: bool, every: float, **given: Any) -> 
 
 
 def _show_queue(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
-    query = {**_query(given, ",".join(phrases.UNFINISHED)), "order": "queue"}
+    query = {**_query(given, phrases.state_filter(UNFINISHED)), "order": "queue"}
     page = session.api.pages("/v1/jobs", query, limit=limit)
     if session.json:
         session.emit(page)
@@ -132,7 +133,7 @@ def queue_row(job: phrases.Body, *, table: bool) -> list[Cell]:
 @option("-n", "--limit", type=Whole(1), default=25, metavar="N", help="At most N jobs [25].")
 def history_command(session: Session, limit: int, no_header: bool, since: str | None, **given: Any) -> None:
     """List the jobs that have ended, the newest first."""
-    query = {**_query(given, ",".join(phrases.TERMINAL)), "since": since, "order": "newest"}
+    query = {**_query(given, phrases.state_filter(TERMINAL)), "since": since, "order": "newest"}
     page = session.api.pages("/v1/jobs", query, limit=limit)
     if session.json:
         session.emit(page)

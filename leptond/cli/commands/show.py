@@ -10,6 +10,7 @@ from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
 from leptond.client.job_spec import quote, submit_line
+from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size
 
 _ATTEMPT_COLUMNS = (
@@ -87,14 +88,14 @@ def _use_row(use: phrases.Body, *, table: bool) -> list[Cell]:
 def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
     spec = job["spec"]
     argv = spec["argv"]
-    deadline = job.get("deadline_at") if job["state"] in phrases.LIVE else None
+    deadline = job.get("deadline_at") if job["state"] in LIVE else None
     labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
     depends = ", ".join(
         f"{d.get('on_ref', d['on_job_id'])} ({d['kind']}, {d['state']})"
         for d in job.get("dependencies") or []
     )
-    ended = job["state"] in phrases.TERMINAL
-    live = job["state"] in phrases.LIVE
+    ended = job["state"] in TERMINAL
+    live = job["state"] in LIVE
     progress = job.get("progress") or {}
     return [
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),

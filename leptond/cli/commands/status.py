@@ -12,6 +12,7 @@ from leptond.cli.framework.params import SECONDS
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
+from leptond.core.jobs.states import LIVE
 
 _HEAD = (
     Column("ID", right=True),
@@ -100,7 +101,7 @@ def _counts(status: phrases.Body) -> str:
     counts: dict[str, int] = status["counts"]
     busy = sum(gpu.get("job_id") is not None for gpu in status["gpus"])
     slots = status["cpu_slots"]
-    live = sum(counts.get(state, 0) for state in phrases.LIVE)
+    live = sum(counts.get(state, 0) for state in LIVE)
     parts = [f"{live} running", f"{counts.get('pending', 0)} pending"]
     if status["held"]:
         parts[-1] += f" ({status['held']} held)"

@@ -18,6 +18,7 @@ from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.text import phrases
 from leptond.cli.text.top_view import Picture, draw
+from leptond.core.jobs.states import UNFINISHED
 
 LOG_LINES = 200
 LOG_BYTES = 65536
@@ -92,7 +93,7 @@ def _look(session: Session, picture: Picture) -> None:
 
     try:
         status = _get(session, "/v1/status").json()
-        wanted = {"state": ",".join(phrases.UNFINISHED), "order": "queue", "limit": 200}
+        wanted = {"state": phrases.state_filter(UNFINISHED), "order": "queue", "limit": 200}
         queue = _get(session, "/v1/jobs", wanted).json()["items"]
         history = _get(session, "/v1/gpus/history").json()["items"]
         picture.status, picture.queue, picture.stale = status, queue, ""

@@ -12,6 +12,7 @@ from leptond.cli.framework.params import JOB, SECONDS
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
+from leptond.core.jobs.states import TERMINAL, UNFINISHED
 
 EXIT_TIMEOUT = 75
 
@@ -74,7 +75,7 @@ def _wait_for_array(session: Session, ref: str, give_up_at: float | None) -> dic
         if give_up_at is not None:
             wait_s = max(0.0, min(wait_s, give_up_at - time.monotonic()))
         array: dict[str, Any] = session.api.wait_job(ref, wait_s)
-        open_ones = sum(array["counts"].get(state, 0) for state in phrases.UNFINISHED)
+        open_ones = sum(array["counts"].get(state, 0) for state in UNFINISHED)
         if open_ones <= array["never_start"]:
             break
         if give_up_at is not None and time.monotonic() >= give_up_at:
@@ -127,7 +128,7 @@ def wait_for_any(session: Session, wanted: Sequence[str], give_up_at: float | No
 
 
 def _is_over(job: dict[str, Any]) -> bool:
-    return job["state"] in phrases.TERMINAL or phrases.never_starts(job)
+    return job["state"] in TERMINAL or phrases.never_starts(job)
 
 
 def _say_end(session: Session, job: dict[str, Any]) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from leptond.core.jobs.states import LIVE, TERMINAL, State
 from leptond.core.jobs.timespec import format_duration, format_size
 
 Body = Mapping[str, Any]
 """A JSON object of the API."""
 
-TERMINAL = ("succeeded", "failed", "timed_out", "cancelled", "lost")
-LIVE = ("starting", "running", "stopping")
-UNFINISHED = ("pending", *LIVE)
-
 FIRST_SUBMIT = "leptonctl submit --gpus 1 --time 1h -- python train.py"
 
 _SIGNAL_NUMBER = re.compile(r"^(?:SIG)?([0-9]{1,3})\Z")
+
+
+def state_filter(states: Container[str]) -> str:
+    """Those states as the API's filter takes them."""
+    return ",".join(state for state in State if state in states)
 
 
 def instant(text: str | None) -> datetime | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from leptond.cli.framework.terminal import clean
 from leptond.cli.text import phrases
+from leptond.core.jobs.states import LIVE
 from leptond.core.jobs.timespec import format_duration
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -99,7 +100,7 @@ def _head(picture: Picture) -> Line:
     if status is None:
         return line
     counts = status["counts"]
-    running = sum(counts.get(state, 0) for state in phrases.LIVE)
+    running = sum(counts.get(state, 0) for state in LIVE)
     busy = sum(1 for gpu in status["gpus"] if gpu.get("job_id") is not None)
     line.append((f"  {running} running, {counts.get('pending', 0)} waiting, ", ""))
     line.append((f"{busy}/{len(status['gpus'])} GPUs busy", ""))

@@ -1,5 +1,5 @@
-"""The values that everything else passes around: what a job asks for, what became of it, and the one
-table of legal states.
+"""The values that everything else passes around: what a job asks for, what became of it, and (from
+:mod:`leptond.core.jobs.states`) its states.
 
 Durations are seconds, sizes are bytes, times are UTC seconds since the epoch unless the name ends in
 ``_boot`` (seconds of CLOCK_BOOTTIME, comparable only under the same boot id).
@@ -15,43 +15,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from leptond.core.jobs.states import LEGAL as LEGAL
+from leptond.core.jobs.states import LIVE as LIVE
+from leptond.core.jobs.states import TERMINAL as TERMINAL
+from leptond.core.jobs.states import FailureClass as FailureClass
+from leptond.core.jobs.states import State as State
 from leptond.core.jobs.trackers import Tracker
-
-
-class State(StrEnum):
-    """Where a job stands. Terminal states never change again."""
-
-    PENDING = "pending"
-    STARTING = "starting"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-
-_ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST})
-
-LEGAL: Mapping[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.STARTING, State.CANCELLED}),
-    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.PENDING}) | _ENDS,
-    State.RUNNING: frozenset({State.STOPPING, State.PENDING}) | _ENDS,
-    State.STOPPING: frozenset({State.PENDING}) | _ENDS,
-    State.SUCCEEDED: frozenset(),
-    State.FAILED: frozenset(),
-    State.TIMED_OUT: frozenset(),
-    State.CANCELLED: frozenset(),
-    State.LOST: frozenset(),
-}
-"""The only place that says which state may follow which. The database enforces the same table (a test
-compares the two), the documentation draws it."""
-
-LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
-"""States in which an attempt exists and its GPUs are leased."""
-
-TERMINAL = frozenset(state for state, following in LEGAL.items() if not following)
 
 
 class Reason(StrEnum):
@@ -70,30 +39,6 @@ class Reason(StrEnum):
     DRAINING = "Draining"
     IMPOSSIBLE = "Impossible"
     PAUSED = "SchedulerPaused"
-
-
-class FailureClass(StrEnum):
-    """What an attempt's end means (rules: :mod:`leptond.core.outcome.classify`)."""
-
-    OK = "ok"
-    CANCELLED = "cancelled"
-    TIMEOUT = "timeout"
-    CONFIG = "config"
-    USER = "user"
-    USER_OOM_GPU = "user-oom-gpu"
-    INFRA_OOM_GPU = "infra-oom-gpu"
-    OOM_HOST = "oom-host"
-    TEMPFAIL = "tempfail"
-    INFRA_GPU = "infra-gpu"
-    APP_GPU = "app-gpu"
-    HANG = "hang"
-    SIGNAL = "signal"
-    EXTERNAL_KILL = "external-kill"
-    INFRA_NODE = "infra-node"
-    DIVERGED = "diverged"
-    NEVER_STARTED = "never-started"
-    PREEMPTED = "preempted"
-    STOPPED_EARLY = "stopped-early"
 
 
 class StopReason(StrEnum):

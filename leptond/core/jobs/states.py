@@ -1,8 +1,72 @@
-"""Moves between states, and what an attempt's end makes of its job."""
+"""The states of a job, the legal moves between them, and what an attempt's end makes of its job. Standard
+library only: leptonctl has its lists of states from here."""
 
 from __future__ import annotations
 
-from leptond.core.jobs.model import LEGAL, TERMINAL, FailureClass, State
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands. Terminal states never change again."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+_ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED, State.LOST})
+
+LEGAL: Mapping[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.STARTING, State.CANCELLED}),
+    State.STARTING: frozenset({State.RUNNING, State.STOPPING, State.PENDING}) | _ENDS,
+    State.RUNNING: frozenset({State.STOPPING, State.PENDING}) | _ENDS,
+    State.STOPPING: frozenset({State.PENDING}) | _ENDS,
+    State.SUCCEEDED: frozenset(),
+    State.FAILED: frozenset(),
+    State.TIMED_OUT: frozenset(),
+    State.CANCELLED: frozenset(),
+    State.LOST: frozenset(),
+}
+"""The only place that says which state may follow which. The database enforces the same table (a test
+compares the two), the documentation draws it."""
+
+LIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
+"""States in which an attempt exists and its GPUs are leased."""
+
+TERMINAL = frozenset(state for state, following in LEGAL.items() if not following)
+
+UNFINISHED = frozenset(State) - TERMINAL
+
+
+class FailureClass(StrEnum):
+    """What an attempt's end means (rules: :mod:`leptond.core.outcome.classify`)."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    CONFIG = "config"
+    USER = "user"
+    USER_OOM_GPU = "user-oom-gpu"
+    INFRA_OOM_GPU = "infra-oom-gpu"
+    OOM_HOST = "oom-host"
+    TEMPFAIL = "tempfail"
+    INFRA_GPU = "infra-gpu"
+    APP_GPU = "app-gpu"
+    HANG = "hang"
+    SIGNAL = "signal"
+    EXTERNAL_KILL = "external-kill"
+    INFRA_NODE = "infra-node"
+    DIVERGED = "diverged"
+    NEVER_STARTED = "never-started"
+    PREEMPTED = "preempted"
+    STOPPED_EARLY = "stopped-early"
 
 
 class IllegalTransition(ValueError):

@@ -102,6 +102,7 @@ def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
         "leptond.cli.commands.status",
         "leptond.cli.text.phrases",
         "leptond.client.transport",
+        "leptond.core.jobs.states",
         "leptond.core.jobs.timespec",
         "leptond.client.http",
     }
