@@ -76,21 +76,24 @@ def _imported(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
             if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
         }
         names |= {name for name, value in vars(module).items() if name.isupper() and type(value) in PLAIN}
-    found = {name: _describe(getattr(module, name)) for name in sorted(names) if name != "__version__"}
+    names.discard("__version__")
+    found = {name: _describe(getattr(module, name), known.get(name)) for name in sorted(names)}
     # `leptond.job.resume` and its like are answered by the module when they are asked for
     asked_for = vars(module).get("__annotations__", {}) if "__getattr__" in vars(module) else {}
     return found | {name: str(kind) for name, kind in asked_for.items() if name[0] != "_"}
 
 
-def _describe(value: Any) -> Any:
+def _describe(value: Any, known: Any) -> Any:
     if inspect.isclass(value):
-        bases = [base.__name__ for base in value.__mro__[1:-1] if not base.__name__.startswith("_")]
+        bases = {base.__name__ for base in value.__mro__[1:-1] if not base.__name__.startswith("_")}
+        if isinstance(known, dict):
+            bases &= set(known["bases"])  # a further base takes nothing away
         members = {
             name: _member(member)
             for name, member in inspect.getmembers_static(value)
             if not name.startswith("_") and _is_ours(value, name)
         }
-        return {"": _made_by(value), "bases": sorted(set(bases) - {"Generic"}), **members}
+        return {"": _made_by(value), "bases": sorted(bases - {"Generic"}), **members}
     return _signature(value) if callable(value) else repr(value)
 
 
