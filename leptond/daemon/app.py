@@ -18,6 +18,7 @@ from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
+from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, prepare_state_dir, state_lock
 from leptond.base.paths import Places
 from leptond.base.tokens import load_tokens
@@ -37,6 +38,7 @@ from leptond.services.ledger_rollup import LedgerRollup
 from leptond.services.maintenance import Maintenance
 from leptond.services.output_copies import OutputCopies
 from leptond.services.progress_receiver import ProgressReceiver
+from leptond.services.retention import Retention
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
@@ -84,7 +86,21 @@ async def serve(settings: Settings, places: Places) -> None:
             reports = ProgressReceiver(places.report_socket, store, clock)
             supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
             unfolder = Unfolder(store, clock)
-            context = _context(settings, places, store, clock, watch, engine, phase, disk_guard, unfolder)
+            pass_times = DurationHistogram(FAST_S)
+            retention = Retention(store, clock)
+            context = _context(
+                settings,
+                places,
+                store,
+                clock,
+                watch,
+                engine,
+                phase,
+                retention,
+                pass_times,
+                disk_guard,
+                unfolder,
+            )
             api = Api(context)
             # before anything is answered: numbers that jobs on this machine have must not be given out
             await catch_up(store, clock)
@@ -99,11 +115,18 @@ async def serve(settings: Settings, places: Places) -> None:
             hooks = Webhooks(settings.webhooks.hooks, store, clock)
             deck = Deck(engine, clock, parts, settings.engine.on_deck)
             scheduler = Scheduler(
-                store, supervisor, engine, clock, settings, watch.unhealthy, deck, disk_guard.may_start
+                store,
+                supervisor,
+                engine,
+                clock,
+                settings,
+                watch.unhealthy,
+                deck,
+                disk_guard.may_start,
+                pass_times,
             )
-            context.turn_times = scheduler.times
             watch.on_change(scheduler.wake)
-            maintenance = Maintenance(settings, store, clock, context.retention)
+            maintenance = Maintenance(settings, store, clock, retention)
             loops = [
                 parts.create_task(OutputCopies(store, engine.jobs_dir).run(), name="output-copies"),
                 parts.create_task(scheduler.run(), name="scheduler"),
@@ -162,6 +185,8 @@ def _context(
     watch: GpuWatch,
     engine: LocalEngine,
     phase: Phase,
+    retention: Retention,
+    pass_times: DurationHistogram,
     disk_guard: DiskGuard,
     unfolder: Unfolder,
 ) -> Context:
@@ -179,6 +204,8 @@ def _context(
         notes=notes,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
+        retention=retention,
+        pass_times=pass_times,
         disk_guard=disk_guard,
         expand_arrays=unfolder.wake,
         tokens=load_tokens(places.token_file) if settings.http.listen else None,

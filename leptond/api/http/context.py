@@ -1,4 +1,4 @@
-"""What the HTTP surface needs from the rest, handed to it once."""
+"""Everything that HTTP handlers use, in one value made at the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from leptond.base.clock import Clock
-from leptond.base.histogram import FAST_S, DurationHistogram
+from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import Settings
@@ -22,21 +22,21 @@ from leptond.store import Store
 
 
 class GpuView(Protocol):
-    """How the devices are doing."""
+    """The state of the devices, as :class:`leptond.services.gpu_watch.GpuWatch` has it."""
 
     @property
     def backend(self) -> str:
-        """Where the devices come from."""
+        """Name of the backend."""
 
     @property
     def note(self) -> str | None:
-        """What is not as it should be, as a sentence."""
+        """Fault of the backend as a whole, as a sentence; None: it works."""
 
     def samples(self) -> Mapping[str, Sample]:
-        """The newest sample by UUID."""
+        """Newest sample by UUID."""
 
     def unhealthy(self) -> Mapping[str, str]:
-        """Why a device must not be given away, by UUID."""
+        """Reason why a device must not be leased, by UUID."""
 
     @property
     def history(self) -> GpuHistory:
@@ -44,28 +44,28 @@ class GpuView(Protocol):
 
 
 class Commits:
-    """Wakes everybody who waits for the next commit."""
+    """Wakes all waits for the next commit."""
 
     def __init__(self, store: Store) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
         store.on_commit(self.wake)
 
     def wake(self) -> None:
-        """Ends all waits, as a commit does."""
+        """End all waits, as a commit does."""
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
     def next(self) -> asyncio.Future[None]:
-        """A future that is done at the next commit. Take it before reading, await it after."""
+        """Return a future that is done at the next commit. Take it before reading, await it after."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
         return future
 
     async def wait(self, future: asyncio.Future[None], timeout_s: float) -> bool:
-        """Whether `future` was done within `timeout_s` seconds."""
+        """Return True if `future` was done within `timeout_s` seconds; else cancel it."""
         done, _ = await asyncio.wait((future,), timeout=timeout_s)
         if not done:
             future.cancel()
@@ -73,9 +73,10 @@ class Commits:
 
 
 class Context:
-    """Everything that handlers use. `phase` is starting, ready or stopping; `notes` are standing facts for
-    the user; `tokens` are what TCP callers must show (None: no TCP). `disk_guard` refuses submits while the
-    disk is nearly full; `expand_arrays` is called when a large array was submitted."""
+    """Collaborators of the handlers. `phase` returns starting, ready or stopping; `notes` are standing facts
+    for the user; `tokens` open the TCP listener (None: no TCP); `pass_times` are durations of scheduling
+    passes; `disk_guard` refuses submits while the disk is nearly full; `expand_arrays` is called when a large
+    array was submitted."""
 
     def __init__(
         self,
@@ -91,6 +92,8 @@ class Context:
         jobs_dir: Path,
         checkpoints_dir: Path,
         tokens: Tokens | None,
+        retention: Retention,
+        pass_times: DurationHistogram,
         disk_guard: DiskGuard | None = None,
         expand_arrays: Callable[[], None] = lambda: None,
     ) -> None:
@@ -107,15 +110,14 @@ class Context:
         self.tokens = tokens
         self.disk_guard = disk_guard
         self.expand_arrays = expand_arrays
-        self.retention = Retention(store, clock)
+        self.retention = retention
+        self.pass_times = pass_times
         self.commits = Commits(store)
         self.closing = asyncio.Event()
         self.bulk = asyncio.Lock()
-        """Large submits go to the writer one at a time: starts and ends of jobs find their way between."""
-        self.turn_times = DurationHistogram(FAST_S)
-        """Of the scheduler's looks at the queue."""
+        """Held by a large submit, so that starts and ends of jobs are written between two of them."""
         self.page_address: str | None = None
-        """HOST:PORT of the TCP listener, once there is one."""
+        """HOST:PORT of the TCP listener, noted by the server once its port is known."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -43,7 +43,7 @@ class Facts(msgspec.Struct, kw_only=True):
     gpus: list[schema.Gpu]
     commits: int
     commit_times: DurationHistogram
-    turn_times: DurationHistogram
+    pass_times: DurationHistogram
     webhooks: dict[str, int]
     running: list[Running]
 
@@ -89,7 +89,7 @@ class Metrics:
                 gpus=show_all(db, samples, sick),
                 commits=context.store.commits,
                 commit_times=context.store.commit_times,
-                turn_times=context.turn_times,
+                pass_times=context.pass_times,
                 webhooks=webhooks.totals(db),
                 running=_running(db) if context.settings.http.job_metrics else [],
             )
@@ -124,7 +124,7 @@ class _Scrape(Collector):
         yield histogram(
             "leptond_scheduler_tick_seconds",
             "Time of a look at the queue with its starts.",
-            facts.turn_times,
+            facts.pass_times,
         )
         if facts.running:
             info = GaugeMetricFamily(

@@ -17,6 +17,7 @@ import pytest
 from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import SystemClock
+from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import HttpSettings, QueueSettings, Settings
@@ -25,6 +26,7 @@ from leptond.core.outcome.classify import Evidence, classify
 from leptond.core.scheduling.planner import Start
 from leptond.gpus.base import Process, Sample
 from leptond.services.gpu_history import GpuHistory
+from leptond.services.retention import Retention
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.queue import attempts, gpus
 
@@ -262,6 +264,8 @@ async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
             notes=["a note"],
             jobs_dir=tmp_path / "jobs",
             checkpoints_dir=tmp_path / "checkpoints",
+            retention=Retention(store, clock),
+            pass_times=DurationHistogram(FAST_S),
             tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
         one = World(context, devices)
