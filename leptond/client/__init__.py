@@ -10,46 +10,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leptond.client.errors import ApiError, ClientError
     from leptond.client.executor import JobFailed, JobFuture, LeptonExecutor, RemoteError, RemoteTraceback
     from leptond.client.sdk import AsyncClient, Client
-    from leptond.client.transport import (
-        ApiError,
+    from leptond.client.server_events import ServerEvent, read_events
+    from leptond.client.target import (
         BadTarget,
-        ClientError,
         Interrupted,
-        Reply,
-        ServerEvent,
         Target,
-        Transport,
         Unreachable,
         find_target,
         find_token,
         parse_host,
-        read_events,
         socket_candidates,
         token_file,
     )
+    from leptond.client.transport import Reply, Transport
 
 _MODULES = {
-    "leptond.client.transport": (
-        "ApiError",
+    "errors": ("ApiError", "ClientError"),
+    "executor": ("JobFailed", "JobFuture", "LeptonExecutor", "RemoteError", "RemoteTraceback"),
+    "sdk": ("AsyncClient", "Client"),
+    "server_events": ("ServerEvent", "read_events"),
+    "target": (
         "BadTarget",
-        "ClientError",
         "Interrupted",
-        "Reply",
-        "ServerEvent",
         "Target",
-        "Transport",
         "Unreachable",
         "find_target",
         "find_token",
         "parse_host",
-        "read_events",
         "socket_candidates",
         "token_file",
     ),
-    "leptond.client.sdk": ("AsyncClient", "Client"),
-    "leptond.client.executor": ("JobFailed", "JobFuture", "LeptonExecutor", "RemoteError", "RemoteTraceback"),
+    "transport": ("Reply", "Transport"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -83,7 +77,7 @@ def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(module), name)
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -33,10 +33,10 @@ from leptond import call
 from leptond.base.usage import Usage
 from leptond.client import torchrun
 from leptond.client.call_result import JobFailed, RemoteError, RemoteTraceback
+from leptond.client.errors import ApiError, ClientError
 from leptond.client.futures import JobFuture, Watch
 from leptond.client.job_spec import CARRIED, name_of
 from leptond.client.sdk import Client
-from leptond.client.transport import ApiError, ClientError
 from leptond.core.jobs.model import JobSpec
 from leptond.core.jobs.states import TERMINAL
 

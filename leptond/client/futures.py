@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from leptond import schema
 from leptond.client.call_result import JobFailed, RemoteError, outcome
+from leptond.client.errors import ApiError, ClientError
 from leptond.client.sdk import Client
-from leptond.client.transport import KEEPALIVE, ApiError, ClientError, Transport
+from leptond.client.server_events import KEEPALIVE
+from leptond.client.transport import Transport
 from leptond.core.jobs.states import LIVE, TERMINAL
 
 T = TypeVar("T")

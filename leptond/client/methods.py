@@ -33,7 +33,7 @@ from leptond.client.request import (
     SyncRunner,
     decoded,
 )
-from leptond.client.transport import ServerEvent
+from leptond.client.server_events import ServerEvent
 from leptond.core.jobs.states import TERMINAL
 from leptond.schema import sweeps
 

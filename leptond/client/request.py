@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from leptond.client.transport import ServerEvent
+from leptond.client.server_events import ServerEvent
 
 T = TypeVar("T")
 

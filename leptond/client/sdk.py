@@ -23,20 +23,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from leptond.client.errors import ApiError
 from leptond.client.methods import Methods
 from leptond.client.request import AsyncRunner, LongPoll, Many, One, Pages, Request, Stream, SyncRunner
-from leptond.client.transport import (
-    PATIENCE_S,
-    RESTART_S,
-    ApiError,
-    Interrupted,
-    ServerEvent,
-    Transport,
-    Unreachable,
-    find_target,
-    find_token,
-    read_events,
-)
+from leptond.client.server_events import ServerEvent, read_events
+from leptond.client.target import Interrupted, Unreachable, find_target, find_token
+from leptond.client.transport import PATIENCE_S, RESTART_S, Transport
 
 if TYPE_CHECKING:
     import aiohttp

@@ -7,14 +7,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from leptond.client.errors import EXIT_REFUSED, ApiError, ClientError, own_problem
 from leptond.client.http import Answer, BadAnswer, Connection, Headers
+from leptond.client.server_events import ServerEvent, read_events
+from leptond.client.target import Interrupted, Target, Unreachable, find_target, find_token
 
-DEFAULT_PORT = 8370
 TIMEOUT_S = 30.0
 """Longest wait for an answer, beyond what the request itself asks the daemon to wait."""
 
@@ -24,164 +25,6 @@ takes a second or two."""
 
 PATIENCE_S = 300.0
 """How long a stream, or a wait for a job, tries to find the daemon again."""
-
-EXIT_REFUSED, EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_FORBIDDEN, EXIT_UNREACHABLE = 1, 3, 4, 5, 69
-_EXIT_CODES = {401: EXIT_FORBIDDEN, 403: EXIT_FORBIDDEN, 404: EXIT_NOT_FOUND, 409: EXIT_CONFLICT}
-_EXIT_CODES |= {412: EXIT_CONFLICT, 503: EXIT_UNREACHABLE}
-
-
-class ClientError(Exception):
-    """What went wrong, as a problem body (RFC 9457: type, title, status, detail, hint, errors).
-
-    `status` is the HTTP status, 0 when no answer came; `exit_code` is what the command line leaves with.
-    """
-
-    def __init__(self, problem: dict[str, Any], *, exit_code: int) -> None:
-        super().__init__(str(problem.get("detail") or problem.get("title") or "the request failed"))
-        self.problem = problem
-        self.status = int(problem.get("status") or 0)
-        self.exit_code = exit_code
-
-    @property
-    def hint(self) -> str | None:
-        """What to do next, where somebody knows."""
-        hint = self.problem.get("hint")
-        return str(hint) if hint else None
-
-
-class ApiError(ClientError):
-    """The daemon answered that it will not do it."""
-
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(problem, exit_code=_EXIT_CODES.get(int(problem.get("status") or 0), EXIT_REFUSED))
-
-
-class BadTarget(ClientError):
-    """`--host` or LEPTOND_HOST is not an address."""
-
-    def __init__(self, host: str) -> None:
-        detail = f"{host!r} is not an address of a daemon"
-        hint = "use unix:///path/to/leptond.sock or http://HOST:PORT"
-        super().__init__(_own_problem("bad-host", "Not an address", detail, hint), exit_code=2)
-
-
-class Unreachable(ClientError):
-    """No daemon answered there. Nothing was asked of it."""
-
-    def __init__(self, target: Target, cause: str, hint: str | None = None) -> None:
-        detail = f"cannot reach leptond at {target} ({cause})"
-        problem = _own_problem("unreachable", "The daemon cannot be reached", detail, hint or target.advice())
-        super().__init__(problem, exit_code=EXIT_UNREACHABLE)
-
-
-class Interrupted(ClientError):
-    """The connection broke after the request was sent: whether it was carried out is not known."""
-
-    def __init__(self, target: Target, cause: str) -> None:
-        detail = f"the connection to leptond at {target} broke before the answer came ({cause})"
-        hint = "it is not known whether the request was carried out; look with: leptonctl status"
-        problem = _own_problem("interrupted", "The connection broke", detail, hint)
-        super().__init__(problem, exit_code=EXIT_UNREACHABLE)
-
-
-def _own_problem(slug: str, title: str, detail: str, hint: str | None) -> dict[str, Any]:
-    problem = {"type": f"/problems/{slug}", "title": title, "status": 0, "detail": detail, "hint": hint}
-    return {key: value for key, value in problem.items() if value is not None}
-
-
-class Target(NamedTuple):
-    """Where a daemon is served: a Unix socket's path, or a host and port."""
-
-    path: str | None = None
-    host: str = ""
-    port: int = 0
-    looked_at: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-    def advice(self) -> str:
-        """What to do when nobody answers."""
-        if self.path is None:
-            return "is it started with --listen there? leptonctl doctor looks further"
-        if self.path.startswith("/run/leptond/"):
-            return "start it: systemctl start leptond; or run: leptonctl doctor"
-        return "start it: systemctl --user start leptond (or: leptond run); or run: leptonctl doctor"
-
-
-def parse_host(host: str) -> Target:
-    """``unix:///path``, ``unix:/path``, a bare absolute path, or ``http://host[:port]``. Raises BadTarget."""
-    if host.startswith("/"):
-        return Target(path=host)
-    if host.startswith("unix:"):
-        path = host.removeprefix("unix:")
-        path = path.removeprefix("//") if path.startswith("///") else path
-        if path.startswith("/") and not path.startswith("//"):
-            return Target(path=path)
-        raise BadTarget(host)
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(host)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
-            raise BadTarget(host)
-        return Target(host=parts.hostname, port=parts.port or DEFAULT_PORT)
-    except ValueError:
-        raise BadTarget(host) from None
-
-
-def socket_candidates(environ: Mapping[str, str]) -> list[str]:
-    """Where a daemon of this user or of the machine puts its socket, in the order in which to look."""
-    runtime, state = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
-    # the XDG specification: a relative path is invalid and is ignored
-    places = [runtime] if runtime.startswith("/") else []
-    places.append(f"/run/user/{os.getuid()}")
-    places.append(state if state.startswith("/") else f"{_home(environ)}/.local/state")
-    places.append("/run")
-    return list(dict.fromkeys(f"{place.rstrip('/')}/leptond/leptond.sock" for place in places))
-
-
-def _home(environ: Mapping[str, str]) -> str:
-    return environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111  # pathlib costs milliseconds
-
-
-def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
-    """`host`, else LEPTOND_HOST, else the first socket that is there. When none is, the first place of
-    all, so that the error names it. Raises BadTarget."""
-    named = host or environ.get("LEPTOND_HOST", "")
-    if named:
-        return parse_host(named)
-    candidates = socket_candidates(environ)
-    for path in candidates:
-        try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-                return Target(path=path, looked_at=tuple(candidates))
-        except OSError:
-            continue
-    first = next((path for path in candidates if _place_is_there(path)), candidates[0])
-    return Target(path=first, looked_at=tuple(candidates))
-
-
-def _place_is_there(path: str) -> bool:
-    """Whether the directory is there in which leptond's own would be."""
-    return os.path.isdir(path.removesuffix("/leptond/leptond.sock") or "/")  # noqa: PTH112
-
-
-def token_file(environ: Mapping[str, str]) -> str:
-    """Where this user's token is kept."""
-    config = environ.get("XDG_CONFIG_HOME", "")
-    return f"{config if config.startswith('/') else f'{_home(environ)}/.config'}/leptond/token"
-
-
-def find_token(environ: Mapping[str, str]) -> str | None:
-    """LEPTOND_TOKEN, else what the token file holds."""
-    token = environ.get("LEPTOND_TOKEN", "").strip()
-    if not token:
-        with contextlib.suppress(OSError, UnicodeDecodeError), open(token_file(environ)) as file:  # noqa: PTH123
-            token = file.read().strip()
-    return token or None
 
 
 class Reply(NamedTuple):
@@ -200,51 +43,8 @@ class Reply(NamedTuple):
         except ValueError:
             detail = f"the answer is not JSON: {self.body[:80]!r}"
             hint = "is another program listening there?"
-            problem = _own_problem("bad-answer", "Not an answer of leptond", detail, hint)
+            problem = own_problem("bad-answer", "Not an answer of leptond", detail, hint)
             raise ClientError(problem, exit_code=EXIT_REFUSED) from None
-
-
-class ServerEvent(NamedTuple):
-    """One server-sent event; `type` is empty for the comments that keep a connection alive."""
-
-    type: str
-    data: str = ""
-    id: str | None = None
-
-    def json(self) -> Any:
-        """Its data, decoded; None when that is not JSON."""
-        try:
-            return json.loads(self.data)
-        except ValueError:
-            return None
-
-
-KEEPALIVE = ServerEvent(type="")
-
-
-def read_events(lines: Iterable[bytes]) -> Iterator[ServerEvent]:
-    """Server-sent events from the lines of a ``text/event-stream`` (HTML standard, 9.2). An event that
-    the end of the stream cuts off is dropped: its id has not been passed on, so a resume brings it again."""
-    kind, data, last_id = "", list[str](), None
-    for raw in lines:
-        line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        if not raw.endswith((b"\n", b"\r")):
-            return
-        if line.startswith(":"):
-            yield KEEPALIVE
-        elif line:
-            field, _, value = line.partition(":")
-            value = value.removeprefix(" ")
-            if field == "event":
-                kind = value
-            elif field == "data":
-                data.append(value)
-            elif field == "id" and "\0" not in value:
-                last_id = value
-        else:
-            if data or kind:
-                yield ServerEvent(type=kind or "message", data="\n".join(data), id=last_id)
-            kind, data = "", []
 
 
 class Transport:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leptond.client.transport import ClientError
+from leptond.client.errors import ClientError
 from leptond.demo.scenes import all_scenes, short_ones_by_priority
 from leptond.demo.stage import DemoFailed, Scene, Stage
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leptond.client.transport import ClientError, Target, Transport
+from leptond.client.errors import ClientError
+from leptond.client.target import Target
+from leptond.client.transport import Transport
 from leptond.core.jobs.states import TERMINAL
 
 START_S = 60.0

@@ -31,9 +31,11 @@ from submitit.core import core, job_environment, utils
 from leptond import job as running
 from leptond import schema
 from leptond.base.usage import Usage
+from leptond.client.errors import ApiError, ClientError
 from leptond.client.job_spec import build_env
 from leptond.client.sdk import Client
-from leptond.client.transport import PATIENCE_S, ApiError, ClientError, Interrupted, Unreachable
+from leptond.client.target import Interrupted, Unreachable
+from leptond.client.transport import PATIENCE_S
 from leptond.core.jobs.model import JobSpec
 
 R = TypeVar("R", covariant=True)

@@ -19,7 +19,8 @@ import pytest
 from leptond import Client, JobFailed, LeptonExecutor, call
 from leptond.client import executor
 from leptond.client.call_result import RemoteError, outcome
-from leptond.client.transport import ApiError, Unreachable
+from leptond.client.errors import ApiError
+from leptond.client.target import Unreachable
 from leptond.core.jobs.model import State
 from leptond.core.scheduling.run_time import command_kind
 from tests.support.daemon import PATIENCE_S, Daemon, until

@@ -9,7 +9,8 @@ import pytest
 
 import leptond
 from leptond import AsyncClient, Client
-from leptond.client.transport import ApiError, Unreachable
+from leptond.client.errors import ApiError
+from leptond.client.target import Unreachable
 from leptond.core.jobs.model import State
 from tests.support.daemon import Daemon
 

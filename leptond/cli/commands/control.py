@@ -14,7 +14,7 @@ from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS
 from leptond.cli.framework.session import Session, confirm, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
-from leptond.client.transport import EXIT_UNREACHABLE, ClientError
+from leptond.client.errors import EXIT_UNREACHABLE, ClientError
 from leptond.core.jobs.states import UNFINISHED
 
 if TYPE_CHECKING:

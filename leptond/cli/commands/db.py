@@ -15,7 +15,7 @@ from leptond.cli.framework.output import Column, print_table
 from leptond.cli.framework.progress import Bar
 from leptond.cli.framework.session import Session
 from leptond.cli.text import phrases
-from leptond.client.transport import ClientError
+from leptond.client.errors import ClientError
 from leptond.core.jobs.timespec import format_size
 
 PATIENCE_S = 3600.0
@@ -139,7 +139,7 @@ def recover_command(session: Session, state_dir: Path | None) -> None:
     needs no daemon and changes nothing. `leptond recover` mends the database and takes them back."""
     from leptond.attempt_files.directory import live_attempts
     from leptond.cli.commands.doctor import _state_dir
-    from leptond.client.transport import find_target
+    from leptond.client.target import find_target
 
     place = state_dir or _state_dir(find_target(session.host, os.environ), None)
     try:

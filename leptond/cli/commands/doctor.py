@@ -18,7 +18,9 @@ from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import clean
-from leptond.client.transport import ClientError, Target, Transport, find_target, find_token, token_file
+from leptond.client.errors import ClientError
+from leptond.client.target import Target, find_target, find_token, token_file
+from leptond.client.transport import Transport
 from leptond.core.jobs.timespec import format_size
 
 MIN_PYTHON = (3, 11)

@@ -12,7 +12,7 @@ from leptond.cli.framework.params import JOB, Whole
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text.log_text import LogWriter
-from leptond.client.transport import ServerEvent
+from leptond.client.server_events import ServerEvent
 from leptond.core.jobs.timespec import format_size
 
 

@@ -15,7 +15,7 @@ from leptond.cli.framework.declare import command, option
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.text import phrases
 from leptond.cli.text.log_text import LogWriter
-from leptond.client.transport import ServerEvent
+from leptond.client.server_events import ServerEvent
 
 SECOND_CHANCE_S = 2.0
 EXIT_INTERRUPTED = 130

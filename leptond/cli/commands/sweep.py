@@ -16,7 +16,7 @@ from leptond.cli.framework.params import Whole
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
-from leptond.client.transport import EXIT_NOT_FOUND, ClientError
+from leptond.client.errors import EXIT_NOT_FOUND, ClientError
 from leptond.core.jobs.scalars import choices
 
 POLL_S = 30.0

@@ -13,7 +13,7 @@ from leptond.cli.framework import refs
 from leptond.cli.framework.click_bridge import command, kind
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session, leave
-from leptond.client.transport import find_target
+from leptond.client.target import find_target
 
 
 @command("tensorboard", short_help="TensorBoard over a job's runs.")

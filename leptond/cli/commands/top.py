@@ -89,7 +89,8 @@ def _keys() -> Iterator[Any]:
 
 def _look(session: Session, picture: Picture) -> None:
     """Fetches what is shown. A daemon that is away makes the picture stale, not the program end."""
-    from leptond.client.transport import ClientError, Interrupted, Unreachable
+    from leptond.client.errors import ClientError
+    from leptond.client.target import Interrupted, Unreachable
 
     try:
         status = _get(session, "/v1/status").json()
@@ -127,7 +128,7 @@ def _look_at_log(session: Session, picture: Picture) -> None:
 
 def _press(session: Session, picture: Picture, key: str) -> bool:
     """Does what a key says; whether to look again at once."""
-    from leptond.client.transport import ClientError
+    from leptond.client.errors import ClientError
 
     picture.note = ""
     moves = {"j": 1, "k": -1, "J": 10, "K": -10}

@@ -74,7 +74,8 @@ def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:
     that several of them have names no job. None at all when the daemon does not answer: a shell that
     completes must neither hang nor print errors."""
     from leptond.cli.framework.terminal import clean
-    from leptond.client.transport import ClientError, Transport
+    from leptond.client.errors import ClientError
+    from leptond.client.transport import Transport
 
     with contextlib.suppress(ClientError, KeyError, TypeError):
         with contextlib.closing(Transport.find(host, timeout_s=COMPLETION_TIMEOUT_S)) as api:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from leptond.cli.framework.session import Session
-from leptond.client.transport import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
+from leptond.client.errors import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
 
 _REF = re.compile(r"^([0-9]{1,18})(?:_([0-9]{1,9}|\*))?\Z", re.ASCII)
 _ATTEMPT = re.compile(r"^([0-9]{1,18}(?:_[0-9]{1,9})?)\.([0-9]{1,9})\Z", re.ASCII)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from leptond.cli.framework.terminal import clean, echo
 
 if TYPE_CHECKING:
-    from leptond.client.transport import ClientError, Transport
+    from leptond.client.errors import ClientError
+    from leptond.client.transport import Transport
 
 
 class Session:
@@ -41,7 +42,7 @@ class Session:
     def run(self, work: Callable[[], Any]) -> int:
         """Does `work`; the exit code. What fails becomes a message."""
         # imported here: an entry point that only prints help needs no HTTP
-        from leptond.client.transport import ClientError
+        from leptond.client.errors import ClientError
 
         try:
             work()

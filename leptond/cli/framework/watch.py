@@ -58,7 +58,7 @@ def _frame(session: Session, draw: Callable[[], None]) -> str:
 
 
 def _draw(session: Session, draw: Callable[[], None]) -> None:
-    from leptond.client.transport import ClientError
+    from leptond.client.errors import ClientError
 
     try:
         draw()

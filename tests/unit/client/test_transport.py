@@ -1,32 +1,21 @@
-"""Finding the daemon, what is asked again and what is not, and streams that resume."""
+"""What is asked again and what is not, and streams that resume."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from leptond.client import transport
-from leptond.client.transport import (
-    KEEPALIVE,
-    ApiError,
-    BadTarget,
+from leptond.client.errors import ApiError
+from leptond.client.target import (
     Interrupted,
-    ServerEvent,
     Target,
-    Transport,
     Unreachable,
-    find_target,
-    find_token,
-    parse_host,
-    read_events,
-    socket_candidates,
 )
+from leptond.client.transport import Transport
 from tests.unit.cli.stub import Answer, Stub, make_job, problem, sse, submitted
 
 
@@ -44,69 +33,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
 
 
-# -- where ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("host", "text"),
-    [
-        ("unix:///run/x.sock", "unix:/run/x.sock"),
-        ("unix:/run/x.sock", "unix:/run/x.sock"),
-        ("/run/x.sock", "unix:/run/x.sock"),
-        ("http://box", "http://box:8370"),
-        ("http://127.0.0.1:99/", "http://127.0.0.1:99"),
-        ("http://[::1]:99", "http://[::1]:99"),
-    ],
-)
-def test_a_host_is_a_socket_or_a_port(host, text):
-    assert str(parse_host(host)) == text
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "box",
-        "box:80",
-        "https://box",
-        "unix:x",
-        "unix://x/y",
-        "http://",
-        "http://a:x",
-        "http://a/b",
-        "ftp://a",
-    ],
-)
-def test_anything_else_is_refused_with_a_hint(host):
-    with pytest.raises(BadTarget, match="not an address") as error:
-        parse_host(host)
-    assert "unix:///" in (error.value.hint or "")
-
-
-def test_the_users_socket_comes_before_the_machines():
-    uid = os.getuid()
-    environ = {"HOME": "/h", "XDG_RUNTIME_DIR": "/r", "XDG_STATE_HOME": "relative"}
-    assert [str(path) for path in socket_candidates(environ)] == [
-        "/r/leptond/leptond.sock",
-        f"/run/user/{uid}/leptond/leptond.sock",
-        "/h/.local/state/leptond/leptond.sock",
-        "/run/leptond/leptond.sock",
-    ]
-
-
-def test_the_first_socket_that_is_there_is_taken(stub: Stub, home: Path):
-    environ = {**os.environ, "XDG_RUNTIME_DIR": "/nowhere", "XDG_STATE_HOME": str(stub.path.parent.parent)}
-    assert find_target(None, environ).path == str(stub.path)
-    assert find_target("http://a:1", {"LEPTOND_HOST": "http://b:1"}).host == "a"
-    assert find_target(None, {"LEPTOND_HOST": "http://b:1"}).host == "b"
-
-
-def test_the_token_comes_from_the_environment_or_its_file(home: Path):
-    assert find_token(os.environ) is None
-    file = home / "XDG_CONFIG_HOME/leptond/token"
-    file.parent.mkdir()
-    file.write_text("lept_file\n")
-    assert find_token(os.environ) == "lept_file"
-    assert find_token({**os.environ, "LEPTOND_TOKEN": "lept_env"}) == "lept_env"
+# -- with whom --------------------------------------------------------------------------------------------
 
 
 def test_a_socket_never_gets_the_token(stub: Stub, monkeypatch: pytest.MonkeyPatch):
@@ -207,22 +134,6 @@ def test_pages_are_put_together(api: Transport, stub: Stub):
 
 
 # -- streams -------------------------------------------------------------------------------------------
-
-
-def test_events_are_read_as_the_standard_says():
-    text = b": hi\r\nid: 7\nevent: a\ndata: 1\ndata:2\n\ndata: x\n\nevent: b\n\nretry: 5\nid: 9\ndata: cut"
-    assert list(read_events(text.splitlines(keepends=True))) == [
-        KEEPALIVE,
-        ServerEvent("a", "1\n2", "7"),
-        ServerEvent("message", "x", "7"),
-        ServerEvent("b", "", "7"),
-    ]
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_break_the_reader(data):
-    for event in read_events(data.splitlines(keepends=True)):
-        event.json()
 
 
 def test_a_lost_stream_resumes_after_the_last_event(api: Transport, stub: Stub):

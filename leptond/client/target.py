@@ -1,0 +1,137 @@
+"""Where a daemon is served and with which token: addresses, the places of its socket, and the errors of one
+that does not answer there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from leptond.client.errors import EXIT_UNREACHABLE, ClientError, own_problem
+
+DEFAULT_PORT = 8370
+
+
+class Target(NamedTuple):
+    """Where a daemon is served: a Unix socket's path, or a host and port."""
+
+    path: str | None = None
+    host: str = ""
+    port: int = 0
+    looked_at: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    def advice(self) -> str:
+        """What to do when nobody answers."""
+        if self.path is None:
+            return "is it started with --listen there? leptonctl doctor looks further"
+        if self.path.startswith("/run/leptond/"):
+            return "start it: systemctl start leptond; or run: leptonctl doctor"
+        return "start it: systemctl --user start leptond (or: leptond run); or run: leptonctl doctor"
+
+
+class BadTarget(ClientError):
+    """`--host` or LEPTOND_HOST is not an address."""
+
+    def __init__(self, host: str) -> None:
+        detail = f"{host!r} is not an address of a daemon"
+        hint = "use unix:///path/to/leptond.sock or http://HOST:PORT"
+        super().__init__(own_problem("bad-host", "Not an address", detail, hint), exit_code=2)
+
+
+class Unreachable(ClientError):
+    """No daemon answered there. Nothing was asked of it."""
+
+    def __init__(self, target: Target, cause: str, hint: str | None = None) -> None:
+        detail = f"cannot reach leptond at {target} ({cause})"
+        problem = own_problem("unreachable", "The daemon cannot be reached", detail, hint or target.advice())
+        super().__init__(problem, exit_code=EXIT_UNREACHABLE)
+
+
+class Interrupted(ClientError):
+    """The connection broke after the request was sent: whether it was carried out is not known."""
+
+    def __init__(self, target: Target, cause: str) -> None:
+        detail = f"the connection to leptond at {target} broke before the answer came ({cause})"
+        hint = "it is not known whether the request was carried out; look with: leptonctl status"
+        problem = own_problem("interrupted", "The connection broke", detail, hint)
+        super().__init__(problem, exit_code=EXIT_UNREACHABLE)
+
+
+def parse_host(host: str) -> Target:
+    """``unix:///path``, ``unix:/path``, a bare absolute path, or ``http://host[:port]``. Raises BadTarget."""
+    if host.startswith("/"):
+        return Target(path=host)
+    if host.startswith("unix:"):
+        path = host.removeprefix("unix:")
+        path = path.removeprefix("//") if path.startswith("///") else path
+        if path.startswith("/") and not path.startswith("//"):
+            return Target(path=path)
+        raise BadTarget(host)
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(host)
+        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise BadTarget(host)
+        return Target(host=parts.hostname, port=parts.port or DEFAULT_PORT)
+    except ValueError:
+        raise BadTarget(host) from None
+
+
+def socket_candidates(environ: Mapping[str, str]) -> list[str]:
+    """Where a daemon of this user or of the machine puts its socket, in the order in which to look."""
+    runtime, state = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
+    # the XDG specification: a relative path is invalid and is ignored
+    places = [runtime] if runtime.startswith("/") else []
+    places.append(f"/run/user/{os.getuid()}")
+    places.append(state if state.startswith("/") else f"{_home(environ)}/.local/state")
+    places.append("/run")
+    return list(dict.fromkeys(f"{place.rstrip('/')}/leptond/leptond.sock" for place in places))
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    return environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111  # pathlib costs milliseconds
+
+
+def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
+    """`host`, else LEPTOND_HOST, else the first socket that is there. When none is, the first place of
+    all, so that the error names it. Raises BadTarget."""
+    named = host or environ.get("LEPTOND_HOST", "")
+    if named:
+        return parse_host(named)
+    candidates = socket_candidates(environ)
+    for path in candidates:
+        try:
+            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
+                return Target(path=path, looked_at=tuple(candidates))
+        except OSError:
+            continue
+    first = next((path for path in candidates if _place_is_there(path)), candidates[0])
+    return Target(path=first, looked_at=tuple(candidates))
+
+
+def _place_is_there(path: str) -> bool:
+    """Whether the directory is there in which leptond's own would be."""
+    return os.path.isdir(path.removesuffix("/leptond/leptond.sock") or "/")  # noqa: PTH112
+
+
+def token_file(environ: Mapping[str, str]) -> str:
+    """Where this user's token is kept."""
+    config = environ.get("XDG_CONFIG_HOME", "")
+    return f"{config if config.startswith('/') else f'{_home(environ)}/.config'}/leptond/token"
+
+
+def find_token(environ: Mapping[str, str]) -> str | None:
+    """LEPTOND_TOKEN, else what the token file holds."""
+    token = environ.get("LEPTOND_TOKEN", "").strip()
+    if not token:
+        with contextlib.suppress(OSError, UnicodeDecodeError), open(token_file(environ)) as file:  # noqa: PTH123
+            token = file.read().strip()
+    return token or None
