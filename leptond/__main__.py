@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +88,7 @@ def run(
     _import_lightly()
     from leptond.daemon.app import serve
     from leptond.daemon.logging import configure
+    from leptond.store import StoreError
 
     places = _places(config, state_dir, system, socket)
     settings = load(places.config_file, required=config is not None)
@@ -102,7 +102,7 @@ def run(
     configure(settings.log)
     try:
         asyncio.run(serve(settings, places))
-    except sqlite3.Error as error:
+    except StoreError as error:
         raise StartRefused(f"the database cannot be used now: {error}", 74) from error
     except OSError as error:
         raise StartRefused(f"it cannot start: {error}", 74) from None
@@ -140,9 +140,11 @@ def _arm_failpoints() -> None:
 
 
 def _refusals(error: BaseException) -> Iterator[StartRefused]:
+    from leptond.store import StoreError
+
     if isinstance(error, StartRefused):
         yield error
-    elif isinstance(error, sqlite3.Error):
+    elif isinstance(error, StoreError):
         yield StartRefused(f"the database cannot be used now: {error}", 74)
     elif isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
@@ -179,11 +181,10 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     """Bring the database to this version's schema (the daemon does it by itself at its start)."""
     from leptond.base.locks import prepare_state_dir, state_lock
     from leptond.recovery.restored_database import guard
-    from leptond.store import DATABASE
-    from leptond.store.database.connection import prepare_writer
+    from leptond.store import DATABASE, StoreError
     from leptond.store.database.examine import examine
-    from leptond.store.database.migrate import migrate as apply
-    from leptond.store.database.migrate import newest, version
+    from leptond.store.database.migrate import newest
+    from leptond.store.database.offline import migrate_file
 
     places = _places(config, state_dir, system)
     prepare_state_dir(places.state_dir)
@@ -192,14 +193,8 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
         file = places.state_dir / DATABASE
         examine(file, newest(data_dir("migrations")))
         try:
-            db = sqlite3.connect(file, isolation_level=None)
-            try:
-                prepare_writer(db)
-                applied = apply(db, data_dir("migrations"))
-                now_at = version(db)
-            finally:
-                db.close()
-        except sqlite3.DatabaseError as error:
+            applied, now_at = migrate_file(file, data_dir("migrations"))
+        except StoreError as error:
             raise StartRefused(f"{file} cannot be used as the queue's database: {error}", 78) from None
         file.chmod(0o600)
     click.echo(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -40,7 +39,7 @@ from leptond.services.output_copies import OutputCopies
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.services.retention import Retention
 from leptond.services.webhooks import Webhooks
-from leptond.store import DATABASE, Store, open_store
+from leptond.store import DATABASE, SQLITE_VERSION, Store, open_store
 from leptond.store.database.examine import forget_looks
 from leptond.store.database.migrate import wal_reset_fault
 from leptond.store.queue import fair_share, order_keys
@@ -215,9 +214,9 @@ def _context(
 def _notes(places: Places) -> list[str]:
     """What the user should know from the start."""
     found = []
-    if wal_reset_fault(sqlite3.sqlite_version_info):
+    if wal_reset_fault():
         found.append(
-            f"SQLite {sqlite3.sqlite_version} can lose commits when two programs write the same database "
+            f"SQLite {SQLITE_VERSION} can lose commits when two programs write the same database "
             "(fixed in 3.51.3): open the queue's database with nothing but leptond while it runs"
         )
     if places.mode == "system":
@@ -268,6 +267,6 @@ async def _watchdog(store: Store) -> None:
     """Tells the service manager that the loop turns and the database answers."""
     interval_s = watchdog_interval_s()
     while interval_s is not None:
-        await store.read(lambda db: db.execute("SELECT 1").fetchone())
+        await store.ping()
         notify("WATCHDOG=1")
         await asyncio.sleep(interval_s)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,10 +18,9 @@ from leptond.attempt_files.directory import OnDisk, live_attempts, numbers, read
 from leptond.base.errors import StartRefused
 from leptond.base.paths import data_dir
 from leptond.recovery.restored_database import CaughtUp, Mark, bring_up, read_mark, write_mark
-from leptond.store import DATABASE, lineage_of
-from leptond.store.database import backup
+from leptond.store import DATABASE, StoreError, lineage_of
+from leptond.store.database import backup, offline
 from leptond.store.database.backup import sync_directory
-from leptond.store.database.connection import prepare_writer
 from leptond.store.database.examine import SIDECARS, Damaged, examine
 from leptond.store.database.migrate import newest
 from leptond.store.recovery import adoption
@@ -84,7 +82,7 @@ def recover(state_dir: Path, *, source: Path | None, dry_run: bool) -> Plan:
             live=_live(state_dir),
             ended=ended,
         )
-    except sqlite3.Error as error:
+    except StoreError as error:
         raise StartRefused(
             f"no sound database comes out of the recovery: {error}. Nothing was changed.", 78
         ) from None
@@ -105,9 +103,8 @@ def _fault(state_dir: Path, database: Path, known: int) -> str | None:
         return f"{database} is missing or empty"
     mark = read_mark(state_dir)
     if number is not None and mark is not None:
-        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as db:
-            row = db.execute("SELECT value FROM meta WHERE key = 'lineage'").fetchone()
-        if row is not None and row[0] != mark.lineage and numbers(state_dir / "jobs"):
+        lineage = offline.lineage_in(database)
+        if lineage is not None and lineage != mark.lineage and numbers(state_dir / "jobs"):
             return f"{database} is not the database of the jobs here"
     return None
 
@@ -139,27 +136,23 @@ def _damaged_file(state_dir: Path, database: Path) -> Path | None:
 
 def _bring_up(fresh: Path, state_dir: Path) -> CaughtUp:
     """Takes in what runs, and what ended unseen, into the rebuilt database."""
-    with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as db:
-        prepare_writer(db)
+    with offline.opened(fresh) as db:
         lineage = lineage_of(db)
         mark = read_mark(state_dir)
-        db.execute("BEGIN IMMEDIATE")
-        caught = bring_up(
-            db,
-            state_dir,
-            starts=0,
-            restored=True,
-            now=time.time(),
-            boot=time.clock_gettime(time.CLOCK_BOOTTIME),
-            everything=True,
-        )
-        # the mark that the next start compares: it is the same queue, one start further
-        number = max(adoption.starts(db), mark.starts if mark is not None else 0) + 1
-        adoption.count_start(db, number)
-        db.execute("COMMIT")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        db.execute("PRAGMA journal_mode = DELETE")
-        fresh.with_name("mark").write_text(f"{lineage} {number}")
+        with offline.transaction(db):
+            caught = bring_up(
+                db,
+                state_dir,
+                starts=0,
+                restored=True,
+                now=time.time(),
+                boot=time.clock_gettime(time.CLOCK_BOOTTIME),
+                everything=True,
+            )
+            # the mark that the next start compares: it is the same queue, one start further
+            number = max(adoption.starts(db), mark.starts if mark is not None else 0) + 1
+            adoption.count_start(db, number)
+    fresh.with_name("mark").write_text(f"{lineage} {number}")
     return caught
 
 

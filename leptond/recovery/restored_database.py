@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,8 +21,8 @@ from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
 from leptond.engines.shim import write_durably
-from leptond.store import DATABASE, Store
-from leptond.store.database.examine import looked_at
+from leptond.store import DATABASE, Connection, Store, StoreError
+from leptond.store.database.offline import lineage_in
 from leptond.store.planning import successors
 from leptond.store.recovery import adoption
 
@@ -75,9 +74,8 @@ def guard(state_dir: Path) -> None:
             78,
         )
     if size and read_mark(state_dir) is not None:
-        with contextlib.suppress(sqlite3.DatabaseError, OSError), looked_at(state_dir / DATABASE) as db:
-            row = db.execute("SELECT value FROM meta WHERE key = 'lineage'").fetchone()
-            check_lineage(state_dir, row["value"] if row is not None else None)
+        with contextlib.suppress(StoreError, OSError):
+            check_lineage(state_dir, lineage_in(state_dir / DATABASE))
 
 
 def check_lineage(state_dir: Path, lineage: str | None) -> None:
@@ -92,7 +90,7 @@ def check_lineage(state_dir: Path, lineage: str | None) -> None:
         )
 
 
-def missing(db: sqlite3.Connection, jobs_dir: Path, *, everything: bool = False) -> dict[int, list[OnDisk]]:
+def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict[int, list[OnDisk]]:
     """The attempts in `jobs_dir` that `db` does not know, by job. A job that has ended cannot have more
     than it knows, and a number that was given out and is not there was purged; with `everything` (rows may
     have been lost) the latter are taken for unknown too."""
@@ -144,7 +142,7 @@ def _with_gpus(one: OnDisk) -> OnDisk:
 
 
 def bring_up(
-    db: sqlite3.Connection,
+    db: Connection,
     state_dir: Path,
     *,
     starts: int,
@@ -187,7 +185,7 @@ async def catch_up(store: Store, clock: Clock) -> CaughtUp:
     mark = read_mark(state_dir)
     counted = mark.starts if mark is not None and mark.lineage == store.lineage else 0
 
-    def change(db: sqlite3.Connection) -> tuple[CaughtUp, int]:
+    def change(db: Connection) -> tuple[CaughtUp, int]:
         caught = bring_up(db, state_dir, starts=counted, restored=False, now=clock.wall(), boot=clock.boot())
         number = max(counted, adoption.starts(db)) + 1
         adoption.count_start(db, number)

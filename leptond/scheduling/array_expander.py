@@ -4,12 +4,11 @@ the way of a hand-over, and never so that a submit waits."""
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
 import structlog
 
 from leptond.base.clock import Clock
-from leptond.store import Store
+from leptond.store import Store, StoreError
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import compact_arrays
 
@@ -51,7 +50,7 @@ class Unfolder:
             self._changed.clear()
             try:
                 await self.refill()
-            except sqlite3.Error as error:
+            except StoreError as error:
                 log.error("members of arrays could not be unfolded", error=str(error))
                 await asyncio.sleep(FAILED_AGAIN_S)
                 self._changed.set()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,7 +25,7 @@ from leptond.core.scheduling.standby import ended_well
 from leptond.engines.base import End, Engine, Given
 from leptond.scheduling.standby import Deck
 from leptond.scheduling.supervisor import OBSTACLE_S, Supervisor
-from leptond.store import Store
+from leptond.store import Connection, Store, StoreUnavailable
 from leptond.store.accounting import ledger
 from leptond.store.planning import commit_plan, successors
 from leptond.store.planning import snapshot as planning
@@ -121,7 +120,7 @@ class Scheduler:
                     wait_s = await self.turn()
                     due = loop.time() + wait_s
                     self._pass_times.observe(time.perf_counter() - began)
-            except sqlite3.OperationalError as error:
+            except StoreUnavailable as error:
                 log.error("cannot schedule now", error=str(error))
                 due = loop.time() + 1.0
             try:
@@ -272,7 +271,7 @@ class Scheduler:
 
     def _look(
         self,
-        db: sqlite3.Connection,
+        db: Connection,
         on_deck: Sequence[int],
         ready: Mapping[int, commit_plan.Ready],
         named: successors.Outlook | None,
@@ -351,7 +350,7 @@ class _NextUp:
         )
         scheduler._deck.hold()
 
-    def claim(self, db: sqlite3.Connection) -> list[Claim]:
+    def claim(self, db: Connection) -> list[Claim]:
         """Claims for what the transaction has freed."""
         one, sick = self._scheduler, dict(self._scheduler._sick())
         if self._pair is not None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
 from leptond.services.gpu_memory import MemoryFacts
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
-from leptond.store import Store
+from leptond.store import Connection, Store, StoreError, StoreUnavailable
 from leptond.store.planning.successors import OutOfStep
 from leptond.store.queue import attempts
 from leptond.store.queue.attempts import Claim
@@ -50,7 +49,7 @@ class Successor(Protocol):
 
     gone: bool
 
-    def claim(self, db: sqlite3.Connection) -> Sequence[Claim]:
+    def claim(self, db: Connection) -> Sequence[Claim]:
         """Claims for what is free now, in the transaction that freed it. Raises OutOfStep where
         the database does not allow the start of one who has gone."""
 
@@ -179,7 +178,7 @@ class Supervisor:
             wanted = await self._store.write(
                 attempts.started, attempt.id, shim=shim, now=now, deadline_at=deadline_at
             )
-        except sqlite3.Error as error:
+        except StoreError as error:
             bound.error("cannot record the start; the command does not start", error=str(error))
             wanted = False
         failpoints.fp("after_commit_started")
@@ -208,7 +207,7 @@ class Supervisor:
         deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
         start = self._engine.start_mode(attempt.id)
         await asyncio.sleep(after_s)
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(StoreError):
             await self._store.write(
                 lambda db: attempts.set_pid(db, attempt.id, pid, deadline_at=deadline_at, start=start),
                 wakes_scheduler=False,
@@ -227,7 +226,7 @@ class Supervisor:
         finally:
             for watch in watches:
                 watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError, sqlite3.Error):
+                with contextlib.suppress(asyncio.CancelledError, StoreError):
                     await watch
         failpoints.fp("after_ended")
         await self.finish(job, attempt, end)
@@ -262,7 +261,7 @@ class Supervisor:
             try:
                 stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
                 break
-            except sqlite3.OperationalError as error:
+            except StoreUnavailable as error:
                 log.error("cannot stop a hang yet", job=attempt.job_id, error=str(error))
                 await asyncio.sleep(RETRY_S)
         if stopped:
@@ -302,7 +301,7 @@ class Supervisor:
                     else:
                         self.start(claim)
                 break
-            except sqlite3.OperationalError as error:
+            except StoreUnavailable as error:
                 log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
             finally:
                 if next_up is not None:
@@ -325,7 +324,7 @@ class Supervisor:
 
 
 def _hand_over(
-    db: sqlite3.Connection,
+    db: Connection,
     *,
     attempt_id: str,
     end: End,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from leptond.core.admission.caller import Caller
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import JobSpec
 from leptond.core.scheduling.fair_share import Kind
+from leptond.store import Connection
 from leptond.store.accounting import budgets
 from leptond.store.planning import snapshot
 from leptond.store.queue import fair_share, gpus, queues
@@ -23,7 +23,7 @@ from leptond.store.queue import fair_share, gpus, queues
 class Admission:
     """The limits and defaults that apply to a caller's specs, read once a request from the snapshot `db`."""
 
-    def __init__(self, db: sqlite3.Connection, settings: Settings, caller: Caller) -> None:
+    def __init__(self, db: Connection, settings: Settings, caller: Caller) -> None:
         known = gpus.known(db, present_only=True)
         self._db = db
         self._settings = settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -15,7 +14,7 @@ from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.loop import Loop
-from leptond.store import Store
+from leptond.store import Connection, Store, StoreError
 from leptond.store.accounting import ledger
 from leptond.store.queue import gpus
 
@@ -119,7 +118,7 @@ class GpuWatch:
         priced = {gpu.uuid: (gpu.name, price_of(gpu.name, self._rates)) for gpu in found}
         now = self._clock.wall()
 
-        def take_in(db: sqlite3.Connection) -> None:
+        def take_in(db: Connection) -> None:
             gpus.sync(db, found, now)
             ledger.note_prices(db, now, priced)
 
@@ -223,7 +222,7 @@ class GpuWatch:
             return
         try:
             await self._store.write(ledger.add_use, uses, idle, wakes_scheduler=False)
-        except sqlite3.Error:
+        except StoreError:
             self.usage.restore(uses, idle)
             raise
 
@@ -231,7 +230,7 @@ class GpuWatch:
         """Write the usage that is left and close the backend."""
         try:
             await self.write()
-        except sqlite3.Error as error:
+        except StoreError as error:
             log.warning("gpus.usage_lost", error=str(error))
         await self._backend.close()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 from collections.abc import Awaitable, Callable
 
 import structlog
+
+from leptond.store import StoreError
 
 log = structlog.get_logger("leptond.services")
 
@@ -52,7 +53,7 @@ class Loop:
             try:
                 delay_s = await self._step()
                 failures = 0
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, StoreError) as error:
                 retry_s = min(self._retry_s * 2**failures, max(self._retry_s, MAX_RETRY_S))
                 failures += 1
                 log.error("service.failed", service=self.name, error=str(error), retry_s=retry_s)

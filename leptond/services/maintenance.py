@@ -74,7 +74,7 @@ class Maintenance:
 
 async def keep_backup(store: Store, now: float, count: int) -> backup.Backup:
     """Takes a backup into the state directory and deletes all but the newest `count`. Raises OSError,
-    sqlite3.Error."""
+    StoreError."""
     state_dir = store.path.parent
     stop = threading.Event()
 

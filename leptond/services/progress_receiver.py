@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sqlite3
 import stat
 import struct
 import time
@@ -24,7 +23,7 @@ from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
 from leptond.core.training.progress import ProgressBatch, ProgressMessage, advances, decode, new_batch
 from leptond.services.loop import Loop
-from leptond.store import Store
+from leptond.store import Store, StoreError
 from leptond.store.training import progress, sweeps
 
 log = structlog.get_logger("leptond.progress")
@@ -120,7 +119,7 @@ class ProgressReceiver:
         """Write what has been gathered without waiting for the loop. What cannot be stored is kept for it."""
         try:
             await self._write()
-        except sqlite3.Error as error:
+        except StoreError as error:
             log.error("progress.write_failed", error=str(error))
             self._loop.wake()
 
@@ -138,7 +137,7 @@ class ProgressReceiver:
                 lambda db: progress.record(db, batch.values(), now=now), wakes_scheduler=False
             ):
                 self._undecided = True
-        except sqlite3.Error:
+        except StoreError:
             for attempt_id, old in batch.items():
                 new = self._gathered.get(attempt_id)
                 if new is not None:
@@ -157,7 +156,7 @@ class ProgressReceiver:
                 failpoints.fp("after_halving")
                 if stopped:
                     log.info("sweeps.trials_stopped", jobs=stopped)
-        except sqlite3.Error:
+        except StoreError:
             self._undecided = True
             raise
 

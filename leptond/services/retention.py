@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import shutil
-import sqlite3
 import stat
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -57,29 +56,13 @@ class Retention:
         found = await self._store.browse(retention.due, limits, self._clock.wall())
         size = await asyncio.to_thread(self._sizes, found)
         if checkpoints:
-            roots = await self._store.browse(self._removable_roots, found.jobs)
+            roots = await self._store.browse(retention.roots_used_only_by, found.jobs)
             size += await asyncio.to_thread(
                 lambda: sum(_size(self._checkpoints / str(root)) for root in roots)
             )
-        count = await self._store.browse(
-            lambda db: db.execute("SELECT count(*) FROM events WHERE id <= ?", (found.events_to,)).fetchone()[
-                0
-            ]
-        )
+        count = await self._store.browse(retention.count_events, found.events_to)
         folded = [job_id for first, last in found.folded for job_id in range(first, last + 1)]
         return Purged(jobs=[*found.jobs, *folded], outputs=len(found.outputs), events=count, bytes=size)
-
-    @staticmethod
-    def _removable_roots(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
-        going = set(ids)
-        return {
-            root
-            for root in set(retention.roots(db, ids).values())
-            if not {
-                row[0] for row in db.execute("SELECT id FROM jobs WHERE id = ? OR root_id = ?", (root, root))
-            }
-            - going
-        }
 
     def _sizes(self, found: Due) -> int:
         return sum(_size(self._jobs / str(job_id)) for job_id in found.jobs) + sum(

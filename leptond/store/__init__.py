@@ -17,11 +17,32 @@ from leptond.base.errors import StartRefused
 from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import data_dir
 from leptond.store.database import backup
-from leptond.store.database.connection import Reader, Writer
+from leptond.store.database.connection import SQLITE_VERSION, Connection, Reader, Writer
 from leptond.store.database.examine import Damaged, examine
 from leptond.store.database.migrate import migrate
 from leptond.store.database.migrate import newest as newest_schema
-from leptond.store.database.sqlite_errors import Trouble, fatal, trouble_of
+from leptond.store.database.sqlite_errors import (
+    StorageFault,
+    StoreConflict,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    fatal,
+    storage_fault,
+    store_errors,
+)
+
+__all__ = [
+    "DATABASE",
+    "SQLITE_VERSION",
+    "Connection",
+    "Store",
+    "StoreConflict",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "open_store",
+]
 
 DATABASE = "leptond.db"
 
@@ -70,7 +91,7 @@ class Store:
         why = fatal(self.path, error)
         if why is not None and not self.broken.done():
             self.broken.set_result(why)
-        if trouble_of(error, self.path.parent) is Trouble.FULL:
+        if storage_fault(error, self.path.parent) is StorageFault.FULL:
             for listener in self._when_full:
                 listener()
 
@@ -115,23 +136,28 @@ class Store:
             await self._reader.open()
             await self._browser.open()
         except sqlite3.DatabaseError as error:
-            if trouble_of(error, self.path.parent) is Trouble.FULL:
+            if storage_fault(error, self.path.parent) is StorageFault.FULL:
                 raise StartRefused(f"there is no room to open {self.path}: make room first.", 75) from None
             raise (fatal(self.path, error) or Damaged(self.path, error)) from error
 
     def _keep_before(self, have: int) -> None:
         """A backup before the schema changes: the way back to the version that wrote it."""
-        with contextlib.suppress(OSError, sqlite3.OperationalError):  # no room for it is no reason to refuse
+        with contextlib.suppress(OSError, StoreUnavailable):  # no room for it is no reason to refuse
             backup.keep(self.path.parent, self.path, now=time.time(), mark=f"before-schema-{have + 1}")
 
     async def close(self) -> None:
-        """Finishes the writes that wait, then closes."""
-        await self._reader.close()
-        await self._browser.close()
-        await self._writer.close()
+        """Finish the writes that wait, then close. Raises StoreError."""
+        with store_errors():
+            await self._reader.close()
+            await self._browser.close()
+            await self._writer.close()
+
+    async def ping(self) -> None:
+        """Read from the database. Raises StoreError when it does not answer."""
+        await self.read(lambda db: db.execute("SELECT 1").fetchone())
 
 
-def lineage_of(db: sqlite3.Connection) -> str:
+def lineage_of(db: Connection) -> str:
     """The random name that a database gets when it is made and keeps in every copy (`db` in autocommit
     mode)."""
     db.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('lineage', ?)", (secrets.token_hex(8),))

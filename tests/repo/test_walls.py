@@ -117,6 +117,25 @@ def test_every_module_stands_in_a_room() -> None:
     assert {room(module) for module in MODULES} == set(ALLOWED)
 
 
+SQLITE_OUTSIDE_THE_STORE = {
+    "leptond.cli.commands.doctor": "the command line must not import the store; it only asks for the version",
+}
+
+
+def test_only_the_store_knows_the_driver() -> None:
+    """No SQL and no `sqlite3` elsewhere: callers hand functions of the store over and get StoreError."""
+    found = set()
+    for name, path in MODULES.items():
+        if room(name) != "store":
+            for node in ast.walk(ast.parse(path.read_text())):
+                direct = isinstance(node, ast.Import) and any(one.name == "sqlite3" for one in node.names)
+                of_it = isinstance(node, ast.ImportFrom) and node.module == "sqlite3"
+                executes = isinstance(node, ast.Attribute) and node.attr in ("execute", "executescript")
+                if direct or of_it or executes:
+                    found.add(name)
+    assert found == set(SQLITE_OUTSIDE_THE_STORE)
+
+
 def test_the_allowed_arrows_have_no_circle() -> None:
     assert circle({name: below - {name} for name, below in ALLOWED.items()}) is None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from leptond.base.errors import Refused
 from leptond.core.admission.admission import admit
 from leptond.core.jobs.model import JobSpec
+from leptond.store import StoreUnavailable
 from leptond.store.queue import gpus as gpu_rows
 from leptond.store.queue import jobs
 from leptond.store.queue.jobs import Key
@@ -138,7 +139,7 @@ class People:
                 await request(store)
             except Refused:
                 pass  # refused: an answer
-            except sqlite3.OperationalError:
+            except StoreUnavailable:
                 again()
                 return
             self._open.pop(number, None)

@@ -30,6 +30,7 @@ from leptond.scheduling.standby import Deck
 from leptond.scheduling.supervisor import Supervisor
 from leptond.services.gpu_watch import GpuWatch
 from leptond.services.progress_receiver import ProgressReceiver
+from leptond.store import StoreUnavailable
 from leptond.store.queue import compact_arrays, fair_share, order_keys
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
@@ -268,7 +269,7 @@ class Simulation:
     def _stopped(self, life: Life) -> None:
         error = None if life.main.cancelled() else life.main.exception()
         self.world.note(f"the daemon ended: {error!r}")
-        if error is not None and not (self.disk.fail and _is_operational(error)):
+        if error is not None and not (self.disk.fail and _is_unavailable(error)):
             raise Violation(f"the daemon ended by itself: {_words(error)}")
         self.life = None
         self.fuse = None
@@ -385,10 +386,10 @@ def _abandon(life: Life) -> None:
     _errors[:] = heard
 
 
-def _is_operational(error: BaseException) -> bool:
+def _is_unavailable(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_operational(one) for one in error.exceptions)
-    return isinstance(error, sqlite3.OperationalError)
+        return all(_is_unavailable(one) for one in error.exceptions)
+    return isinstance(error, StoreUnavailable)
 
 
 def _words(error: BaseException) -> str:

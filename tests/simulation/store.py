@@ -11,8 +11,10 @@ from functools import cache, partial
 from typing import Any
 
 from leptond.base.paths import data_dir
-from leptond.store.database.connection import MAX_GROUP, _transaction, prepare_writer
+from leptond.store import StoreFull, StoreUnavailable
+from leptond.store.database.connection import MAX_GROUP, _outside, _transaction, prepare_writer
 from leptond.store.database.migrate import migrate
+from leptond.store.database.sqlite_errors import store_errors
 
 
 @cache
@@ -114,7 +116,7 @@ class SimulatedStore:
         self._changing = version != self._version
         self._version_once_durable = version
         if self._faults.fail and self._dice.random() < self._faults.fail:
-            error = sqlite3.OperationalError("database or disk is full")
+            error = StoreFull("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
             return
         outcomes = _transaction(self._db, steps)
@@ -141,7 +143,7 @@ class SimulatedStore:
             if failure is None:
                 future.set_result(value)
             else:
-                future.set_exception(failure)
+                future.set_exception(_outside(failure))
         self._version = self._version_once_durable
         self._changing = False
         if durable:
@@ -162,8 +164,9 @@ class SimulatedStore:
         if self.dead:
             raise RuntimeError("the daemon is dead")
         if self._faults.fail and self._dice.random() < self._faults.fail / 4:
-            raise sqlite3.OperationalError("disk I/O error")
-        value = query(self._db, *args, **kwargs)
+            raise StoreUnavailable("disk I/O error")
+        with store_errors():
+            value = query(self._db, *args, **kwargs)
         # the world may move on between the snapshot and its use
         await asyncio.sleep(self._dice.random() * self._faults.read_s if self._faults.read_s else 0)
         return value

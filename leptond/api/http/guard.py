@@ -7,7 +7,6 @@ import asyncio
 import hmac
 import itertools
 import secrets
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -32,6 +31,7 @@ from leptond.base.errors import (
     Unavailable,
 )
 from leptond.core.admission.caller import Caller
+from leptond.store import StoreFull
 
 log = structlog.get_logger("leptond.http")
 
@@ -108,10 +108,8 @@ class Guard:
             return problem(request, BadRequest(error.reason), status=error.status, slug="http-error")
         except TimeoutError:
             return problem(request, BadRequest("the request took too long"), status=408, slug="timeout")
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                return problem(request, StorageFull("the disk is full", hint="make room; nothing was stored"))
-            return self._broken(request, request_id)
+        except StoreFull:
+            return problem(request, StorageFull("the disk is full", hint="make room; nothing was stored"))
         except (ConnectionResetError, asyncio.CancelledError):
             raise
         except Exception:

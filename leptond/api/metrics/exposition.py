@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter as Tally
 from collections.abc import Iterable
 
@@ -18,7 +17,7 @@ from leptond.api.metrics.outcomes import Outcomes, histogram
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.base.histogram import DurationHistogram
-from leptond.store import Store
+from leptond.store import Connection, Store
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import attempts, jobs, lists
 from leptond.store.upkeep import webhooks
@@ -78,7 +77,7 @@ class Metrics:
         view = context.gpu_view
         samples, sick = view.samples(), view.unhealthy()
 
-        def look(db: sqlite3.Connection) -> Facts:
+        def look(db: Connection) -> Facts:
             explain = Explain(db, context, sick)
             oldest = lists.oldest_wait(db)
             waits = explain.planned(WINDOW).waits
@@ -158,7 +157,7 @@ class _Scrape(Collector):
             yield family
 
 
-def _running(db: sqlite3.Connection) -> list[Running]:
+def _running(db: Connection) -> list[Running]:
     return [
         Running(gpu=gpu.index, uuid=gpu.uuid, job_id=one.job.id, name=one.job.name, user=one.job.user)
         for one in attempts.live(db)

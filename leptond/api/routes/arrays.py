@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.routes.jobs import GetQuery, check_patch, patch_of
 from leptond.base.errors import NotFound
+from leptond.store import Connection
 from leptond.store.queue import arrays, jobs
 
 table = Table("arrays")
@@ -63,7 +63,7 @@ async def wait_for_end(call: Call, array_id: int) -> None:
 
 async def _all(
     call: Call,
-    compact: Callable[[sqlite3.Connection, int], int],
+    compact: Callable[[Connection, int], int],
     verb: Any,
     *,
     newest_first: bool = False,
@@ -72,7 +72,7 @@ async def _all(
     """Change the compact members, then slice by slice those that have rows."""
     array_id, caller, store = id_of(call), call.caller, call.context.store
 
-    def first(db: sqlite3.Connection) -> int:
+    def first(db: Connection) -> int:
         caller.must_be(arrays.owner(db, array_id), f"array {array_id}")
         return compact(db, array_id)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Annotated
 
 import msgspec
@@ -11,6 +10,7 @@ from msgspec import Meta
 from leptond.api.http.routing import Call, Table
 from leptond.base.errors import Invalid, NotFound
 from leptond.core.accounting.budgets import Action, Budget, Period
+from leptond.store import Connection
 from leptond.store.accounting import budgets
 
 table = Table("budgets")
@@ -51,13 +51,13 @@ async def list_budgets(call: Call) -> BudgetList:
     """List the budgets and what counts against them."""
     currency, now = call.context.settings.cost.currency, call.context.clock.wall()
 
-    def look(db: sqlite3.Connection) -> BudgetList:
+    def look(db: Connection) -> BudgetList:
         return BudgetList(items=[_line(db, budget, currency, now) for budget in budgets.every(db)])
 
     return await call.context.store.browse(look)
 
 
-def _line(db: sqlite3.Connection, budget: Budget, currency: str, now: float) -> BudgetLine:
+def _line(db: Connection, budget: Budget, currency: str, now: float) -> BudgetLine:
     books = budgets.books(db, budget, now)
     return BudgetLine(
         scope=budget.scope,
@@ -98,7 +98,7 @@ async def set_budget(call: Call) -> BudgetLine:
     now, by, currency = call.context.clock.wall(), call.caller.user, call.context.settings.cost.currency
     budget = msgspec.convert({"scope": scope, "name": name, **msgspec.structs.asdict(body)}, Budget)
 
-    def change(db: sqlite3.Connection) -> BudgetLine:
+    def change(db: Connection) -> BudgetLine:
         budgets.put(db, budget, by=by, now=now)
         return _line(db, budget, currency, now)
 

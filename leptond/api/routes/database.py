@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import secrets
-import sqlite3
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from leptond.api.views import bodies
 from leptond.base.errors import StorageFull
 from leptond.core.retention_limits import Keep
 from leptond.services.maintenance import keep_backup
+from leptond.store import SQLITE_VERSION, StoreError
 from leptond.store.database import backup
 from leptond.store.database.migrate import version
 
@@ -72,7 +72,7 @@ async def database(call: Call) -> Database:
         path=str(store.path),
         lineage=store.lineage,
         schema=schema,
-        sqlite_version=sqlite3.sqlite_version,
+        sqlite_version=SQLITE_VERSION,
         bytes=_size(store.path),
         log_bytes=_size(Path(f"{store.path}-wal")),
         free_bytes=seen.f_bavail * seen.f_frsize,
@@ -87,7 +87,7 @@ async def take_backup(call: Call) -> Reply:
     context = call.context
     try:
         one = await keep_backup(context.store, context.clock.wall(), context.settings.storage.backup_keep)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, StoreError) as error:
         raise _no_room(error) from None
     return Reply(_shown(one), status=201)
 
@@ -110,7 +110,7 @@ async def stream_backup(call: Call) -> web.StreamResponse:
     try:
         checksum = await asyncio.to_thread(make)
         fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, StoreError) as error:
         raise _no_room(error) from None
     finally:
         stop.set()

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import re
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -27,6 +26,7 @@ from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
+from leptond.store import Connection
 from leptond.store.queue import compact_arrays, dependencies, gpus, jobs, lists
 from leptond.store.queue.jobs import Key
 from leptond.store.queue.submit import Stored, Together
@@ -75,7 +75,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
     """A job with its attempts and dependencies."""
     sick = context.gpu_view.unhealthy()
 
-    def look(db: sqlite3.Connection) -> schema.Job:
+    def look(db: Connection) -> schema.Job:
         job = jobs.find(db, ref)
         attempts = lists.attempts_of(db, [job.id])[job.id]
         explain = Explain(db, context, sick)
@@ -100,7 +100,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
     listing = lists.in_queue_order if query.order == "queue" else lists.newest
     sick = call.context.gpu_view.unhealthy()
 
-    def look(db: sqlite3.Connection) -> schema.JobPage:
+    def look(db: Connection) -> schema.JobPage:
         found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
         attempts = lists.attempts_of(db, [job.id for job in found])
         explain = Explain(db, call.context, sick)
@@ -191,7 +191,7 @@ async def submit_all(
     specs: list[JobSpec],
     *,
     together: Together | None = None,
-    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
+    beside: Callable[[Connection, list[Stored]], None] | None = None,
 ) -> tuple[list[Stored], bool, list[list[str]]]:
     """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
     whether they are new, and what their owner should know of each."""
@@ -205,7 +205,7 @@ async def submit_all(
     settings, now = call.context.settings, call.context.clock.wall()
     in_batch = call.request.path.endswith(":batch")
 
-    def look(db: sqlite3.Connection) -> tuple[list[Admitted], list[list[str]]]:
+    def look(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
         admission = Admission(db, settings, call.caller)
         admitted = admission.admit_all(specs, in_batch=in_batch)
         return admitted, admission.warnings(admitted, now)
@@ -300,7 +300,7 @@ async def edit(call: Call) -> Reply:
     ref = ref_of(call)
     caller, now = call.caller, call.context.clock.wall()
 
-    def change(db: sqlite3.Connection) -> None:
+    def change(db: Connection) -> None:
         caller.must_own(jobs.find(db, ref))
         jobs.edit(db, ref, changes, by=caller.user, if_version=version, now=now, by_admin=caller.admin)
 
@@ -343,7 +343,7 @@ async def cancel(call: Call) -> schema.Job:
     """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
     ref, caller, body, now = ref_of(call), call.caller, call.body, call.context.clock.wall()
 
-    def change(db: sqlite3.Connection) -> None:
+    def change(db: Connection) -> None:
         caller.must_own(jobs.find(db, ref))
         jobs.cancel(db, ref, by=caller.user, grace_s=body.grace_s, reason=body.reason, now=now)
 
@@ -366,7 +366,7 @@ async def release(call: Call) -> schema.Job:
 async def _simple(call: Call, verb: Any) -> schema.Job:
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
 
-    def change(db: sqlite3.Connection) -> Job:
+    def change(db: Connection) -> Job:
         caller.must_own(jobs.find(db, ref))
         changed: Job = verb(db, ref, by=caller.user, now=now)
         return changed
@@ -396,7 +396,7 @@ async def retry(call: Call) -> Reply:
     settings = call.context.settings
     max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 
-    def change(db: sqlite3.Connection) -> tuple[Stored, bool]:
+    def change(db: Connection) -> tuple[Stored, bool]:
         caller.must_own(jobs.find(db, ref))
         again = jobs.retry(db, ref, user=caller.user, now=now, max_pending=max_pending, caps=caps)
         # in the same transaction: a change that is refused undoes the copy
@@ -417,7 +417,7 @@ async def purge(call: Call) -> None:
     """Forget a finished job, its attempts and their output. Its checkpoints stay."""
     ref, caller = ref_of(call), call.caller
 
-    def look(db: sqlite3.Connection) -> int:
+    def look(db: Connection) -> int:
         job = jobs.find(db, ref)
         caller.must_own(job)
         jobs.must_be_forgettable(db, job)
@@ -442,7 +442,7 @@ async def why(call: Call) -> schema.Why:
     ref = ref_of(call)
     context, sick = call.context, call.context.gpu_view.unhealthy()
 
-    def look(db: sqlite3.Connection) -> schema.Why:
+    def look(db: Connection) -> schema.Why:
         job = jobs.find(db, ref)
         explain = Explain(db, context, sick)
         return bodies.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))

@@ -29,7 +29,7 @@ async def healthz(call: Call) -> schema.Health:
 async def readyz(call: Call) -> Reply:
     """Whether the daemon schedules: reconciled, and its database answers."""
     context = call.context
-    await context.store.read(lambda db: db.execute("SELECT 1").fetchone())
+    await context.store.ping()
     phase = context.phase()
     health = schema.Health(
         status="ok" if phase == "ready" else phase,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.services.admission import Admission
+from leptond.store import Connection
 from leptond.store.planning import forecast, snapshot
 from leptond.store.queue import lists, queues
 
@@ -41,7 +41,7 @@ async def plan(call: Call) -> schema.Plan:
         policy = msgspec.structs.replace(policy, name=query.policy)
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def look(db: sqlite3.Connection) -> schema.Plan:
+    def look(db: Connection) -> schema.Plan:
         inputs = snapshot.plan_input(
             db, now=now, boot=boot, unhealthy=sick, cpu_slots=context.settings.cpu_slots(), policy=policy
         )
@@ -85,7 +85,7 @@ async def estimate(call: Call) -> schema.Estimate:
     context, sick = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def look(db: sqlite3.Connection) -> schema.Estimate:
+    def look(db: Connection) -> schema.Estimate:
         admission = Admission(db, context.settings, call.caller)
         admitted = admission.admit(call.body)
         spec = admitted.spec

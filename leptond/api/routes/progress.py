@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
 from msgspec.structs import replace
 
@@ -15,6 +14,7 @@ from leptond.api.views import bodies
 from leptond.attempt_files import knobs
 from leptond.base.errors import StorageFull
 from leptond.core.jobs.model import LIVE, Attempt, Job
+from leptond.store import Connection
 from leptond.store.database import events
 from leptond.store.queue import jobs
 from leptond.store.training import progress
@@ -34,7 +34,7 @@ async def metrics(call: Call) -> schema.MetricCurve:
     """The curve of a job: step, loss, rate and what else it reports, over all its attempts."""
     ref = ref_of(call)
 
-    def look(db: sqlite3.Connection) -> schema.MetricCurve:
+    def look(db: Connection) -> schema.MetricCurve:
         job = jobs.find(db, ref)
         marks = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=MARKS)
         told = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
@@ -60,7 +60,7 @@ async def tune(call: Call) -> schema.Job:
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
     values: dict[str, float] = call.body.values
 
-    def change(db: sqlite3.Connection) -> tuple[Job, Attempt]:
+    def change(db: Connection) -> tuple[Job, Attempt]:
         caller.must_own(jobs.find(db, ref))
         return progress.tune(db, ref, values, by=caller.user, now=now)
 

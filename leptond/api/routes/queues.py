@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from leptond.base.errors import Invalid, NotFound
 from leptond.config import Settings
 from leptond.core.admission.queues import Queue
 from leptond.core.scheduling.fair_share import Kind
+from leptond.store import Connection
 from leptond.store.queue import fair_share, gpus, queues
 
 table = Table("queues")
@@ -31,7 +31,7 @@ def _name(call: Call, what: str) -> str:
 class _Seen:
     """What is told of queues beside their own fields, from one snapshot."""
 
-    def __init__(self, db: sqlite3.Connection, now: float, boot: float) -> None:
+    def __init__(self, db: Connection, now: float, boot: float) -> None:
         self._db = db
         self._index = {gpu.uuid: gpu.index for gpu in gpus.known(db) if gpu.present}
         self.live = fair_share.live(db, now=now, boot=boot, boot_id=None)
@@ -52,7 +52,7 @@ class _Seen:
         )
 
 
-def _show(call: Call, db: sqlite3.Connection, name: str) -> schema.Queue:
+def _show(call: Call, db: Connection, name: str) -> schema.Queue:
     clock = call.context.clock
     return _Seen(db, clock.wall(), clock.boot()).show(queues.find(db, name))
 
@@ -62,7 +62,7 @@ async def list_queues(call: Call) -> schema.QueueList:
     """The queues, what they own and how busy they are."""
     now, boot = call.context.clock.wall(), call.context.clock.boot()
 
-    def look(db: sqlite3.Connection) -> schema.QueueList:
+    def look(db: Connection) -> schema.QueueList:
         seen = _Seen(db, now, boot)
         return schema.QueueList(items=[seen.show(queue) for queue in queues.every(db)])
 
@@ -83,7 +83,7 @@ async def make_queue(call: Call) -> Reply:
     body, now, by = call.body, call.context.clock.wall(), call.caller.user
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "gpus"}
 
-    def change(db: sqlite3.Connection) -> schema.Queue:
+    def change(db: Connection) -> schema.Queue:
         queues.create(db, Queue(**values), body.gpus, by=by, now=now)
         return _show(call, db, body.name)
 
@@ -103,7 +103,7 @@ async def change_queue(call: Call) -> schema.Queue:
     }
     owned = changes.pop("gpus", None)
 
-    def change(db: sqlite3.Connection) -> schema.Queue:
+    def change(db: Connection) -> schema.Queue:
         queues.change(db, name, changes, owned, by=by, now=now)
         return _show(call, db, name)
 
@@ -130,7 +130,7 @@ async def list_shares(call: Call) -> schema.ShareList:
     return schema.ShareList(items=items, half_life_s=half_life_s, max_handicap_s=handicap_s)
 
 
-def _shares(db: sqlite3.Connection, settings: Settings, now: float, boot: float) -> list[schema.Share]:
+def _shares(db: Connection, settings: Settings, now: float, boot: float) -> list[schema.Share]:
     limits, weights = fair_share.limits(db, settings.shares.limits()), fair_share.weights(db)
     live, used = (
         fair_share.live(db, now=now, boot=boot, boot_id=None),
@@ -183,7 +183,7 @@ async def set_limits(call: Call) -> schema.Share:
         kind=kind, name=name, max_gpus=body.max_gpus, max_pending=body.max_pending, weight=body.weight
     )
 
-    def change(db: sqlite3.Connection) -> schema.Share:
+    def change(db: Connection) -> schema.Share:
         fair_share.set_limit(db, limit, by=call.caller.user, now=now)
         every = _shares(db, settings, now, boot)
         return next(one for one in every if (one.kind, one.name) == (kind, name))

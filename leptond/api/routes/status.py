@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 
 from leptond import __version__, schema
 from leptond.api.http.routing import Call, Table
@@ -12,6 +11,7 @@ from leptond.api.views import bodies
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.core.jobs.model import LIVE, State
+from leptond.store import Connection
 from leptond.store.queue import jobs, lists
 
 table = Table("status")
@@ -29,7 +29,7 @@ async def status(call: Call) -> schema.Status:
     samples, sick = view.samples(), view.unhealthy()
     disk = shutil.disk_usage(context.places.state_dir)
 
-    def look(db: sqlite3.Connection) -> schema.Status:
+    def look(db: Connection) -> schema.Status:
         explain = Explain(db, context, sick)
         live, _ = lists.in_queue_order(db, lists.Filter(states=list(LIVE)), limit=100, cursor=None)
         waiting, _ = lists.in_queue_order(db, lists.Filter(states=[State.PENDING]), limit=NEXT, cursor=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Annotated
 
 import msgspec
@@ -16,6 +15,7 @@ from leptond.api.views import bodies
 from leptond.base.errors import BadRequest, Invalid
 from leptond.core.jobs.model import JobSpec, Rungs
 from leptond.core.training import sweeps as core
+from leptond.store import Connection
 from leptond.store.queue import arrays as array_rows
 from leptond.store.queue.submit import Together
 from leptond.store.training import sweeps
@@ -107,7 +107,7 @@ async def list_sweeps(call: Call) -> schema.SweepPage:
             raise BadRequest("this cursor is not one of ours", hint="start again without a cursor")
         before = int(query.cursor)
 
-    def look(db: sqlite3.Connection) -> schema.SweepPage:
+    def look(db: Connection) -> schema.SweepPage:
         found = sweeps.newest(db, limit=query.limit, before=before)
         return schema.SweepPage(
             items=[_shown(db, one) for one in found],
@@ -148,7 +148,7 @@ async def cancel_sweep(call: Call) -> schema.SweepChanged:
 async def _one(call: Call, sweep_id: int) -> schema.Sweep:
     boot = call.context.clock.boot()
 
-    def look(db: sqlite3.Connection) -> schema.Sweep:
+    def look(db: Connection) -> schema.Sweep:
         shown = _shown(db, sweeps.find(db, sweep_id))
         shown.trials = [_trial(one, boot) for one in sweeps.trials(db, sweep_id)]
         shown.gpu_seconds = sum(one.gpu_seconds for one in shown.trials)
@@ -158,7 +158,7 @@ async def _one(call: Call, sweep_id: int) -> schema.Sweep:
     return await call.context.store.browse(look)
 
 
-def _shown(db: sqlite3.Connection, one: sweeps.Sweep) -> schema.Sweep:
+def _shown(db: Connection, one: sweeps.Sweep) -> schema.Sweep:
     best = sweeps.best(db, one)
     return schema.Sweep(
         id=one.id,

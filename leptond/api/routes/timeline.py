@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from leptond.api.routes.jobs import ref_of
 from leptond.api.views import bodies
 from leptond.base.errors import Invalid
 from leptond.services.gpu_history import BUCKET_S, KEPT_BUCKETS
+from leptond.store import Connection
 from leptond.store.accounting import ledger, timeline
 from leptond.store.queue import gpus, jobs, lists
 
@@ -56,7 +56,7 @@ async def job_gpus(call: Call) -> list[schema.GpuUse]:
     ref = ref_of(call)
     kept = call.context.gpu_view.history
 
-    def look(db: sqlite3.Connection) -> list[schema.GpuUse]:
+    def look(db: Connection) -> list[schema.GpuUse]:
         job = jobs.find(db, ref)
         found = []
         for attempt in lists.attempts_of(db, [job.id]).get(job.id, ()):
@@ -85,7 +85,7 @@ async def history(call: Call) -> schema.GpuHistoryList:
     since = max(since, now - KEPT_BUCKETS * BUCKET_S)
     kept = call.context.gpu_view.history
 
-    def look(db: sqlite3.Connection) -> schema.GpuHistoryList:
+    def look(db: Connection) -> schema.GpuHistoryList:
         return schema.GpuHistoryList(
             items=[
                 schema.GpuSeries(

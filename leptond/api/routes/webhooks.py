@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from urllib.parse import urlsplit
 
 from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.core.webhooks import is_http_hook
+from leptond.store import Connection
 from leptond.store.database import events
 from leptond.store.upkeep import webhooks
 
@@ -23,7 +23,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
     call.caller.must_be_admin()
     hooks = call.context.settings.webhooks.hooks
 
-    def look(db: sqlite3.Connection) -> list[schema.Webhook]:
+    def look(db: Connection) -> list[schema.Webhook]:
         last = events.last_id(db)
         return [
             schema.Webhook(

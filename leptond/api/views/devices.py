@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 
 from leptond import schema
 from leptond.api.views import bodies
 from leptond.gpus.base import Sample
+from leptond.store import Connection
 from leptond.store.queue import attempts, gpus
 
 
-def show_all(
-    db: sqlite3.Connection, samples: Mapping[str, Sample], sick: Mapping[str, str]
-) -> list[schema.Gpu]:
+def show_all(db: Connection, samples: Mapping[str, Sample], sick: Mapping[str, str]) -> list[schema.Gpu]:
     """Every known device that is present, or that an attempt still holds."""
     shown = []
     for known in gpus.known(db):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 
 from leptond import schema
@@ -11,6 +10,7 @@ from leptond.api.views import bodies
 from leptond.core.jobs.model import Attempt, Job, Reason, State
 from leptond.core.scheduling.forecast import Eta, Forecast
 from leptond.core.scheduling.planner import Plan, PlanInput, Wait, plan
+from leptond.store import Connection
 from leptond.store.planning import forecast, snapshot
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.planning.forecast import QUICK_WINDOW
@@ -20,7 +20,7 @@ from leptond.store.queue import compact_arrays
 class Explain:
     """Reasons for the jobs of one snapshot; the plan is made once, and only if a job needs it."""
 
-    def __init__(self, db: sqlite3.Connection, context: Context, sick: Mapping[str, str]) -> None:
+    def __init__(self, db: Connection, context: Context, sick: Mapping[str, str]) -> None:
         self._db = db
         self._context = context
         self._sick = sick

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from leptond.store.database.examine import check
+from leptond.store.database.sqlite_errors import store_errors
 
 DIRECTORY = "backups"
 SLICE_PAGES = 512
@@ -41,11 +42,12 @@ class Stopped(Exception):
 
 def snapshot(source: Path, target: Path, *, now: float, stop: threading.Event | None = None) -> int:
     """Copies the database at `source` to the new file `target` (0600, one file without a log beside it),
-    checks it and syncs it; its size in bytes. Raises OSError, sqlite3.Error, Stopped; then there is no
+    checks it and syncs it; its size in bytes. Raises OSError, StoreError, Stopped; then there is no
     `target`."""
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     try:
-        _copy(source, target, now, stop or threading.Event())
+        with store_errors():
+            _copy(source, target, now, stop or threading.Event())
         fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

@@ -1,6 +1,6 @@
 """SQLite under asyncio: one connection that writes, one that reads, and commits that are shared.
 
-Callers hand over plain functions of a ``sqlite3.Connection``. Those that arrive while a commit is under
+Callers hand over plain functions of a connection. Those that arrive while a commit is under
 way wait together and go into the next transaction, each in its own savepoint: one of them failing undoes
 itself alone, and nobody is answered before the commit that holds their change is on disk. So a hundred
 concurrent submits cost about one sync, not a hundred.
@@ -20,10 +20,16 @@ import aiosqlite
 
 from leptond.base import failpoints
 from leptond.base.histogram import FAST_S, DurationHistogram
+from leptond.store.database.sqlite_errors import store_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+Connection = sqlite3.Connection
+"""The connection that a change or a query is given: only functions of the store call it."""
+
+SQLITE_VERSION = sqlite3.sqlite_version
 
 MAX_GROUP = 512
 """Most changes in one transaction: keeps the wait of the first of them short."""
@@ -33,24 +39,24 @@ RETRY_S = 1.0
 """How long until what has happened already is written again after the disk did not take it."""
 
 
-class Connection(aiosqlite.Connection):
+class _AsyncConnection(aiosqlite.Connection):
     """An aiosqlite connection that can run a whole function on its thread.
 
     One call across threads costs 0.2-0.4 ms however small the statement, so a transaction is handed over
     as one function rather than statement by statement.
     """
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T]) -> T:
         """`work(connection)` on the connection's own thread."""
         result: T = await self._execute(work, self._conn)  # type: ignore[no-untyped-call]  # aiosqlite's own
         return result
 
 
-def _connect(database: str, **options: Any) -> Connection:
-    return Connection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
+def _connect(database: str, **options: Any) -> _AsyncConnection:
+    return _AsyncConnection(lambda: sqlite3.connect(database, **options), iter_chunk_size=64)
 
 
-def prepare_writer(db: sqlite3.Connection) -> None:
+def prepare_writer(db: Connection) -> None:
     """The pragmas of the connection that writes (they are per connection)."""
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA journal_mode = WAL")
@@ -62,7 +68,7 @@ def prepare_writer(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA temp_store = MEMORY")
 
 
-def prepare_reader(db: sqlite3.Connection) -> None:
+def prepare_reader(db: Connection) -> None:
     """The pragmas of the connection that only reads."""
     db.row_factory = sqlite3.Row
     db.execute("PRAGMA query_only = ON")
@@ -71,7 +77,7 @@ def prepare_reader(db: sqlite3.Connection) -> None:
 
 
 class _Change(NamedTuple):
-    work: Callable[[sqlite3.Connection], Any]
+    work: Callable[[Connection], Any]
     future: asyncio.Future[Any]
     wakes_scheduler: bool
 
@@ -81,11 +87,11 @@ class Writer:
     second one does). :meth:`run` is its life; :meth:`write` may be called from any task."""
 
     def __init__(
-        self, path: Path, on_commit: Callable[[bool], None], on_trouble: Callable[[sqlite3.Error], None]
+        self, path: Path, on_commit: Callable[[bool], None], on_error: Callable[[sqlite3.Error], None]
     ) -> None:
         self._db = _connect(str(path), isolation_level=None, cached_statements=512)
         self._on_commit = on_commit
-        self._on_trouble = on_trouble
+        self._on_error = on_error
         self._waiting: list[_Change] = []
         self._urgent: list[_Change] = []
         self._busy = False
@@ -111,31 +117,29 @@ class Writer:
             await self._task
         await self._db.close()
 
-    async def exclusive(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def exclusive(self, work: Callable[[Connection], T]) -> T:
         """`work` outside of any transaction; only for the start, before :meth:`write` is used."""
         return await self._db.run(work)
 
     @overload
     async def write(
-        self, change: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T: ...
 
     @overload
-    async def write(
-        self, change: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts, wakes_scheduler: bool
-    ) -> T: ...
+    async def write(self, change: Callable[[Connection, *Ts], T], *args: *Ts, wakes_scheduler: bool) -> T: ...
 
     async def write(  # type: ignore[misc]  # mypy matches Any with neither the ParamSpec nor the TypeVarTuple
         self, change: Callable[..., Any], *args: Any, wakes_scheduler: bool = True, **kwargs: Any
     ) -> Any:
         """Return the value of `change(db, ...)` once it is durable. If the change raises, its exception is
-        raised here and nothing of it is stored. Raises ``sqlite3.Error`` when the commit itself fails.
+        raised here and nothing of it is stored. Raises StoreError when the commit itself fails.
 
         `wakes_scheduler` False: no job can start because of this change, so it neither wakes the scheduler
         nor counts in `version`; the change then takes positional arguments only."""
         return await self._put(lambda db: change(db, *args, **kwargs), wakes_scheduler=wakes_scheduler)
 
-    async def write_urgent(self, change: Callable[[sqlite3.Connection], T]) -> T:
+    async def write_urgent(self, change: Callable[[Connection], T]) -> T:
         """Write something that has happened already: before all other changes, retried until the disk takes
         it; no other change becomes durable before it does."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -149,7 +153,7 @@ class Writer:
         changing = self._busy or self._urgent or any(one.wakes_scheduler for one in self._waiting)
         return None if changing else self._version
 
-    async def _put(self, work: Callable[[sqlite3.Connection], T], *, wakes_scheduler: bool) -> T:
+    async def _put(self, work: Callable[[Connection], T], *, wakes_scheduler: bool) -> T:
         if self._closing:
             raise RuntimeError("the store is closed")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -175,7 +179,7 @@ class Writer:
             if self._closing:
                 return
 
-    def _step(self, work: Callable[[sqlite3.Connection], T], version: int, db: sqlite3.Connection) -> T:
+    def _step(self, work: Callable[[Connection], T], version: int, db: Connection) -> T:
         self.next_version = version
         return work(db)
 
@@ -193,10 +197,10 @@ class Writer:
             again = self._urgent if isinstance(error, sqlite3.Error) else ()
             for one in group:
                 if not one.future.done() and one not in again:
-                    one.future.set_exception(error)
+                    one.future.set_exception(_outside(error))
             self._urgent = [one for one in self._urgent if not one.future.done()]
             if isinstance(error, sqlite3.Error):
-                self._on_trouble(error)
+                self._on_error(error)
             return
         finally:
             self._busy = False
@@ -211,12 +215,17 @@ class Writer:
             if failure is None:
                 one.future.set_result(value)
             else:
-                one.future.set_exception(failure)
+                one.future.set_exception(_outside(failure))
         self._on_commit(wakes_scheduler)
 
 
+def _outside(error: Exception) -> Exception:
+    """`error` as a caller of the store gets it."""
+    return store_error(error) if isinstance(error, sqlite3.Error) else error
+
+
 def _transaction(
-    db: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]
+    db: Connection, changes: Sequence[Callable[[Connection], Any]]
 ) -> list[tuple[Any, Exception | None]]:
     """All `changes` in one transaction, each in its own savepoint; commits or raises."""
     outcomes: list[tuple[Any, Exception | None]] = []
@@ -245,9 +254,9 @@ def _transaction(
 class Reader:
     """A read-only connection: reads never wait for writes. Each call sees one snapshot."""
 
-    def __init__(self, path: Path, on_trouble: Callable[[sqlite3.Error], None]) -> None:
+    def __init__(self, path: Path, on_error: Callable[[sqlite3.Error], None]) -> None:
         self._db = _connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, cached_statements=512)
-        self._on_trouble = on_trouble
+        self._on_error = on_error
 
     async def open(self) -> None:
         await self._db
@@ -257,11 +266,11 @@ class Reader:
         await self._db.close()
 
     async def read(
-        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `query(db, ...)` returns, all of it from the same snapshot."""
+        """Return the value of `query(db, ...)`, all of it from the same snapshot. Raises StoreError."""
 
-        def snapshot(db: sqlite3.Connection) -> T:
+        def snapshot(db: Connection) -> T:
             db.execute("BEGIN")
             try:
                 return query(db, *args, **kwargs)
@@ -271,5 +280,5 @@ class Reader:
         try:
             return await self._db.run(snapshot)
         except sqlite3.Error as error:
-            self._on_trouble(error)
-            raise
+            self._on_error(error)
+            raise store_error(error) from error

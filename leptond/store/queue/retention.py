@@ -223,6 +223,18 @@ def roots(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
+def roots_used_only_by(db: sqlite3.Connection, ids: Sequence[int]) -> set[int]:
+    """The roots of the jobs `ids` whose checkpoints no other job uses."""
+    going = set(ids)
+    return {
+        root
+        for root in set(roots(db, ids).values())
+        if going.issuperset(
+            row[0] for row in db.execute("SELECT id FROM jobs WHERE id = ? OR root_id = ?", (root, root))
+        )
+    }
+
+
 def unused_roots(db: sqlite3.Connection, candidates: Sequence[int]) -> list[int]:
     """Those of `candidates` whose checkpoints no job uses any more."""
     return [
@@ -236,6 +248,12 @@ def output_gone(db: sqlite3.Connection, attempt_ids: Sequence[str]) -> None:
     """Notes that the output of ended attempts is not kept any more."""
     for attempt_id in attempt_ids:
         db.execute("UPDATE attempts SET log_removed = 1 WHERE id = ? AND state = 'ended'", (attempt_id,))
+
+
+def count_events(db: sqlite3.Connection, up_to: int) -> int:
+    """The number of events up to an id."""
+    count: int = db.execute("SELECT count(*) FROM events WHERE id <= ?", (up_to,)).fetchone()[0]
+    return count
 
 
 def forget_events(db: sqlite3.Connection, up_to: int) -> int:

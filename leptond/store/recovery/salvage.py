@@ -19,6 +19,7 @@ from leptond.core.jobs.model import FailureClass
 from leptond.store.database import rows
 from leptond.store.database.examine import check, looked_at
 from leptond.store.database.migrate import available, migrate, newest, version
+from leptond.store.database.sqlite_errors import store_errors
 from leptond.store.queue import compact_arrays
 
 COUNTS = {
@@ -63,10 +64,10 @@ class Salvaged(msgspec.Struct, kw_only=True):
 
 
 def build(damaged: Path | None, base: Path | None, target: Path, migrations: Path) -> Salvaged:
-    """Makes the database `target` (a new file) out of `base` and what can be read of `damaged`. Raises
-    sqlite3.Error when even that is no sound database."""
+    """Make the database `target` (a new file) out of `base` and what can be read of `damaged`. Raises
+    StoreError, Damaged when even that is no sound database."""
     found = Salvaged(base=base.name if base is not None else None)
-    with contextlib.closing(sqlite3.connect(target, isolation_level=None)) as db:
+    with store_errors(), contextlib.closing(sqlite3.connect(target, isolation_level=None)) as db:
         target.chmod(0o600)
         db.row_factory = sqlite3.Row
         if base is not None:

@@ -21,7 +21,7 @@ from leptond.core.scheduling.fair_share import Fairness
 from leptond.core.scheduling.planner import PlanInput, Policy, Start, plan
 from leptond.engines.base import End
 from leptond.scheduling.supervisor import judge
-from leptond.store import open_store
+from leptond.store import StoreConflict, StoreUnavailable, open_store
 from leptond.store.database import events
 from leptond.store.database.examine import examine
 from leptond.store.database.migrate import migrate, version
@@ -82,7 +82,7 @@ async def test_every_commit_is_synced_and_keys_are_checked(store):
 
 
 async def test_the_reader_cannot_write(store):
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StoreUnavailable, match="readonly"):
         await store.read(lambda db: db.execute("DELETE FROM jobs"))
 
 
@@ -117,7 +117,7 @@ async def test_a_gpu_is_never_leased_twice(store):
     first = await claim(store, one, "GPU-0")
     assert await claim(store, two, "GPU-0") is None, "the claim looks"
     second = await claim(store, two, "GPU-1")
-    with pytest.raises(sqlite3.IntegrityError):  # and the schema forbids
+    with pytest.raises(StoreConflict):  # and the schema forbids
         await store.write(
             lambda db: db.execute("INSERT INTO leases VALUES ('GPU-0', ?, 1.0, NULL)", (second.attempt.id,))
         )
@@ -128,7 +128,7 @@ async def test_a_job_never_has_two_live_attempts(store):
     job = await submit(store)
     assert await claim(store, job) is not None
     assert await claim(store, job) is None
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(StoreConflict):
         await store.write(
             lambda db: db.execute(
                 "INSERT INTO attempts (id, job_id, number, state, n_gpus, claimed_at, claimed_boot, boot_id)"
@@ -157,7 +157,7 @@ async def test_a_job_never_has_two_live_attempts(store):
 )
 async def test_the_schema_forbids(store, statement, words):
     await submit(store)
-    with pytest.raises(sqlite3.IntegrityError, match=words):
+    with pytest.raises(StoreConflict, match=words):
         await store.write(lambda db: db.execute(statement))
 
 
@@ -167,7 +167,7 @@ async def test_a_terminal_state_is_final(store):
     await finish(store, attempt.id, 0)
     for state in State:
         if state is not State.SUCCEEDED:
-            with pytest.raises(sqlite3.IntegrityError):
+            with pytest.raises(StoreConflict):
                 await store.write(lambda db, to=state: db.execute("UPDATE jobs SET state = ?", (to,)))
 
 

@@ -15,7 +15,8 @@ FIRST_READ = """
 import sys, threading
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import JobSpec
-from leptond.store import jobs, rows
+from leptond.store.database import rows
+from leptond.store.queue import jobs
 from tests.simulation.store import database
 
 db = database()

@@ -1,11 +1,19 @@
 """What an error of SQLite means: wait for room, or stop before anything is trusted."""
 
+import contextlib
 import sqlite3
 
 import pytest
 
-from leptond.store import open_store
-from leptond.store.database.sqlite_errors import Trouble, fatal, no_room, trouble_of
+from leptond.store import StoreConflict, StoreError, StoreFull, StoreUnavailable, open_store
+from leptond.store.database.sqlite_errors import (
+    StorageFault,
+    fatal,
+    no_room,
+    storage_fault,
+    store_error,
+    store_errors,
+)
 
 
 def error(code):
@@ -17,20 +25,48 @@ def error(code):
 @pytest.mark.parametrize(
     ("code", "kind", "exit_code"),
     [
-        (sqlite3.SQLITE_FULL, Trouble.FULL, None),
-        (sqlite3.SQLITE_BUSY, Trouble.NONE, None),
-        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, Trouble.NONE, None),
-        (sqlite3.SQLITE_IOERR_FSYNC, Trouble.IO, 74),
-        (sqlite3.SQLITE_IOERR_WRITE, Trouble.IO, 74),
-        (sqlite3.SQLITE_IOERR_READ, Trouble.IO, 74),
-        (sqlite3.SQLITE_CORRUPT, Trouble.DAMAGED, 78),
-        (sqlite3.SQLITE_NOTADB, Trouble.DAMAGED, 78),
+        (sqlite3.SQLITE_FULL, StorageFault.FULL, None),
+        (sqlite3.SQLITE_BUSY, StorageFault.NONE, None),
+        (sqlite3.SQLITE_CONSTRAINT_UNIQUE, StorageFault.NONE, None),
+        (sqlite3.SQLITE_IOERR_FSYNC, StorageFault.IO, 74),
+        (sqlite3.SQLITE_IOERR_WRITE, StorageFault.IO, 74),
+        (sqlite3.SQLITE_IOERR_READ, StorageFault.IO, 74),
+        (sqlite3.SQLITE_CORRUPT, StorageFault.DAMAGED, 78),
+        (sqlite3.SQLITE_NOTADB, StorageFault.DAMAGED, 78),
     ],
 )
 def test_every_kind_has_its_consequence(tmp_path, code, kind, exit_code):
-    assert trouble_of(error(code), tmp_path) is kind
+    assert storage_fault(error(code), tmp_path) is kind
     why = fatal(tmp_path / "leptond.db", error(code))
     assert (why.exit_code if why is not None else None) == exit_code
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("INSERT INTO one VALUES (1)", StoreConflict),
+        ("SELECT * FROM missing", StoreUnavailable),
+        ("INSERT INTO one SELECT value FROM generate", StoreFull),
+    ],
+)
+def test_what_sqlite_raises_leaves_as_the_error_of_the_store(statement, kind):
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        db.executescript(
+            "PRAGMA max_page_count = 3; CREATE TABLE one (x PRIMARY KEY); INSERT INTO one VALUES (1);"
+            "CREATE VIEW generate AS WITH RECURSIVE n(value) AS"
+            " (SELECT 2 UNION ALL SELECT value + 1 FROM n LIMIT 100000) SELECT value FROM n"
+        )
+        with pytest.raises(StoreError) as raised, store_errors():
+            db.execute(statement)
+    assert type(raised.value) is kind
+    assert isinstance(raised.value.__cause__, sqlite3.Error)
+    assert str(raised.value) == str(raised.value.__cause__)
+
+
+def test_an_error_without_a_kind_of_its_own_is_not_tried_again():
+    made = store_error(sqlite3.DatabaseError("database disk image is malformed"))
+    assert type(made) is StoreError
+    assert not isinstance(made, StoreUnavailable)
 
 
 def test_a_failed_write_on_a_disk_with_room_is_no_full_disk(tmp_path):
@@ -47,7 +83,7 @@ async def test_a_commit_that_fails_is_not_answered_and_ends_the_daemon(tmp_path)
             db.execute("ROLLBACK")  # as SQLite itself does when its disk fails
             raise error(sqlite3.SQLITE_IOERR_FSYNC)
 
-        with pytest.raises(sqlite3.OperationalError, match="made"):
+        with pytest.raises(StoreUnavailable, match="made"):
             await store.write(fails)
         assert store.broken.done()
         assert store.broken.result().exit_code == 74
