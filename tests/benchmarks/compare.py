@@ -1,8 +1,9 @@
-"""Two commits against each other: did a change make something slower?
+"""Paired comparison of two commits: did a change make something slower?
 
-Each commit is checked out beside the other, and both are measured by the benchmarks of the tree that this is
-called from, in turn: A, B, B, A, and so on, so that whatever else the machine does falls on both. What counts
-is the ratio within each pair; its mean comes with an interval, because clock times wander.
+Both commits are checked out side by side and measured in turn: A, B, B, A, and so on, so that load from
+elsewhere falls on both. Each runs the benchmarks of its own tree, which fit its own layout; a commit without
+benchmarks that write their rows (``--out``) gets those of this tree. Rows are matched by the name of their
+figure. What counts is the ratio within each pair; its mean comes with an interval, because clock times vary.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2
 
 
 def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Path | None) -> None:
-    """Measures both commits `runs` times and prints the ratio second / first of each figure."""
+    """Measure both commits `runs` times and print the ratio second / first of each figure."""
     with checked_out(first) as one, checked_out(second) as two:
         measured: list[tuple[dict[str, float], dict[str, float]]] = []
         for number in range(runs):
@@ -39,6 +40,8 @@ def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Pa
             measured.append((found[one], found[two]))
             print(f"  pair {number + 1} of {runs} is measured", file=sys.stderr, flush=True)
     rows = summary(measured)
+    for figure in unmatched(measured):
+        print(f"  not compared, measured in one commit only: {figure}", file=sys.stderr)
     table = Table(title=f"{second} / {first}, {runs} pairs", title_justify="left")
     for head in ("figure", first[:12], second[:12], "ratio", "95% interval", ""):
         table.add_column(head)
@@ -57,7 +60,7 @@ def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Pa
 
 
 def summary(measured: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[dict[str, str | float]]:
-    """For each figure that every measurement has: medians, the mean ratio and its interval."""
+    """Medians, mean ratio and interval of each figure that every measurement has."""
     names = [name for name in measured[0][0] if all(name in a and name in b for a, b in measured)]
     rows: list[dict[str, str | float]] = []
     for name in names:
@@ -77,9 +80,15 @@ def summary(measured: Sequence[tuple[dict[str, float], dict[str, float]]]) -> li
     return rows
 
 
+def unmatched(measured: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[str]:
+    """Figures that some measurement lacks."""
+    every = [set(found) for pair in measured for found in pair]
+    return sorted(set.union(*every) - set.intersection(*every))
+
+
 def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
-    """The geometric mean of paired ratios and its 95% interval (Student's t on their logarithms). One pair
-    alone says nothing: its interval has no end."""
+    """Geometric mean of paired ratios and its 95% interval (Student's t on their logarithms). The interval of
+    a single pair is unbounded."""
     logs = [math.log(ratio) for ratio in ratios]
     mean = statistics.fmean(logs)
     if len(logs) < 2:
@@ -91,19 +100,14 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 @contextlib.contextmanager
 def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
-    """A worktree of that commit with the benchmarks of this tree in it, and the Python to run it with: this
-    one, or that of an environment of its own where the commit has other dependencies."""
+    """A worktree of `commit` that has benchmarks, and the Python to run it with: this one, or that of a new
+    environment where the commit has other dependencies."""
     with tempfile.TemporaryDirectory(prefix="leptond-compare-") as place:
         tree = Path(place) / "tree"
         _git("worktree", "add", "--detach", str(tree), commit)
         try:
-            for name in OVERLAY:
-                source, target = ROOT / name, tree / name
-                if source.is_dir():
-                    shutil.rmtree(target, ignore_errors=True)
-                    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-                else:
-                    shutil.copy(source, target)
+            if not writes_rows(tree):
+                overlay(tree)
             python = sys.executable
             if _dependencies(tree) != _dependencies(ROOT):
                 subprocess.run([python, "-m", "venv", f"{place}/venv"], check=True)
@@ -112,6 +116,24 @@ def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
             yield tree, python
         finally:
             _git("worktree", "remove", "--force", str(tree))
+
+
+def writes_rows(tree: Path) -> bool:
+    """Return True if `tree` has benchmarks of its own that can be asked for their rows."""
+    main = tree / "tests" / "benchmarks" / "__main__.py"
+    return main.exists() and '"--out"' in main.read_text()
+
+
+def overlay(tree: Path) -> None:
+    """Copy the benchmarks of this tree, and what they import of its tests, into `tree`."""
+    for name in OVERLAY:
+        source, target = ROOT / name, tree / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
 
 
 def _git(*words: str) -> None:
@@ -124,7 +146,7 @@ def _dependencies(tree: Path) -> list[str]:
 
 
 def _measure(tree: Path, python: str, parts: Sequence[str]) -> dict[str, float]:
-    """Each figure of one run."""
+    """Measure one commit once: the value of each figure, by name."""
     file = tree / "figures.json"
     words = [word for part in parts for word in ("--only", part)]
     # its own code comes before what is installed

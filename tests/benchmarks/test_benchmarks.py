@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks import show
 from tests.benchmarks.__main__ import measure
-from tests.benchmarks.compare import interval, summary
+from tests.benchmarks.compare import ROOT, interval, overlay, summary, unmatched, writes_rows
 from tests.benchmarks.jobs import gaps, stamps
 from tests.benchmarks.rows import FLOOR, Row, row_of
 from tests.benchmarks.submits import CLIENTS, clients
@@ -77,6 +77,27 @@ def test_a_difference_is_only_claimed_outside_of_the_interval():
         ("gap", "higher"),
         ("rest", "no difference seen"),
     ]
+
+
+def test_figures_of_one_commit_alone_are_named():
+    measured = [
+        ({"gap": 1.0, "old": 1.0}, {"gap": 1.0, "new": 1.0}),
+        ({"gap": 1.0, "old": 1.0}, {"gap": 2.0}),
+    ]
+    assert unmatched(measured) == ["new", "old"]
+    assert unmatched([({"gap": 1.0}, {"gap": 2.0})]) == []
+
+
+def test_a_commit_runs_its_own_benchmarks_if_they_write_rows(tmp_path):
+    assert writes_rows(ROOT)
+    assert not writes_rows(tmp_path)
+    (tmp_path / "tests" / "benchmarks").mkdir(parents=True)
+    main = tmp_path / "tests" / "benchmarks" / "__main__.py"
+    main.write_text("print('older benchmarks, for people only')\n")
+    assert not writes_rows(tmp_path)
+    overlay(tmp_path)
+    assert writes_rows(tmp_path)
+    assert (tmp_path / "tests" / "support" / "daemon.py").exists()
 
 
 def test_the_clients_of_the_submit_benchmark_submit_what_they_say(daemon: Daemon):
