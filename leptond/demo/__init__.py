@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from leptond.client.errors import ClientError
-from leptond.demo.scenes import all_scenes, short_ones_by_priority
-from leptond.demo.stage import DemoFailed, Scene, Stage
+from leptond.demo.jobs import all_jobs, short_ones_by_priority
+from leptond.demo.sandbox import DemoFailed, DemoJob, Sandbox
 
 
 def run_demo(*, as_json: bool, simulate_gpus: int | None, keep: bool) -> int:
-    """Runs the demonstration; 0 only if every outcome is what it should be."""
+    """Run the demonstration; return 0 only if every outcome is what it should be."""
 
     def say(text: str) -> None:
         print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
@@ -28,20 +28,20 @@ def run_demo(*, as_json: bool, simulate_gpus: int | None, keep: bool) -> int:
         say("leptond: the demonstration trains with torch; install it: pip install 'leptond[torch]'")
         return 1
     directory = Path(tempfile.mkdtemp(prefix="leptond-demo-"))
-    stage = Stage(directory, simulate_gpus, say)
+    sandbox = Sandbox(directory, simulate_gpus, say)
     try:
-        stage.open()
-        scenes = all_scenes(len(stage.gpus))
-        _introduce(stage, scenes)
-        stage.submit(scenes)
-        stage.watch(scenes)
-        result = _judge(stage, scenes)
+        sandbox.open()
+        demo_jobs = all_jobs(len(sandbox.gpus))
+        _introduce(sandbox, demo_jobs)
+        sandbox.submit(demo_jobs)
+        sandbox.watch(demo_jobs)
+        result = _judge(sandbox, demo_jobs)
     except (DemoFailed, ClientError) as error:
         say(f"leptond: {error}")
         keep = True
         return 1
     finally:
-        stage.close()
+        sandbox.close()
         if keep:
             say(f"the files are in {directory}")
         else:
@@ -49,40 +49,40 @@ def run_demo(*, as_json: bool, simulate_gpus: int | None, keep: bool) -> int:
     if as_json:
         print(json.dumps(result))  # noqa: T201
     else:
-        _print_table(result, stage)
+        _print_table(result, sandbox)
     return 0 if result["ok"] else 1
 
 
-def _introduce(stage: Stage, scenes: Sequence[Scene]) -> None:
-    first = stage.gpus[0]
-    kind = f"{len(stage.gpus)} x {first['name']}"
-    stage.say(
+def _introduce(sandbox: Sandbox, demo_jobs: Sequence[DemoJob]) -> None:
+    first = sandbox.gpus[0]
+    kind = f"{len(sandbox.gpus)} x {first['name']}"
+    sandbox.say(
         f"A private leptond with {kind}"
-        + (" (no real one here: torch runs on the CPU)." if stage.simulated else ".")
+        + (" (no real one here: torch runs on the CPU)." if sandbox.simulated else ".")
     )
-    stage.say(f"{len(scenes)} jobs for {len(stage.gpus)} GPUs, queued in one call:")
-    for scene in scenes:
-        stage.say(f"  {scene.name:<12} {scene.shows}")
-    stage.say("")
+    sandbox.say(f"{len(demo_jobs)} jobs for {len(sandbox.gpus)} GPUs, queued in one call:")
+    for demo_job in demo_jobs:
+        sandbox.say(f"  {demo_job.name:<12} {demo_job.shows}")
+    sandbox.say("")
 
 
-def _judge(stage: Stage, scenes: Sequence[Scene]) -> dict[str, Any]:
+def _judge(sandbox: Sandbox, demo_jobs: Sequence[DemoJob]) -> dict[str, Any]:
     """The result as data: for every job what it did, what it should have done, and each check."""
-    jobs = {scene.id: stage.api.get(f"/v1/jobs/{scene.id}") for scene in scenes}
+    jobs = {demo_job.id: sandbox.api.get(f"/v1/jobs/{demo_job.id}") for demo_job in demo_jobs}
     shown = []
-    for scene in scenes:
-        job = jobs[scene.id]
-        checks = [(f"it {scene.expected.replace('_', ' ')}", job["state"] == scene.expected)]
+    for demo_job in demo_jobs:
+        job = jobs[demo_job.id]
+        checks = [(f"it {demo_job.expected.replace('_', ' ')}", job["state"] == demo_job.expected)]
         if job["attempts"]:
-            checks += scene.checks(stage, job)
-        if scene.name == "short-p1":
-            checks.append(("the short jobs started by priority", short_ones_by_priority(scenes, jobs)))
+            checks += demo_job.checks(sandbox, job)
+        if demo_job.name == "short-p1":
+            checks.append(("the short jobs started by priority", short_ones_by_priority(demo_jobs, jobs)))
         shown.append(
             {
                 "id": job["id"],
                 "name": job["name"],
                 "state": job["state"],
-                "expected": scene.expected,
+                "expected": demo_job.expected,
                 "ok": all(good for _, good in checks),
                 "checks": [{"what": what, "ok": good} for what, good in checks],
                 "attempts": [
@@ -100,7 +100,7 @@ def _judge(stage: Stage, scenes: Sequence[Scene]) -> dict[str, Any]:
     return {"jobs": shown, "ok": all(job["ok"] for job in shown)}
 
 
-def _print_table(result: dict[str, Any], stage: Stage) -> None:
+def _print_table(result: dict[str, Any], sandbox: Sandbox) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -125,8 +125,8 @@ def _print_table(result: dict[str, Any], stage: Stage) -> None:
     console = Console()
     console.print()
     console.print(table)
-    elapsed = time.monotonic() - stage.begin
-    console.print(f"{total:.1f} GPU-seconds in {elapsed:.1f} s on {len(stage.gpus)} GPUs")
+    elapsed = time.monotonic() - sandbox.begin
+    console.print(f"{total:.1f} GPU-seconds in {elapsed:.1f} s on {len(sandbox.gpus)} GPUs")
     for job in result["jobs"]:
         for check in job["checks"]:
             mark = "[green]ok[/]  " if check["ok"] else "[bold red]WRONG[/]"

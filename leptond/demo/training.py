@@ -1,4 +1,4 @@
-"""What the jobs of the demonstration do: they train a small character language model on the source of
+"""The program of the demonstration's jobs: it trains a small character language model on the source of
 Python's own standard library.
 
 An ordinary torch script, which knows nothing of leptond but its environment: it saves checkpoints where
@@ -147,7 +147,7 @@ def batch_of(
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint that is whole or not there."""
+    """Write a checkpoint that is whole or not there."""
     import torch
 
     temporary = path.with_suffix(".tmp")
@@ -159,7 +159,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def first_attempt() -> bool:
-    """Whether no attempt at this job, nor at one that it is a retry of, ran before."""
+    """Return True if no attempt at this job, nor at one that it is a retry of, ran before."""
     return os.environ.get("LEPTOND_ATTEMPT", "1") == "1" and os.environ.get("LEPTOND_RESUME") != "1"
 
 
@@ -217,7 +217,7 @@ class Run:
             print(text, flush=True)
 
     def resume(self) -> None:
-        """Continues from the checkpoint, if there is one."""
+        """Continue from the checkpoint, if there is one."""
         import torch
 
         if self.checkpoint is None or not self.checkpoint.exists():
@@ -321,7 +321,7 @@ class Run:
                 file.write(json.dumps(line) + "\n")
 
     def run(self) -> None:
-        """Trains to the last step, or until told to stop."""
+        """Train to the last step, or until told to stop."""
         options = self.options
         self.say(
             f"{sum(p.numel() for p in self.plain.parameters()):,} parameters on {self.device.type}, "
@@ -386,7 +386,7 @@ class Run:
             sys.exit(1)
 
     def close(self) -> None:
-        """Ends the process group. The model goes first: it holds on to the group, whose threads must have
+        """End the process group. The model goes first: it holds on to the group, whose threads must have
         ended before the interpreter does (else it aborts)."""
         if self.world == 1:
             return
@@ -399,7 +399,7 @@ class Run:
 
 
 def main() -> None:
-    """Runs the script."""
+    """Run the script."""
     # a limit may strike while torch is still being imported: nothing to save yet
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("training: told to stop before the first step"))
     options = arguments()

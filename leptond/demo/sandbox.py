@@ -29,7 +29,7 @@ class DemoFailed(Exception):
 
 
 @dataclass
-class Scene:
+class DemoJob:
     """One job of the demonstration: what it is, and what must come of it."""
 
     name: str
@@ -37,14 +37,14 @@ class Scene:
     argv: list[str]
     spec: dict[str, Any]
     expected: str
-    checks: Callable[[Stage, dict[str, Any]], Checks]
+    checks: Callable[[Sandbox, dict[str, Any]], Checks]
     id: int = 0
     shown_state: str = ""
     offsets: dict[int, int] = field(default_factory=dict)
     metrics: Path = Path()
 
 
-class Stage:
+class Sandbox:
     """The private daemon, the jobs, and what is printed of them."""
 
     def __init__(self, directory: Path, simulate: int | None, say: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class Stage:
     # -- the daemon --------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Starts the daemon on real GPUs, or on simulated ones where there are none."""
+        """Start the daemon on real GPUs, or on simulated ones where there are none."""
         if self._simulate is None and Path("/dev/nvidiactl").exists():
             self._start([])
             self.gpus = self.api.get("/v1/gpus")["items"]
@@ -73,7 +73,7 @@ class Stage:
 
     def _start(self, options: Sequence[str]) -> None:
         log = self.directory / "daemon.log"
-        # a gang must not be passed over for ever: in this short play, for 20 s at most
+        # in this short demonstration a gang waits behind backfilled jobs for 20 s at most
         env = {**os.environ, "LEPTOND_QUEUE__MAX_BYPASS_S": "20", "LEPTOND_LOG__FORMAT": "json"}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -102,7 +102,7 @@ class Stage:
         raise DemoFailed(f"the daemon did not start; its log:\n{log.read_text()[-2000:]}")
 
     def close(self) -> None:
-        """Ends what still runs, then the daemon."""
+        """Cancel the jobs that still run, then stop the daemon."""
         with contextlib.suppress(ClientError):
             for job in self.api.pages("/v1/jobs", {"order": "queue"})["items"]:
                 self.api.post(f"/v1/jobs/{job['id']}/cancel", {"grace_s": 0})
@@ -117,17 +117,17 @@ class Stage:
                 self._process.wait()
             self._process = None
 
-    # -- the play ----------------------------------------------------------------------------------
+    # -- the jobs ----------------------------------------------------------------------------------
 
-    def submit(self, scenes: Sequence[Scene]) -> None:
-        """Queues all scenes in one call: all of them, or none."""
+    def submit(self, demo_jobs: Sequence[DemoJob]) -> None:
+        """Queue all jobs in one call: all of them, or none."""
         bodies = []
-        for scene in scenes:
-            scene.metrics = self.directory / f"{scene.name}.jsonl"
+        for demo_job in demo_jobs:
+            demo_job.metrics = self.directory / f"{demo_job.name}.jsonl"
             bodies.append(
                 {
-                    "name": scene.name,
-                    "argv": [word.replace("METRICS", str(scene.metrics)) for word in scene.argv],
+                    "name": demo_job.name,
+                    "argv": [word.replace("METRICS", str(demo_job.metrics)) for word in demo_job.argv],
                     "cwd": str(self.directory),
                     "env": {
                         "OMP_NUM_THREADS": "1",
@@ -135,72 +135,72 @@ class Stage:
                         # torchrun leaves directories there
                         "TMPDIR": str(self.directory),
                     },
-                    **scene.spec,
+                    **demo_job.spec,
                 }
             )
         answer = self.api.post("/v1/jobs:batch", {"jobs": bodies}, key="demo")
-        for scene, stored in zip(scenes, answer["jobs"], strict=True):
-            scene.id = stored["id"]
+        for demo_job, stored in zip(demo_jobs, answer["jobs"], strict=True):
+            demo_job.id = stored["id"]
 
-    def watch(self, scenes: Sequence[Scene]) -> None:
-        """Shows what happens until every job has ended. Raises DemoFailed when that takes too long."""
+    def watch(self, demo_jobs: Sequence[DemoJob]) -> None:
+        """Print progress until every job has ended. Raises DemoFailed when that takes too long."""
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
             jobs = {job["id"]: job for job in self.api.pages("/v1/jobs", {})["items"]}
-            for scene in scenes:
-                self._show(scene, jobs[scene.id])
-            if all(jobs[scene.id]["state"] in TERMINAL for scene in scenes):
+            for demo_job in demo_jobs:
+                self._show(demo_job, jobs[demo_job.id])
+            if all(jobs[demo_job.id]["state"] in TERMINAL for demo_job in demo_jobs):
                 return
             time.sleep(POLL_S)
         raise DemoFailed(f"the jobs did not end within {LIMIT_S:.0f} s; see {self.directory}")
 
-    def _show(self, scene: Scene, job: dict[str, Any]) -> None:
+    def _show(self, demo_job: DemoJob, job: dict[str, Any]) -> None:
         for number in range(1, job["attempt"] + 1):
-            for line in self._new_lines(scene, number):
-                self._line(scene, f"| {line}")
+            for line in self._new_lines(demo_job, number):
+                self._line(demo_job, f"| {line}")
         state = job["state"]
         seen = f"{state} {job['attempt']} {job['reason'] == 'Backoff'}"
-        if seen == scene.shown_state:
+        if seen == demo_job.shown_state:
             return
-        scene.shown_state = seen
+        demo_job.shown_state = seen
         if state == "running":
             where = ", ".join(f"GPU {index}" for index in job["gpu_indices"]) or "a CPU slot"
-            self._line(scene, f"running on {where} (attempt {job['attempt']})")
+            self._line(demo_job, f"running on {where} (attempt {job['attempt']})")
         elif state == "pending" and job["reason"] == "Backoff":
-            self._line(scene, job["reason_detail"])
+            self._line(demo_job, job["reason_detail"])
         elif state == "stopping":
-            self._line(scene, "at its limit: told to stop, in its grace")
+            self._line(demo_job, "at its limit: told to stop, in its grace")
         elif state in TERMINAL:
-            self._line(scene, f"{state}: {job['explanation']}")
+            self._line(demo_job, f"{state}: {job['explanation']}")
 
-    def _new_lines(self, scene: Scene, number: int) -> list[str]:
-        offset = scene.offsets.get(number, 0)
+    def _new_lines(self, demo_job: DemoJob, number: int) -> list[str]:
+        offset = demo_job.offsets.get(number, 0)
         try:
             reply = self.api.request(
-                "GET", f"/v1/jobs/{scene.id}/log", query={"attempt": number, "offset": offset}
+                "GET", f"/v1/jobs/{demo_job.id}/log", query={"attempt": number, "offset": offset}
             )
         except ClientError:
             return []  # the attempt has not printed anything yet
         data: bytes = reply.body
         whole = data[: data.rfind(b"\n") + 1]
-        scene.offsets[number] = offset + len(whole)
+        demo_job.offsets[number] = offset + len(whole)
         lines = whole.decode("utf-8", "replace").splitlines()
         # of a traceback, only the line that says what happened
         return [line for line in lines if line and not line.startswith((" ", "Traceback", "W1", "E1"))]
 
-    def _line(self, scene: Scene, text: str) -> None:
-        self.say(f"{time.monotonic() - self.begin:6.1f}s  {scene.name:<12} {text}")
+    def _line(self, demo_job: DemoJob, text: str) -> None:
+        self.say(f"{time.monotonic() - self.begin:6.1f}s  {demo_job.name:<12} {text}")
 
     # -- evidence ----------------------------------------------------------------------------------
 
     def output(self, job: dict[str, Any], number: int) -> str:
-        """What an attempt printed."""
+        """The output of an attempt."""
         reply = self.api.request("GET", f"/v1/jobs/{job['id']}/log", query={"attempt": number})
         return reply.body.decode("utf-8", "replace")
 
     @staticmethod
-    def reports(scene: Scene) -> list[dict[str, Any]]:
-        """What a training wrote of its steps: attempt, step, loss, held-out loss."""
-        if not scene.metrics.exists():
+    def reports(demo_job: DemoJob) -> list[dict[str, Any]]:
+        """The reports of a training on its steps: attempt, step, loss, held-out loss."""
+        if not demo_job.metrics.exists():
             return []
-        return [json.loads(line) for line in scene.metrics.read_text().splitlines()]
+        return [json.loads(line) for line in demo_job.metrics.read_text().splitlines()]

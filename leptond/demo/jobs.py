@@ -7,114 +7,114 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leptond.demo.stage import Checks, Scene, Stage
+from leptond.demo.sandbox import Checks, DemoJob, Sandbox
 
 SCRIPT = Path(__file__).with_name("training.py")
 
 
-def all_scenes(gpus: int) -> list[Scene]:
+def all_jobs(gpus: int) -> list[DemoJob]:
     """The jobs, for a machine with that many GPUs."""
     python = [sys.executable, str(SCRIPT), "--metrics-file", "METRICS"]
     ranks = min(2, gpus)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    train = Scene(
+    train = DemoJob(
         name="train",
         shows="a language model learns Python from the standard library",
         argv=[*python, "--steps", "300", "--report-every", "30"],
         spec={"gpus": 1, "priority": 9},
         expected="succeeded",
-        checks=lambda stage, job: _learned(stage, train, job),
+        checks=lambda sandbox, job: _learned(sandbox, train, job),
     )
-    flaky = Scene(
+    flaky = DemoJob(
         name="flaky",
         shows="dies at step 25, is retried after a back-off, goes on from its checkpoint",
         argv=[*python, "--steps", "50", "--checkpoint-every", "10", "--fail-once-at-step", "25"],
         spec={"gpus": 1, "priority": 8, "retries": 3, "retry_delay_s": 2},
         expected="succeeded",
-        checks=lambda stage, job: _continued(stage, flaky, job),
+        checks=lambda sandbox, job: _continued(sandbox, flaky, job),
     )
-    overrun = Scene(
+    overrun = DemoJob(
         name="overrun",
         shows="runs into its limit of 20 s, is told to stop, saves, leaves by itself",
         argv=[*python, "--steps", "100000", "--slow", "0.1"],
         spec={"gpus": 1, "priority": 7, "time_limit_s": 20, "grace_s": 45},
         expected="timed_out",
-        checks=lambda stage, job: _saved(stage, overrun, job),
+        checks=lambda sandbox, job: _saved(sandbox, overrun, job),
     )
-    ddp = Scene(
+    ddp = DemoJob(
         name="train-ddp",
         shows=f"the same training on {ranks} rank(s) by torchrun, as a gang of {ranks}",
         argv=[*torchrun, *python[1:], "--steps", "100", "--report-every", "20"],
         spec={"gpus": ranks, "priority": 6},
         expected="succeeded",
-        checks=lambda stage, job: _together(stage, ddp, job, ranks),
+        checks=lambda sandbox, job: _together(sandbox, ddp, job, ranks),
     )
-    typo = Scene(
+    typo = DemoJob(
         name="typo",
         shows="a mistake in the command: not worth a retry, although three were offered",
         argv=[*python, "--stepz", "10"],
         spec={"gpus": 1, "priority": 5, "retries": 3, "retry_delay_s": 1},
         expected="failed",
-        checks=lambda stage, job: _refused(stage, typo, job),
+        checks=lambda sandbox, job: _refused(sandbox, typo, job),
     )
-    scenes = [train, flaky, overrun, ddp, typo]
+    demo_jobs = [train, flaky, overrun, ddp, typo]
     for priority in range(1, gpus + 3):
-        short = Scene(
+        short = DemoJob(
             name=f"short-p{priority}",
             shows="one of more jobs than there are GPUs",
             argv=[*python, "--steps", "10", "--seed", str(priority)],
             spec={"gpus": 1, "priority": priority - 10},
             expected="succeeded",
-            checks=lambda stage, job: iter([("it ran once", len(job["attempts"]) == 1)]),
+            checks=lambda sandbox, job: iter([("it ran once", len(job["attempts"]) == 1)]),
         )
-        scenes.append(short)
-    return scenes
+        demo_jobs.append(short)
+    return demo_jobs
 
 
-def _learned(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
-    reports = stage.reports(scene)
+def _learned(sandbox: Sandbox, demo_job: DemoJob, job: dict[str, Any]) -> Checks:
+    reports = sandbox.reports(demo_job)
     yield "it reported its losses", len(reports) >= 2
     if len(reports) >= 2:
         first, last = reports[0]["held_out"], reports[-1]["held_out"]
         yield f"the held-out loss fell, {first:.2f} -> {last:.2f}", last < first - 0.2
     on_gpu = any("cuda" in report["device"] for report in reports)
-    yield "it ran on the GPU that it was given", stage.simulated or on_gpu
+    yield "it ran on the GPU that it was given", sandbox.simulated or on_gpu
 
 
-def _together(stage: Stage, scene: Scene, job: dict[str, Any], ranks: int) -> Checks:
-    reports = stage.reports(scene)
+def _together(sandbox: Sandbox, demo_job: DemoJob, job: dict[str, Any], ranks: int) -> Checks:
+    reports = sandbox.reports(demo_job)
     yield f"it ran on {ranks} rank(s)", bool(reports) and {one["world_size"] for one in reports} == {ranks}
     if ranks > 1:
-        yield "the ranks hold the same weights", "ranks hold the same weights" in stage.output(job, 1)
+        yield "the ranks hold the same weights", "ranks hold the same weights" in sandbox.output(job, 1)
     yield f"it held {ranks} GPU(s) at once", len(job["attempts"][0]["gpus"]) == ranks
 
 
-def _continued(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+def _continued(sandbox: Sandbox, demo_job: DemoJob, job: dict[str, Any]) -> Checks:
     yield "first it failed, then it succeeded", [one["class"] for one in job["attempts"]] == ["user", "ok"]
     if len(job["attempts"]) < 2:
         return
-    yield "the second attempt resumed from step 20", "resumed from step 20" in stage.output(job, 2)
-    before = [one["loss"] for one in stage.reports(scene) if one["attempt"] == 1]
-    after = [one["loss"] for one in stage.reports(scene) if one["attempt"] == 2]
+    yield "the second attempt resumed from step 20", "resumed from step 20" in sandbox.output(job, 2)
+    before = [one["loss"] for one in sandbox.reports(demo_job) if one["attempt"] == 1]
+    after = [one["loss"] for one in sandbox.reports(demo_job) if one["attempt"] == 2]
     if before and after:
         curve = f"{before[0]:.2f} .. {before[-1]:.2f} | {after[0]:.2f} .. {after[-1]:.2f}"
         yield f"the loss curve goes on, {curve}", after[0] < before[0]
 
 
-def _saved(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+def _saved(sandbox: Sandbox, demo_job: DemoJob, job: dict[str, Any]) -> Checks:
     attempt = job["attempts"][0]
     yield "it was stopped by its limit", (attempt["class"], attempt["stop_reason"]) == ("timeout", "timeout")
-    yield "it saved after the signal", "after SIGTERM" in stage.output(job, 1)
+    yield "it saved after the signal", "after SIGTERM" in sandbox.output(job, 1)
     yield "it did not have to be killed", attempt["signal"] is None
 
 
-def _refused(stage: Stage, scene: Scene, job: dict[str, Any]) -> Checks:
+def _refused(sandbox: Sandbox, demo_job: DemoJob, job: dict[str, Any]) -> Checks:
     yield "it was tried once", [one["class"] for one in job["attempts"]] == ["config"]
 
 
-def short_ones_by_priority(scenes: Sequence[Scene], jobs: dict[int, dict[str, Any]]) -> bool:
-    """Whether the short jobs were given their GPUs by priority."""
-    short = [scene for scene in scenes if scene.name.startswith("short-")]
-    claimed = sorted(short, key=lambda scene: str(jobs[scene.id]["attempts"][0]["claimed_at"]))
-    priorities = [scene.spec["priority"] for scene in claimed]
+def short_ones_by_priority(demo_jobs: Sequence[DemoJob], jobs: dict[int, dict[str, Any]]) -> bool:
+    """Return True if the short jobs got their GPUs in the order of their priorities."""
+    short = [demo_job for demo_job in demo_jobs if demo_job.name.startswith("short-")]
+    claimed = sorted(short, key=lambda demo_job: str(jobs[demo_job.id]["attempts"][0]["claimed_at"]))
+    priorities = [demo_job.spec["priority"] for demo_job in claimed]
     return priorities == sorted(priorities, reverse=True)
