@@ -114,7 +114,7 @@ def run(
 
 
 def _import_lightly() -> None:
-    """Imports the daemon without what its libraries take in and it has no use for: rich, with which structlog
+    """Import the daemon without what its libraries take in and it has no use for: rich, with which structlog
     would draw tracebacks (3 MB), and the machine's certificates, which aiohttp reads twice on its import
     (2 MB and a tenth of the start; webhooks read them when there is one)."""
     sys.modules["rich"] = None  # type: ignore[assignment]

@@ -1,12 +1,10 @@
-"""A call of a function as a job: ``python -m leptond.call FILE`` does the call that FILE holds and leaves
-what came of it beside it. Both ends are here: :class:`leptond.client.executor.LeptonExecutor` writes the
-one file and reads the other. Standard library only: it runs in the interpreter of whoever asked for the
-call.
+"""A call of a function as a job: ``python -m leptond.call FILE`` makes the call that FILE holds and leaves
+its outcome beside it. :class:`leptond.client.executor.LeptonExecutor` writes the one file and reads the other
+with the functions here. Standard library only: it runs in the interpreter that the user chose for the call.
 
-A file is a pickle, then a footer (JSON: what it holds, its length and CRC), then the footer's length and
-CRC and a mark. So a large value is written without a second copy of it, what was cut off or changed is known
-as such, and the footer can be read where the pickle cannot.
-"""
+A file is a pickle, then a footer (JSON: what it holds, its length and CRC), then the footer's length and CRC
+and a mark. So a large value is written without a second copy of it, what was cut off or changed is known as
+such, and the footer can be read where the pickle cannot."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ CHUNK = 1 << 20
 
 EXIT_ERROR = 1
 EXIT_CONFIG = 2
-"""Left with at once: the call cannot be made here, and another try would end the same way."""
+"""The call cannot be made here, and another try would end the same way."""
 
 Dump = Callable[[Any, Any, int], None]
 
@@ -38,7 +36,7 @@ class Damaged(ValueError):
 
 
 class _Counted:
-    """A file that knows length and CRC of what went into it."""
+    """A file that keeps length and CRC of the data written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -46,7 +44,7 @@ class _Counted:
         self.crc = 0
 
     def write(self, data: Any) -> int:
-        """Passes it on."""
+        """Write `data` to the file."""
         view = memoryview(data)
         self.size += view.nbytes
         self.crc = zlib.crc32(view, self.crc)
@@ -55,9 +53,9 @@ class _Counted:
 
 
 def write(path: str, value: Any, about: dict[str, Any], *, dump: Dump = pickle.dump) -> None:
-    """Puts `value` and what is said `about` it at `path`: all of it, on disk, or nothing. Who may use the
-    directory may use the file. The directory's own entry is left to :func:`settle`. Raises OSError, and what
-    `dump` raises."""
+    """Write `value`, and `about` as its footer, to `path`: all of it, durably, or nothing. The file's
+    permissions follow the directory's. The directory's own entry is left to :func:`settle`. Raises OSError,
+    and what `dump` raises."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -79,7 +77,7 @@ def write(path: str, value: Any, about: dict[str, Any], *, dump: Dump = pickle.d
 
 
 def settle(directory: str) -> None:
-    """Makes the names of the files in `directory` durable."""
+    """Make the names of the files in `directory` durable (fsync of the directory)."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -88,7 +86,7 @@ def settle(directory: str) -> None:
 
 
 def look(path: str) -> dict[str, Any]:
-    """What is said about the value at `path`, once all of it is known to be there. Raises OSError,
+    """The footer of the file at `path`, once all of the file is known to be there. Raises OSError,
     Damaged."""
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -118,18 +116,18 @@ def look(path: str) -> dict[str, Any]:
 
 
 def load(path: str) -> Any:
-    """The value at `path`; :func:`look` at it first. Raises what its own classes raise."""
+    """The value at `path`; call :func:`look` first. Raises what the classes of the value raise."""
     with open(path, "rb") as file:
         return pickle.load(file)
 
 
 def result_path(path: str, job_id: str, rank: int = 0) -> str:
-    """Where the job leaves what came of the call at `path`. Only rank 0 leaves a value, any rank an error."""
+    """The path of the outcome of the call at `path`. Only rank 0 leaves a value, any rank an error."""
     return f"{path.removesuffix(SUFFIX)}.{job_id}{f'.{rank}' if rank else ''}.result"
 
 
 def each(fn: Callable[..., Any], items: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Several calls in one job."""
+    """Make several calls in one job; return their values in order."""
     return [fn(*item) for item in items]
 
 
@@ -144,7 +142,7 @@ def dump_of(how: str) -> Dump:
 
 
 def main(words: list[str]) -> int:
-    """Does the call; its exit code."""
+    """Make the call; return the exit code of the process."""
     if len(words) != 1 or not words[0].endswith(SUFFIX):
         return _refuse(f"usage: python -m leptond.call FILE{SUFFIX}; LeptonExecutor writes such files")
     path = words[0]
@@ -156,7 +154,9 @@ def main(words: list[str]) -> int:
         about = look(path)
     except PermissionError:
         who = f"the user with the id {os.getuid()}"
-        return _refuse(f"{path} cannot be read by {who}: give LeptonExecutor a folder= that he may read")
+        return _refuse(
+            f"{path} cannot be read by {who}: give LeptonExecutor a folder= that this user may read"
+        )
     except (OSError, Damaged) as error:
         return _refuse(f"there is no call to make: {error}")
     here = "{}.{}".format(*sys.version_info)
@@ -201,7 +201,7 @@ def _has_value(path: str) -> bool:
 
 
 def _fail(error: Exception, target: str, said: dict[str, Any]) -> int:
-    """Leaves the error for whoever waits, and prints it: by what it printed a job's end is judged."""
+    """Write the error for the caller, and print it: a job's failure class is found in its output."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next  # without the frame of this module
     text = "".join(traceback.format_exception(error))

@@ -1,5 +1,5 @@
-"""What a training script may say to leptond and hear from it. Standard library only; outside a leptond job
-every function does nothing, so a script keeps it wherever it runs.
+"""The interface of a training script to leptond: progress, checkpoints, knobs and stops. Standard library
+only; outside a leptond job every function does nothing, so a script can keep its calls wherever it runs.
 
     from leptond import job
 
@@ -13,14 +13,13 @@ every function does nothing, so a script keeps it wherever it runs.
             job.leave()                                # the exit code that says: resume me
 
 A report is one datagram to the daemon, sent without waiting: when the daemon is away or busy it is dropped.
-Nothing depends on a single one, because each carries the whole state (step, newest metrics, last
-checkpoint), so the next one mends what was missed. Reports go out five times a second at most; calling
-:func:`report` in every step costs a microsecond or two.
+Nothing depends on a single one, because each carries the whole state (step, newest metrics, last checkpoint),
+so the next one mends what was missed. Reports go out five times a second at most; calling :func:`report` in
+every step costs a microsecond or two.
 
 `checkpoint_dir` (Path), `attempt` (from 1), `resume`, `deadline` (Unix seconds), `active` and `params` (those
 of a sweep's trial, or of `leptonctl submit --param`, by name) are read from the environment each time: None,
-1, False, None, False and {} outside leptond.
-"""
+1, False, None, False and {} outside leptond."""
 
 from __future__ import annotations
 
@@ -37,9 +36,8 @@ from pathlib import Path
 from typing import Any, NoReturn, SupportsFloat
 
 EXIT_RESUME = 75
-"""sysexits.h, EX_TEMPFAIL: saved, and wants to be run again (class ``tempfail`` when nobody asked it to
-stop; what leptond asked for itself, a cancel, a limit or a preemption, is judged by that and not by the
-code)."""
+"""sysexits.h, EX_TEMPFAIL: saved, and wants to be run again (class ``tempfail`` when leptond did
+not ask it to stop; after a cancel, a limit or a preemption of leptond's own the code does not matter)."""
 
 EXIT_DIVERGED = 65
 """sysexits.h, EX_DATAERR: the loss is past saving; running it again unchanged would end the same way."""
@@ -77,8 +75,8 @@ def __getattr__(name: str) -> Any:
 
 
 class Channel:
-    """The state that the daemon is told, and the socket it is told through. `environ` is that of a job of
-    leptond; `rank` other than 0 reports only what it is asked to report for itself."""
+    """The state of a job's progress, and the socket that sends it to the daemon. `environ` is that of a job
+    of leptond; a rank other than 0 reports only metrics of its own (``everyone=True``)."""
 
     def __init__(self, environ: dict[str, str] | None = None) -> None:
         env = dict(os.environ if environ is None else environ)
@@ -100,7 +98,7 @@ class Channel:
         self.wanted_versions: dict[str, int] = {}
 
     def report(self, step: int | None, total: int | None, metrics: dict[str, Any], *, everyone: bool) -> None:
-        """Takes note, and sends when it is time."""
+        """Take the metrics into the state, and send it when it is time."""
         if self.rank != 0 and not everyone:
             return
         with self._lock:
@@ -124,7 +122,7 @@ class Channel:
                     number = float(value.detach() if hasattr(value, "detach") else value)
                     self._metrics[key] = number if math.isfinite(number) else None
             if rung is not None and self._rung_metric in self._metrics:
-                # part of the state, as all that is said: a report that is lost takes no rung with it
+                # part of the state, which every report carries: one that is lost takes no rung with it
                 rungs = self._state.setdefault("rungs", {})
                 rungs[str(rung)] = [step, self._metrics[self._rung_metric]]
             self._unsent = True
@@ -146,20 +144,20 @@ class Channel:
         return found
 
     def set(self, **values: Any) -> None:
-        """Adds to the state and sends it at once."""
+        """Add to the state and send it at once."""
         with self._lock:
             self._state.update(values)
             self._unsent = True
             self._send(time.monotonic())
 
     def flush(self) -> None:
-        """Sends what has not been sent: the last word of a process."""
+        """Send the state if it has changed since it was sent."""
         with self._lock:
             if self._unsent:
                 self._send(time.monotonic())
 
     def close(self) -> None:
-        """Sends what is left, and closes."""
+        """Flush, and close the socket."""
         self.flush()
         with self._lock:
             if self._socket is not None:
@@ -185,9 +183,9 @@ class Channel:
         self._unsent = False
 
     def leave_word(self, reason: str, detail: str) -> None:
-        """Leaves the reason of the end where the daemon looks for it. Every rank does, before it ends: when
-        the first of them is gone, the launcher ends the others, who may not have come so far. Rank 0's
-        word is the one that stays."""
+        """Write the reason of the end to a file for the daemon. Every rank does so before it ends: when the
+        first of them is gone, the launcher ends the others, which may not have come so far. The reason of
+        rank 0 is the one that stays."""
         if not self.directory:
             return
         word = json.dumps({"attempt_id": self._id, "reason": reason, "detail": detail[:500]})
@@ -256,7 +254,7 @@ def report(
     everyone: bool = False,
     **metrics: SupportsFloat | None,
 ) -> None:
-    """Says how far the training is: `step` of `total` are done, with these metrics. A loss that is not a
+    """Report the training's progress: `step` of `total` are done, with these metrics. A loss that is not a
     finite number is passed on as such.
 
     Under torchrun only rank 0 reports, unless `everyone` is set: then the metrics of rank N are named
@@ -268,8 +266,8 @@ def report(
 
 
 def checkpointed(step: int) -> None:
-    """Says that a checkpoint of `step` is safely on disk: what leptond may count on when it decides whom to
-    preempt, and what it counts as not lost."""
+    """Say that a checkpoint of `step` is safely on disk: leptond counts on it when it chooses a job to
+    preempt, and for the work that is not lost."""
     one = channel()
     if one is not None and one.rank == 0:
         one.set(checkpoint={"step": int(step), "at": time.time()})
@@ -301,14 +299,13 @@ def knob(name: str, value: float, *, low: float, high: float) -> float:
 
 
 def should_stop(margin_s: float = 0.0) -> bool:
-    """Whether to finish this step, save, and leave: leptond sent SIGTERM (a cancel, a preemption, the time
-    limit), or less than `margin_s` seconds are left until the limit.
+    """Return True if the job should finish this step, save, and leave: leptond sent SIGTERM (a cancel, a
+    preemption, the time limit), or less than `margin_s` seconds are left until the limit.
 
-    The first call begins to catch SIGTERM, so make one before the first step (from the main thread; a
-    handler that was there before is called as well). The limit's own SIGTERM is followed by the grace; a
-    margin helps a job whose checkpoint takes longer than that. Each rank hears for itself: under torchrun
-    agree on it, or they leave in different steps (:class:`leptond.train.loop.Training` does).
-    """
+    The first call begins to catch SIGTERM, so make one before the first step (from the main thread; a handler
+    that was there before is called as well). The limit's own SIGTERM is followed by the grace; a margin helps
+    a job whose checkpoint takes longer than that. Each rank decides for itself: under torchrun agree on it,
+    or they leave in different steps (:class:`leptond.train.loop.Training` does)."""
     if "LEPTOND_ATTEMPT_ID" not in os.environ:
         return False
     global _near
@@ -341,7 +338,7 @@ def catch_sigterm() -> None:
 
 def stop_reason(margin_s: float = 0.0) -> str | None:
     """Why to stop: ``limit``, ``cancel``, ``preempt``, ``hang``, ``halving`` (its sweep), or ``signal`` when
-    SIGTERM came from somebody else; None when there is no reason."""
+    SIGTERM came from another process; None when there is no reason."""
     if not should_stop(margin_s):
         return None
     one = channel()
@@ -357,11 +354,11 @@ def stop_reason(margin_s: float = 0.0) -> str | None:
 
 
 def leave(reason: str | None = None, detail: str = "") -> NoReturn:
-    """Ends the process and says why: ``resume`` (saved, run me again; exit code 75), ``limit`` (saved, and
+    """End the process and say why: ``resume`` (saved, run me again; exit code 75), ``limit`` (saved, and
     the time limit is near: counts as the limit's own stop; exit code 75) or ``diverged`` (exit code 65).
     None is ``limit`` when :func:`should_stop` said so for its margin, else ``resume``.
 
-    The word is also left in a file, because launchers pass no exit code on: torchrun makes it 1. Raises
+    The reason is also left in a file, because launchers pass no exit code on: torchrun makes it 1. Raises
     SystemExit.
     """
     if reason is None:

@@ -49,7 +49,7 @@ def program() -> None:
 
 
 def _at_once(words: list[str]) -> int | None:
-    """Carries a call out without click; its exit code. None when that has to look at it."""
+    """Carry out a call without click; return its exit code, or None when click has to read the call."""
     from leptond.base.usage import Usage
     from leptond.cli.framework.declare import SHARED, Command, parse, read
     from leptond.cli.framework.session import Session
@@ -77,6 +77,6 @@ def _at_once(words: list[str]) -> int | None:
 
         return explain(command, usage)
     except BrokenPipeError:
-        # who read our output has gone, as `head` does: the interpreter's last flush must not complain
+        # the reader of our output has gone, as `head` does: the interpreter's last flush must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -1,4 +1,4 @@
-"""What came of a call: the files that its job left (:mod:`leptond.call`) and the job as it ended, made into
+"""The outcome of a call: the files that its job left (:mod:`leptond.call`) and the job as it ended, made into
 the function's value or an exception."""
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class RemoteTraceback(Exception):
 
 
 def outcome(path: str, job_id: int, job: schema.Job | None) -> Any:
-    """What the call at `path` returned, as job `job_id` that has ended. Raises what it raised, else
-    CancelledError or JobFailed."""
+    """Return the value of the call at `path`, whose job `job_id` has ended. Raises what the function raised,
+    else CancelledError or JobFailed."""
     if job is not None and job.state is State.CANCELLED:
         raise CancelledError(job.explanation or f"job {job.ref} was cancelled")
     found, damage = _left(path, job_id)
@@ -64,15 +64,15 @@ def outcome(path: str, job_id: int, job: schema.Job | None) -> Any:
 
 
 def _counts(about: dict[str, Any], job: schema.Job | None) -> bool:
-    """Whether a value is that of the call: of one process always, whatever became of the process later; of
-    several ranks when all of them ended well."""
+    """Return True if a value is that of the call: of one process always, whatever became of the process
+    later; of several ranks when all of them ended well."""
     if about["world"] == 1 or job is None:
         return True
     return job.state is State.SUCCEEDED and about["attempt"] == job.attempt
 
 
 def _left(path: str, job_id: int) -> tuple[list[tuple[str, dict[str, Any]]], str]:
-    """The files that a job left, with what is said about them, and what is wrong with others."""
+    """The files that a job left, each with its footer, and a text on those that are damaged."""
     found, damage = [], ""
     first = call.result_path(path, str(job_id))
     others = glob.escape(first.removesuffix(".result")) + ".[0-9]*.result"

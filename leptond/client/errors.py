@@ -1,4 +1,4 @@
-"""What a request to the daemon can fail with, and the exit codes of leptonctl that belong to it."""
+"""The errors of a request to the daemon, and the exit codes of leptonctl that belong to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _EXIT_CODES |= {412: EXIT_CONFLICT, 503: EXIT_UNREACHABLE}
 
 
 class ClientError(Exception):
-    """What went wrong, as a problem body (RFC 9457: type, title, status, detail, hint, errors).
+    """A request that failed, as a problem body (RFC 9457: type, title, status, detail, hint, errors).
 
     `status` is the HTTP status, 0 when no answer came; `exit_code` is what the command line leaves with.
     """
@@ -23,13 +23,13 @@ class ClientError(Exception):
 
     @property
     def hint(self) -> str | None:
-        """What to do next, where somebody knows."""
+        """The next step to take; None where there is no advice."""
         hint = self.problem.get("hint")
         return str(hint) if hint else None
 
 
 class ApiError(ClientError):
-    """The daemon answered that it will not do it."""
+    """The daemon refused the request."""
 
     def __init__(self, problem: dict[str, Any]) -> None:
         super().__init__(problem, exit_code=_EXIT_CODES.get(int(problem.get("status") or 0), EXIT_REFUSED))

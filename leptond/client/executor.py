@@ -1,4 +1,4 @@
-"""Functions as jobs, from a notebook: :class:`LeptonExecutor` is a :class:`concurrent.futures.Executor`.
+"""Functions run as jobs, from a notebook: :class:`LeptonExecutor` is a :class:`concurrent.futures.Executor`.
 
 >>> from leptond import LeptonExecutor                                     # doctest: +SKIP
 >>> with LeptonExecutor(gpus=1, time_limit_s=3600) as lept:                # doctest: +SKIP
@@ -7,8 +7,8 @@
 ...     print(list(lept.map(evaluate, checkpoints)))
 
 A call is pickled into a file below `folder` and becomes a job that runs ``python -m leptond.call FILE`` in
-this interpreter; what the function returns or raises is left beside it (:mod:`leptond.call`). Nothing of it
-goes through the queue's database, and all of it outlives this process: :meth:`LeptonExecutor.attach`.
+this interpreter; the value or the exception is left beside it (:mod:`leptond.call`). Neither goes through the
+queue's database, and both outlive this process: :meth:`LeptonExecutor.attach`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 KEEP_S = 30 * 86400.0
 BATCH = 200
-"""So many jobs of a map go in one request."""
+"""Jobs of a map that go in one request."""
 
 OURS = frozenset({"argv", "shell", "array"})
 SPEC = frozenset(JobSpec.__struct_fields__) - OURS
@@ -68,7 +68,7 @@ class Calls:
             if not folder.is_dir():
                 folder.mkdir(parents=True, mode=0o700, exist_ok=True)
             self.directory.mkdir()
-            # jobs of another user can work in a folder that is shared with him
+            # jobs of another user can work in a folder that is shared with that user
             self.directory.chmod(stat.S_IMODE(folder.stat().st_mode))
             call.settle(str(folder))
         except OSError as error:
@@ -100,7 +100,7 @@ class Calls:
         return path
 
     def sweep(self, keep_s: float) -> None:
-        """Removes directories of other executors that nobody has touched for `keep_s` seconds and in which
+        """Remove directories of other executors that have not changed for `keep_s` seconds and in which
         every call is known to have ended."""
         before = time.time() - keep_s
         for directory in self.folder.iterdir():
@@ -114,7 +114,7 @@ class Calls:
 
 
 class LeptonExecutor(Executor):
-    """Runs functions as jobs of a leptond daemon, through its restarts.
+    """An executor that runs functions as jobs of a leptond daemon, through its restarts.
 
     `spec`: the fields of a job, such as gpus=1, time_limit_s=3600, retries=2, env={...}, queue=, name=, cwd=
     (default: where this process is), for every call; :meth:`with_options` changes them for some. `nproc`:
@@ -165,7 +165,7 @@ class LeptonExecutor(Executor):
         self._options.update(options)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> JobFuture[T]:
-        """Queues ``fn(*args, **kwargs)``. Durable when it returns. Raises TypeError for what cannot travel,
+        """Queue ``fn(*args, **kwargs)``. Durable when it returns. Raises TypeError for what cannot travel,
         OSError for the folder, ClientError for the daemon, ValueError for an option."""
         self._must_be_ready()
         name = _name(fn)
@@ -197,7 +197,7 @@ class LeptonExecutor(Executor):
         return _values(futures, until, flat=chunksize > 1)
 
     def attach(self, ref: int | str) -> JobFuture[Any]:
-        """The future of a call that was queued before, by this process or another: by the number of its job.
+        """The future of a call that was queued before, by this process or another; `ref` is its job.
         Raises ValueError for another kind of job, ClientError."""
         with self._watch.lock:
             job = self._watch.ask(lambda lept: lept.job(ref))
@@ -215,8 +215,8 @@ class LeptonExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """No more calls. `cancel_futures` cancels those that have not started; `wait` waits for all others.
-        Without it they go on, in the queue as ever, and their futures complete while this process lives."""
+        """Take no more calls. `cancel_futures` cancels those that have not started; `wait` waits for all
+        others. Without it they go on in the queue, and their futures complete while this process lives."""
         self._state["closed"] = True
         futures = self._watch.open()
         if cancel_futures:
@@ -229,21 +229,28 @@ class LeptonExecutor(Executor):
     def _must_be_ready(self) -> None:
         if self._state["closed"]:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        self._words("")
+        self._command("")
 
-    def _words(self, path: str) -> list[str]:
+    def _command(self, path: str) -> list[str]:
         """The command of the job. Raises ValueError for an `nproc` that cannot be."""
-        words, nproc = [self._options["python"], "-m", MODULE, path], self._options["nproc"]
+        python, nproc = self._options["python"], self._options["nproc"]
+        command = [python, "-m", MODULE, path]
         if nproc is None:
-            return words
+            return command
+        if not torchrun.is_python(python):
+            raise ValueError(
+                f"nproc={nproc!r} starts ranks of a Python interpreter, and python={python!r} is not named as"
+                " one is"
+            )
         try:
-            return torchrun.under_torchrun(words, torchrun.count(str(nproc), self._options.get("gpus", 0)))
+            ranks = torchrun.count(str(nproc), self._options.get("gpus", 0))
         except Usage as usage:
             raise ValueError(f"nproc={nproc!r}: {usage}") from None
+        return torchrun.under_torchrun(command, ranks)
 
     def _queue(self, paths: list[str], name: str) -> list[JobFuture[Any]]:
-        """Jobs for calls that have been written, in requests of BATCH. Raises ClientError; what was refused
-        leaves no file."""
+        """Queue jobs for calls that have been written, in requests of BATCH. Raises ClientError; a call that
+        was refused leaves no file."""
         call.settle(str(self._calls.directory))
         futures: list[JobFuture[Any]] = []
         try:
@@ -272,7 +279,7 @@ class LeptonExecutor(Executor):
             "cwd": str(Path.cwd()),
             "name": name,
             **spec,
-            "argv": self._words(path),
+            "argv": self._command(path),
             "env": {**env, **spec.get("env", {})},
         }
 
@@ -283,7 +290,7 @@ def _submit(specs: list[dict[str, Any]], lept: Client) -> list[int]:
 
 
 def _values(futures: list[JobFuture[Any]], until: float | None, *, flat: bool) -> Iterator[Any]:
-    """The values in order. Who stops asking cancels what has not started."""
+    """The values in order. A consumer that stops early cancels the calls that have not started."""
     futures = futures[::-1]
     try:
         while futures:

@@ -1,4 +1,4 @@
-"""What :class:`leptond.client.executor.LeptonExecutor` hands out: :class:`JobFuture`, a future of the
+"""The futures of :class:`leptond.client.executor.LeptonExecutor`: :class:`JobFuture`, a future of the
 standard library that is a job, and :class:`Watch`, the one thread that completes all futures of an
 executor."""
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 RETRY_S = 1.0
-"""How long the thread waits before it looks for a daemon again that was not there for a while."""
+"""Seconds before the thread tries again to reach a daemon that was away for a while."""
 
 PATIENCE_S = 60.0
-"""How long a submit waits for a daemon that was there before."""
+"""Seconds for which a submit waits for a daemon that was there before."""
 
 TAIL_LINES = 30
 _FOREIGN = re.compile(r"No module named '?leptond")
@@ -53,8 +53,7 @@ class JobFuture(Future[T]):
         return self._watch.ask(lambda lept: lept.job(self.job_id))
 
     def logs(self, *, attempt: int | None = None) -> str:
-        """What the job has printed so far, in its newest attempt unless another is named. Raises
-        ClientError."""
+        """The job's output so far, of its newest attempt unless another is named. Raises ClientError."""
         try:
             return self._watch.ask(lambda lept: "".join(lept.logs(self.job_id, attempt=attempt)))
         except ApiError as error:
@@ -69,7 +68,7 @@ class JobFuture(Future[T]):
             yield from lept.logs(self.job_id, follow=True)
 
     def cancel(self) -> bool:
-        """Cancels a call whose job has not started. False for one that runs (:meth:`stop` ends it) or has
+        """Cancel a call whose job has not started. False for one that runs (:meth:`stop` ends it) or has
         ended. Raises ClientError."""
         if self.cancelled():
             return True
@@ -85,7 +84,7 @@ class JobFuture(Future[T]):
         return self._watch.cancel(self)
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Cancels the job also when it runs: it gets SIGTERM and its grace (`grace_s` instead, if given), and
+        """Cancel the job also when it runs: it gets SIGTERM and its grace (`grace_s` instead, if given), and
         the future ends as cancelled. Nothing happens to a job that has ended. Raises ClientError."""
         try:
             self._watch.ask(lambda lept: lept.cancel(self.job_id, grace_s=grace_s))
@@ -94,7 +93,7 @@ class JobFuture(Future[T]):
                 raise
 
     def cancelled(self) -> bool:
-        """Whether the job was cancelled, by whomever, before or while it ran."""
+        """Return True if the job was cancelled, from here or elsewhere, before or while it ran."""
         if super().cancelled():
             return True
         return self.done() and isinstance(self._exception, CancelledError)
@@ -105,7 +104,7 @@ class JobFuture(Future[T]):
                 self.set_running_or_notify_cancel()
 
     def _end(self, value: T | None, failure: BaseException | None) -> None:
-        """Completes it; a failure of CancelledError is a cancel."""
+        """Complete the future; a failure of CancelledError is a cancel."""
         if isinstance(failure, CancelledError) and super().cancel():
             self.set_running_or_notify_cancel()
         elif failure is not None:
@@ -121,9 +120,9 @@ class Watch:
     def __init__(self, host: str | None) -> None:
         self.host = host
         self.lock = threading.RLock()
-        """Held from before a job is submitted until its future is known here, so that no end is missed."""
+        """Held from before a job is submitted until its future is in the watch, so that no end is missed."""
         with Client(host) as lept:
-            lept.status()  # one that is not there is told of at once; later it may be away for a while
+            lept.status()  # fails at once where there is no daemon; later it may be away for a while
         self._client = Client(host, patience_s=PATIENCE_S)
         self._talk = threading.Lock()
         self._open: dict[int, JobFuture[Any]] = {}
@@ -131,7 +130,7 @@ class Watch:
         self._closing = threading.Event()
 
     def ask(self, question: Callable[[Client], A]) -> A:
-        """`question(client)`. Raises what it raises."""
+        """Return `question(client)`. Raises what it raises."""
         with self._talk:
             try:
                 return question(self._client)
@@ -140,7 +139,8 @@ class Watch:
                     self._client.close()
 
     def add(self, future: JobFuture[Any]) -> None:
-        """Completes `future` when its job ends. With `lock` held since before the job was last looked at."""
+        """Complete `future` when its job ends. Call it with `lock` held since before the job's state was
+        read."""
         with self.lock:
             self._open[future.job_id] = future
             if self._thread is None:
@@ -158,23 +158,23 @@ class Watch:
             return self._open.get(job_id)
 
     def close(self) -> None:
-        """The thread ends when the last future is complete."""
+        """Let the thread end when the last future is complete."""
         self._closing.set()
         with self._talk:
             self._client.close()
 
     def ended(self, job: schema.Job) -> None:
-        """Completes the future of a job that has ended, once."""
+        """Complete the future of a job that has ended, once."""
         if job.state in TERMINAL:
             self._finish(job.id, job)
 
     def cancel(self, future: JobFuture[Any]) -> bool:
-        """Cancels the job of `future`, which waits and is held, and completes it here. Whether it was
+        """Cancel the job of `future`, which waits and is held, and complete the future; True if it was
         cancelled. Raises ClientError."""
         with self.lock:
             found = self._open.pop(future.job_id, None)
         if found is None:
-            wait([future])  # the thread is at it: somebody else cancelled the job
+            wait([future])  # the thread completes it: another client cancelled the job
             return future.cancelled()
         try:
             job = self.ask(lambda lept: _cancelled(lept, future.job_id))
@@ -202,7 +202,7 @@ class Watch:
             return over
 
     def _follow(self, lept: Client) -> None:
-        """Until nothing is left to wait for, or events have gone missing. Raises ClientError."""
+        """Follow events until no future is open, or until events have gone missing. Raises ClientError."""
         stream = Transport.find(self.host).follow("/v1/events", {"type": "job.state"})
         with contextlib.closing(stream):
             for event in stream:
@@ -210,7 +210,7 @@ class Watch:
                     self._look_at_all(lept)  # what happened before, or while the connection was gone
                 elif event is KEEPALIVE:
                     if self._look_at_one(lept):
-                        return  # its end was not told: an older copy of the database was put back, perhaps
+                        return  # its end had no event: an older copy of the database was put back, perhaps
                 elif event.id is not None:
                     self._take(lept, event.json())
                 if self._over():
@@ -231,7 +231,7 @@ class Watch:
             self._look(lept, future.job_id)
 
     def _look_at_one(self, lept: Client) -> bool:
-        """Whether the oldest future turns out to have ended. Then it stands last in the row."""
+        """Ask for the oldest future's job and put it last in the row; True if the job had ended."""
         with self.lock:
             job_id = next(iter(self._open), None)
             if job_id is None:
@@ -293,7 +293,8 @@ class Watch:
 
 
 def _cancelled(lept: Client, job_id: int) -> schema.Job:
-    """A job that waits, cancelled by us or, in the same moment, by somebody else. Raises ClientError."""
+    """Cancel a job that waits; it may have been cancelled elsewhere in the same moment. Raises
+    ClientError."""
     try:
         return lept.cancel(job_id)
     except ApiError as error:

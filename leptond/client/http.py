@@ -18,7 +18,7 @@ _MOST_HEADERS = 200
 
 
 class BadAnswer(Exception):
-    """What came back is not HTTP, or it broke off."""
+    """The answer is not HTTP, or it broke off."""
 
 
 class Headers:
@@ -35,7 +35,7 @@ class Headers:
         return self._values.get(name.lower(), default)
 
     def has(self, name: str, word: str) -> bool:
-        """Whether a list of words holds `word`, as ``Connection`` holds ``close``."""
+        """Return True if a comma-separated list holds `word`, as ``Connection`` holds ``close``."""
         return word in [part.strip().lower() for part in (self.get(name) or "").split(",")]
 
     def __iter__(self) -> Iterator[str]:
@@ -55,7 +55,7 @@ class Answer:
 
     @property
     def missing_bytes(self) -> int:
-        """How much of a body of known length has not come yet."""
+        """Bytes of a body of known length that have not come yet."""
         return self._raw.left if self._raw.kind == "length" else 0
 
     def read(self) -> bytes:
@@ -66,7 +66,7 @@ class Answer:
         return data
 
     def read_some(self, size: int) -> bytes:
-        """What has come, up to `size` bytes; waits when that is nothing. Empty at the end."""
+        """Return up to `size` bytes that have come; wait where there are none. Empty at the end."""
         return self._body.read1(size)
 
     def read_line(self) -> bytes:
@@ -123,7 +123,7 @@ class _Body(io.RawIOBase):
 
 class Connection:
     """A connection to a Unix socket (`path`), or to a host and port. Its methods raise OSError, and BadAnswer
-    for what is no answer."""
+    for an answer that is not HTTP."""
 
     def __init__(
         self, path: str | None = None, *, host: str = "", port: int = 0, timeout_s: float | None = None
@@ -136,7 +136,7 @@ class Connection:
         self._stream: io.BufferedReader | None = None
 
     def connect(self) -> None:
-        """Opens it."""
+        """Open the connection."""
         if self._path is None:
             self._socket = socket.create_connection((self._host, self._port), self._timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -151,7 +151,7 @@ class Connection:
         self._stream = self._socket.makefile("rb")
 
     def close(self) -> None:
-        """Closes it."""
+        """Close the connection."""
         if self._stream is not None:
             self._stream.close()
         if self._socket is not None:
@@ -159,12 +159,12 @@ class Connection:
         self._stream = self._socket = None
 
     def wait_at_most(self, timeout_s: float | None) -> None:
-        """How long each of the next reads and writes may take."""
+        """Set the timeout of each of the next reads and writes."""
         assert self._socket is not None
         self._socket.settimeout(timeout_s)
 
     def is_stale(self) -> bool:
-        """Whether the other side has closed it while nobody used it: it is readable then, at its end."""
+        """Return True if the other side closed it while it was idle: it is readable then, at its end."""
         if self._socket is None:
             return True
         timeout_s = self._socket.gettimeout()
@@ -180,8 +180,8 @@ class Connection:
         return True
 
     def exchange(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
-        """Sends a request; the answer once its head is there. What was read of the answer before must have
-        been read to its end. Raises ValueError for words that would break out of their place."""
+        """Send a request and return the answer once its head is there. The body of the answer before must
+        have been read to its end. Raises ValueError for a text that would break out of its header."""
         assert self._socket is not None
         assert self._stream is not None
         with contextlib.suppress(BrokenPipeError):
@@ -260,7 +260,7 @@ def _headers(stream: io.BufferedReader) -> Headers:
 
 
 def _framing(method: str, status: int, headers: Headers) -> tuple[str, int]:
-    """How the end of the body is known (RFC 9112, 6.3), and its length where it is."""
+    """The framing of the body (RFC 9112, 6.3): ``length``, ``chunked`` or ``close``, and its length."""
     if method == "HEAD" or status in (204, 304):
         return "length", 0
     if headers.has("Transfer-Encoding", "chunked"):

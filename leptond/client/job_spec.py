@@ -13,11 +13,11 @@ from leptond.base.usage import Usage
 from leptond.core.jobs.timespec import spell_duration
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
-"""What travels from the caller's environment by default: enough that `python` is the one of the activated
+"""Variables copied from the caller's environment by default: enough that `python` is the one of the activated
 environment, and that its tools are found."""
 
 HIDDEN = "***"
-"""What the API shows in place of a variable that looks like a secret."""
+"""The API's stand-in for the value of a variable that looks like a secret."""
 
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
 _OF_THE_SHELL = ("_", "PWD", "OLDPWD", "SHLVL")
@@ -52,7 +52,7 @@ def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence
 
 
 def is_text(word: str) -> bool:
-    """Whether a word of the system is UTF-8: JSON carries nothing else."""
+    """Return True if a text of the system is UTF-8: JSON carries nothing else."""
     return not any("\ud800" <= char <= "\udfff" for char in word)
 
 
@@ -83,7 +83,7 @@ def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> tuple[list
 
 
 def _interpreter(script: Path) -> list[str]:
-    """What has to stand before a script for execve(2) to run it: nothing, if the kernel can."""
+    """The words to put before a script for execve(2) to run it: none where the kernel can."""
     try:
         with script.open("rb") as file:
             first = file.readline(512)

@@ -134,7 +134,7 @@ def _named(
 
 
 class Methods:
-    """What both clients can do. Each method raises ClientError."""
+    """The methods of both clients. Each raises ClientError."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -145,7 +145,7 @@ class Methods:
 
     @answered
     def submit(self, /, argv: Sequence[str] | str, **spec: Any) -> One[schema.Submitted]:
-        """Queues a command (a list of words; one text is a line for a shell), from this directory unless
+        """Queue a command (a list of words; one string is a line for a shell), from this directory unless
         ``cwd=`` says otherwise. `spec`: the fields of JobSpec, such as gpus=1, time_limit_s=3600,
         retries=2, env={...}. Durable when it returns, and one job even if the connection broke meanwhile."""
         if isinstance(argv, str):
@@ -155,7 +155,7 @@ class Methods:
 
     @answered
     def submit_many(self, specs: Sequence[Mapping[str, Any]]) -> One[list[schema.Submitted]]:
-        """Queues many, all or none. Each has ``argv`` and further fields of JobSpec."""
+        """Queue many jobs, all or none. Each has ``argv`` and further fields of JobSpec."""
         cwd = _cwd()
         body = {"jobs": [{"cwd": cwd, **spec} for spec in specs]}
         read = decoded(schema.BatchSubmitted)
@@ -163,7 +163,7 @@ class Methods:
 
     @answered
     def sweep(self, /, job: Mapping[str, Any], **asked: Any) -> One[sweeps.SweepSubmitted]:
-        """Queues a sweep, all of its trials or none. `job`: ``argv`` and further fields of JobSpec; `asked`:
+        """Queue a sweep, all of its trials or none. `job`: ``argv`` and further fields of JobSpec; `asked`:
         the other fields of NewSweep, such as grid={"lr": [1e-3, 1e-4]}, random={"wd": "log:1e-4..1e-1"},
         trials=20. Its trials are an array of the same number (:meth:`cancel_array`)."""
         body = {"job": {"cwd": _cwd(), **job}, **asked}
@@ -192,7 +192,7 @@ class Methods:
 
     @answered
     def wait(self, ref: Ref, timeout_s: float | None = None) -> One[schema.Job]:
-        """The job when it has ended; through restarts of the daemon. Raises TimeoutError."""
+        """Wait until a job has ended, through restarts of the daemon, and return it. Raises TimeoutError."""
 
         def waiting(wait_s: float) -> Request[schema.Job]:
             query = {"wait_s": f"{wait_s:g}"} if wait_s > 0 else {}
@@ -207,7 +207,8 @@ class Methods:
 
     @iterated
     def logs(self, ref: Ref, *, attempt: int | None = None, follow: bool = False) -> Many[str]:
-        """The output, in pieces of text. With `follow` as it comes, through retries, until the job ends."""
+        """A job's output, in pieces of text. With `follow` as it comes, through retries, until the job
+        ends."""
         query = _given(attempt=attempt)
         if follow:
             return Stream(path=f"{_job(ref)}/log/stream", query=query, read=_log_text)
@@ -226,42 +227,43 @@ class Methods:
 
     @answered
     def cancel(self, ref: Ref, *, grace_s: float | None = None) -> One[schema.Job]:
-        """Cancels; a running job gets its stop signal and its grace."""
+        """Cancel a job; a running one gets its stop signal and its grace."""
         return _posted(f"{_job(ref)}/cancel", schema.Job, _given(grace_s=grace_s))
 
     @answered
     def hold(self, ref: Ref) -> One[schema.Job]:
-        """Keeps a pending job from starting."""
+        """Keep a pending job from starting."""
         return _posted(f"{_job(ref)}/hold", schema.Job)
 
     @answered
     def release(self, ref: Ref) -> One[schema.Job]:
-        """Lets a held job start."""
+        """Let a held job start."""
         return _posted(f"{_job(ref)}/release", schema.Job)
 
     @answered
     def cancel_array(self, array_id: int, *, grace_s: float | None = None) -> One[schema.ArrayChanged]:
-        """Cancels all members of an array that have not ended."""
+        """Cancel all members of an array that have not ended."""
         return _posted(f"/v1/arrays/{array_id}/cancel", schema.ArrayChanged, _given(grace_s=grace_s))
 
     @answered
     def hold_array(self, array_id: int) -> One[schema.ArrayChanged]:
-        """Keeps all members that wait from starting."""
+        """Keep all pending members of an array from starting."""
         return _posted(f"/v1/arrays/{array_id}/hold", schema.ArrayChanged)
 
     @answered
     def release_array(self, array_id: int) -> One[schema.ArrayChanged]:
-        """Lets all held members start."""
+        """Let all held members of an array start."""
         return _posted(f"/v1/arrays/{array_id}/release", schema.ArrayChanged)
 
     @answered
     def retry(self, /, ref: Ref, **changes: Any) -> One[schema.Submitted]:
-        """Runs an ended job again, as a copy that shares its checkpoints."""
+        """Run an ended job again, as a copy with these changes that shares its checkpoints."""
         return _posted(f"{_job(ref)}/retry", schema.Submitted, changes)
 
     @answered
     def edit(self, /, ref: Ref, **changes: Any) -> One[schema.Job]:
-        """Changes priority, name, project, labels; of a pending job also time_limit_s, gpus, retries."""
+        """Change a job's priority, name, project, labels; of a pending job also time_limit_s, gpus,
+        retries."""
         return Request(method="PATCH", path=_job(ref), body=changes, read=decoded(schema.Job))
 
     @answered

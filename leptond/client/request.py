@@ -1,5 +1,5 @@
-"""What a client asks of a daemon, as values: :class:`Request`, :class:`LongPoll`, :class:`Pages` and
-:class:`Stream`; and the two ways of carrying one out, :class:`SyncRunner` and :class:`AsyncRunner`."""
+"""Requests as values: :class:`Request`, :class:`LongPoll`, :class:`Pages` and :class:`Stream`; and the two
+ways of carrying one out, :class:`SyncRunner` and :class:`AsyncRunner`."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Request(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     body: Any = None
     headers: Mapping[str, str] = {}
     wait_s: float = 0.0
-    """How long the daemon may wait before it answers."""
+    """Seconds that the daemon may wait before it answers."""
 
     @property
     def has_key(self) -> bool:
-        """Whether the daemon carries it out once however often it is sent."""
+        """True if the daemon carries it out once however often it is sent."""
         return IDEMPOTENCY_KEY in self.headers
 
 
@@ -62,10 +62,10 @@ class Stream(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 One = Request[T] | LongPoll[T]
-"""What one value comes from."""
+"""The source of one value."""
 
 Many = Pages[T] | Stream[T] | Request[T]
-"""What any number of items come from; those of a request are its answer alone."""
+"""The source of any number of items; that of a request is its answer alone."""
 
 
 class SyncRunner:

@@ -98,7 +98,7 @@ REFUSED = {
     "mem": "leptond does not limit host memory; leave it out",
     "mem-per-cpu": "leptond does not limit host memory; leave it out",
 }
-"""What scripts often hold and one machine does not honour, with what to do."""
+"""Options that scripts often hold and one machine does not honour, with what to do."""
 
 SHORT = {
     "A": "account",
@@ -150,7 +150,7 @@ def translate(words: Sequence[str], *, skip: frozenset[str] = frozenset()) -> Wo
 
 
 def _next(rest: list[str]) -> tuple[str, str, str]:
-    """Takes one option off the front: its long name, its value, and how it was spelled."""
+    """Take one option off the front: its long name, its value, and how it was spelled."""
     word = rest.pop(0)
     long, short = _LONG.match(word), _SHORT_FORM.match(word)
     if long is not None:

@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAIT_S = 30.0
-"""How long one request of a long poll lets the daemon wait."""
+"""Seconds that one request of a long poll lets the daemon wait."""
 
 RECONNECT_S = 60.0
-"""How long a stream or a long poll of the AsyncClient tries to find the daemon again."""
+"""Seconds for which a stream or a long poll of the AsyncClient tries to find the daemon again."""
 
 RECONNECT_EVERY_S = 0.5
 
 
 class Client(Methods, SyncRunner):
-    """A daemon, for one thread. Use it in a ``with``, or :meth:`close` it. `patience_s`: how long a request
-    waits for a daemon that is not there; without it such a request fails at once."""
+    """A client for one thread. Use it in a ``with``, or :meth:`close` it. `patience_s`: seconds for which a
+    request waits for a daemon that is not there; without it such a request fails at once."""
 
     def __init__(self, host: str | None = None, *, patience_s: float = 0.0) -> None:
         self._transport = Transport.find(host)
@@ -59,7 +59,7 @@ class Client(Methods, SyncRunner):
         self.close()
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self._transport.close()
 
     def _run(self, one: One[T]) -> T:
@@ -109,7 +109,8 @@ class Client(Methods, SyncRunner):
 
 
 class AsyncClient(Methods, AsyncRunner):
-    """A daemon, under asyncio. ``async with AsyncClient() as lept: ...``; methods as :class:`Client`."""
+    """A client for asyncio: ``async with AsyncClient() as lept: ...``. It has the methods of
+    :class:`Client`."""
 
     def __init__(self, host: str | None = None) -> None:
         self._target = find_target(host, os.environ)
@@ -123,7 +124,7 @@ class AsyncClient(Methods, AsyncRunner):
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None

@@ -1,4 +1,4 @@
-"""Where a daemon is served and with which token: addresses, the places of its socket, and the errors of one
+"""The address of a daemon and the token for it: parsing, the places of its socket, and the errors of one
 that does not answer there."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DEFAULT_PORT = 8370
 
 
 class Target(NamedTuple):
-    """Where a daemon is served: a Unix socket's path, or a host and port."""
+    """The address of a daemon: a Unix socket's path, or a host and port."""
 
     path: str | None = None
     host: str = ""
@@ -28,7 +28,7 @@ class Target(NamedTuple):
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def advice(self) -> str:
-        """What to do when nobody answers."""
+        """Advice for when no daemon answers there."""
         if self.path is None:
             return "is it started with --listen there? leptonctl doctor looks further"
         if self.path.startswith("/run/leptond/"):
@@ -46,7 +46,7 @@ class BadTarget(ClientError):
 
 
 class Unreachable(ClientError):
-    """No daemon answered there. Nothing was asked of it."""
+    """No daemon answered there. No request was sent."""
 
     def __init__(self, target: Target, cause: str, hint: str | None = None) -> None:
         detail = f"cannot reach leptond at {target} ({cause})"
@@ -86,7 +86,7 @@ def parse_host(host: str) -> Target:
 
 
 def socket_candidates(environ: Mapping[str, str]) -> list[str]:
-    """Where a daemon of this user or of the machine puts its socket, in the order in which to look."""
+    """The paths where a daemon of this user or of the machine puts its socket, in the order to try them."""
     runtime, state = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
     # the XDG specification: a relative path is invalid and is ignored
     places = [runtime] if runtime.startswith("/") else []
@@ -118,18 +118,18 @@ def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
 
 
 def _place_is_there(path: str) -> bool:
-    """Whether the directory is there in which leptond's own would be."""
+    """Return True if the parent of leptond's own directory exists."""
     return os.path.isdir(path.removesuffix("/leptond/leptond.sock") or "/")  # noqa: PTH112
 
 
 def token_file(environ: Mapping[str, str]) -> str:
-    """Where this user's token is kept."""
+    """The path of this user's token file."""
     config = environ.get("XDG_CONFIG_HOME", "")
     return f"{config if config.startswith('/') else f'{_home(environ)}/.config'}/leptond/token"
 
 
 def find_token(environ: Mapping[str, str]) -> str | None:
-    """LEPTOND_TOKEN, else what the token file holds."""
+    """The token: LEPTOND_TOKEN, else the content of the token file."""
     token = environ.get("LEPTOND_TOKEN", "").strip()
     if not token:
         with contextlib.suppress(OSError, UnicodeDecodeError), open(token_file(environ)) as file:  # noqa: PTH123

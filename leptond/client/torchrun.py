@@ -12,8 +12,13 @@ _PYTHON = re.compile(r"^python[0-9.]*\Z")
 _UNBUFFERED = "-u"  # torchrun gives it to its ranks anyway
 
 
+def is_python(program: str) -> bool:
+    """Return True if `program` is named as a Python interpreter is: torchrun starts nothing else."""
+    return _PYTHON.match(program.rpartition("/")[2]) is not None
+
+
 def count(text: str, gpus: int) -> int:
-    """How many ranks ``--nproc`` asks for: ``auto`` is one a GPU. Raises Usage."""
+    """The number of ranks that ``--nproc`` asks for: ``auto`` is one a GPU. Raises Usage."""
     if text == "auto":
         if gpus < 1:
             raise Usage("auto is one a GPU, and the job has none", option="--nproc")
@@ -31,7 +36,7 @@ def under_torchrun(words: Sequence[str], ranks: int) -> list[str]:
     Usage.
     """
     program, rest = words[0], list(words[1:])
-    if not _PYTHON.match(program.rpartition("/")[2]):
+    if not is_python(program):
         raise Usage("--nproc starts a Python script: leptonctl submit --nproc 2 -- python train.py")
     while rest and rest[0] == _UNBUFFERED:
         rest = rest[1:]

@@ -20,11 +20,11 @@ TIMEOUT_S = 30.0
 """Longest wait for an answer, beyond what the request itself asks the daemon to wait."""
 
 RESTART_S = 10.0
-"""How long a request that may be repeated is repeated when the daemon goes away under it: a restart
-takes a second or two."""
+"""Seconds for which a request that may be repeated is repeated when the daemon goes away: a restart takes a
+second or two."""
 
 PATIENCE_S = 300.0
-"""How long a stream, or a wait for a job, tries to find the daemon again."""
+"""Seconds for which a stream, or a wait for a job, tries to find the daemon again."""
 
 
 class Reply(NamedTuple):
@@ -48,7 +48,7 @@ class Reply(NamedTuple):
 
 
 class Transport:
-    """Requests to one daemon. `trace` is told of every request (for ``-v``). Not for several threads."""
+    """Requests to one daemon. `trace` gets a line for every request (for ``-v``). Not for several threads."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Transport:
         return cls(target, token=token, timeout_s=timeout_s, trace=trace)
 
     def close(self) -> None:
-        """Closes the kept connection."""
+        """Close the kept connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -207,7 +207,7 @@ class Transport:
         on_lost: Callable[[ClientError], None] | None = None,
     ) -> Generator[ServerEvent, None, None]:
         """Server-sent events until one of type ``end``. When the connection is lost it comes back, for up
-        to `patience_s`, and resumes after the last id that was yielded; `on_lost` is told once each time.
+        to `patience_s`, and resumes after the last id that was yielded; `on_lost` is called once each time.
         Raises ClientError when the first connection fails, or when none comes back."""
         query = dict(query or {})
         connected = told = False

@@ -30,11 +30,11 @@ class LeptondCallback(TrainerCallback):
         self._stopping = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """From here on SIGTERM is heard."""
+        """Begin to catch SIGTERM."""
         self._stopping = job.should_stop(self.margin_s)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
-        """Reports the step, and tells the Trainer to save and stop when leptond says so."""
+        """Report the step, and make the Trainer save and stop when leptond asks for it."""
         job.report(step=state.global_step, total=state.max_steps if state.max_steps > 0 else None)
         if not self._stopping and job.should_stop(self.margin_s):
             self._stopping = True
@@ -46,7 +46,7 @@ class LeptondCallback(TrainerCallback):
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **more: Any
     ) -> None:
-        """Reports the numbers that the Trainer logs, under its names; the rate as ``lr``."""
+        """Report the numbers that the Trainer logs, under its names; the rate as ``lr``."""
         numbers: dict[str, Any] = {
             "lr" if name == "learning_rate" else name: value
             for name, value in (logs or {}).items()
@@ -55,12 +55,12 @@ class LeptondCallback(TrainerCallback):
         job.report(step=state.global_step, **numbers)
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """The Trainer has written a checkpoint."""
+        """Tell leptond that the Trainer has written a checkpoint."""
         if state.is_world_process_zero:
             job.checkpointed(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Leaves with the code that says "run me again" when it was told to stop."""
+        """Leave with the exit code for "run me again" when leptond asked the job to stop."""
         if self._stopping and state.global_step < state.max_steps:
             job.leave()
 

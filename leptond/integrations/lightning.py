@@ -39,28 +39,28 @@ class LeptondCallback(Callback):
         self._random: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Adds the random states; those of one process, as one process writes it."""
+        """Add the random states, if one process trains: with several only the first writes the checkpoint."""
         if trainer.world_size == 1:
             checkpoint["leptond_random"] = random_states()
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Keeps them until the first step: what comes before it takes random numbers too."""
+        """Keep the random states until the first step: what comes before it draws random numbers too."""
         self._random = checkpoint.get("leptond_random")
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Goes on with the random numbers where they were."""
+        """Restore the random states of the checkpoint."""
         if self._random is not None and trainer.world_size == 1:
             restore_random_states(self._random)
         self._random = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """From here on SIGTERM is heard."""
+        """Begin to catch SIGTERM."""
         job.should_stop(self.margin_s)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Reports, saves when it is time, and leaves when leptond says so. All ranks agree on that."""
+        """Report, save when it is time, and leave when leptond asks for it. All ranks agree on that."""
         if not job.active:
             return
         step = trainer.global_step

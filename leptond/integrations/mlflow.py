@@ -24,8 +24,8 @@ NOTE = "mlflow-run-id"
 
 
 def start_run(**options: Any) -> Any:
-    """As ``mlflow.start_run``; on a retry with the run of the first attempt. Outside a leptond job it is the
-    same as MLflow's own."""
+    """Start a run as ``mlflow.start_run`` does; on a retry, go on with the run of the first attempt. Outside
+    a leptond job it is the same as MLflow's own."""
     note = Path(job.checkpoint_dir) / NOTE if job.checkpoint_dir is not None else None
     known = _noted(note)
     if known is not None:

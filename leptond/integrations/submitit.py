@@ -76,10 +76,10 @@ STATES = {
     "cancelled": "CANCELLED",
     "lost": "NODE_FAIL",
 }
-"""Slurm's words for our states: submitit, and code written for it, know those."""
+"""Our states as Slurm names them: submitit, and code written for it, know those names."""
 
 FORGOTTEN = "FORGOTTEN"
-"""Of a job that the daemon does not know (any more): it has ended, if ever it was."""
+"""The state of a job that the daemon does not know (any more): it has ended, if it ever existed."""
 
 ENDED = frozenset({"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", FORGOTTEN})
 TASKS = "SUBMITIT_LEPTOND_NTASKS"
@@ -91,11 +91,11 @@ class LeptondInfoWatcher(core.InfoWatcher):
     """Asks the daemon about all jobs of this process that have not ended, as seldom as submitit wishes."""
 
     def get_state(self, job_id: str, mode: str = "standard") -> str:
-        """In Slurm's words; UNKNOWN before the daemon was asked."""
+        """The job's state by Slurm's name; UNKNOWN before the daemon was asked."""
         return self.get_info(job_id, mode=mode).get("State", "UNKNOWN")
 
     def update(self) -> None:
-        """Asks. What cannot be asked now stays as it was."""
+        """Ask the daemon; a state that cannot be asked for now stays as it was."""
         self._num_calls += 1
         with contextlib.suppress(ClientError), Client() as lept:
             for job_id in self._registered - self._finished:
@@ -114,7 +114,7 @@ class LeptondInfoWatcher(core.InfoWatcher):
         return self._info_dict[job_id]["State"]
 
     def note(self, job_id: str, job: schema.Job | None) -> None:
-        """Takes down what the daemon said."""
+        """Keep the daemon's answer."""
         state = STATES[job.state] if job is not None else FORGOTTEN
         if job is not None and state == "PENDING" and job.attempt:
             state = "REQUEUED"
@@ -133,7 +133,7 @@ class LeptondJob(core.Job[R]):
     _results_timeout_s = 0  # one machine: what the job has written is there
 
     def done(self, force_check: bool = False) -> bool:
-        """Whether the job has ended. A result alone does not say so: a job that failed may be tried
+        """Return True if the job has ended. A result alone does not say so: a job that failed may be tried
         again."""
         if self._sub_jobs:
             return all(sub_job.done(force_check) for sub_job in self._sub_jobs)
@@ -146,7 +146,7 @@ class LeptondJob(core.Job[R]):
             return True  # the daemon cannot be asked, and there is a result
 
     def wait(self) -> None:
-        """Until the job has ended, through restarts of the daemon."""
+        """Wait until the job has ended, through restarts of the daemon."""
         with Client() as lept:
             while self.watcher.get_state(self.job_id, mode="cache") not in ENDED:
                 try:
@@ -160,7 +160,7 @@ class LeptondJob(core.Job[R]):
                         return
 
     def cancel(self, check: bool = True) -> None:
-        """Cancels the job; one that runs gets SIGTERM and its grace. With `check` raises ClientError where
+        """Cancel the job; one that runs gets SIGTERM and its grace. With `check` raises ClientError where
         that cannot be asked for; a job that has ended is no error."""
         try:
             with Client() as lept:
@@ -170,7 +170,7 @@ class LeptondJob(core.Job[R]):
                 raise
 
     def _interrupt(self) -> None:
-        """Sends the signal that comes before the time limit (submitit has it for tests)."""
+        """Send the signal that comes before the time limit (submitit has it for tests)."""
         with Client() as lept:
             attempts = lept.job(self.job_id).attempts
         if isinstance(attempts, list) and attempts[-1].pid is not None:
@@ -185,7 +185,7 @@ class LeptondJob(core.Job[R]):
 
 
 class LeptondJobEnvironment(job_environment.JobEnvironment):
-    """What submitit asks in the job."""
+    """The environment that submitit reads in the job."""
 
     _env = {  # noqa: RUF012  # as its parent has it
         "job_id": "LEPTOND_JOB_ID",
@@ -218,7 +218,7 @@ class LeptondJobEnvironment(job_environment.JobEnvironment):
         running.catch_sigterm()  # calls the handler that is there
 
     def _requeue(self, countdown: int) -> NoReturn:
-        """Leaves with the word that says: queue me again."""
+        """Leave with the reason that asks to be queued again."""
         running.leave("resume", f"submitit: {countdown} time limits left")
 
 
@@ -244,7 +244,8 @@ class LeptondExecutor(core.PicklingExecutor):
 
     @classmethod
     def affinity(cls) -> int:
-        """0: never chosen by itself, so that installing leptond changes nothing for who does not name it."""
+        """0: never chosen by itself, so that installing leptond changes nothing for code that does not name
+        it."""
         return 0
 
     @classmethod
@@ -273,7 +274,7 @@ class LeptondExecutor(core.PicklingExecutor):
         count = len(pickles)
         try:
             with Client() as lept:
-                lept.status()  # one that is not there is told of at once; from here on it may be away a while
+                lept.status()  # fails at once where there is no daemon; from here on it may be away a while
             with Client(patience_s=PATIENCE_S) as lept:
                 # held until the pickles have the names that the job looks for, which hold its number
                 made = lept.submit(**{**self._spec(count), "hold": True})
@@ -294,7 +295,7 @@ class LeptondExecutor(core.PicklingExecutor):
             raise ValueError(str(error)) from None
         finally:
             for pickle in pickles:
-                pickle.unlink(missing_ok=True)  # those that have got their names are not there any more
+                pickle.unlink(missing_ok=True)  # those that were renamed are gone from here
         return jobs
 
     def _named(self, number: str, pickle: Path) -> core.Job[Any]:
@@ -381,7 +382,7 @@ class LeptondExecutor(core.PicklingExecutor):
 
 
 def _output(folder: Path, *, array: bool) -> str:
-    """Where the daemon puts the output: where submitit looks for it, in leptond's marks."""
+    """The path of the output: where submitit looks for it, with leptond's marks."""
     path = str(utils.JobPaths(folder).stdout)
     marks = {"%j": "%A_%a" if array else "%j", "%t": "0", "%A": "%A", "%a": "%a"}
     for mark, ours in marks.items():
@@ -390,18 +391,18 @@ def _output(folder: Path, *, array: bool) -> str:
 
 
 def _release(lept: Client, job_id: int, *, array: bool) -> None:
-    """Lets the job start, or all of the array; asked again where it is not known whether it was heard. Raises
-    ClientError."""
+    """Let the job start, or all of the array; repeated where it is not known whether the request arrived.
+    Raises ClientError."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
             lept.release_array(job_id) if array else lept.release(job_id)
         except Interrupted:
             if time.monotonic() > until:
-                raise  # it stays held
+                raise  # the job stays held
             time.sleep(0.2)
         except ApiError as error:
-            if error.status != 409:  # it was heard, and the job has started since
+            if error.status != 409:  # the request before arrived, and the job has started since
                 raise
             return
         else:

@@ -24,7 +24,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGCONT)
 
 
 def main(words: list[str]) -> int:
-    """Starts the tasks and waits for them; the exit code of the job."""
+    """Start the tasks and wait for them; return the exit code of the job."""
     merge = words[:1] == ["--merge"]
     count, folder, *command = words[1:] if merge else words
     job_id = LeptondJobEnvironment().job_id
@@ -55,7 +55,7 @@ def _start(command: list[str], paths: JobPaths, rank: int, *, merge: bool) -> su
 
 
 def _wait(tasks: list[subprocess.Popen[bytes]]) -> int:
-    """Of the tasks' exit codes 75, else the first that is not 0."""
+    """Wait for the tasks; return 75 if one of them ended with it, else the first exit code that is not 0."""
     first = 0
     left = {task.pid: task for task in tasks}
     while left:
@@ -75,7 +75,7 @@ def _wait(tasks: list[subprocess.Popen[bytes]]) -> int:
 
 
 def _end(tasks: list[subprocess.Popen[bytes]]) -> None:
-    """SIGINT, which submitit's tasks end by without a result, then SIGKILL."""
+    """End the tasks: SIGINT, by which submitit's tasks end without a result, then SIGKILL."""
     for task in tasks:
         task.send_signal(signal.SIGINT)
     for task in tasks:

@@ -83,7 +83,7 @@ class Checkpoints:
         generation: int = 0,
         background: bool = True,
     ) -> None:
-        """Saves `state` (nested dicts, lists and tuples of tensors, numbers and texts). In the background it
+        """Save `state` (nested dicts, lists and tuples of tensors, numbers and texts). In the background it
         is copied now and written by a thread; a failure then is logged, and raised by the next
         :meth:`wait`. Raises CheckpointError when not in the background."""
         if self.directory is None:
@@ -97,7 +97,7 @@ class Checkpoints:
         )
 
     def run(self, write: Callable[[], None], *, background: bool) -> None:
-        """Writes, after what is being written now is on disk; in the background a thread does. Its
+        """Write, after what is being written now is on disk; in the background a thread does. Its
         CheckpointError then is logged, and raised by the next :meth:`wait` unless a later one was written."""
         self.join()
         if not background:
@@ -151,7 +151,7 @@ class Checkpoints:
         return temporary
 
     def finish(self, temporary: Path, step: int, generation: int, loss: float | None) -> Found:
-        """Makes the files in `temporary` the checkpoint of `step`, durably, and tells leptond. Raises
+        """Make the files in `temporary` the checkpoint of `step`, durably, and tell leptond. Raises
         OSError."""
         assert self.directory is not None
         files = {}
@@ -187,7 +187,7 @@ class Checkpoints:
         return Found(generation, step, final, body["loss"])
 
     def _prune(self) -> None:
-        """Removes what is neither among the newest nor the best, and what a crash left half-written."""
+        """Remove what is neither among the newest nor the best, and what a crash left half-written."""
         found = self._listed()
         kept = set(found[-self.keep :])
         if self.keep_best:
@@ -239,7 +239,7 @@ class Checkpoints:
 
 
 def check(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None when its manifest and every hash in it hold."""
+    """The fault of a checkpoint; None when its manifest and every hash in it hold."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         if manifest.pop("self") != _self_check(manifest):
@@ -322,7 +322,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Puts them back."""
+    """Restore the random states."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     torch.set_rng_state(states["torch"])

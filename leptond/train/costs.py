@@ -71,7 +71,7 @@ class Precision:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with that scale. That of another precision is left alone."""
+        """Go on with that scale. That of another precision is left alone."""
         if state and self.scaler.is_enabled():
             self.scaler.load_state_dict(state)
 
@@ -91,7 +91,7 @@ def micro_batches(batch: Sequence[Tensor], parts: int) -> Iterator[tuple[float, 
 
 
 def recompute(model: nn.Module) -> nn.Module:
-    """Lets every part of the model (``model.parts()``, else its children) compute its activations again in
+    """Let every part of the model (``model.parts()``, else its children) compute its activations again in
     the backward pass instead of keeping them: a third more work, a fraction of the memory. In place."""
     for part in model.parts() if hasattr(model, "parts") else model.children():
         part.forward = functools.partial(checkpoint, part.forward, use_reentrant=False)
@@ -99,7 +99,7 @@ def recompute(model: nn.Module) -> nn.Module:
 
 
 def compile_parts(model: nn.Module, *, backend: str = "inductor") -> nn.Module:
-    """Compiles every part of the model; equal parts share what was compiled, so it takes the time of one. In
+    """Compile every part of the model; equal parts share what was compiled, so it takes the time of one. In
     place: the names in a checkpoint stay as they are."""
     for part in model.parts() if hasattr(model, "parts") else model.children():
         part.compile(backend=backend)
@@ -153,11 +153,11 @@ class Loader:
         return _Order(len(self.dataset), self.batch, self.seed, position)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many batches were used."""
+        """The number of batches that were used."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on behind them."""
+        """Go on behind them."""
         self.position, self._batches = state["position"], None
 
 
@@ -201,7 +201,7 @@ class ShrinkingBatch:
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
-        """Looks for CUDA's out-of-memory error in a step; one that a batch of single rows meets as well is
+        """Look for CUDA's out-of-memory error in a step; one that a batch of single rows meets as well is
         passed on."""
         try:
             yield

@@ -31,7 +31,8 @@ TP_PLAN = {
     "*.up": "colwise",
     "*.down": "rowwise",
 }
-"""How its layers split over the ranks of a tensor-parallel group (the Megatron layout, arXiv 1909.08053)."""
+"""The split of its layers over the ranks of a tensor-parallel group (the Megatron layout, arXiv
+1909.08053)."""
 
 
 class Attention(nn.Module):
@@ -117,7 +118,7 @@ class Gpt(nn.Module):
         return x
 
     def parts(self) -> nn.ModuleList:
-        """What a pipeline cuts between."""
+        """The parts between which a pipeline cuts."""
         return self.layers
 
 

@@ -33,7 +33,7 @@ from leptond.train.schedule import Schedule
 log = logging.getLogger("leptond.train")
 
 Asked = tuple[int, dict[str, float], dict[str, int]]
-"""What was asked for with ``leptonctl tune``: a version, the values, and the version of each."""
+"""The values asked for with ``leptonctl tune``: a version, the values, and the version of each."""
 
 
 class Stateful(Protocol):
@@ -43,21 +43,21 @@ class Stateful(Protocol):
         """Tensors, numbers, texts, and lists and dicts of them."""
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Goes on from there."""
+        """Go on from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """When a loss is wrong, and what is done about it: one that is not finite, or over `spike` times the
-    median of the last 50 (0: never), sends the training back to its last good checkpoint with `reduce` times
-    the rate; after `most` times it ends as diverged."""
+    """The rule for a wrong loss: one that is not finite, or over `spike` times the median of the last 50 (0:
+    never), sends the training back to its last good checkpoint with `reduce` times the rate; after `most`
+    times it ends as diverged."""
 
     spike: float = 4.0
     reduce: float = 0.5
     most: int = 3
 
     def fault(self, loss: float, recent: deque[float]) -> str | None:
-        """What is wrong with a loss; None when nothing is."""
+        """The fault of a loss; None when it has none."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         if self.spike and len(recent) >= 20:
@@ -150,7 +150,7 @@ class Training:
         self.checkpoints.wait()
 
     def knob(self, name: str, value: float, *, low: float, high: float) -> float:
-        """A number that ``leptonctl tune`` may change within [low, high]: `value` until somebody does. The
+        """A number that ``leptonctl tune`` may change within [low, high]: `value` until then. The
         same on every rank in every step. Raises ValueError."""
         if name == "lr" or not -math.inf < low <= value <= high < math.inf:
             raise ValueError(f"the knob {name}={value} within [{low}, {high}] cannot be declared")
@@ -197,7 +197,7 @@ class Training:
             self.save()
 
     def _optimize(self) -> bool:
-        """Clips and takes the optimizer's step; False where fp16 leaves it out."""
+        """Clip the gradients and take the optimizer's step; False where fp16 leaves it out."""
         scaled = self.precision is not None and self.precision.name == "fp16"
         if self.precision is not None and scaled:
             self.precision.unscale(self.optimizer)
@@ -241,8 +241,8 @@ class Training:
         return one.wanted_version, dict(one.wanted), dict(one.wanted_versions)
 
     def _turn(self, asked: Asked) -> None:
-        """Turns the knobs that somebody has asked to turn since the last time, each once: a checkpoint that
-        holds a turned rate is not turned again."""
+        """Turn the knobs that were asked for since the last time, each once: a checkpoint that holds a turned
+        rate is not turned again."""
         self._last_asked = asked
         self._version, values, versions = asked
         for name, value in values.items():
@@ -320,7 +320,7 @@ class Training:
         }
 
     def save(self, *, background: bool = True) -> None:
-        """Saves now; on several ranks in the same step on each. In the background a copy is taken, and the
+        """Save now; on several ranks in the same step on each. In the background a copy is taken, and the
         training goes on meanwhile."""
         loss = self.loss if math.isfinite(self.loss) else None
         self._saved_at = self.step
@@ -346,7 +346,7 @@ class Training:
         self.checkpoints.save(self.step, state, loss=loss, generation=self.generation, background=background)
 
     def resume(self, *, before: int | None = None) -> bool:
-        """Goes on from the newest whole checkpoint (of a step below `before`); whether there was one. What
+        """Go on from the newest whole checkpoint (of a step below `before`); whether there was one. What
         several ranks wrote, any number of ranks can go on from, one of them too."""
         found = sharded.newest(self.checkpoints, before)
         if found is None:

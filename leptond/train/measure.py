@@ -1,4 +1,4 @@
-"""What each switch of :mod:`leptond.train.costs` costs and brings on this machine, measured on a small
+"""The cost and the gain of each switch of :mod:`leptond.train.costs` on this machine, measured on a small
 transformer over real text.
 
     python -m leptond.train.measure [--width 128] [--layers 4] [--context 128] [--batch 16] [--json]
@@ -154,7 +154,7 @@ def status_bytes(name: str) -> int:
 
 
 def effect(options: argparse.Namespace, switch: str, text: Tensor) -> Effect:
-    """Measures one switch."""
+    """Measure one switch."""
     plain = "loader-plain" if switch == "loader" else "plain"
     makers = [partial(make_step, options, one, text) for one in (plain, switch)]
     # a compiler's threads do not go with forks, and it is there for speed
@@ -180,7 +180,7 @@ SWITCHES = ("bf16", "fp16", "accumulate", "recompute", "compile", "loader")
 
 
 def main() -> None:
-    """Prints a table, or a line of JSON for each switch."""
+    """Print a table, or a line of JSON for each switch."""
     parser = argparse.ArgumentParser(prog="python -m leptond.train.measure", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     for name, size in {"width": 128, "layers": 4, "context": 128, "batch": 16, "rounds": 7}.items():

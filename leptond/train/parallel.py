@@ -38,7 +38,7 @@ DIMENSIONS = ("pp", "dp", "fsdp", "tp")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How many ranks each kind of parallelism has; their product is the number of processes.
+    """The number of ranks of each kind of parallelism; their product is the number of processes.
 
     `dp` copies of the model on different data; `fsdp`: the same, but each rank keeps only its share of the
     weights, gradients and optimizer state; `tp`: each layer split over ranks; `pp`: the layers split into
@@ -113,7 +113,7 @@ class Parallel:
     @classmethod
     @contextlib.contextmanager
     def start(cls, plan: Plan) -> Iterator[Self]:
-        """Joins the other ranks (as RANK, WORLD_SIZE and MASTER_* say) and leaves them at the end of the
+        """Join the other ranks (as RANK, WORLD_SIZE and MASTER_* say) and leave them at the end of the
         block, after all in `before_the_end` was called; where the process group is there already, it is used
         and stays. Raises ValueError when the plan does not make as many ranks as there are."""
         world = int(os.environ.get("WORLD_SIZE") or 1)
@@ -146,7 +146,7 @@ class Parallel:
 
     @property
     def data_ranks(self) -> int:
-        """How many different shares of a batch there are."""
+        """The number of different shares of a batch."""
         return self.plan.dp * self.plan.fsdp
 
     @property
@@ -176,7 +176,7 @@ class Parallel:
         tp_plan: Mapping[str, str] | None = None,
         precision: Precision | None = None,
     ) -> nn.Module:
-        """Puts the model onto the ranks. Every rank brings the same weights (the same seed).
+        """Put the model onto the ranks. Every rank brings the same weights (the same seed).
 
         `tp_plan` says how its layers split (``{"*.up": "colwise", "*.down": "rowwise"}``), `loss` goes from
         outputs and targets to the mean over rows. A pipeline cuts between the modules of ``model.parts()``.
@@ -217,8 +217,8 @@ class Parallel:
         return ScheduleGPipe(stage, n_microbatches=self.plan.parts_of_batch, loss_fn=self._loss)
 
     def parameters(self) -> list[dict[str, Any]]:
-        """What the optimizer of this rank looks after, as parameter groups: one for each way in which
-        parameters lie on the ranks, because an optimizer cannot update them in one call."""
+        """The parameters of this rank's optimizer, in groups: one for each way in which parameters lie on
+        the ranks, because an optimizer cannot update them in one call."""
         groups: dict[Any, list[nn.Parameter]] = {}
         for parameter in self.model.parameters():
             if parameter.requires_grad:
@@ -268,7 +268,7 @@ class Parallel:
         return loss / self.data_ranks
 
     def clip_gradients(self, most: float) -> float:
-        """Scales the gradients down to a norm of at most `most`, over everything that all ranks hold; the
+        """Scale the gradients down to a norm of at most `most`, over everything that all ranks hold; the
         norm before."""
         squares = torch.zeros((), device=self.device, dtype=torch.float64)
         groups = _by_layout(p.grad for p in self.model.parameters() if p.grad is not None)

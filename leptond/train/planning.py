@@ -89,7 +89,7 @@ class Degrees:
 
     @property
     def world(self) -> int:
-        """How many GPUs it takes."""
+        """The number of GPUs of the plan."""
         return self.dp * self.fsdp * self.tp * self.pp
 
 
@@ -121,7 +121,7 @@ def activation_bytes(shape: Shape, rows: float, tp: int = 1) -> float:
 
 
 def estimate(shape: Shape, plan: Degrees, machine: Machine) -> Estimate:
-    """What a plan needs and takes. The batch is shared by dp and fsdp."""
+    """The memory and the time of a plan. The batch is shared by dp and fsdp."""
     layers = -(-shape.layers // plan.pp)  # of the fullest stage
     own = layers * shape.layer_parameters / plan.tp
     outer = shape.outer_parameters if plan.pp == 1 else shape.outer_parameters / 2
@@ -159,8 +159,9 @@ def _whole(shape: Shape) -> Shape:
 
 
 def _traffic_bytes(shape: Shape, plan: Degrees, weights: float, rows: float) -> float:
-    """What one GPU sends in a step. A ring passes (n - 1) / n of the data: twice for an all-reduce (dp),
-    three times for fsdp (two gathers and a scatter); tp reduces the activations of a layer four times."""
+    """Bytes that one GPU sends in a step. A ring passes (n - 1) / n of the data: twice for an all-reduce
+    (dp), three times for fsdp (two gathers and a scatter); tp reduces the activations of a layer four
+    times."""
 
     def ring(n: int) -> float:
         return (n - 1) / n

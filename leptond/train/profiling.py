@@ -1,4 +1,4 @@
-"""What a training step really needs, measured: to hold :mod:`leptond.train.planning`'s arithmetic against."""
+"""Measurements of a training step, to check the arithmetic of :mod:`leptond.train.planning`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def profile(
     *,
     steps: int = 3,
 ) -> Profile:
-    """Runs some steps of a training and measures them. `loss_of` is the forward pass. The model and the
+    """Run some steps of a training and measure them. `loss_of` is the forward pass. The model and the
     optimizer are changed by it: profile, then begin anew."""
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"

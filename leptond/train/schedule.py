@@ -78,7 +78,7 @@ class Schedule:
         self.scaled = 1.0
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """Moves on by a step. Raises ValueError when the schedule needs the loss and gets none."""
+        """Move on by a step. Raises ValueError when the schedule needs the loss and gets none."""
         if self.name != "plateau":
             self.scheduler.step()
         elif loss is None:
@@ -92,7 +92,7 @@ class Schedule:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def scale(self, factor: float) -> None:
-        """Multiplies the rate from here on: this step's, and all that the schedule will make of it.
+        """Multiply the rate from here on: this step's, and all that the schedule will make of it.
         Raises ValueError for a factor that is not above 0."""
         if not 0 < factor < math.inf:
             raise ValueError(f"the rate cannot be multiplied by {factor}")
@@ -114,12 +114,12 @@ class Schedule:
         self.scale(rate / self.rate)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to hold."""
+        """The state that a checkpoint has to hold."""
         state = {key: value for key, value in self.scheduler.state_dict().items() if _plain(value)}
         return {"name": self.name, "scaled": self.scaled, "scheduler": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there. Load the optimizer's state as well: the rates are its. Raises ValueError."""
+        """Go on from there. Load the optimizer's state as well: the rates are its. Raises ValueError."""
         if state["name"] != self.name:
             raise ValueError(f"the checkpoint was made with the schedule {state['name']}, not {self.name}")
         groups = len(self.optimizer.param_groups)
@@ -143,7 +143,7 @@ def _fitted(values: list[Any], groups: int) -> list[Any]:
 
 
 def _plain(value: Any) -> bool:
-    """Whether it is data: a checkpoint holds no functions and no objects."""
+    """Return True if a value is plain data: a checkpoint holds no functions and no objects."""
     if isinstance(value, list | tuple):
         return all(_plain(item) for item in value)
     return value is None or isinstance(value, bool | int | float | str)

@@ -31,7 +31,7 @@ _OPTIONS = StateDictOptions(flatten_optimizer_state_dict=True)
 and not by parameter groups, which are not."""
 
 _TROUBLE = (OSError, RuntimeError, CheckpointException)
-"""What reading and writing raise; torch's distributed checkpoint wraps every rank's into one of its own."""
+"""The errors of reading and writing; torch's distributed checkpoint wraps every rank's in one of its own."""
 
 
 def _world() -> tuple[int, int]:
@@ -59,7 +59,7 @@ def _alone_is_meant() -> Iterator[None]:
 
 
 def _state(model: nn.Module, optimizer: optim.Optimizer, *, fresh: bool) -> dict[str, Any]:
-    """What goes to and comes from disk. A `fresh` optimizer has no state yet, and must not be asked for it:
+    """The state that is written and read. A `fresh` optimizer has no state yet, and must not be asked for it:
     torch would make one by a step of its own, which counts in Adam's corrections ever after."""
     state = {"model": get_model_state_dict(model, options=_OPTIONS)}
     if not fresh:
@@ -88,7 +88,7 @@ class Writer:
         generation: int = 0,
         background: bool = True,
     ) -> None:
-        """Saves, on all ranks in the same step. `extra` is the same on all of them (rank 0's is kept), `mine`
+        """Save on all ranks in the same step. `extra` is the same on all of them (rank 0's is kept), `mine`
         is this rank's own, such as its random states. In the background a copy is taken now, in the CPU's
         memory, and written by a thread; a failure then is logged, and raised by the next
         `checkpoints.wait()`. Otherwise raises CheckpointError; in both cases on every rank."""
@@ -165,7 +165,7 @@ def newest(checkpoints: Checkpoints, before: int | None = None) -> Found | None:
 def load(
     found: Found, model: nn.Module, optimizer: optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Puts a checkpoint into the model and the optimizer of every rank: `extra`, and this rank's `mine` if
+    """Put a checkpoint into the model and the optimizer of every rank: `extra`, and this rank's `mine` if
     as many ranks wrote it as now read it. Raises CheckpointError."""
     rank, world = _world()
     try:
@@ -194,7 +194,7 @@ def names_of(model: nn.Module, optimizer: optim.Optimizer) -> list[list[str]]:
 
 
 def spread(kept: dict[str, Any], model: nn.Module, optimizer: optim.Optimizer) -> None:
-    """Puts a checkpoint that one process wrote without a plan (`model`, `optimizer`, and the `names` of its
+    """Put a checkpoint that one process wrote without a plan (`model`, `optimizer`, and the `names` of its
     parameters) onto the ranks: each takes the share that it holds. Raises CheckpointError."""
     if "names" not in kept:
         raise CheckpointError(

@@ -32,8 +32,8 @@ def _each(
     *,
     named: Sequence[str],
 ) -> None:
-    """Does `act` for every ref. One that fails does not keep the others from it; the exit code is that of
-    the first failure. With --json one object comes out when one job was `named`, else a list."""
+    """Call `act` for every ref, also after a failure; the exit code is that of the first failure. With --json
+    one object is printed when one job was `named`, else a list."""
     single = len(named) == 1 and len(wanted) == 1 and not named[0].endswith("*")
     answers: list[Any] = []
     code = 0
@@ -211,7 +211,7 @@ def edit_command(
     def act(ref: str) -> Any:
         body, headers = dict(patch), {}
         if changes:
-            # labels are replaced as a whole: only if nobody else has changed them meanwhile
+            # labels are replaced as a whole: only if no one else has changed them meanwhile
             job = session.api.get(refs.job_path(ref))
             merged = {**job["labels"], **changes}
             body["labels"] = {name: value for name, value in merged.items() if value}

@@ -235,7 +235,8 @@ def _sentences(found: phrases.Body) -> list[str]:
 
 
 def _comparison(found: phrases.Body | None, currency: str) -> list[str]:
-    """What the policy made of the window's jobs, beside another; nothing where it is the same policy."""
+    """The policy's result for the window's jobs, beside that of another; nothing where it is the same
+    policy."""
     if found is None or found["policy"] == found["against"]:
         return []
     saved = found["against_idle_gpu_seconds"] - found["idle_gpu_seconds"]

@@ -140,7 +140,7 @@ def _sqlite_version() -> tuple[int, int, int]:
 
 
 def sqlite(version: tuple[int, int, int]) -> Finding:
-    """Whether this SQLite has the WAL-reset fault (3.7.0 to 3.51.2; fixed in 3.51.3, 3.50.7 and 3.44.6:
+    """Check this SQLite for the WAL-reset fault (3.7.0 to 3.51.2; fixed in 3.51.3, 3.50.7 and 3.44.6:
     sqlite.org/wal.html). leptond writes through one connection, which keeps clear of it."""
     text = ".".join(map(str, version))
     mended = (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45) or version >= (3, 51, 3)
@@ -246,7 +246,7 @@ def _of_status(status: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _state_dir(target: Target, status: dict[str, Any] | None) -> Path:
-    """Where the daemon keeps its state, as far as can be told from here."""
+    """The daemon's state directory, as far as it is known here."""
     jobs = [*status["running"], *status["failed_recently"], *status["next"]] if status else []
     if jobs:
         return Path(jobs[0]["checkpoint_dir"]).parent.parent
@@ -272,7 +272,7 @@ def _disk(directory: Path) -> Finding:
 
 
 def driver(status: dict[str, Any] | None, root: Path = Path("/")) -> Finding:
-    """Whether the NVIDIA driver's files are there, and the daemon sees what they promise."""
+    """Check that the NVIDIA driver's files are there, and that the daemon sees the GPUs that they name."""
     version_file, device_file = root / "proc/driver/nvidia/version", root / "dev/nvidiactl"
     loaded, device = version_file.exists(), device_file.exists()
     seen = [gpu for gpu in status["gpus"] if gpu["present"] and not gpu["simulated"]] if status else None

@@ -42,7 +42,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "labels": lambda job: json.dumps(job.get("labels") or {}, sort_keys=True),
     "argv": lambda job: json.dumps(job["spec"]["argv"]),
 }
-"""What a row holds. Times are RFC 3339 in UTC, durations seconds; labels and argv are JSON."""
+"""The columns of a row. Times are RFC 3339 in UTC, durations seconds; labels and argv are JSON."""
 
 USAGE_COLUMNS = (
     "key",
@@ -54,7 +54,7 @@ USAGE_COLUMNS = (
     "kwh",
     "cost",
 )
-"""What a row of usage holds; before them the window, behind them the currency."""
+"""The columns of a row of usage; before them the window, behind them the currency."""
 
 
 @command("export", short_help="Jobs as CSV, JSON lines or Parquet.")
@@ -100,7 +100,7 @@ def _write(
     found: Iterator[dict[str, Any]],
     row: Callable[[Row], Row] = lambda one: one,
 ) -> None:
-    """Writes what was `found`: as it is in JSON, else each as a `row` of `columns`."""
+    """Write the objects of `found`: as they are in JSON, else each as a `row` of `columns`."""
     if kind == "parquet":
         write_parquet(session, columns, map(row, found), Path(str(output)))
         return
@@ -112,7 +112,7 @@ def _write(
 
 
 def _usage(session: Session, by: str, since: str | None) -> Iterator[dict[str, Any]]:
-    """Who had how much GPU time, and what it cost."""
+    """Export the GPU time of each group, and its cost."""
     answer = session.api.get("/v1/usage", {"group_by": by, "since": since})
     window = {"since": answer["since"], "until": answer["until"]}
     for one in answer["groups"]:

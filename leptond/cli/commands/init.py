@@ -39,7 +39,7 @@ UNIT_EXEC = "ExecStart="
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written, and what the user does next."""
+    """The files to write, and the user's next steps."""
 
     files: tuple[tuple[Path, str], ...]
     after: tuple[str, ...]

@@ -48,7 +48,7 @@ def stream_events(session: Session, ref: str, query: dict[str, Any]) -> Iterator
 def show_events(
     session: Session, events: Iterator[ServerEvent], *, raw: bool, writer: LogWriter | None = None
 ) -> None:
-    """Prints output as it comes, until its end. Raises ClientError."""
+    """Print output as it comes, until its end. Raises ClientError."""
     writer = writer or LogWriter(raw=raw, color=session.color)
     shown = 1
     try:

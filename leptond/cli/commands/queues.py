@@ -134,7 +134,7 @@ def _fields(function: F) -> F:
 
 
 def _body(given: dict[str, Any]) -> dict[str, Any]:
-    """What was named on the command line, as the API takes it."""
+    """The options of the command line as the API takes them."""
     body = {name: None if value == _NONE else value for name, value in given.items() if value is not None}
     if given["lend"] is not None:
         body["lend"] = given["lend"]  # here none is a word of its own

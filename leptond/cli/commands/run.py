@@ -68,7 +68,7 @@ def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:
 
 
 def _comes_up(session: Session, ref: str) -> bool:
-    """Waits for the jobs that this one depends on; False when it can never start."""
+    """Wait for the jobs that this one depends on; False when it can never start."""
     job = session.api.get(refs.job_path(ref))
     while job["state"] == "pending" and job.get("reason") == "Dependency":
         job = session.api.wait_job(ref, DEPENDENCY_POLL_S)

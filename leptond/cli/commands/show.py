@@ -65,7 +65,7 @@ _USE_COLUMNS = (
 
 
 def _print_use(session: Session, uses: list[phrases.Body], numbers: set[int]) -> None:
-    """How the attempts used their GPUs, as far as that has been sampled."""
+    """Print how the attempts used their GPUs, as far as that has been sampled."""
     shown = [use for use in uses if use["attempt"] in numbers and use["sampled_s"]]
     if not shown:
         return
@@ -136,13 +136,13 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
 
 
 def _start(job: phrases.Body) -> str | None:
-    """How the newest attempt's command started."""
+    """The way in which the newest attempt's command started."""
     attempts = job.get("attempts") or []
     return attempts[-1].get("start") if attempts else None
 
 
 def _kind(spec: phrases.Body) -> str:
-    """What it asks of its GPUs, beside their number."""
+    """The job's demands on its GPUs, beside their number."""
     memory = spec.get("gpu_memory_bytes")
     said = [spec.get("gpu_type"), f"{format_size(memory)} of memory" if memory else None]
     if spec.get("exclusive"):
@@ -165,7 +165,7 @@ def _checkpoint(progress: phrases.Body, *, table: bool) -> str | None:
 
 
 def _knobs(job: phrases.Body) -> str:
-    """What can be tuned, as ``lr=0.001 (0 to 1)``; what was asked for but not declared is shown as well."""
+    """The knobs, as ``lr=0.001 (0 to 1)``; with those that were asked for and never declared."""
     knobs = (job.get("progress") or {}).get("knobs") or {}
     told = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
     asked = [

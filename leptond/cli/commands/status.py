@@ -89,7 +89,7 @@ def _screen(session: Session, status: phrases.Body) -> None:
 
 
 def is_well(status: phrases.Body) -> bool:
-    """Whether nothing asks for a person's eye: the daemon is ready, every GPU takes jobs, no warnings."""
+    """Return True if all is well: the daemon is ready, every GPU takes jobs, there are no warnings."""
     return (
         status["state"] == "ready"
         and not status["warnings"]

@@ -88,7 +88,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def job_options(function: F) -> F:
-    """Adds the options that describe a job, and its command."""
+    """Add the options that describe a job, and its command."""
     function = argument("argv", nargs=-1, required=True, metavar="COMMAND...")(function)
     for add in reversed(_OPTIONS):
         function = add(function)
@@ -216,7 +216,7 @@ def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], l
 
 
 def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
-    """Submits; safe to repeat when the connection breaks, for it carries an idempotency key."""
+    """Submit; safe to repeat when the connection breaks, for it carries an idempotency key."""
     key = os.urandom(16).hex()
     answer: dict[str, Any]
     if "array" in body:
@@ -265,7 +265,7 @@ def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it:
 
 
 def _estimate(session: Session, body: dict[str, Any]) -> None:
-    """Says when the job would start."""
+    """Say when the job would start."""
     from leptond.cli.text import phrases
 
     found = session.api.post("/v1/queue/estimate", body)

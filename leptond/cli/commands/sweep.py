@@ -21,7 +21,7 @@ from leptond.core.jobs.scalars import choices
 
 POLL_S = 30.0
 SHOWN = 20
-"""How many sweeps are listed unless somebody asks for more."""
+"""Sweeps that are listed unless `-n` asks for more."""
 
 
 def _configuration(session: Session, given: dict[str, Any]) -> dict[str, Any]:

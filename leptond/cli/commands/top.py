@@ -88,7 +88,7 @@ def _keys() -> Iterator[Any]:
 
 
 def _look(session: Session, picture: Picture) -> None:
-    """Fetches what is shown. A daemon that is away makes the picture stale, not the program end."""
+    """Fetch the screen's data. A daemon that is away makes the picture stale; the program goes on."""
     from leptond.client.errors import ClientError
     from leptond.client.target import Interrupted, Unreachable
 
@@ -127,7 +127,7 @@ def _look_at_log(session: Session, picture: Picture) -> None:
 
 
 def _press(session: Session, picture: Picture, key: str) -> bool:
-    """Does what a key says; whether to look again at once."""
+    """Carry out a key; True if the screen is to be fetched again at once."""
     from leptond.client.errors import ClientError
 
     picture.note = ""

@@ -1,5 +1,5 @@
-"""What doctor looks at on this machine beside the daemon: configuration, unit, file systems, limits, torch.
-What lies in the system's own files is looked for below a root, so that a fault can be planted elsewhere."""
+"""Doctor's checks of this machine beside the daemon: configuration, unit, file systems, limits, torch. The
+system's own files are read below a root, so that a test can plant a fault elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TORCH_S = 60.0
 
 
 def configuration(places: tuple[str, ...] = ()) -> Finding:
-    """Whether the daemon would take its configuration. It judges itself, in a process of its own."""
+    """Check that the daemon accepts its configuration: a process of its own reads it."""
     words = [sys.executable, "-m", "leptond", "check-config", *places]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
@@ -37,7 +37,7 @@ def configuration(places: tuple[str, ...] = ()) -> Finding:
 
 
 def program(own: Path, path: str | None) -> Finding:
-    """Whether `leptond` on the PATH is that of this installation."""
+    """Check that `leptond` on the PATH is that of this installation."""
     found = shutil.which("leptond", path=path)
     mine = own.parent / "leptond"
     if found is None:
@@ -53,7 +53,7 @@ def program(own: Path, path: str | None) -> Finding:
 
 
 def unit(files: tuple[Path, ...]) -> Iterator[Finding]:
-    """Whether the programs that the installed units start are still there."""
+    """Check that the programs that the installed units start exist."""
     for file in files:
         try:
             text = file.read_text(errors="replace")
@@ -74,8 +74,8 @@ def unit(files: tuple[Path, ...]) -> Iterator[Finding]:
 def group(
     socket: str | None, user: str, groups: frozenset[int], members: Mapping[str, tuple[int, list[str]]]
 ) -> Iterator[Finding]:
-    """Whether this session knows of the account's membership in the queue's group; `members` are groups as
-    the system has them, by name."""
+    """Check that this session has the account's membership in the queue's group; `members` are groups as the
+    system has them, by name."""
     known = members.get("leptond")
     if socket is None or known is None or not str(socket).startswith("/run/leptond/"):
         return
@@ -90,7 +90,7 @@ def group(
 
 
 def network_disk(directory: Path, root: Path = Path("/")) -> Finding:
-    """Whether the queue's database is on a disk of this machine: locks and the log of SQLite need that."""
+    """Check that the queue's database is on a disk of this machine: SQLite's locks and log need that."""
     kind, mount = _mount_of(directory, root)
     if kind in NETWORK_DISKS:
         return Finding(
@@ -118,7 +118,7 @@ def _mount_of(directory: Path, root: Path) -> tuple[str, str]:
 
 
 def shared_memory(total_bytes: int | None) -> Finding:
-    """Whether workers of data loaders find room to hand their batches over."""
+    """Check that shared memory has room for the batches of data loaders' workers."""
     if total_bytes is None:
         return Finding(WARN, "shared memory", "there is no /dev/shm", "mount a tmpfs at /dev/shm")
     detail = f"/dev/shm has {format_size(total_bytes)}"
@@ -129,7 +129,7 @@ def shared_memory(total_bytes: int | None) -> Finding:
 
 
 def open_files(pid: int | None, root: Path = Path("/")) -> Iterator[Finding]:
-    """Whether the daemon, and so its jobs, may open enough files."""
+    """Check that the daemon, and so its jobs, may open enough files."""
     try:
         text = (root / f"proc/{pid}/limits").read_text()
     except OSError:
@@ -142,7 +142,7 @@ def open_files(pid: int | None, root: Path = Path("/")) -> Iterator[Finding]:
 
 
 def temporary(environ: Mapping[str, str]) -> Finding:
-    """Whether jobs can make temporary files."""
+    """Check that jobs can make temporary files."""
     place = Path(environ.get("TMPDIR") or "/tmp")
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Finding(WARN, "temporary files", f"{place} cannot be written", "make it, or unset TMPDIR")
@@ -169,7 +169,7 @@ def simulated(status: Mapping[str, Any], root: Path = Path("/")) -> Iterator[Fin
 
 
 def backups(database: Mapping[str, Any], started: datetime, now: datetime) -> Finding:
-    """Whether there is a recent copy of the database; a daemon that has just been installed has time."""
+    """Check that there is a recent copy of the database; a daemon that has just been installed has time."""
     taken = [datetime.fromisoformat(one["taken_at"]) for one in database["backups"]]
     fix = "leptonctl db backup takes one now; storage.backup_every_s says how often the daemon does"
     if not taken:
@@ -181,8 +181,8 @@ def backups(database: Mapping[str, Any], started: datetime, now: datetime) -> Fi
 
 
 def torch(python: str | None) -> Iterator[Finding]:
-    """Whether the torch of the PATH's interpreter sees the GPUs that the daemon has. It is imported in a
-    process of its own."""
+    """Check that the torch of the PATH's interpreter sees the daemon's GPUs. It is imported in a process of
+    its own."""
     if python is None:
         return
     script = "import torch; print(torch.__version__, torch.version.cuda, torch.cuda.is_available())"

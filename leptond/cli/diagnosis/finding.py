@@ -1,4 +1,4 @@
-"""What doctor finds."""
+"""The finding of one of doctor's checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `level` is OK, WARN or FAIL; `fix` says what to do."""
+    """The result of one check: `level` is OK, WARN or FAIL; `fix` says what to do."""
 
     level: str
     check: str

@@ -1,1 +1,1 @@
-"""What every command stands on: declared options, the session, tables, and the bridge to click."""
+"""The base of every command: declared options, the session, tables, and the bridge to click."""

@@ -1,4 +1,4 @@
-"""The same commands in the hands of click: help, completion, and what is said about mistakes."""
+"""The declared commands as click's: for help, completion, and messages about mistakes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 class _ParsedType(_ParamType):
-    """What a function makes of the text; its ValueError is a usage error."""
+    """A value that a function makes of the text; its ValueError is a usage error."""
 
     def __init__(self, parsed: Parsed) -> None:
         self.name = parsed.name
@@ -46,7 +46,7 @@ class _ParsedType(_ParamType):
 
 
 class _JobType(_ParamType):
-    """Completes with the ids of jobs, their names and states."""
+    """A job; completes with the ids of jobs, their names and states."""
 
     name = "job"
 
@@ -241,7 +241,8 @@ def group(ctx: click.Context) -> None:
 
 
 def explain(declared: Command, usage: Usage) -> int:
-    """Says what is wrong with a call that was read without click, as click says it; the exit code."""
+    """Print what is wrong with a call that was read without click, as click prints it; return the exit
+    code."""
     above = click.Context(group, info_name="leptonctl", **group.context_settings)
     made = as_click(declared)
     error = _error(usage, click.Context(made, info_name=declared.name, parent=above, **made.context_settings))

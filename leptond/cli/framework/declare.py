@@ -1,9 +1,9 @@
-"""Commands as data: which words they take and what is done with them, declared once.
+"""Commands as data: their options, arguments and functions, declared once.
 
 :func:`parse` reads a call that is spelled plainly, at once and with nothing imported. Whatever it does not
-know for certain (help, completion, a mistake, rare spellings) it leaves to click, which is told of the same
-declarations by :mod:`leptond.cli.framework.click_bridge`: there the words for people are made. What both
-read means the same to both."""
+know for certain (help, completion, a mistake, rare spellings) it leaves to click, which gets the same
+declarations from :mod:`leptond.cli.framework.click_bridge`: help and messages are made there. A call that
+both can read means the same to both."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _value(one: Option, raw: Mapping[str, Any]) -> Any:
 
 
 def _take_arguments(arguments: Sequence[Argument], words: list[str], values: dict[str, Any]) -> bool:
-    """Whether the words are as many as there must be; then they are among the values."""
+    """Add the words to the values and return True, if they are as many as there must be."""
     for one in arguments:
         if one.many:
             values[one.dest] = tuple(map(one.convert, words))

@@ -1,4 +1,4 @@
-"""How data leaves: tables for people, tab-separated lines for pipes, and nothing that steers a terminal."""
+"""Output: tables for people, tab-separated lines for pipes, and no control characters in either."""
 
 from __future__ import annotations
 

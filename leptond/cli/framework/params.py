@@ -13,7 +13,7 @@ COMPLETION_TIMEOUT_S = 2.0
 
 
 class Parsed:
-    """What a function makes of the text; its ValueError is a usage error."""
+    """A value that a function makes of the text; its ValueError is a usage error."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -66,7 +66,7 @@ def commas(values: tuple[str, ...]) -> list[str]:
 
 
 JOB = Parsed("job", str)
-"""How a job is named on the command line; completes with :func:`jobs_like`."""
+"""A job as it is named on the command line; completes with :func:`jobs_like`."""
 
 
 def jobs_like(host: str | None, beginning: str) -> list[tuple[str, str]]:

@@ -11,11 +11,11 @@ from typing import Any
 from leptond.cli.framework.session import Session
 
 DELAY_S = 0.4
-"""What is done sooner needs no bar, and does not wait for its import."""
+"""Seconds before a bar is drawn: work that is done sooner does not wait for its import."""
 
 
 class Bar:
-    """For the length of a ``with``: `text` says what is done, `total` of how many (None: nobody knows;
+    """For the length of a ``with``: `text` says what is done, `total` of how many (None: it is not known;
     a function is asked only where a bar may be shown). Nothing is shown where standard error is no
     terminal."""
 

@@ -41,7 +41,7 @@ def job_path(ref: str, action: str = "") -> str:
 
 
 def is_whole(ref: str) -> bool:
-    """Whether it names a whole array."""
+    """Return True if a ref names a whole array."""
     return ref.endswith("_*")
 
 
@@ -84,7 +84,7 @@ def expand(session: Session, texts: Iterable[str], *, whole: bool = False) -> li
 
 
 def _members(session: Session, array: str) -> int:
-    """How many members an array has; 0 where the daemon cannot say, which is one before 0.3.0."""
+    """The number of an array's members; 0 from a daemon before 0.3.0, which cannot say."""
     try:
         return sum(session.api.get(f"/v1/arrays/{array}")["counts"].values())
     except ApiError as error:
@@ -94,7 +94,7 @@ def _members(session: Session, array: str) -> int:
 
 
 def _is_array(session: Session, match: re.Match[str]) -> bool:
-    """Whether a bare number is that of an array."""
+    """Return True if a bare number is that of an array."""
     if match[2] is not None:
         return False
     try:
@@ -107,7 +107,7 @@ def _is_array(session: Session, match: re.Match[str]) -> bool:
 
 
 def dependency(session: Session, text: str) -> str:
-    """What a job is to wait for: a job, or a whole array (``47_*``). Raises ClientError."""
+    """The ref of a job, or of a whole array (``47_*``), to wait for. Raises ClientError."""
     match = _REF.match(text)
     if match is None:
         return one(session, text)

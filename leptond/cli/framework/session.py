@@ -1,4 +1,4 @@
-"""What the commands share: the connection, messages, JSON, and what a failure becomes."""
+"""The state that commands share: the connection, messages, JSON, and the report of a failure."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Session:
         return self._transport
 
     def close(self) -> None:
-        """Closes the connection, if there is one."""
+        """Close the connection, if there is one."""
         if self._transport is not None:
             self._transport.close()
 
     def run(self, work: Callable[[], Any]) -> int:
-        """Does `work`; the exit code. What fails becomes a message."""
+        """Call `work` and return the exit code. A failure becomes a message."""
         # imported here: an entry point that only prints help needs no HTTP
         from leptond.client.errors import ClientError
 
@@ -58,37 +58,37 @@ class Session:
 
     @property
     def table(self) -> bool:
-        """Whether a person looks at standard output."""
+        """True if standard output is a terminal and shows tables."""
         return not self.json and sys.stdout.isatty()
 
     @property
     def color(self) -> bool:
-        """Whether to colour standard output (no-color.org: NO_COLOR counts when it is not empty)."""
+        """True if standard output takes colours (no-color.org: NO_COLOR counts when it is not empty)."""
         if self.no_color or os.environ.get("NO_COLOR"):
             return False
         return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
 
     def say(self, message: str) -> None:
-        """A message for people: to standard error, so that data stays alone on standard output."""
+        """Print a message for people on standard error, so that standard output holds only data."""
         echo(clean(message, keep="\n"), err=True)
 
     def warn(self, message: str) -> None:
-        """A message that says who speaks."""
+        """Print a message that begins with the program's name."""
         self.say(f"leptonctl: {message}")
 
     def lost(self, error: ClientError) -> None:
-        """A stream broke off, and comes back by itself."""
+        """Say that a stream broke off, and that it comes back by itself."""
         self.warn("the connection to leptond was lost; this goes on when it is back")
         if self.verbose:
             self.say(f"  {error}")
 
     def emit(self, value: Any) -> None:
-        """An API object as JSON: indented on a terminal, else one line. Only ASCII is written, so that a
-        job's name cannot steer the terminal."""
+        """Print an API object as JSON: indented on a terminal, else one line. Only ASCII is written, so that
+        a job's name cannot steer the terminal."""
         echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
 
     def report(self, error: ClientError) -> None:
-        """What failed, why, and what to do next; with --json also the problem body."""
+        """Print what failed, why, and what to do next; with --json also the problem body."""
         if self.json:
             self.emit(error.problem)
         self.warn(str(error))
@@ -100,7 +100,7 @@ class Session:
 
 
 def confirm(session: Session, question: str) -> None:
-    """Asks a person, and leaves with 1 without a yes."""
+    """Ask for a yes, and leave with exit code 1 without one."""
     import click
 
     try:
@@ -111,6 +111,6 @@ def confirm(session: Session, question: str) -> None:
 
 
 def leave(code: int) -> None:
-    """Ends the command with an exit code."""
+    """End the command with an exit code."""
     if code:
         sys.exit(code)

@@ -10,9 +10,9 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u
 
 
 def echo(text: object = "", *, end: str = "\n", err: bool = False) -> None:
-    """Writes a line, at once: what a command says must not wait for its end."""
+    """Write a line, at once: what a command says must not wait for its end."""
     stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # it is where a caller has closed it
+    if stream is not None:  # None where a caller has closed it
         stream.write(f"{text}{end}")
         stream.flush()
 

@@ -1,4 +1,4 @@
-"""`--watch`: the same picture again and again, until Ctrl-C."""
+"""`--watch`: the same picture drawn again and again, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Terminal(io.StringIO):
 
 
 def watch(session: Session, draw: Callable[[], None], every_s: float) -> None:
-    """Draws every `every_s` seconds. On a terminal each picture takes the place of the last, and the last
+    """Draw every `every_s` seconds. On a terminal each picture takes the place of the last, and the last
     one stays at the end; in a pipe they follow one another. While the daemon is away it says so and goes
     on."""
     screen = sys.stdout

@@ -1,1 +1,1 @@
-"""How jobs, GPUs and output read on a terminal."""
+"""Texts for people: jobs, GPUs and output on a terminal."""

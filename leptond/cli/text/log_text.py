@@ -1,4 +1,4 @@
-"""A job's output on its way to the terminal: what colours stays, what steers the terminal goes."""
+"""A job's output on its way to the terminal: colours stay, other control sequences are removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cleaner:
         self.colored = False
 
     def feed(self, text: str) -> str:
-        """The part of `text` (and of what was kept) that can be printed."""
+        """The part of `text`, after what an earlier piece left, that can be printed."""
         text = self._rest + text
         self._rest = ""
         cut = _UNFINISHED.search(text)
@@ -50,7 +50,7 @@ class Cleaner:
         return "".join(kept)
 
     def flush(self) -> str:
-        """What was kept for a piece that did not come, as plain text."""
+        """The rest that waited for another piece, as plain text."""
         rest, self._rest = self._rest, ""
         return _CONTROL.sub("", rest)
 
@@ -66,7 +66,7 @@ class LogWriter:
         self._at_line_start = True
 
     def write(self, piece: str | bytes) -> None:
-        """Prints a piece at once."""
+        """Print a piece at once."""
         if self._raw:
             data = piece if isinstance(piece, bytes) else piece.encode("utf-8", "surrogateescape")
             stream = sys.stderr.buffer if self._to_stderr else sys.stdout.buffer
@@ -82,7 +82,7 @@ class LogWriter:
             self._at_line_start = text.endswith("\n")
 
     def finish(self) -> None:
-        """Leaves the terminal as it was: colours reset, the cursor at the start of a line."""
+        """Restore the terminal: colours reset, the cursor at the start of a line."""
         stream = sys.stderr if self._to_stderr else sys.stdout
         self._print(self._cleaner.flush())
         if self._cleaner.colored:

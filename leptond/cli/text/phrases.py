@@ -1,4 +1,4 @@
-"""How jobs and GPUs read in a line: the same words in every command."""
+"""Jobs and GPUs in a line of text: the same phrases in every command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNAL_NUMBER = re.compile(r"^(?:SIG)?([0-9]{1,3})\Z")
 
 
 def state_filter(states: Container[str]) -> str:
-    """Those states as the API's filter takes them."""
+    """The states as the API's filter takes them."""
     return ",".join(state for state in State if state in states)
 
 
@@ -30,7 +30,7 @@ def instant(text: str | None) -> datetime | None:
 
 
 def ago(text: str | None, *, table: bool) -> str:
-    """How long ago that was, for people; else the instant as it is."""
+    """The time since (or until) an instant, for people; else the instant as it is."""
     at = instant(text)
     if at is None or text is None:
         return ""
@@ -62,13 +62,13 @@ def time_of(job: Body) -> float | None:
 
 
 def gpus_of(job: Body) -> str:
-    """The devices that it has, by index; before that, how many it wants."""
+    """The GPUs that a job has, by index; before that, how many it wants."""
     indices = job.get("gpu_indices") or []
     return ",".join(map(str, indices)) if indices else str(job["gpus"])
 
 
 def reason_of(job: Body) -> str:
-    """Why it does not run, or how it ended."""
+    """The reason why a job does not run, its progress while it runs, or how it ended."""
     if job["state"] in TERMINAL:
         return str(job.get("explanation") or "")
     if job["state"] in LIVE:
@@ -80,7 +80,7 @@ def reason_of(job: Body) -> str:
 
 
 def progress_of(job: Body) -> str:
-    """How far a job is, by its own reports: ``step 8200/20000, loss 1.83, ~1h44m left``."""
+    """A job's progress by its own reports: ``step 8200/20000, loss 1.83, ~1h44m left``."""
     progress = job.get("progress")
     if not progress:
         return ""
@@ -121,9 +121,9 @@ def signal_number(name: str) -> int | None:
 
 
 def exit_code_for(job: Body) -> int:
-    """What `run` and `wait` leave with: the job's own code, 128+N after signal N, 124 for the time limit, 130
-    when it was cancelled, 0 when its sweep stopped it early, 1 for any other failure, and for a job that can
-    never start."""
+    """The exit code of `run` and `wait` for a job: its own code, 128+N after signal N, 124 for the time
+    limit, 130 when it was cancelled, 0 when its sweep stopped it early, 1 for any other failure, and for a
+    job that can never start."""
     state = job["state"]
     if state == "succeeded" or job.get("class") == "stopped-early":
         return 0
@@ -139,7 +139,7 @@ def exit_code_for(job: Body) -> int:
 
 
 def never_starts(job: Body) -> bool:
-    """Whether it waits for something that cannot happen any more."""
+    """Return True if the job waits for something that cannot happen any more."""
     return job["state"] == "pending" and job.get("reason") == "DependencyNeverSatisfied"
 
 
@@ -160,7 +160,7 @@ def memory_of(gpu: Body) -> str:
 
 
 def state_of_gpu(gpu: Body) -> str:
-    """One word or sentence on whether it takes jobs."""
+    """A word or a sentence on whether the GPU takes jobs."""
     if not gpu["present"]:
         return "missing"
     if gpu["drained"]:

@@ -1,4 +1,4 @@
-"""What `leptonctl top` shows: a picture made of values, without a terminal. Pure."""
+"""The screen of `leptonctl top`: a picture made of values, without a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Line = list[Segment]
 
 @dataclass
 class Picture:
-    """What is on the screen. `armed` is the job whose cancel waits for the second key; `following` shows
+    """The state of the screen. `armed` is the job whose cancel waits for the second key; `following` shows
     the log of the selected job in the whole lower half."""
 
     status: Mapping[str, Any] | None = None
@@ -35,7 +35,7 @@ class Picture:
     stale: str = ""
 
     def move(self, by: int) -> None:
-        """Selects another job, `by` rows further."""
+        """Select another job, `by` rows further."""
         ids = [int(job["id"]) for job in self.queue]
         if not ids:
             self.selected = None

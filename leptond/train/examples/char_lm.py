@@ -39,7 +39,7 @@ class CharModel(nn.Module):
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint that is whole or not there."""
+    """Write a checkpoint that is whole or not there."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         torch.save(state, file)
@@ -49,7 +49,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Trains."""
+    """Train."""
     parser = argparse.ArgumentParser(description="Train a character language model on Python source code.")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=16)

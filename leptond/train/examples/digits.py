@@ -39,7 +39,7 @@ def build() -> nn.Module:
 
 
 def main() -> None:
-    """Trains, and says how many of the held-out digits it reads right."""
+    """Train, and print how many of the held-out digits are read right."""
     parser = argparse.ArgumentParser(description="Train a small classifier of handwritten digits.")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--lr", type=float, default=3e-3)

@@ -68,7 +68,7 @@ def trainer_of(
 
 
 def main() -> None:
-    """Trains in two stages; says what the second one is good for."""
+    """Train in two stages, and print what the second one gains."""
     parser = argparse.ArgumentParser(description="Pre-train and fine-tune a small GPT-2 on Python source.")
     parser.add_argument("--steps", type=int, default=300, help="of the first stage")
     parser.add_argument("--tune-steps", type=int, default=150, help="of the second")

@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Trains."""
+    """Train."""
     options = arguments()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)

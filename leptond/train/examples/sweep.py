@@ -57,7 +57,7 @@ def held_out_loss(model: nn.Module, pixels: Tensor, digits: Tensor) -> float:
 
 
 def main() -> None:
-    """Trains, and reports the loss on the held-out digits."""
+    """Train, and report the loss on the held-out digits."""
     options = arguments()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
