@@ -1,4 +1,5 @@
-"""The spine: what is started, in which order, and how it ends."""
+"""The daemon from its start to its end: what is opened, in which order, and what runs meanwhile. The parts
+that schedule are put together in assembly.py."""
 
 from __future__ import annotations
 
@@ -17,32 +18,25 @@ from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
-from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, prepare_state_dir, state_lock
 from leptond.base.paths import Places
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
+from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
 from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
-from leptond.recovery.reconcile import reconcile, settle
 from leptond.recovery.restored_database import catch_up, guard
-from leptond.scheduling.array_expander import Unfolder
-from leptond.scheduling.scheduler import Scheduler
-from leptond.scheduling.standby import Deck
-from leptond.scheduling.supervisor import Supervisor
 from leptond.services.disk_guard import DiskGuard
 from leptond.services.gpu_watch import GpuWatch
 from leptond.services.ledger_rollup import LedgerRollup
 from leptond.services.maintenance import Maintenance
 from leptond.services.output_copies import OutputCopies
-from leptond.services.progress_receiver import ProgressReceiver
 from leptond.services.retention import Retention
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, SQLITE_VERSION, Store, open_store
 from leptond.store.database.examine import forget_looks
 from leptond.store.database.migrate import wal_reset_fault
-from leptond.store.queue import fair_share, order_keys
 
 log = structlog.get_logger("leptond.daemon")
 
@@ -60,11 +54,10 @@ class Phase:
 
 
 async def serve(settings: Settings, places: Places) -> None:
-    """Runs the daemon until SIGTERM or SIGINT. Running jobs go on without it. Raises StartRefused,
+    """Run the daemon until SIGTERM or SIGINT. Running jobs go on without it. Raises StartRefused,
     alone or in an ExceptionGroup."""
     clock = SystemClock()
     sys.setswitchinterval(SWITCH_S)
-    phase = Phase()
     stop = _stop_signals()
     prepare_state_dir(places.state_dir)
     with state_lock(places.state_dir):
@@ -82,93 +75,75 @@ async def serve(settings: Settings, places: Places) -> None:
         ):
             store.broken.add_done_callback(_die)
             store.on_full(disk_guard.disk_full)
-            reports = ProgressReceiver(places.report_socket, store, clock)
-            supervisor = Supervisor(store, engine, clock, parts, reports, watch.usage)
-            unfolder = Unfolder(store, clock)
-            pass_times = DurationHistogram(FAST_S)
-            retention = Retention(store, clock)
-            context = _context(
+            node = assemble(
                 settings,
-                places,
                 store,
+                engine,
                 clock,
                 watch,
-                engine,
-                phase,
-                retention,
-                pass_times,
-                disk_guard,
-                unfolder,
+                parts,
+                report_socket=places.report_socket,
+                has_room=disk_guard.may_start,
             )
-            api = Api(context)
-            # before anything is answered: numbers that jobs on this machine have must not be given out
-            await catch_up(store, clock)
-            await settle(store, engine, supervisor, clock)
-            await api.start()
-            reports.open()
-            half_life_s = settings.shares.half_life_s
-            await store.write(fair_share.configure, half_life_s, now=clock.wall())
-            adopted = await reconcile(store, engine, supervisor, clock)
-            await store.write(order_keys.adopt, settings.policy())
-            # nothing is scheduled before this line
-            hooks = Webhooks(settings.webhooks.hooks, store, clock)
-            deck = Deck(engine, clock, parts, settings.engine.on_deck)
-            scheduler = Scheduler(
-                store,
-                supervisor,
-                engine,
-                clock,
-                settings,
-                watch.unhealthy,
-                deck,
-                disk_guard.may_start,
-                pass_times,
-            )
-            watch.on_change(scheduler.wake)
-            maintenance = Maintenance(settings, store, clock, retention)
-            loops = [
-                parts.create_task(OutputCopies(store, engine.jobs_dir).run(), name="output-copies"),
-                parts.create_task(scheduler.run(), name="scheduler"),
-                parts.create_task(watch.run(), name="gpu-watch"),
-                parts.create_task(reports.run(), name="progress-receiver"),
-                parts.create_task(hooks.run(), name="webhooks"),
-                parts.create_task(_watchdog(store), name="watchdog"),
-                parts.create_task(disk_guard.run(scheduler.wake), name="disk-guard"),
-                parts.create_task(maintenance.run(), name="maintenance"),
-                parts.create_task(unfolder.run(), name="unfolder"),
-                parts.create_task(
-                    LedgerRollup(store, clock, settings.cost.detail_days).run(), name="ledger-rollup"
-                ),
-            ]
-            phase.name = "ready"
-            notify("READY=1\nSTATUS=scheduling")
-            log.info(
-                "ready",
-                version=__version__,
-                mode=places.mode,
-                socket=str(places.socket),
-                listen=settings.http.listen or None,
-                backend=watch.backend,
-                containment=engine.containment,
-                adopted=adopted,
-            )
-            await stop.wait()
-            phase.name = "stopping"
-            notify("STOPPING=1")
-            log.info("stopping; running jobs go on")
-            for task in loops:
-                task.cancel()
-            await scheduler.write_notes()
-            await deck.clear()
-            await api.stop()
-            supervisor.close()
-            reports.close()
-            await reports.write()
+            await _run(node, engine, places, disk_guard, stop)
+
+
+async def _run(
+    node: Node, engine: LocalEngine, places: Places, disk_guard: DiskGuard, stop: asyncio.Event
+) -> None:
+    """The life of an opened daemon, until `stop`."""
+    phase = Phase()
+    context = _context(node, engine, places, phase, disk_guard)
+    api = Api(context)
+    # before anything is answered: numbers that jobs on this machine have must not be given out
+    await catch_up(node.store, node.clock)
+    await node.settle()
+    await api.start()
+    node.reports.open()
+    adopted = await node.reconcile()
+    loops = [*node.schedule(), *_services(node, engine, disk_guard, context)]
+    phase.name = "ready"
+    notify("READY=1\nSTATUS=scheduling")
+    log.info(
+        "daemon.ready",
+        version=__version__,
+        mode=places.mode,
+        socket=str(places.socket),
+        listen=node.settings.http.listen or None,
+        backend=node.watch.backend,
+        containment=engine.containment,
+        adopted=adopted,
+    )
+    await stop.wait()
+    phase.name = "stopping"
+    notify("STOPPING=1")
+    log.info("daemon.stopping")  # running jobs go on
+    for task in loops:
+        task.cancel()
+    await node.stop_scheduling()
+    await api.stop()
+    await node.close()
+
+
+def _services(
+    node: Node, engine: LocalEngine, disk_guard: DiskGuard, context: Context
+) -> list[asyncio.Task[None]]:
+    """The loops beside the scheduling, each a task of the group."""
+    settings, store, clock = node.settings, node.store, node.clock
+    loops = {
+        "output-copies": OutputCopies(store, engine.jobs_dir).run(),
+        "webhooks": Webhooks(settings.webhooks.hooks, store, clock).run(),
+        "watchdog": _watchdog(store),
+        "disk-guard": disk_guard.run(node.wakeup.changed),
+        "maintenance": Maintenance(settings, store, clock, context.retention).run(),
+        "ledger-rollup": LedgerRollup(store, clock, settings.cost.detail_days).run(),
+    }
+    return [node.group.create_task(loop, name=name) for name, loop in loops.items()]
 
 
 def _die(broken: asyncio.Future[StartRefused]) -> None:
-    """The storage has failed: the process ends at once, because closing the database would write into a file
-    that is damaged or no longer to be trusted. Jobs go on."""
+    """End the process at once when the storage has failed, because closing the database would write into a
+    file that is damaged or no longer to be trusted. Jobs go on."""
     if not broken.cancelled():
         why = broken.result()
         notify(f"STOPPING=1\nSTATUS={why}")
@@ -176,38 +151,26 @@ def _die(broken: asyncio.Future[StartRefused]) -> None:
         os._exit(why.exit_code)
 
 
-def _context(
-    settings: Settings,
-    places: Places,
-    store: Store,
-    clock: Clock,
-    watch: GpuWatch,
-    engine: LocalEngine,
-    phase: Phase,
-    retention: Retention,
-    pass_times: DurationHistogram,
-    disk_guard: DiskGuard,
-    unfolder: Unfolder,
-) -> Context:
+def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk_guard: DiskGuard) -> Context:
     notes = _notes(places)
     for note in notes:
-        log.warning(note)
+        log.warning("daemon.note", note=note)
     return Context(
-        store=store,
-        clock=clock,
-        settings=settings,
+        store=node.store,
+        clock=node.clock,
+        settings=node.settings,
         places=places,
-        gpu_view=watch,
-        started_at=clock.wall(),
+        gpu_view=node.watch,
+        started_at=node.clock.wall(),
         phase=lambda: phase.name,
         notes=notes,
         jobs_dir=engine.jobs_dir,
         checkpoints_dir=engine.checkpoints_dir,
-        retention=retention,
-        pass_times=pass_times,
         disk_guard=disk_guard,
-        expand_arrays=unfolder.wake,
-        tokens=load_tokens(places.token_file) if settings.http.listen else None,
+        expand_arrays=node.array_expander.wake,
+        retention=Retention(node.store, node.clock),
+        pass_times=node.pass_times,
+        tokens=load_tokens(places.token_file) if node.settings.http.listen else None,
     )
 
 
@@ -244,7 +207,7 @@ async def _machine_locks(store: Store, places: Places) -> AsyncIterator[MachineL
 async def _open_gpus(
     settings: Settings, store: Store, clock: Clock, locks: MachineLocks
 ) -> AsyncIterator[GpuWatch]:
-    backend = open_backend(settings.gpus, on_note=lambda note: log.warning(note))
+    backend = open_backend(settings.gpus, on_note=lambda note: log.warning("gpus.note", note=note))
     watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost.rates(), locks)
     try:
         await watch.open()
@@ -264,7 +227,7 @@ async def _open_engine(settings: Settings, places: Places, lineage: str) -> Asyn
 
 
 async def _watchdog(store: Store) -> None:
-    """Tells the service manager that the loop turns and the database answers."""
+    """Tell the service manager that the loop turns and the database answers."""
     interval_s = watchdog_interval_s()
     while interval_s is not None:
         await store.ping()

@@ -65,14 +65,14 @@ async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Cl
         for claim in await store.read(attempts.live):
             if claim.attempt.id in one.after and {gpu.uuid for gpu in claim.attempt.gpus} == set(gpus):
                 await supervisor.see_out(claim)
-        context = commit_plan.Context(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
+        context = commit_plan.ClaimContext(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
         try:
             await store.write(successors.claim_late, one, gpus, context)
             log.info("claimed a job that had been told to start", job=one.job_id, attempt=one.number)
         except (successors.OutOfStep, LookupError) as error:
             log.error("ending a job that should not have been started", error=str(error))
             await engine.end_orphan(one.attempt_id)
-    await store.write(successors.name, ())
+    await store.write(successors.replace_all, ())
 
 
 async def _end_orphans(store: Store, engine: Engine, live: set[str]) -> None:

@@ -156,7 +156,7 @@ def bring_up(
     jobs_dir = state_dir / "jobs"
     restored = restored or adoption.is_copy(db) or adoption.starts(db) < starts
     if restored or everything:
-        successors.name(db, ())  # they were those of another day
+        successors.replace_all(db, ())  # they were those of another day
     found = missing(db, jobs_dir, everything=everything)
     user = getpass.getuser()
     # a later start of a GPU's holder wins over what the books of an older day say

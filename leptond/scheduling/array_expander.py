@@ -23,7 +23,7 @@ BREATH_S = 0.01
 FAILED_AGAIN_S = 5.0
 
 
-class Unfolder:
+class ArrayExpander:
     """Looks again after commits while an array is partly folded; else only when it is told of one."""
 
     def __init__(self, store: Store, clock: Clock) -> None:

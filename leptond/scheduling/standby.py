@@ -1,5 +1,8 @@
-"""The deck: shims that stand at their gates before their jobs are claimed. Who is to stand there is decided
-in core/deck.py; here they are brought up and sent away."""
+"""Standby: shims that wait at their gates before their jobs are claimed. Which ones is decided in
+core/scheduling/standby.py; here they are prepared and discarded.
+
+On the way of a start this comes first: a prepared attempt is claimed by a scheduling pass or by a hand-over
+(handover.py), and then belongs to the supervisor (supervisor.py)."""
 
 from __future__ import annotations
 
@@ -13,118 +16,126 @@ from msgspec.structs import replace
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.core.jobs.model import Identity, Job
-from leptond.core.scheduling.standby import moves
+from leptond.core.scheduling.standby import Prepared, standby_changes
 from leptond.engines.base import Engine, SpawnFailed
-from leptond.store.planning.commit_plan import Ready
 
-log = structlog.get_logger("leptond.deck")
+log = structlog.get_logger("leptond.standby")
 
 PAUSE_S = 5.0
-"""How long nobody is brought up after somebody could not be."""
+"""How long nothing is prepared after a preparation has failed."""
 
 
-class Deck:
-    """At most `size` prepared attempts, each brought up in a task of `group`."""
+class Standby:
+    """At most `places` prepared attempts, each prepared in a task of `group`. `on_ready` is called when one
+    has reached its gate."""
 
-    def __init__(self, engine: Engine, clock: Clock, group: asyncio.TaskGroup, size: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        group: asyncio.TaskGroup,
+        places: int,
+        on_ready: Callable[[], None],
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._group = group
-        self.size = size
-        self._ready: dict[int, Ready] = {}
+        self.places = places
+        self._on_ready = on_ready
+        self._prepared: dict[int, Prepared] = {}
         self._arrivals: dict[str, asyncio.Future[Identity]] = {}
-        self._held = 0
+        self._locks = 0
         self._closed = False
         self._paused_until = 0.0
-        self.on_ready: Callable[[], None] = lambda: None
 
-    def ready(self) -> dict[int, Ready]:
-        """Who stands at his gate, or is on his way to it, by job."""
-        lost = [
-            id
-            for id, ready in self._ready.items()
-            if ready.shim is not None and not self._engine.is_prepared(ready.attempt_id)
-        ]
-        here = {id: ready for id, ready in self._ready.items() if id not in lost}
-        for job_id in lost if not self._held else ():  # else he may have gone, and ended, before his claim
-            log.warning("lost a supervising process on deck", job=job_id)
-            self._send_away(job_id)
+    def prepared(self) -> dict[int, Prepared]:
+        """Return the prepared attempts by job id, including those still on their way to the gate."""
+        lost = [job_id for job_id, one in self._prepared.items() if one.shim and not self.is_ready(one)]
+        here = {job_id: one for job_id, one in self._prepared.items() if job_id not in lost}
+        if not self._locks:  # else its gate may have been opened, and it may have ended, before its claim
+            for job_id in lost:
+                log.warning("standby.lost", job=job_id)
+                self._discard(job_id)
         return here
 
+    def is_ready(self, prepared: Prepared) -> bool:
+        """Return True if the shim of a prepared attempt waits at its gate."""
+        return prepared.shim is not None and self._engine.is_prepared(prepared.attempt_id)
+
     def jobs(self) -> list[int]:
-        """Who stands there or is on his way, by job."""
-        return list(self._ready)
+        """Return the ids of the jobs of all prepared attempts."""
+        return list(self._prepared)
 
-    def hold(self) -> None:
-        """Nobody is sent away while a transaction may claim him; ended by :meth:`taken`."""
-        self._held += 1
+    def lock(self) -> None:
+        """Discard nothing while a transaction may claim a prepared attempt; ended by :meth:`unlock`."""
+        self._locks += 1
 
-    def taken(self, attempt_ids: Collection[str]) -> None:
-        """These have been claimed, and are no longer ours. Of one that was claimed on his way,
-        :meth:`coming` still tells."""
-        self._held -= 1
-        for job_id, ready in list(self._ready.items()):
-            if ready.attempt_id in attempt_ids:
-                del self._ready[job_id]
+    def unlock(self, claimed: Collection[str]) -> None:
+        """End a :meth:`lock`. The attempts `claimed` (ids) are no longer ours; of one that was claimed on its
+        way to the gate, :meth:`arrival` still tells."""
+        self._locks -= 1
+        for job_id, one in list(self._prepared.items()):
+            if one.attempt_id in claimed:
+                del self._prepared[job_id]
 
-    def coming(self, attempt_id: str) -> asyncio.Future[Identity] | None:
-        """Of one that was claimed on his way: his arrival, or SpawnFailed."""
+    def arrival(self, attempt_id: str) -> asyncio.Future[Identity] | None:
+        """Return, for an attempt that was claimed on its way to the gate, the future of its shim (or
+        SpawnFailed). Once for each attempt."""
         return self._arrivals.pop(attempt_id, None)
 
-    def arrange(self, wanted: Sequence[Job], pending: Collection[Job]) -> None:
-        """Brings up and sends away. `pending`: of the jobs that are here, those that still wait."""
-        here = {job_id: ready.job for job_id, ready in self._ready.items()}
-        fresh, gone = moves(here, wanted, {job.id: job for job in pending}, self.size)
-        for job_id in gone if not self._held else ():
-            self._send_away(job_id)
+    def refill(self, wanted: Sequence[Job], pending: Collection[Job]) -> None:
+        """Prepare the jobs that are `wanted`, and discard what is of no use. `pending`: of the prepared jobs,
+        those that still wait, as they are now."""
+        here = {job_id: one.job for job_id, one in self._prepared.items()}
+        fresh, gone = standby_changes(here, wanted, {job.id: job for job in pending}, self.places)
+        for job_id in gone if not self._locks else ():
+            self._discard(job_id)
+        self.prepare(fresh)
+
+    def prepare(self, jobs: Collection[Job]) -> None:
+        """Prepare those of these jobs that are not prepared yet. For jobs that are about to be claimed that
+        goes on beside the commit."""
         if self._clock.boot() < self._paused_until:
             return
-        for job in fresh:
-            self._summon(job)
+        for job in jobs:
+            if job.id not in self._prepared:
+                self._begin(job)
 
-    def expect(self, starting: Collection[Job]) -> None:
-        """These are about to be claimed: those that are not here yet come up beside the commit."""
-        if self._clock.boot() < self._paused_until:
-            return
-        for job in starting:
-            if job.id not in self._ready:
-                self._summon(job)
+    def _begin(self, job: Job) -> None:
+        one = self._prepared[job.id] = Prepared(job=job, attempt_id=secrets.token_hex(16), shim=None)
+        self._arrivals[one.attempt_id] = asyncio.get_running_loop().create_future()
+        self._group.create_task(self._prepare(one), name=f"prepare-{job.id}")
 
-    def _summon(self, job: Job) -> None:
-        ready = self._ready[job.id] = Ready(job=job, attempt_id=secrets.token_hex(16), shim=None)
-        self._arrivals[ready.attempt_id] = asyncio.get_running_loop().create_future()
-        self._group.create_task(self._bring_up(ready), name=f"deck-{job.id}")
+    def _discard(self, job_id: int) -> None:
+        one = self._prepared[job_id]
+        if one.shim is not None:  # else it can be discarded when it has reached its gate
+            del self._prepared[job_id], self._arrivals[one.attempt_id]
+            self._group.create_task(self._engine.discard(one.attempt_id), name=f"discard-{job_id}")
 
-    def _send_away(self, job_id: int) -> None:
-        ready = self._ready[job_id]
-        if ready.shim is not None:  # else he can leave when he has arrived
-            del self._ready[job_id], self._arrivals[ready.attempt_id]
-            self._group.create_task(self._engine.discard(ready.attempt_id), name=f"discard-{job_id}")
-
-    async def _bring_up(self, ready: Ready) -> None:
-        job, arrival = ready.job, self._arrivals[ready.attempt_id]
+    async def _prepare(self, one: Prepared) -> None:
+        job, arrival = one.job, self._arrivals[one.attempt_id]
         await asyncio.sleep(0)  # a commit that waits goes to its thread first
         try:
-            shim = await self._engine.prepare(job, ready.attempt_id)
+            shim = await self._engine.prepare(job, one.attempt_id)
         except SpawnFailed as error:
-            log.info("nobody stands on deck for a while", error=str(error))
+            log.info("standby.paused", error=str(error), retry_s=PAUSE_S)
             self._paused_until = self._clock.boot() + PAUSE_S
-            if self._ready.get(job.id) == ready:
-                del self._ready[job.id], self._arrivals[ready.attempt_id]
+            if self._prepared.get(job.id) == one:
+                del self._prepared[job.id], self._arrivals[one.attempt_id]
             arrival.set_exception(error)
-            arrival.exception()  # it may be nobody's business
+            arrival.exception()  # retrieved here: the attempt may not have been claimed by anybody
             return
         failpoints.fp("on_deck")
         arrival.set_result(shim)
-        if self._ready.get(job.id) == ready:
-            self._ready[job.id] = replace(ready, shim=shim)
-            self.on_ready()
+        if self._prepared.get(job.id) == one:
+            self._prepared[job.id] = replace(one, shim=shim)
+            self._on_ready()
         elif self._closed:
-            await self._engine.discard(ready.attempt_id)
+            await self._engine.discard(one.attempt_id)
 
     async def clear(self) -> None:
-        """Sends everybody away."""
+        """Discard everything, for the end of the daemon."""
         self._closed = True
-        ready, self._ready, self._arrivals = self._ready, {}, {}
-        here = [one.attempt_id for one in ready.values() if one.shim is not None]
+        prepared, self._prepared, self._arrivals = self._prepared, {}, {}
+        here = [one.attempt_id for one in prepared.values() if one.shim is not None]
         await asyncio.gather(*(self._engine.discard(attempt_id) for attempt_id in here))

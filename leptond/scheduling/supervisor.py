@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -20,7 +20,10 @@ from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import FINAL_STOPS, Attempt, ExitRecord, Identity, Job, StopReason
 from leptond.core.outcome.classify import Evidence, Verdict, classify
 from leptond.core.outcome.retry import Decision
-from leptond.engines.base import NO_ROOM, End, Engine, SpawnFailed, given
+from leptond.engines.base import End, Engine, SpawnFailed, given
+from leptond.scheduling.handover import ClaimBatch, HandOver
+from leptond.scheduling.standby import Standby
+from leptond.scheduling.start_permit import StartPermit
 from leptond.services.gpu_memory import MemoryFacts
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
@@ -34,27 +37,12 @@ log = structlog.get_logger("leptond.supervisor")
 
 NOTHING_KNOWN = MemoryFacts()
 
-OBSTACLE_S = 2.0
-"""How long starts wait before a disk that takes nothing is tried again."""
 RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
 
 OVERRUN_SLACK_S = 1.0
 NOTE_PID_S = 0.05
 """How long an attempt that took over from another runs before its pid is noted."""
-
-
-class Successor(Protocol):
-    """Who comes next when GPUs are freed. `gone`: he has been told to go already."""
-
-    gone: bool
-
-    def claim(self, db: Connection) -> Sequence[Claim]:
-        """Claims for what is free now, in the transaction that freed it. Raises OutOfStep where
-        the database does not allow the start of one who has gone."""
-
-    def done(self, claims: Sequence[Claim] | None) -> None:
-        """The transaction is over; these were started. None: it has failed."""
 
 
 class Supervisor:
@@ -69,26 +57,28 @@ class Supervisor:
         group: asyncio.TaskGroup,
         reports: ProgressReceiver,
         usage: GpuUsage,
+        standby: Standby,
+        handover: HandOver,
+        permit: StartPermit,
     ) -> None:
         self._store = store
         self._engine = engine
-        self._no_room = ""
-        self._look_again = 0.0
         self._clock = clock
         self._group = group
         self._reports = reports
         self._usage = usage
         self._stopped: dict[str, float] = {}
-        self.coming: Callable[[str], asyncio.Future[Identity] | None] = lambda attempt_id: None
-        self.successor: Callable[[Attempt, End], Successor | None] | None = None
+        self._standby = standby
+        self._handover = handover
+        self._permit = permit
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
         """Starts a claimed attempt and follows it to its end. One whose shim is stored already stands at its
         gate: it goes at once."""
-        coming = self.coming(claim.attempt.id)
+        arrival = self._standby.arrival(claim.attempt.id)
         if claim.attempt.shim is None:
-            self._life(claim, self._start(claim, coming))
+            self._life(claim, self._start(claim, arrival))
         else:
             failpoints.fp("before_go")
             self._engine.go(claim.attempt.id, given(claim.attempt))
@@ -126,24 +116,6 @@ class Supervisor:
         except Exception:
             log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
 
-    @property
-    def hindered(self) -> bool:
-        """Whether something stood in the way of a start, as far as is known without trying."""
-        return bool(self._no_room)
-
-    async def obstacle(self) -> str:
-        """Why nothing should be started now; empty when nothing stands in the way. A disk that took no
-        attempt's files is tried first: else every job of the queue would spend its chances on it."""
-        if not self._no_room:
-            return ""
-        if self._clock.boot() >= self._look_again:
-            why = await self._engine.check_writable()
-            self._look_again = self._clock.boot() + OBSTACLE_S
-            if why != self._no_room and why:
-                log.error("starts wait: the disk takes nothing", error=why)
-            self._no_room = why
-        return self._no_room
-
     def stop(self, attempt_id: str, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Delivers a stop, once for every grace that is asked for."""
         if reason == StopReason.TIMEOUT:
@@ -156,12 +128,12 @@ class Supervisor:
         log.info("stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s)
         self._engine.stop(attempt, reason, grace_s)
 
-    async def _start(self, claim: Claim, coming: asyncio.Future[Identity] | None) -> None:
+    async def _start(self, claim: Claim, arrival: asyncio.Future[Identity] | None) -> None:
         job, attempt = claim.job, claim.attempt
         bound = log.bind(job=job.id, attempt=attempt.number)
         try:
-            if coming is not None:
-                shim = await coming
+            if arrival is not None:
+                shim = await arrival
             else:
                 shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
         except SpawnFailed as error:
@@ -271,18 +243,18 @@ class Supervisor:
         """Judges an ended attempt and stores the result, and in the same transaction gives its GPUs on. A
         full disk delays it, nothing loses it."""
         self._reports.flush_soon()
-        if end.record is not None and end.record.exec_errno in NO_ROOM:
-            self._no_room = self._no_room or "not tried yet"
+        if end.record is not None:
+            self._permit.failed(end.record.exec_errno)
         while True:
-            next_up = self.successor(attempt, end) if self.successor is not None else None
-            told = next_up is not None and next_up.gone
+            batch = self._handover.at_end(attempt, end)
+            released = batch is not None and batch.released
             claims: Sequence[Claim] | None = None
             change = partial(
                 _hand_over,
                 attempt_id=attempt.id,
                 end=end,
                 memory=self._usage.memory.of(attempt.id, self._clock.wall()),
-                next_up=next_up,
+                batch=batch,
                 now=self._clock.wall(),
                 boot=self._clock.boot(),
                 boot_id=self._clock.boot_id,
@@ -290,22 +262,28 @@ class Supervisor:
                 uses=self._usage.of(attempt.id),
             )
             try:
-                write = self._store.write_urgent if told else self._store.write
+                write = self._store.write_urgent if released else self._store.write
                 verdict, decision, started = await write(change)
                 claims = started
                 failpoints.fp("after_commit_finish")
                 for claim in started:
-                    if told:
-                        self.coming(claim.attempt.id)
+                    if released:
+                        self._standby.arrival(claim.attempt.id)
                         self._life(claim, self._run(claim))
                     else:
                         self.start(claim)
                 break
             except StoreUnavailable as error:
-                log.error("cannot record an end yet", job=job.id, attempt=attempt.number, error=str(error))
+                log.error(
+                    "attempt.end_not_recorded",
+                    job=job.id,
+                    attempt=attempt.number,
+                    error=str(error),
+                    retry_s=RETRY_S,
+                )
             finally:
-                if next_up is not None:
-                    next_up.done(claims)
+                if batch is not None:
+                    batch.done(claims)
             await asyncio.sleep(RETRY_S)
         self._engine.ack_end(attempt.id)
         self._usage.end(attempt.id)
@@ -329,13 +307,13 @@ def _hand_over(
     attempt_id: str,
     end: End,
     memory: MemoryFacts,
-    next_up: Successor | None,
+    batch: ClaimBatch | None,
     **facts: Any,
 ) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
-    """The transaction of an end: the verdict, and who gets what it frees."""
+    """The transaction of an end: the verdict, and the claims for what it frees."""
     verdict = judge(attempts.get(db, attempt_id), end, memory)
     decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
-    return verdict, decision, next_up.claim(db) if next_up is not None else ()
+    return verdict, decision, batch.claim(db) if batch is not None else ()
 
 
 def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:

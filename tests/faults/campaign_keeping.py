@@ -172,7 +172,7 @@ def opens(world: World) -> bool:
         assert "Traceback" not in text, text[-3000:]
         assert text.count("leptond: ") == 1, text[-3000:]
         assert "leptond recover" in text, text[-3000:]
-        if '"ready"' not in text:  # refused at the door: nothing was changed
+        if '"daemon.ready"' not in text:  # refused at the door: nothing was changed
             assert {p.name: p.read_bytes() for p in world.state.glob("leptond.db*")} == before
         return False
     return True

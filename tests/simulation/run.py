@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import sqlite3
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +15,17 @@ from typing import Any
 
 import structlog
 
-import leptond.scheduling.scheduler
+import leptond.scheduling.handover
 import leptond.scheduling.standby
 import leptond.scheduling.supervisor
 import leptond.services.progress_receiver
 from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.core.training.progress import ProgressMessage
-from leptond.recovery.reconcile import reconcile, settle
-from leptond.scheduling.array_expander import Unfolder
-from leptond.scheduling.scheduler import Scheduler
-from leptond.scheduling.standby import Deck
-from leptond.scheduling.supervisor import Supervisor
+from leptond.daemon.assembly import assemble
+from leptond.recovery.reconcile import reconcile
+from leptond.scheduling.pass_reader import PassReader
 from leptond.services.gpu_watch import GpuWatch
-from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import StoreUnavailable
 from leptond.store.queue import compact_arrays, fair_share, order_keys
 from tests.simulation.checker import Checker
@@ -85,7 +81,7 @@ class Life:
     def __init__(self, sim: Simulation) -> None:
         self.loop = VirtualLoop(lambda: sim.world.now)
         dice = sim.world.dice(f"store/{sim.lives}")
-        self.store = SimulatedStore(sim.db, sim.disk, dice, sim.checker.committed)
+        self.store = SimulatedStore(sim.db, sim.disk, dice, sim.checker.committed, sim.has_read)
         self.engine = SimulatedEngine(sim.machine)
         self.watch = GpuWatch(
             SimulatedDevices(sim.machine), self.store, sim.world, sim.settings.gpus.sample_s
@@ -100,35 +96,26 @@ class Life:
         store, engine, clock = self.store, self.engine, sim.world
         await self.watch.open()
         async with asyncio.TaskGroup() as parts:
-            reports = ProgressReceiver(Path("/nowhere"), store, clock)
-            supervisor = Supervisor(store, engine, clock, parts, reports, self.watch.usage)
+            node = assemble(
+                sim.settings, store, engine, clock, self.watch, parts, report_socket=Path("/nowhere")
+            )
             half_life_s = sim.settings.shares.half_life_s
             await store.write(fair_share.configure, half_life_s, now=clock.wall())
-            await settle(store, engine, supervisor, clock)
+            await node.settle()
             self.open = True
-            self.report = reports.take
-            await reconcile(store, engine, supervisor, clock)
+            self.report = node.reports.take
+            await reconcile(store, engine, node.supervisor, clock)
             await store.write(order_keys.adopt, sim.settings.policy())
-            deck = Deck(engine, clock, parts, sim.settings.engine.on_deck)
-            scheduler = Scheduler(store, supervisor, engine, clock, sim.settings, self.watch.unhealthy, deck)
-            unfolder = Unfolder(store, clock)
-            store.on_commit(unfolder.wake)
-            scheduler._look = sim.counted(scheduler._look)  # type: ignore[method-assign]
-            self.watch.on_change(scheduler.wake)
-            loops = [
-                parts.create_task(scheduler.run()),
-                parts.create_task(self.watch.run()),
-                parts.create_task(reports.run()),
-                parts.create_task(unfolder.run()),
-            ]
+            store.on_commit(node.array_expander.wake)
+            loops = node.schedule()
             sim.world.note("ready")
             await self.stop.wait()
             for task in loops:
                 task.cancel()
-            await scheduler.write_notes()
+            await node.notes.write()
             self.open = False
-            supervisor.close()
-            await reports.write()
+            node.supervisor.close()
+            await node.reports.write()
 
 
 def _settings(dice: random.Random) -> Settings:
@@ -230,15 +217,11 @@ class Simulation:
         assert self.life is not None
         self.life.loop.create_task(work)
 
-    def counted(self, look: Any) -> Any:
-        """Counts the decisions of the scheduler, and notes when it last looked."""
-
-        def counting(db: sqlite3.Connection, *args: Any) -> Any:
+    def has_read(self, query: Any) -> None:
+        """Counts the decisions of the scheduler, and notes when it last read the queue."""
+        if getattr(query, "__func__", None) is PassReader.read:
             self.checker.decisions += 1
             self.checker.looked_at = self.world.now
-            return look(db, *args)
-
-        return counting
 
     # -- time ----------------------------------------------------------------------------------------
 
@@ -430,7 +413,7 @@ def _surroundings(world: World) -> Iterator[None]:
     )
     clock = SimpleNamespace(monotonic=lambda: world.now)
     instead = [
-        (leptond.scheduling.scheduler, "secrets", _Tokens(world.dice("attempt ids"))),
+        (leptond.scheduling.handover, "secrets", _Tokens(world.dice("attempt ids"))),
         (leptond.scheduling.standby, "secrets", _Tokens(world.dice("deck ids"))),
         (leptond.scheduling.supervisor, "random", world.dice("rolls")),
         (leptond.scheduling.supervisor, "time", clock),

@@ -46,15 +46,21 @@ class Faults:
 
 class SimulatedStore:
     """One life of leptond.store.Store. `committed` is called when a transaction is durable, before
-    anybody is answered."""
+    anybody is answered; `has_read` with every query, when it is carried out."""
 
     def __init__(
-        self, db: sqlite3.Connection, faults: Faults, dice: random.Random, committed: Callable[[], None]
+        self,
+        db: sqlite3.Connection,
+        faults: Faults,
+        dice: random.Random,
+        committed: Callable[[], None],
+        has_read: Callable[[Callable[..., Any]], None],
     ) -> None:
         self._db = db
         self._faults = faults
         self._dice = dice
         self._committed = committed
+        self._has_read = has_read
         self._listeners: list[Callable[[], None]] = []
         self._change_listeners: list[Callable[[], None]] = []
         self._waiting: list[_Change] = []
@@ -165,6 +171,7 @@ class SimulatedStore:
             raise RuntimeError("the daemon is dead")
         if self._faults.fail and self._dice.random() < self._faults.fail / 4:
             raise StoreUnavailable("disk I/O error")
+        self._has_read(query)
         with store_errors():
             value = query(self._db, *args, **kwargs)
         # the world may move on between the snapshot and its use

@@ -1,5 +1,6 @@
-"""What a turn of the scheduler changes, in one transaction: who makes room, who is claimed, and, of those who
-stand on deck, who starts."""
+"""The plan becomes rows, in one transaction: which jobs make room, which are claimed, and, of the claimed
+ones that were prepared, which start at once. Before it: snapshot.py makes the plan. After it: the supervisor
+opens the gates of what was claimed (scheduling/supervisor.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from leptond.core.jobs.model import Identity, Job
 from leptond.core.scheduling.planner import Policy, Start
-from leptond.core.scheduling.standby import same_launch
+from leptond.core.scheduling.standby import Prepared, same_launch
 from leptond.store.database import rows
 from leptond.store.planning import snapshot
 from leptond.store.planning.job_cache import pending_rows
@@ -26,30 +27,21 @@ log = structlog.get_logger("leptond.store")
 T = TypeVar("T")
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The next attempt of a pending job at its gate, or on its way there (`shim` is None then): `job` as it
-    was when that was prepared."""
-
-    job: Job
-    attempt_id: str
-    shim: Identity | None
-
-
-class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn needs to know beside the database: the time, who is on deck (by job), where the next
-    attempt's id comes from, and for the ledger what the turn follows."""
+class ClaimContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What claims need to know beside the database: the time (`now`, `boot`) and the boot, the prepared
+    attempts by job id, the source of ids for other attempts, and for the ledger the pass that claims."""
 
     now: float
     boot: float
     boot_id: str
-    ready: Mapping[int, Ready] = {}
+    prepared: Mapping[int, Prepared] = {}
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
     turn: Turn = Turn()
 
 
-def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: Context) -> list[Claim]:
-    """Does what was decided, but for those starts and preemptions that the world has moved on from. A claim
-    whose attempt has its shim stored may have its GO once this is durable."""
+def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: ClaimContext) -> list[Claim]:
+    """Preempt and claim what was decided, except what the world has moved on from meanwhile. The gate of a
+    claimed attempt whose shim is stored may be opened once this is durable."""
     if decided.plan.carried != decided.recalled:
         snapshot.remember(db, decided.plan.carried)
     for one in decided.plan.preempts:
@@ -64,43 +56,43 @@ def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: Contex
     return claims
 
 
-def _claim(db: sqlite3.Connection, start: Start, context: Context, turn: Turn) -> Claim | None:
-    ready = context.ready.get(start.id)
-    if ready is not None:
+def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, turn: Turn) -> Claim | None:
+    prepared = context.prepared.get(start.id)
+    if prepared is not None:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone()
-        if row is None or not same_launch(ready.job, rows.job(row)):
-            ready = None
+        if row is None or not same_launch(prepared.job, rows.job(row)):
+            prepared = None
     claim = attempts.claim(
         db,
         start,
-        attempt_id=context.new_id() if ready is None else ready.attempt_id,
+        attempt_id=context.new_id() if prepared is None else prepared.attempt_id,
         now=context.now,
         boot=context.boot,
         boot_id=context.boot_id,
         turn=turn,
     )
-    if claim is None or ready is None or ready.shim is None:
+    if claim is None or prepared is None or prepared.shim is None:
         return claim
-    return at_its_gate(db, claim, ready.shim, context)
+    return started_at_gate(db, claim, prepared.shim, context)
 
 
-def at_its_gate(db: sqlite3.Connection, claim: Claim, shim: Identity, context: Context) -> Claim:
-    """The claim with who stands at its gate stored: it counts as running."""
+def started_at_gate(db: sqlite3.Connection, claim: Claim, shim: Identity, context: ClaimContext) -> Claim:
+    """Store the shim that waits at the gate of a claimed attempt, which counts as running from then on."""
     limit_s = claim.job.time_limit_s
     deadline_at = context.now + limit_s if limit_s is not None else None
     attempts.started(db, claim.attempt.id, shim=shim, now=context.now, deadline_at=deadline_at)
     return Claim(job=claim.job, attempt=attempts.get(db, claim.attempt.id))
 
 
-def follow_up(
+def claim_freed(
     db: sqlite3.Connection,
-    context: Context,
+    context: ClaimContext,
     *,
     unhealthy: Mapping[str, str],
     cpu_slots: int,
     policy: Policy,
 ) -> list[Claim]:
-    """In the transaction that has freed GPUs: who gets them."""
+    """Plan and claim in the transaction that has freed GPUs. Should it fail, it is left to the next pass."""
 
     def work() -> list[Claim]:
         decided = snapshot.decide(
@@ -108,19 +100,19 @@ def follow_up(
         )
         return carry_out(db, decided, context)
 
-    return apart(db, work) or []
+    return in_savepoint(db, work) or []
 
 
-def apart(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
-    """What `work()` returns; None when it fails: then nothing of it stays, and the rest of the transaction
-    does. It is for what an ordinary turn would do otherwise."""
+def in_savepoint(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
+    """Return what `work()` returns; None if it fails: then nothing of it stays, and the rest of the
+    transaction does. It is for what an ordinary pass would do otherwise."""
     db.execute("SAVEPOINT apart")
     try:
         result: T | None = work()
     except Exception:
         if not db.in_transaction:
             raise  # SQLite has undone the whole transaction itself
-        log.exception("a part of a hand-over is left to the next look")
+        log.exception("handover.deferred")
         db.execute("ROLLBACK TO apart")
         result = None
     db.execute("RELEASE apart")
@@ -128,5 +120,5 @@ def apart(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
 
 
 def pending(db: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
-    """Those of these jobs that wait."""
+    """Return those of these jobs that wait."""
     return [rows.job(row) for row in pending_rows(db, ids)]

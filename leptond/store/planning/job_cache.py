@@ -1,4 +1,5 @@
-"""Pending jobs that are looked at again and again: those that stand on deck, and those that come next."""
+"""A cache of the pending jobs that every scheduling pass reads: those that are prepared, and those that are
+likely to start next."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from leptond.store.database import rows
 
 
 def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3.Row]:
-    """The rows of those of these jobs that wait."""
+    """Yield the rows of those of these jobs that wait."""
     for job_id in ids:
         row = db.execute(
             "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
@@ -20,15 +21,15 @@ def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3
             yield row
 
 
-class Known:
-    """Jobs as they were read last: of a row that is still the same, no job is made again. For one connection
-    at a time."""
+class JobCache:
+    """Jobs as they were read last: a row that is still the same is not decoded again. For one connection at a
+    time."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, tuple[tuple[Any, ...], Job]] = {}
 
     def pending(self, db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Job]:
-        """Those of these jobs that wait, as they are now. All others are forgotten."""
+        """Return those of these jobs that wait, as they are now, by id. All others are forgotten."""
         found: dict[int, tuple[tuple[Any, ...], Job]] = {}
         for row in pending_rows(db, ids):
             values = tuple(row)

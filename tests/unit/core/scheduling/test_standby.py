@@ -1,4 +1,4 @@
-"""Who stands on deck."""
+"""Which jobs are prepared ahead of their turn, and when that is still right."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Job, JobSpec
-from leptond.core.scheduling.standby import ended_well, moves, same_launch
+from leptond.core.scheduling.standby import ended_well, same_launch, standby_changes
 from leptond.store.database import rows
 from leptond.store.queue import jobs as job_rows
 from tests.simulation.store import database
@@ -28,26 +28,26 @@ def named(ids: list[int], **changes: object) -> dict[int, Job]:
     return {id: replace(JOB, id=id, **changes) for id in ids}
 
 
-@given(standing=IDS, wanted=IDS, gone=st.sets(st.integers(1, 12)), edited=st.sets(st.integers(1, 12)))
-def test_who_may_be_of_use_stays_and_nobody_is_there_twice(standing, wanted, gone, edited):
-    size = 4
-    here = named(standing[:size])
+@given(prepared=IDS, wanted=IDS, gone=st.sets(st.integers(1, 12)), edited=st.sets(st.integers(1, 12)))
+def test_what_may_be_of_use_stays_and_nothing_is_prepared_twice(prepared, wanted, gone, edited):
+    places = 4
+    here = named(prepared[:places])
     pending = {id: job for id, job in here.items() if id not in gone}
     pending |= {id: replace(job, time_limit_s=9.0) for id, job in pending.items() if id in edited}
-    fresh, away = moves(here, list(named(wanted).values()), pending, size)
+    fresh, away = standby_changes(here, list(named(wanted).values()), pending, places)
     stay = set(here) - set(away)
-    assert len(stay) + len(fresh) <= size
+    assert len(stay) + len(fresh) <= places
     assert not {job.id for job in fresh} & set(here)
     assert set(away) <= set(here)
     assert len(away) == len(set(away))
     assert not stay & (gone | edited), "what was prepared for them is of no use"
     useful = set(here) - gone - edited
-    assert useful & set(wanted[:size]) <= stay, "nobody leaves whose turn comes"
-    if len(useful) + len({id for id in wanted[:size] if id not in here}) <= size:
-        assert stay == useful, "nobody leaves while there is room"
+    assert useful & set(wanted[:places]) <= stay, "what is likely to start next stays"
+    if len(useful) + len({id for id in wanted[:places] if id not in here}) <= places:
+        assert stay == useful, "all that is of use stays while there is room"
 
 
-def test_only_a_change_that_its_process_is_told_of_makes_a_preparation_useless():
+def test_only_a_change_that_its_process_is_given_makes_a_preparation_useless():
     assert same_launch(JOB, replace(JOB, submitted_at=7.0, predicted_s=3.0, version=9))
     for change in (
         {"attempt": 1},

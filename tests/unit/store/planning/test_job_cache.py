@@ -1,9 +1,9 @@
-"""Jobs that are looked at again and again are made anew only when their rows have changed."""
+"""A cached job is decoded again only when its row has changed."""
 
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import JobSpec
 from leptond.store.database import rows
-from leptond.store.planning.job_cache import Known
+from leptond.store.planning.job_cache import JobCache
 from leptond.store.queue import jobs
 from tests.simulation.store import database
 
@@ -12,7 +12,7 @@ def test_a_job_is_made_again_when_its_row_has_changed_and_only_then():
     db = database()
     one = admit(JobSpec(argv=["true"]), gpus=1, home="/", defaults=Defaults())
     jobs.submit(db, [one] * 3, user="ana", now=1.0, max_pending=10)
-    known = Known()
+    known = JobCache()
     before = known.pending(db, [1, 2, 3, 4])
     assert list(before) == [1, 2, 3]
     again = known.pending(db, [3, 2, 1])

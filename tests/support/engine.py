@@ -1,0 +1,111 @@
+"""An engine in memory behind the daemon's own protocol: a test says how attempts end, and sees what was asked
+of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.engines.base import End, Given, SpawnFailed
+
+BOOT = "fake-boot"
+
+
+class FakeEngine:
+    """Attempts without processes. `spawn_error` and `disk_error` fail what is asked for next; `earlier` has
+    the GPUs that an earlier daemon gave to attempts (by id), `alive` the attempts that can be adopted."""
+
+    def __init__(self) -> None:
+        self.spawn_error: SpawnFailed | None = None
+        self.disk_error = ""
+        self.slow: asyncio.Event | None = None
+        self.earlier: dict[str, list[str]] = {}
+        self.alive: set[str] = set()
+        self.processes: set[str] = set()
+        self.gates: set[str] = set()
+        self.released: dict[str, Given] = {}
+        self.discarded: list[str] = []
+        self.abandoned: list[str] = []
+        self.acknowledged: list[str] = []
+        self.stops: list[tuple[str, str, float]] = []
+        self.pushed: list[str] = []
+        self.killed: list[str] = []
+        self.cleared: list[set[str]] = []
+        self._ends: dict[str, asyncio.Future[End]] = {}
+        self._pid = 1000
+
+    def end(self, attempt_id: str, exit_code: int = 0, **facts: object) -> None:
+        """The command of an attempt ends, and with it all its processes."""
+        told: dict[str, Any] = {"exit_code": exit_code, "run_s": 1.0, **facts}
+        record = ExitRecord(attempt_id=attempt_id, boot_id=BOOT, **told)
+        self._end_of(attempt_id).set_result(End(record=record))
+
+    def _end_of(self, attempt_id: str) -> asyncio.Future[End]:
+        if attempt_id not in self._ends:
+            self._ends[attempt_id] = asyncio.get_running_loop().create_future()
+        return self._ends[attempt_id]
+
+    async def prepare(self, job: Job, attempt_id: str) -> Identity:
+        if self.slow is not None:
+            await self.slow.wait()
+        if self.spawn_error is not None:
+            raise self.spawn_error
+        self._pid += 1
+        self.gates.add(attempt_id)
+        return Identity(boot_id=BOOT, pid=self._pid, start_ticks=self._pid)
+
+    def is_prepared(self, attempt_id: str) -> bool:
+        return attempt_id in self.gates
+
+    async def discard(self, attempt_id: str) -> None:
+        self.gates.discard(attempt_id)
+        self.discarded.append(attempt_id)
+
+    async def clear_standby(self, live: Collection[str]) -> None:
+        self.cleared.append(set(live))
+
+    def go(self, attempt_id: str, given: Given) -> None:
+        self.released[attempt_id] = given
+
+    async def released_gpus(
+        self, attempt_id: str, job_id: int, number: int, shim: Identity
+    ) -> list[str] | None:
+        return self.earlier.get(attempt_id)
+
+    async def started(self, attempt_id: str) -> int | None:
+        return self._pid
+
+    def start_mode(self, attempt_id: str) -> str | None:
+        return None
+
+    async def check_writable(self) -> str:
+        return self.disk_error
+
+    def abandon(self, attempt_id: str) -> None:
+        self.gates.discard(attempt_id)
+        self.abandoned.append(attempt_id)
+        record = ExitRecord(attempt_id=attempt_id, boot_id=BOOT, never_started=True)
+        self._end_of(attempt_id).set_result(End(record=record))
+
+    def adopt(self, attempt: Attempt) -> bool:
+        return attempt.id in self.alive
+
+    def push_knobs(self, job: Job, attempt: Attempt) -> None:
+        self.pushed.append(attempt.id)
+
+    async def ended(self, job: Job, attempt: Attempt) -> End:
+        return await self._end_of(attempt.id)
+
+    def ack_end(self, attempt_id: str) -> None:
+        self.acknowledged.append(attempt_id)
+
+    def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        self.stops.append((attempt.id, reason, grace_s))
+
+    def orphans(self) -> set[str]:
+        return self.processes
+
+    async def end_orphan(self, attempt_id: str) -> None:
+        self.killed.append(attempt_id)
