@@ -10,6 +10,7 @@ from pathlib import Path
 
 from leptond import config
 from leptond.core.jobs.states import diagram
+from leptond.docs_build import architecture
 
 
 def http() -> str:
@@ -22,11 +23,13 @@ def http() -> str:
     return api_reference.markdown(openapi.document(all_routes(Metrics())))
 
 
-PARTS: dict[str, tuple[str, Callable[[], str]]] = {
-    "docs/operations.md": (r"### `\[http\]`\n.*?(?=\n## )", config.reference),
-    "docs/concepts.md": (r"stateDiagram-v2\n.*?(?=\n```)", diagram),
-}
-"""Files of which a part is made: what the part looks like, and who makes it."""
+PARTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
+    ("docs/operations.md", r"### `\[http\]`\n.*?(?=\n## )", config.reference),
+    ("docs/concepts.md", r"stateDiagram-v2\n.*?(?=\n```)", diagram),
+    ("docs/architecture.md", r"(?<=<!-- boxes -->\n```mermaid\n).*?(?=\n?```)", architecture.boxes),
+    ("docs/architecture.md", r"(?<=<!-- folders -->\n).*?(?=\n?<!-- end)", architecture.rules),
+)
+"""Files of which a part is generated: what the part looks like, and the function that makes it."""
 
 
 def files(top: Path) -> dict[str, str]:
@@ -34,12 +37,13 @@ def files(top: Path) -> dict[str, str]:
     from leptond.docs_build import manual
 
     made = {"docs/http.md": http(), **{f"docs/man/{name}": text for name, text in manual.pages().items()}}
-    for name, (pattern, make) in PARTS.items():
-        text = (top / name).read_text()
+    for name, pattern, make in PARTS:
+        text = made.get(name) or (top / name).read_text()
         found = re.search(pattern, text, re.DOTALL)
         if found is None:
             raise ValueError(f"{name} has no place for what is made")
-        made[name] = text[: found.start()] + make() + text[found.end() :]
+        ending = "" if text[found.end()] == "\n" else "\n"
+        made[name] = text[: found.start()] + make() + ending + text[found.end() :]
     return made
 
 

@@ -23,6 +23,17 @@ from tests.support.daemon import Daemon
 
 TOP = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (TOP / "docs").glob("*.md"))]
+DECISIONS = (TOP / "docs/decisions").glob("*.md")
+CHECKOUT = (TOP, TOP / "leptond")
+OF_THE_STATE = {"jobs", "backups", "damaged"}
+"""Folders of a state directory that the documents speak of."""
+ARROWS = {
+    "stateDiagram-v2": r"    (\[\*\]|[a-z_]+) --> (\[\*\]|[a-z_]+)",
+    "flowchart TD": r'    box_[a-z_]+(\["[a-z_]+(/|\.py)"\]| --> box_[a-z_]+)',
+    "sequenceDiagram": r"    (participant \w+( as .+)?|(    )?\w+--?>>\w+: [^;]+"
+    r"|Note over \w+: [^;]+|alt .+|else|end)",
+}
+"""Kinds of diagrams, and what their lines look like."""
 BLOCK = re.compile(r"(?:<!-- (not run|tested): ([^\n]*?) -->\n)?```sh\n(.*?)```", re.DOTALL)
 
 
@@ -136,3 +147,61 @@ def check(group: click.Group, program: str, words: list[str]) -> None:
         command = found
     if not {"-h", "--help"} & set(words):
         command.parse_args(ctx, words)
+
+
+# -- links, anchors and paths ----------------------------------------------------------------------------
+
+LINKED = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", *sorted(f"docs/decisions/{p.name}" for p in DECISIONS)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_links_lead_to_a_file_and_an_anchor(page: str):
+    text = (TOP / page).read_text()
+    wrong = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        file = (TOP / page).parent / name if name else TOP / page
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text())):
+            wrong.append(target)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", [page for page in LINKED if page != "CHANGELOG.md"])
+def test_a_path_that_a_page_names_exists(page: str):
+    """Paths of the checkout, or below leptond/; a changelog speaks of files as they were."""
+    named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.[a-z]+)?)`", (TOP / page).read_text())
+    missing = {
+        path
+        for path in named
+        if path.partition("/")[0] not in OF_THE_STATE and not any((top / path).exists() for top in CHECKOUT)
+    }
+    assert not missing
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_a_diagram_is_closed_and_of_a_known_kind(page: str):
+    text = (TOP / page).read_text()
+    for block in re.findall(r"^```mermaid\n(.*?)^```$", text, re.M | re.S):
+        kind, *lines = block.splitlines()
+        assert kind in ARROWS
+        assert len(lines) > 3
+        wrong = [line for line in lines if not re.fullmatch(ARROWS[kind], line)]
+        assert not wrong
+
+
+def test_every_word_of_the_glossary_has_a_meaning_a_sibling_and_a_file():
+    rows = re.findall(r"^\| (.*) \|$", (TOP / "docs/glossary.md").read_text(), re.M)
+    words = [row.split(" | ") for row in rows if not row.startswith("word ")]
+    assert len(words) > 40
+    for word in words:
+        assert len(word) == 4, word
+        assert re.fullmatch(r"`leptond/[a-z_/]+\.py`", word[3]), word
+    assert len({word[0] for word in words}) == len(words)
