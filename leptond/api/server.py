@@ -1,4 +1,4 @@
-"""The listeners: the Unix socket always, TCP when asked for; with the time limits that aiohttp lacks."""
+"""The listeners: the Unix socket always, TCP where configured."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ MODULES = (
     plan,
     webhooks,
 )
-"""Each has a table of routes."""
+"""Modules with a table of routes."""
 
 
 def all_routes(metrics: Metrics) -> Sequence[Route]:
-    """Every route of the server."""
+    """Return every route of the server."""
     own = Table("meta")
 
     @own.route("GET", "/metrics", answer=str, media="text/plain")
@@ -88,7 +88,7 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
 
 class Api:
-    """The HTTP surface of one daemon."""
+    """The HTTP server of one daemon. `port`: that of the TCP listener, if there is one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -97,7 +97,7 @@ class Api:
         self.port: int | None = None
 
     async def start(self) -> None:
-        """Listens. Raises StartRefused (75, 78)."""
+        """Start to listen. Raises StartRefused (75, 78)."""
         metrics = Metrics()
         await metrics.begin(self._context.store)
         guard = Guard(self._context, metrics.observe)
@@ -177,9 +177,9 @@ class Api:
         self._servers.append(server)
 
     async def stop(self) -> None:
-        """Stops listening, lets short requests end, ends streams."""
+        """Stop listening, wait for short requests, end streams."""
         self._context.closing.set()
-        self._context.commits.wake()  # streams that wait see that it is over
+        self._context.commits.wake()  # streams that wait see the end
         for server in self._servers:
             server.close()
         if self._runner is not None:
@@ -191,7 +191,8 @@ class Api:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes a socket that nobody answers on. Raises StartRefused (75) when somebody does."""
+    """Remove a socket on which no program answers. Raises StartRefused (75) if one does, 78 if it is no
+    socket."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise StartRefused(f"{path} is there and is not a socket; move it away", 78)

@@ -21,13 +21,13 @@ from collections.abc import Callable
 
 VARIABLE = "LEPTOND_FAILPOINTS"
 PASSED_ON = ("LD_PRELOAD", "LEPTOND_FAULTS_")
-"""What of the daemon's environment goes on to the shims of a program with failpoints: a library that stands
-between them and the kernel, and its settings."""
+"""Prefixes of environment variables that shims get while failpoints are armed: a library that tests preload,
+and its settings."""
 
 _TERM = re.compile(r"^(?:(\d+)\*)?(off|error|kill|stop|delay\((\d+(?:\.\d+)?)\))$")
 
 Term = tuple[int | None, str, float]
-"""How often (None: for ever), the action, its seconds."""
+"""Number of times (None: for ever), action, seconds of a delay."""
 
 
 class BadFailpoint(ValueError):
@@ -35,7 +35,7 @@ class BadFailpoint(ValueError):
 
 
 def parse(text: str) -> dict[str, list[Term]]:
-    """The terms by name. Raises BadFailpoint.
+    """Return the terms by name. Raises BadFailpoint.
 
     >>> parse("after_claim=3*off->1*kill; before_go=delay(0.5)")
     {'after_claim': [(3, 'off', 0.0), (1, 'kill', 0.0)], 'before_go': [(None, 'delay', 0.5)]}
@@ -58,19 +58,19 @@ def parse(text: str) -> dict[str, list[Term]]:
 
 
 def _off(name: str) -> None:
-    """What a place does in a release: nothing."""
+    """Do nothing, as every place does in a release."""
 
 
 fp: Callable[[str], None] = _off
-"""``failpoints.fp("name")`` marks a place."""
+"""Call ``failpoints.fp("name")`` to mark a place."""
 
 armed = False
 shim_text = ""
-"""What a shim is told; empty where none of its places is meant."""
+"""Text for the shims; empty if it names none of their places."""
 
 
 def arm(text: str) -> None:
-    """Makes the places of `text` do something, from now on and for the shims too. Raises BadFailpoint."""
+    """Activate the places of `text`, also for shims started from now on. Raises BadFailpoint."""
     global fp, armed, shim_text
     plan = parse(text)
     armed = True
@@ -104,7 +104,7 @@ def _do(name: str, action: str, seconds: float) -> None:
 
 
 def shim_environment() -> dict[str, str]:
-    """What the shims' environment gets besides its own; empty unless failpoints are armed."""
+    """Return additional environment variables for shims; empty unless failpoints are armed."""
     if not armed:
         return {}
     return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}

@@ -1,4 +1,4 @@
-"""Times of something that happens often, gathered as a histogram: how many took up to how long."""
+"""A histogram of durations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
-"""Limits for what takes milliseconds."""
+"""Bucket limits in seconds for what takes milliseconds."""
 
 
 class DurationHistogram:
@@ -19,12 +19,12 @@ class DurationHistogram:
         self.total_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Takes one in."""
+        """Add a duration."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self.total_s += seconds
 
     def buckets(self) -> list[tuple[str, float]]:
-        """As Prometheus has them: the limit as text, and how many took no longer.
+        """Return the cumulative buckets of Prometheus: the limit as text, and how many took no longer.
 
         >>> some = DurationHistogram((0.1, 1.0)); some.observe(0.1); some.observe(5.0); some.buckets()
         [('0.1', 1), ('1.0', 1), ('+Inf', 2)]

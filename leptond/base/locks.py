@@ -1,5 +1,5 @@
-"""One daemon a state directory, one a queue (a copied directory holds the same queue), one a GPU: locks that
-end with the process that holds them."""
+"""Locks that end with the process that holds them: one daemon a state directory, one a queue (a copied
+directory holds the same queue), one a GPU."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ log = structlog.get_logger("leptond.locks")
 LOCK = "leptond.lock"
 
 MACHINE_DIRS = (Path("/run/lock"), Path("/dev/shm"))
-"""Where locks that count on the whole machine may be: the first that everybody may write to. It is chosen by
-its mode, not by what we may do, so that daemons of all users choose the same."""
+"""Directories for locks that hold on the whole machine; the first that is world-writable and sticky is used.
+It is chosen by its mode, not by this user's rights, so that daemons of all users choose the same."""
 
 
 class StateLock:
-    """The lock of a state directory. Its file descriptor is close-on-exec and passed to nobody: a job
-    that inherited it would keep a crashed daemon from coming back."""
+    """The lock of a state directory. Its file descriptor is close-on-exec and never passed on: a
+    job that inherited it would keep a crashed daemon from coming back."""
 
     def __init__(self, state_dir: Path) -> None:
         self._file = state_dir / LOCK
         self._fd = -1
 
     def take(self) -> None:
-        """Raises StartRefused: 75, naming the holder's pid, when another daemon has it; 74 when the disk does
-        not give it."""
+        """Take the lock. Raises StartRefused: 75, naming the holder's pid, if another daemon has it; 74 if
+        the file cannot be opened."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._fd = os.open(self._file, flags, 0o600)
@@ -43,7 +43,7 @@ class StateLock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # between its lock and its first write the holder's number is not in the file, or another's is
+            # until the holder has written its pid, the file is empty or names an earlier one
             pid = _flock_holder(self._fd) or os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             self._fd = -1
@@ -52,19 +52,19 @@ class StateLock:
                 "Stop it first, or give this one its own --state-dir.",
                 75,
             ) from None
-        with contextlib.suppress(OSError):  # the number is for people; the lock holds without it
+        with contextlib.suppress(OSError):  # the pid is for people; the lock holds without it
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Lets the directory go."""
+        """Release the lock."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 class LockBusy(Exception):
-    """Somebody else has the lock; `pid` is who (None: not to be seen from here)."""
+    """Another process has the lock; `pid` is its process id (None: not visible from here)."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(f"pid {pid}" if pid is not None else "another process")
@@ -72,19 +72,19 @@ class LockBusy(Exception):
 
 
 class MachineLocks:
-    """Locks by name that count on this machine (in this container). They are files in a directory that all
-    users share, so they are opened without a wish to write, and their content means nothing."""
+    """Locks by name that hold on this machine (in this container). They are files in a directory that all
+    users share, so they are opened read-only, and their content means nothing."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory if directory is not None else _machine_dir()
         self._held: dict[str, int] = {}
 
     def take(self, name: str) -> None:
-        """Raises LockBusy. Where no such lock can be had it is done without, and said."""
+        """Take a lock. Raises LockBusy. Where locks are not possible, log a warning and go on without."""
         if name in self._held:
             return
         if self._directory is None:
-            log.warning("this machine has no directory for locks; nothing keeps a second leptond away")
+            log.warning("locks.unavailable", error="no directory for locks")
             return
         path = self._path(name)
         try:
@@ -93,14 +93,14 @@ class MachineLocks:
                 os.close(fd)
                 fd = _open_shared(path)
         except OSError as error:
-            log.warning("cannot lock; nothing keeps a second leptond away", file=str(path), error=str(error))
+            log.warning("locks.unavailable", file=str(path), error=str(error))
             return
         self._held[name] = fd
 
     @staticmethod
     def _locked(fd: int, path: Path) -> bool:
-        """Takes the lock; False when its last holder has removed the file meanwhile, so that others would
-        not meet us there. Raises LockBusy."""
+        """Take the lock. Return False if its last holder has removed the file meanwhile, so that others would
+        lock a new one. Raises LockBusy."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -117,8 +117,8 @@ class MachineLocks:
         return self._directory / f"leptond-{name}.lock"
 
     def release(self) -> None:
-        """Lets all of them go. A file is removed while its lock is held: who has opened it before looks once
-        more whether it is still there (only its owner can remove it, and after a kill it stays)."""
+        """Release all locks. A file is removed while its lock is held; a process that opened it before checks
+        again whether it is still there. Only its owner can remove it, and after a kill it stays."""
         for name, fd in self._held.items():
             with contextlib.suppress(OSError):
                 self._path(name).unlink()
@@ -135,8 +135,8 @@ def _machine_dir() -> Path | None:
 
 
 def _open_shared(path: Path) -> int:
-    """The file, made if it is not there. In a shared directory O_CREAT on somebody else's file is refused
-    (fs.protected_regular), and what is there already may be anything."""
+    """Open the file, and create it if it is missing. In a shared directory O_CREAT on the file of another
+    user is refused (fs.protected_regular), and what is there already may be anything."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     while True:
         try:
@@ -147,7 +147,7 @@ def _open_shared(path: Path) -> int:
 
 
 def _flock_holder(fd: int) -> int | None:
-    """Whose lock is on this file, from /proc/locks."""
+    """Return the pid that holds a lock on this file, from /proc/locks."""
     seen = os.fstat(fd)
     mark = f"{os.major(seen.st_dev):02x}:{os.minor(seen.st_dev):02x}:{seen.st_ino}"
     with contextlib.suppress(OSError):
@@ -160,7 +160,7 @@ def _flock_holder(fd: int) -> int | None:
 
 @contextlib.contextmanager
 def state_lock(state_dir: Path) -> Iterator[None]:
-    """The lock, for the length of a block. Raises StartRefused."""
+    """Hold the lock of a state directory for the length of a block. Raises StartRefused."""
     holder = StateLock(state_dir)
     holder.take()
     try:
@@ -171,9 +171,9 @@ def state_lock(state_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
-    """The locks of a queue, whose copies share its `lineage`, for the length of a block. Raises StartRefused
-    (75) when another daemon runs the same queue: a copy of its state directory would run its jobs a second
-    time."""
+    """Hold the locks of a queue for the length of a block; copies of a queue share its `lineage`. Raises
+    StartRefused (75) if another daemon runs the same queue: a copy of its state directory would run its jobs
+    a second time."""
     locks = MachineLocks()
     try:
         try:
@@ -190,8 +190,8 @@ def machine_locks(lineage: str, state_dir: Path) -> Iterator[MachineLocks]:
 
 
 def check_hard_links(database: Path) -> None:
-    """Raises StartRefused (78) when the database has a second name: SQLite keeps its log beside the name, so
-    two programs that open it by two names damage it."""
+    """Raise StartRefused (78) if the database has a second name: SQLite keeps its log beside the name, so two
+    programs that open it by two names damage it."""
     with contextlib.suppress(FileNotFoundError):
         if database.stat().st_nlink > 1:
             raise StartRefused(
@@ -202,7 +202,7 @@ def check_hard_links(database: Path) -> None:
 
 
 def prepare_state_dir(state_dir: Path) -> None:
-    """Makes the state directory, private, and checks that it is. Raises StartRefused (78)."""
+    """Make the state directory, private to its owner, and check that it is. Raises StartRefused (78)."""
     try:
         make_directory(state_dir, 0o700)
         seen = state_dir.stat()

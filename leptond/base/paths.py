@@ -22,7 +22,8 @@ class Places:
 
     @property
     def report_socket(self) -> Path:
-        """Where jobs report to: beside the API's socket, under its name (``leptond.jobs``)."""
+        """Socket for progress messages of jobs: beside the API's socket, under its name
+        (``leptond.jobs``)."""
         if self.socket.suffix == ".sock":
             return self.socket.with_suffix(".jobs")
         return self.socket.with_name(self.socket.name + ".jobs")
@@ -35,8 +36,8 @@ def _xdg(name: str, default: str) -> Path:
 
 
 def user_places() -> Places:
-    """One user's own leptond (XDG base directories). Without a runtime directory (no login session) the
-    socket stands in the state directory."""
+    """Return the places of one user's own leptond (XDG base directories). Without a runtime directory (no
+    login session) the socket is in the state directory."""
     state = _xdg("XDG_STATE_HOME", ".local/state") / "leptond"
     config = _xdg("XDG_CONFIG_HOME", ".config") / "leptond"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -53,7 +54,7 @@ def user_places() -> Places:
 
 
 def system_places() -> Places:
-    """The machine's leptond, as its systemd unit lays it out."""
+    """Return the places of the machine's leptond, as its systemd unit sets them."""
     return Places(
         mode="system",
         config_file=Path(os.environ.get("CONFIGURATION_DIRECTORY", "/etc/leptond")) / "config.toml",
@@ -64,8 +65,7 @@ def system_places() -> Places:
 
 
 def make_directory(path: Path, mode: int) -> None:
-    """Makes `path` and what is missing above it; they are there after a power failure too. Does nothing
-    where it exists. Raises OSError."""
+    """Make `path` and what is missing above it, durably. Does nothing if it exists. Raises OSError."""
     if path.is_dir():
         return
     if not path.parent.is_dir():
@@ -79,8 +79,8 @@ def make_directory(path: Path, mode: int) -> None:
 
 
 def data_dir(name: str) -> Path:
-    """The directory `name` (migrations, systemd) that travels with the package: inside an installed
-    wheel, or beside the package in a checkout. Raises StartRefused when it is in neither place."""
+    """Return the directory `name` (migrations, systemd) that comes with the package: inside an installed
+    wheel, or beside the package in a checkout. Raises StartRefused (78) if it is in neither place."""
     package = Path(str(files("leptond")))
     for place in (package / "_data" / name, package.parent / name):
         if place.is_dir():

@@ -1,5 +1,5 @@
-"""The bearer tokens of the TCP listener: made once, kept in files that only their owner can read. One may
-do everything that the daemon's own user may, the other (``token.read-only``) only look."""
+"""The bearer tokens of the TCP listener, made once and kept in files that only their owner can read. One has
+all rights of the daemon's own user, the other (``token.read-only``) may only read."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ READ_ONLY = ".read-only"
 
 @dataclass(frozen=True)
 class Tokens:
-    """`full` may do everything, `read_only` only look."""
+    """`full` has all rights, `read_only` may only read."""
 
     full: str
     read_only: str
 
 
 def load_tokens(file: Path) -> Tokens:
-    """Both tokens; see :func:`load_or_create`."""
+    """Return both tokens; see :func:`load_or_create`."""
     return Tokens(full=load_or_create(file), read_only=load_or_create(file.with_name(file.name + READ_ONLY)))
 
 
 def load_or_create(file: Path) -> str:
-    """The token in `file`, which is made if it is not there. Raises StartRefused (78) when others can
-    read it or when it is empty."""
+    """Return the token in `file`, which is created if it is missing. Raises StartRefused (78) if other users
+    can read it, or if the token is too short."""
     try:
         if file.stat().st_mode & 0o077:
             raise StartRefused(f"the token file {file} can be read by others; run: chmod 600 {file}", 78)

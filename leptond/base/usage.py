@@ -1,4 +1,4 @@
-"""The mistake of a caller, found before anything is sent (exit code 2, ValueError)."""
+"""The error for a call that is wrong as it is spelled, found before anything is sent (exit code 2)."""
 
 from __future__ import annotations
 

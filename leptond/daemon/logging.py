@@ -1,5 +1,5 @@
-"""The daemon's own log: lines for people on a terminal, JSON otherwise. Job and attempt ids are bound as
-fields, never written into the message."""
+"""The daemon's own log: text on a terminal, JSON otherwise. The message of a line is a fixed event name
+(docs/operations.md lists them); ids, errors and figures are fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def configure(settings: LogSettings) -> None:
-    """Sets up structlog for the whole process; everything goes to standard error."""
+    """Set up structlog for the whole process; all logs go to standard error."""
     text = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -34,7 +34,7 @@ def configure(settings: LogSettings) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # aiohttp and asyncio speak through the standard library: into the same stream
+    # aiohttp and asyncio log through the standard library: into the same stream
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True
     )

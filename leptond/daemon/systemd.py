@@ -1,4 +1,4 @@
-"""What a service manager wants to hear (sd_notify(3)): a datagram to the socket it names."""
+"""Notifications to the service manager (sd_notify(3)): datagrams to the socket that it names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import socket
 
 
 def notify(message: str) -> bool:
-    """Sends `message` (``READY=1``, ``WATCHDOG=1``, ``STATUS=...``); False when nobody listens."""
+    """Send `message` (``READY=1``, ``WATCHDOG=1``, ``STATUS=...``). Returns False without a service
+    manager."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -22,7 +23,8 @@ def notify(message: str) -> bool:
 
 
 def watchdog_interval_s() -> float | None:
-    """How often to send ``WATCHDOG=1``: half of what the manager allows; None when it does not ask."""
+    """Seconds between two ``WATCHDOG=1``: half of what the manager allows; None if it does not ask for
+    any."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     for_pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     if not microseconds.isdigit() or int(microseconds) == 0 or for_pid != str(os.getpid()):

@@ -1,4 +1,4 @@
-"""A connection with the deadlines and the cap that aiohttp lacks."""
+"""The deadline and the cap on connections that aiohttp lacks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from aiohttp import web
 
 HEADER_S = 5.0
-"""How long the head of a request may take to arrive."""
+"""Seconds that the head of a request may take to arrive."""
 
 MAX_CONNECTIONS = 256
 """Most open connections of a listener."""
 
 
 class Connection(web.RequestHandler):
-    """aiohttp's connection with a deadline for the head of each request: it waits for ever otherwise."""
+    """Connection with a deadline for the head of each request, for which aiohttp would wait for ever."""
 
     def __init__(
         self, manager: Any, *, loop: asyncio.AbstractEventLoop, open_ones: set[Any], **options: Any
@@ -48,12 +48,12 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def request_began(self) -> None:
-        """The head is complete: the request's own limit holds from here."""
+        """End the deadline, because the head is complete and the request's own limit holds."""
         self._busy = True
         self._disarm()
 
     def request_ended(self) -> None:
-        """Idle until the next request."""
+        """Wait for the next request, without a deadline until its first bytes."""
         self._busy = False
 
     def _arm(self) -> None:

@@ -1,5 +1,5 @@
-"""One middleware before every route and method: identity, host, origin, readiness, time, and errors that
-always look the same."""
+"""The one middleware before every route and method: identity, host, origin, readiness, time limit, and errors
+in one format."""
 
 from __future__ import annotations
 
@@ -46,19 +46,20 @@ Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Guard:
-    """The middleware, with what it remembers of failed tokens and of times for the metrics."""
+    """The middleware. `observe` is called with method, route, status and seconds of every request. Wrong
+    tokens are counted by address."""
 
     def __init__(self, context: Context, observe: Callable[[str, str, int, float], None]) -> None:
         self._context = context
         self._observe = observe
-        # unlike any other run's; a random number for each request would be a system call for each
+        # random once a run: a random number for each request would be a system call for each
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._bad_tokens: dict[str, deque[float]] = {}
 
     @property
     def middleware(self) -> Middleware:
-        """As aiohttp takes it."""
+        """The middleware in the form that aiohttp takes."""
 
         @web.middleware
         async def guard(request: web.Request, handler: Handle) -> web.StreamResponse:
@@ -116,7 +117,7 @@ class Guard:
             return self._broken(request, request_id)
 
     def _broken(self, request: web.Request, request_id: str) -> web.Response:
-        log.exception("a request failed", method=request.method, path=request.path, request_id=request_id)
+        log.exception("http.request_failed", method=request.method, path=request.path, request_id=request_id)
         refusal = Refused(
             "leptond failed to answer; its log says why", hint=f"look for request_id {request_id}"
         )
@@ -130,7 +131,7 @@ class Guard:
         route = getattr(request.match_info.handler, "leptond_route", None)
         return route is not None and route.streams
 
-    # -- who, from where, when ---------------------------------------------------------------------
+    # -- identity, host, origin --------------------------------------------------------------------
 
     def _check(self, request: web.Request) -> Caller:
         caller = identity.peer(request)
@@ -147,7 +148,8 @@ class Guard:
         return {*LOCAL_HOSTS, *self._context.settings.http.allowed_hosts}
 
     def _check_host(self, request: web.Request) -> None:
-        """Against DNS rebinding: a page of somebody else's site cannot send one of our names."""
+        """Prevent DNS rebinding: a page of another site cannot send one of our host names. Raises
+        Misdirected."""
         hosts = request.headers.getall(hdrs.HOST, [])
         if len(hosts) != 1 or without_port(hosts[0]) not in self._hosts():
             raise Misdirected(
@@ -155,7 +157,8 @@ class Guard:
             )
 
     def _check_origin(self, request: web.Request) -> None:
-        """Against requests that a page of another site makes a browser send, whatever the method."""
+        """Prevent cross-site requests, which a page of another site makes a browser send. Raises
+        Forbidden."""
         site = request.headers.get("Sec-Fetch-Site", "none")
         if site not in ("none", "same-origin"):
             raise Forbidden("a browser sent this for a page of another site")
@@ -172,7 +175,7 @@ class Guard:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         token, tokens = token.strip(), self._context.tokens
         if tokens is not None and scheme.lower() == "bearer":
-            # a good token opens whatever others tried from the same address: they must not lock anyone out
+            # a right token is accepted whatever was tried from its address: failures must not lock a user out
             if _same(token, tokens.full):
                 return me
             if _same(token, tokens.read_only):
@@ -189,7 +192,7 @@ class Guard:
         )
 
     def _count_failure(self, address: str) -> None:
-        """Raises TooMany when an address has brought too many wrong tokens within a minute."""
+        """Count a wrong token. Raises TooMany for too many from one address within BAD_TOKENS_S."""
         now = time.monotonic()
         if address not in self._bad_tokens and len(self._bad_tokens) >= MAX_ADDRESSES:
             self._bad_tokens.clear()
@@ -212,7 +215,7 @@ def _same(token: str, expected: str) -> bool:
 
 
 def without_port(host: str) -> str:
-    """``localhost`` for ``localhost:8370``, ``[::1]`` for ``[::1]:8370``."""
+    """Return ``localhost`` for ``localhost:8370``, ``[::1]`` for ``[::1]:8370``."""
     host = host.lower()
     if host.startswith("["):
         return host[: host.find("]") + 1]
@@ -220,7 +223,7 @@ def without_port(host: str) -> str:
 
 
 def harden(response: web.StreamResponse) -> None:
-    """Headers that every answer carries."""
+    """Set the headers that every answer carries."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -229,7 +232,7 @@ def harden(response: web.StreamResponse) -> None:
 def problem(
     request: web.Request, refusal: Refused, *, status: int | None = None, slug: str | None = None
 ) -> web.Response:
-    """An error as RFC 9457 wants it."""
+    """Return the response to an error, as RFC 9457 defines it."""
     body = schema.Problem(
         type=f"/problems/{slug or refusal.slug}",
         title=refusal.title,

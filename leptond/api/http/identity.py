@@ -1,4 +1,4 @@
-"""Who is calling: the peer of a Unix socket, by the kernel's word, or the bearer of the token."""
+"""Identity of callers: the peer of a Unix socket, as the kernel reports it, or the bearer of the token."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from leptond.core.admission.caller import Caller
 
 _RequestKey = getattr(web, "RequestKey", None)  # aiohttp 3.14; before, keys are plain texts
 CALLER: Any = _RequestKey("leptond.caller", Caller) if _RequestKey is not None else "leptond.caller"
-"""Where a request keeps its caller."""
+"""Key under which a request holds its caller."""
 
 
 @lru_cache(maxsize=1024)
 def user_name(uid: int) -> str:
-    """The account's name; ``uid-N`` for one that is not known."""
+    """Return the name of an account; ``uid-N`` for an unknown one."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -28,12 +28,12 @@ def user_name(uid: int) -> str:
 
 
 def own_user() -> str:
-    """The daemon's own user."""
+    """Return the name of the daemon's own user."""
     return user_name(os.geteuid())
 
 
 def peer(request: web.Request) -> Caller | None:
-    """Who is at the other end of a Unix socket; None for any other transport."""
+    """Return the caller at the other end of a Unix socket; None for any other transport."""
     sock = request.transport.get_extra_info("socket") if request.transport is not None else None
     if sock is None or sock.family != socket.AF_UNIX:
         return None

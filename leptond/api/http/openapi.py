@@ -14,7 +14,7 @@ from leptond.api.http.routing import Route
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """The whole document as JSON values."""
+    """Return the whole document as JSON values."""
     shapes = [schema.Problem]
     for route in routes:
         shapes += [one for one in (route.body, route.query) if one is not None]

@@ -25,7 +25,7 @@ MAX_DEPTH = 32
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer with more than a body."""
+    """An answer with a status or headers of its own."""
 
     value: Any
     status: int = 200
@@ -44,7 +44,7 @@ class Call:
     raw: bytes
 
     def path(self, name: str) -> str:
-        """A parameter of the path."""
+        """Return a parameter of the path."""
         return self.request.match_info[name]
 
 
@@ -90,7 +90,7 @@ class Table:
         self.routes: list[Route] = []
 
     def route(self, method: str, path: str, **options: Any) -> Callable[[Handler], Handler]:
-        """Registers the decorated handler."""
+        """Register the decorated handler."""
 
         def register(handler: Handler) -> Handler:
             self.routes.append(Route(method=method, path=path, handler=handler, tag=self.tag, **options))
@@ -104,7 +104,7 @@ _UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
 
 def invalid(error: msgspec.ValidationError) -> Invalid:
-    """The decoder's complaint as a refusal that points at the field (RFC 6901)."""
+    """Return the decoder's error as a refusal that points at the field (RFC 6901)."""
     text = str(error)
     match = _POINTER.match(text)
     what, path = (match["what"], match["path"]) if match else (text, "$")
@@ -131,7 +131,8 @@ def _no_constant(name: str) -> Any:
 
 
 def check_json(data: bytes) -> None:
-    """Refuses what is JSON only to a lenient reader: duplicate keys, NaN, very deep nesting."""
+    """Raise BadRequest for what only a lenient reader takes as JSON: duplicate keys, NaN, very deep
+    nesting."""
     try:
         value = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except RecursionError:
@@ -152,7 +153,7 @@ def check_json(data: bytes) -> None:
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
-    """The body, of which no more than `limit` bytes are ever held. Raises TooLarge."""
+    """Return the body, holding no more than `limit` bytes. Raises TooLarge."""
     too_large = TooLarge(f"the body is larger than {limit} bytes", hint="submit large batches in parts")
     if request.content_length is not None and request.content_length > limit:
         raise too_large
@@ -166,7 +167,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The aiohttp handler of a route."""
+    """Return the aiohttp handler of a route."""
     decoder = msgspec.json.Decoder(route.body) if route.body is not None else None
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -213,7 +214,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 
 def respond(answer: Any, status: int) -> web.StreamResponse:
-    """The response to what a handler returned."""
+    """Return the response to what a handler returned."""
     if isinstance(answer, web.StreamResponse):
         return answer
     headers: dict[str, str] = {}

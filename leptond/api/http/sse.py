@@ -1,4 +1,4 @@
-"""Server-sent events: a stream that says what it is, breathes, and drops readers that do not read."""
+"""Server-sent events: a stream with pings, which ends for a reader that does not read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from aiohttp import web
 from leptond.api.http.guard import harden
 
 PING_S = 15.0
+"""Seconds without an event after which a ping is sent."""
+
 BLOCKED_S = 30.0
+"""Seconds after which a reader that does not read is dropped."""
 
 
 class Stream:
@@ -21,7 +24,7 @@ class Stream:
         self.response = response
 
     async def send(self, event: str, data: Any, *, id: str | int | None = None) -> None:
-        """One event. Raises ConnectionError when the reader is gone, TimeoutError when it does not read."""
+        """Send one event. Raises ConnectionError if the reader is gone, TimeoutError if it does not read."""
         lines = [f"id: {id}"] if id is not None else []
         lines.append(f"event: {event}")
         # JSON on one line: it holds no raw line ends
@@ -29,7 +32,7 @@ class Stream:
         await self._write("\n".join(lines) + "\n\n")
 
     async def ping(self) -> None:
-        """A comment, so that both ends notice when the other is gone."""
+        """Send a comment, so that each end notices when the other is gone."""
         await self._write(": ping\n\n")
 
     async def _write(self, text: str) -> None:
@@ -38,7 +41,7 @@ class Stream:
 
 
 async def open_stream(request: web.Request) -> Stream:
-    """Starts the response."""
+    """Start the response."""
     response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
     response.content_type = "text/event-stream"
     harden(response)
@@ -47,6 +50,6 @@ async def open_stream(request: web.Request) -> Stream:
 
 
 def last_event_id(request: web.Request) -> str | None:
-    """Where the reader left off, if it says so."""
+    """Return the id after which the reader wants to resume, if it sent one."""
     value = request.headers.get("Last-Event-ID", "").strip()
     return value or None

@@ -1,4 +1,4 @@
-"""Prometheus metrics. State is read at the scrape; only times of requests are collected in between."""
+"""The exposition page. State is read at the scrape; only durations of requests are collected in between."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, kw_only=True):
-    """What one scrape reports."""
+    """State that one scrape reports, read from one snapshot."""
 
     counts: dict[str, int]
     pending: dict[str, int]
@@ -65,27 +65,27 @@ class Metrics:
         self.scrapes = Counter("leptond_scrapes", "Scrapes of this page.", registry=self.registry)
 
     async def begin(self, store: Store) -> None:
-        """What happens from here on is counted."""
+        """Begin to count outcomes of jobs."""
         await self._outcomes.begin(store)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Notes a request."""
+        """Count a request."""
         self.requests.labels(method, route, str(status)).observe(seconds)
 
     async def page(self, context: Context) -> bytes:
-        """The exposition text."""
+        """Return the exposition text."""
         view = context.gpu_view
-        samples, sick = view.samples(), view.unhealthy()
+        samples, unhealthy = view.samples(), view.unhealthy()
 
         def look(db: Connection) -> Facts:
-            explain = Explain(db, context, sick)
+            explain = Explain(db, context, unhealthy)
             oldest = lists.oldest_wait(db)
             waits = explain.planned(WINDOW).waits
             return Facts(
                 counts={str(state): n for state, n in jobs.counts(db).items()},
                 pending=dict(Tally(str(wait.reason) for wait in waits.values())),
                 oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
-                gpus=show_all(db, samples, sick),
+                gpus=show_all(db, samples, unhealthy),
                 commits=context.store.commits,
                 commit_times=context.store.commit_times,
                 pass_times=context.pass_times,
@@ -93,12 +93,12 @@ class Metrics:
                 running=_running(db) if context.settings.http.job_metrics else [],
             )
 
-        await self._outcomes.look(context.store)
+        await self._outcomes.update(context.store)
         facts = await context.store.browse(look)
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
         scrape.register(_Scrape(facts))
-        scrape.register(await self._ledger.look(context))
+        scrape.register(await self._ledger.collector(context))
         return generate_latest(scrape) + generate_latest(self.registry)
 
 

@@ -1,4 +1,4 @@
-"""The ledger's part of the metrics: counters of what is settled, made anew every few seconds at most."""
+"""Counters of the ledger, from settled time only, computed anew every few seconds at most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leptond.gpus.base import Sample
 from leptond.store.accounting import daily
 
 FRESH_S = 15.0
-"""How old the counters of the boxes may be."""
+"""Seconds for which the counters of the boxes hold."""
 
 
 class Ledger:
@@ -24,8 +24,8 @@ class Ledger:
         self._boxes: dict[Box, int] = dict.fromkeys(Box, 0)
         self._made = float("-inf")
 
-    async def look(self, context: Context) -> LedgerMetrics:
-        """The counters as they are now."""
+    async def collector(self, context: Context) -> LedgerMetrics:
+        """Return the counters as of now, for one scrape."""
         if context.clock.boot() - self._made >= FRESH_S:
             self._made = context.clock.boot()
             await self._refresh(context)
@@ -48,7 +48,7 @@ class Ledger:
 
 
 class LedgerMetrics(Collector):
-    """One scrape's worth."""
+    """Counters of one scrape."""
 
     def __init__(
         self,

@@ -17,10 +17,10 @@ from leptond.store.accounting import outcome_counts
 from leptond.store.database import events
 
 SLICE = 2000
-"""Events of one read: nobody's read waits for long behind it."""
+"""Most events of one read, so that no other read waits long behind it."""
 
 BOUNDS_S = (1, 5, 15, 60, 300, 900, 3600, 3 * 3600, 12 * 3600, 24 * 3600, 3 * 86400, 7 * 86400)
-"""From a test's seconds to a training's week."""
+"""Bucket limits, from the seconds of a test to the week of a training."""
 
 
 class Outcomes(Collector):
@@ -36,11 +36,11 @@ class Outcomes(Collector):
         self._runs = DurationHistogram(BOUNDS_S)
 
     async def begin(self, store: Store) -> None:
-        """From here on is counted."""
+        """Begin to count, from the newest event on."""
         self._position = await store.read(events.last_id)
 
-    async def look(self, store: Store) -> None:
-        """Takes in what has happened since the last look."""
+    async def update(self, store: Store) -> None:
+        """Count the events since the last call."""
         async with self._reading:  # two scrapes at a time must not count the same twice
             while self._position is not None:
                 found, self._position = await store.browse(outcome_counts.after, self._position, limit=SLICE)
@@ -86,5 +86,5 @@ class Outcomes(Collector):
 
 
 def histogram(name: str, text: str, durations: DurationHistogram) -> HistogramMetricFamily:
-    """Times as Prometheus takes them."""
+    """Return durations in the form that Prometheus takes."""
     return HistogramMetricFamily(name, text, buckets=durations.buckets(), sum_value=durations.total_s)

@@ -1,4 +1,4 @@
-"""Budgets over HTTP: read by everybody, changed by admins while the daemon runs."""
+"""Budgets over HTTP: all users read them, admins change them while the daemon runs."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def set_budget(call: Call) -> BudgetLine:
 
 @table.route("DELETE", "/v1/budgets/{scope}/{name}", status=204, errors=(404,))
 async def remove_budget(call: Call) -> None:
-    """Take a budget away."""
+    """Remove a budget."""
     call.caller.must_be_admin()
     await call.context.store.write(
         budgets.remove, _scope(call), _name(call), by=call.caller.user, now=call.context.clock.wall()

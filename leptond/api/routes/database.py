@@ -1,4 +1,5 @@
-"""The queue's database over HTTP: what it is, and copies of it while it is in use."""
+"""The database over HTTP: facts about it, backups while it is in use, and the purge of what is past
+retention."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def _size(path: Path) -> int:
 
 @table.route("GET", "/v1/db", answer=Database)
 async def database(call: Call) -> Database:
-    """The queue's database and the backups that the daemon keeps."""
+    """Return facts about the queue's database and the backups that the daemon keeps."""
     call.caller.must_be_admin()
     store = call.context.store
     schema = await store.browse(version)
@@ -94,7 +95,7 @@ async def take_backup(call: Call) -> Reply:
 
 @table.route("GET", "/v1/db/backup", answer=str, media="application/vnd.sqlite3", errors=(507,), streams=True)
 async def stream_backup(call: Call) -> web.StreamResponse:
-    """A copy of the database as it is now, as a file to keep elsewhere. Writes go on meanwhile. The answer's
+    """Download a copy of the database as it is now, to keep elsewhere. Writes go on meanwhile. The answer's
     X-Checksum-Sha256 is that of the body."""
     call.caller.must_be_admin()
     context = call.context
@@ -114,7 +115,7 @@ async def stream_backup(call: Call) -> web.StreamResponse:
         raise _no_room(error) from None
     finally:
         stop.set()
-        # open, it needs no name any more: whatever happens now leaves nothing behind
+        # an open file needs no name: whatever happens now leaves nothing behind
         aside.unlink(missing_ok=True)
     with contextlib.closing(os.fdopen(fd, "rb")) as file:
         response = web.StreamResponse(
@@ -149,8 +150,8 @@ class Purge(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Purged(msgspec.Struct, kw_only=True):
-    """What went, or would go: `job_ids` (the first thousand) of `jobs` finished jobs, `outputs` of other
-    ended attempts, `events`, and the `bytes` of all files."""
+    """What was removed, or would be: `job_ids` (the first thousand) of `jobs` finished jobs, `outputs` of
+    other ended attempts, `events`, and the `bytes` of all files."""
 
     dry_run: bool
     jobs: int

@@ -1,4 +1,4 @@
-"""The one sequence of events, as a stream or page by page."""
+"""The sequence of events over HTTP, as a stream or page by page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EventQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     streams=True,
 )
 async def list_events(call: Call) -> schema.EventPage | web.StreamResponse:
-    """What happened, in order: as server-sent events when asked for text/event-stream, else a page."""
+    """List events in order: as server-sent events when asked for text/event-stream, else a page."""
     if "text/event-stream" in call.request.headers.get("Accept", ""):
         return await _follow(call)
     query: EventQuery = call.query

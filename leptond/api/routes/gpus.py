@@ -14,7 +14,7 @@ table = Table("gpus")
 
 @table.route("GET", "/v1/gpus", answer=schema.GpuList)
 async def list_gpus(call: Call) -> schema.GpuList:
-    """The devices, how they are doing, and who has them."""
+    """List the devices, their state, and the jobs that hold them."""
     view = call.context.gpu_view
     items = await call.context.store.read(devices.show_all, view.samples(), view.unhealthy())
     return schema.GpuList(items=items, backend=view.backend, note=view.note)

@@ -1,4 +1,4 @@
-"""What a job printed: a part of it, its end, or all as it comes."""
+"""Output of attempts over HTTP: a part of it, its end, or all of it as it comes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ async def log(call: Call) -> web.Response:
 
 
 def _read(source: JobLog, offset: int, limit: int) -> tuple[bytes, int, int]:
-    """At most `limit` bytes from `offset` on, over the borders of segments."""
+    """Read at most `limit` bytes from `offset` on, across segments. Returns the bytes, where they end, and
+    how many were not kept in between."""
     parts: list[bytes] = []
     dropped = 0
     while limit > 0:
@@ -106,7 +107,8 @@ def _read(source: JobLog, offset: int, limit: int) -> tuple[bytes, int, int]:
 
 
 def _range(text: str, size: int) -> tuple[int, int] | None:
-    """First and last byte of a Range header; None when nothing of it is there."""
+    """Return first and last byte of a Range header; None where the output has none of them. Raises
+    BadRequest."""
     match = _RANGE.match(text.strip())
     if match is None or (match[1] is None and match[2] is None):
         raise BadRequest("only one range of bytes can be asked for, such as bytes=0-999")
@@ -189,13 +191,13 @@ async def _follow(
 
 
 async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number: int, offset: int) -> None:
-    """All of one attempt's output from `offset` on, until it has ended and all is read."""
+    """Send one attempt's output from `offset` on, until it has ended and all is sent."""
     source = _log_of(context, job, number)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     await stream.send("log.attempt", {"number": number}, id=f"{number}:{offset}")
     pause_s, quiet_s = POLL_MIN_S, 0.0
     while not context.closing.is_set():
-        # whether it has ended is asked before reading: what it printed last is then in the file
+        # the state is read first: if the attempt has ended, its last output is in the file
         ended = await _has_ended(context, job.ref, number)
         data, after, skipped = await asyncio.to_thread(source.read, offset, CHUNK)
         if skipped:
@@ -203,7 +205,7 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
             gap = {"attempt": number, "dropped_bytes": skipped, "next_offset": offset + skipped}
             await stream.send("log.gap", gap)
         if data:
-            # an id at which a reader may resume must not stand inside a character
+            # an id at which a reader may resume must not be inside a character
             text = decoder.decode(data)
             undecoded = len(decoder.getstate()[0])
             if text:

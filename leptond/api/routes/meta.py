@@ -1,4 +1,4 @@
-"""What the server says of itself: health, metrics, its own description, help for each problem."""
+"""Health, the OpenAPI document, and an explanation of each problem type."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ table = Table("meta")
 
 @table.route("GET", "/healthz", answer=schema.Health, open=True)
 async def healthz(call: Call) -> schema.Health:
-    """Whether the process is alive."""
+    """Check that the process is alive."""
     return schema.Health(status="ok")
 
 
 @table.route("GET", "/readyz", answer=schema.Health)
 async def readyz(call: Call) -> Reply:
-    """Whether the daemon schedules: reconciled, and its database answers."""
+    """Check that the daemon schedules: it has reconciled, and its database answers."""
     context = call.context
     await context.store.ping()
     phase = context.phase()
@@ -40,7 +40,7 @@ async def readyz(call: Call) -> Reply:
 
 @table.route("GET", "/problems/{slug}", answer=str, media="text/plain", errors=(404,))
 async def problem_page(call: Call) -> web.Response:
-    """What a problem type means."""
+    """Explain a problem type."""
     slug = call.path("slug")
     for _, kind in inspect.getmembers(errors, inspect.isclass):
         if issubclass(kind, Refused) and kind.slug == slug:
@@ -50,14 +50,14 @@ async def problem_page(call: Call) -> web.Response:
 
 
 def description(document: Callable[[], dict[str, Any]]) -> Table:
-    """The route that serves the OpenAPI document. It is made for whoever asks first: making it takes a tenth
-    of the daemon's start, and memory that is not given back."""
+    """Return the route that serves the OpenAPI document. The document is made at the first request, because
+    making it takes a tenth of the daemon's start, and memory that is not given back."""
     own = Table("meta")
     encoded = functools.cache(lambda: msgspec.json.encode(document()))
 
     @own.route("GET", "/v1/openapi.json", answer=dict[str, Any])
     async def openapi(call: Call) -> web.Response:
-        """This description."""
+        """Return this document."""
         return web.Response(body=await asyncio.to_thread(encoded), content_type="application/json")
 
     return own

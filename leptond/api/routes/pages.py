@@ -1,4 +1,4 @@
-"""The page: its files, read once, served under a policy that lets nothing from elsewhere run."""
+"""The web page: its files, read once and served under a policy that runs nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEDIA = {
 
 @cache
 def assets() -> dict[str, tuple[bytes, str]]:
-    """Every file of the page by its path below ``web/``: its bytes and their ETag."""
+    """Files of the page by path below ``web/``: bytes and ETag of each."""
     found: dict[str, tuple[bytes, str]] = {}
     root = files("leptond.api") / "web"
     for folder, prefix in ((root, ""), (root / "vendor", "vendor/")):
@@ -70,10 +70,10 @@ async def vendored(call: Call) -> web.Response:
 
 @table.route("GET", "/v1/me", answer=schema.Me)
 async def me(call: Call) -> schema.Me:
-    """Who the daemon takes the caller for, and what they may do."""
+    """Return the caller's user name and rights."""
     caller, context = call.caller, call.context
     answer = schema.Me(user=caller.user, admin=caller.admin, read_only=caller.read_only)
-    # a token goes only to those whom the kernel vouches for: they could read its file as well
+    # a token goes only to a caller that the kernel identifies: it could read the file as well
     if (
         caller.uid is not None
         and caller.admin

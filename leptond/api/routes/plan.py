@@ -1,4 +1,4 @@
-"""Who starts when on which GPUs: the plan under any policy, and the answer before a job is queued."""
+"""Forecasts over HTTP: the plan under any policy, and the estimate for a job that is not yet submitted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from leptond.store.queue import lists, queues
 table = Table("plan")
 
 MEMBERS = 100
-"""Most members of an array that an estimate looks at."""
+"""Most members of an array in an estimate."""
 
 
 class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -34,8 +34,9 @@ class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @table.route("GET", "/v1/plan", query=PlanQuery, answer=schema.Plan)
 async def plan(call: Call) -> schema.Plan:
-    """Who starts when, on which GPUs, if runs take what is expected and nothing else is submitted."""
-    context, query, sick = call.context, call.query, call.context.gpu_view.unhealthy()
+    """List which jobs start when and on which GPUs, if runs take as long as expected and nothing else is
+    submitted."""
+    context, query, unhealthy = call.context, call.query, call.context.gpu_view.unhealthy()
     policy = context.settings.policy()
     if query.policy is not None:
         policy = msgspec.structs.replace(policy, name=query.policy)
@@ -43,7 +44,7 @@ async def plan(call: Call) -> schema.Plan:
 
     def look(db: Connection) -> schema.Plan:
         inputs = snapshot.plan_input(
-            db, now=now, boot=boot, unhealthy=sick, cpu_slots=context.settings.cpu_slots(), policy=policy
+            db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=context.settings.cpu_slots(), policy=policy
         )
         etas = forecast.etas(inputs)
         order = sorted(etas.values(), key=lambda eta: (eta.likely.start_at, eta.likely.id))
@@ -63,7 +64,7 @@ async def plan(call: Call) -> schema.Plan:
 
 
 def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned:
-    """A forecast as HTTP shows it."""
+    """Return a forecast as HTTP shows it."""
     index = {gpu.uuid: gpu.index for gpu in gpus}
     return schema.Planned(
         id=eta.likely.id,
@@ -82,7 +83,7 @@ def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned
 @table.route("POST", "/v1/queue/estimate", body=JobSpec, answer=schema.Estimate)
 async def estimate(call: Call) -> schema.Estimate:
     """When a job would start if it were submitted now: checked as a submit is, and nothing is stored."""
-    context, sick = call.context, call.context.gpu_view.unhealthy()
+    context, unhealthy = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
     def look(db: Connection) -> schema.Estimate:
@@ -103,7 +104,7 @@ async def estimate(call: Call) -> schema.Estimate:
             db,
             now=now,
             boot=boot,
-            unhealthy=sick,
+            unhealthy=unhealthy,
             cpu_slots=context.settings.cpu_slots(),
             policy=context.settings.policy(),
         )

@@ -1,4 +1,4 @@
-"""What running jobs say about themselves, and what they are told, over HTTP."""
+"""Progress of jobs and their knobs, over HTTP."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ table = Table("progress")
 MARKS = ("job.tune", "job.tuned")
 MAX_MARKS = 1000
 START_S = 5.0
-"""How long a job that is just being started is waited for, until it has a directory."""
+"""Seconds to wait for the directory of a job that is being started."""
 
-_turning = asyncio.Lock()
+_tuning = asyncio.Lock()
 
 
 @table.route("GET", "/v1/jobs/{ref}/metrics", answer=schema.MetricCurve, errors=(404,))
@@ -44,7 +44,8 @@ async def metrics(call: Call) -> schema.MetricCurve:
 
 
 def checkpoints(told: list[events.Event]) -> list[events.Event]:
-    """A mark for each checkpoint that the events of a job's progress saw (they get rarer with its age)."""
+    """Return one event for each checkpoint seen in the events of a job's progress, which are thinned with
+    age."""
     found, last = [], None
     for one in told:
         step = one.data.get("checkpoint_step")
@@ -56,7 +57,7 @@ def checkpoints(told: list[events.Event]) -> list[events.Event]:
 
 @table.route("POST", "/v1/jobs/{ref}/tune", body=schema.Tune, answer=schema.Job, errors=(404, 409, 507))
 async def tune(call: Call) -> schema.Job:
-    """Turn knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
+    """Set knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
     values: dict[str, float] = call.body.values
 
@@ -65,7 +66,7 @@ async def tune(call: Call) -> schema.Job:
         return progress.tune(db, ref, values, by=caller.user, now=now)
 
     # one at a time: an older file must not follow a newer one
-    async with _turning:
+    async with _tuning:
         job, attempt = await call.context.store.write(change)
         if job.state in LIVE:
             await _deliver(call.context, job, attempt)

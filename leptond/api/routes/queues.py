@@ -29,7 +29,7 @@ def _name(call: Call, what: str) -> str:
 
 
 class _Seen:
-    """What is told of queues beside their own fields, from one snapshot."""
+    """Load of the queues, from one snapshot."""
 
     def __init__(self, db: Connection, now: float, boot: float) -> None:
         self._db = db
@@ -38,7 +38,7 @@ class _Seen:
         self.used = fair_share.used(db, now=now, boot=boot)
 
     def show(self, queue: Queue) -> schema.Queue:
-        """The queue as HTTP shows it."""
+        """Return a queue as HTTP shows it."""
         own = [one for one in self.live if one.owner.queue == queue.name]
         used = sum(gpu_s for owner, gpu_s in self.used.items() if owner.queue == queue.name)
         fields: dict[str, Any] = msgspec.structs.asdict(queue)
@@ -59,7 +59,7 @@ def _show(call: Call, db: Connection, name: str) -> schema.Queue:
 
 @table.route("GET", "/v1/queues", answer=schema.QueueList)
 async def list_queues(call: Call) -> schema.QueueList:
-    """The queues, what they own and how busy they are."""
+    """List the queues with their GPUs and their load."""
     now, boot = call.context.clock.wall(), call.context.clock.boot()
 
     def look(db: Connection) -> schema.QueueList:
@@ -112,7 +112,7 @@ async def change_queue(call: Call) -> schema.Queue:
 
 @table.route("DELETE", "/v1/queues/{name}", status=204, errors=(404, 409))
 async def remove_queue(call: Call) -> None:
-    """Remove a queue in which no job waits or runs; its GPUs are everybody's then."""
+    """Remove a queue in which no job waits or runs; its GPUs are free to all queues then."""
     call.caller.must_be_admin()
     name, now = _name(call, "queue"), call.context.clock.wall()
     await call.context.store.write(queues.remove, name, by=call.caller.user, now=now)
@@ -123,7 +123,7 @@ async def remove_queue(call: Call) -> None:
 
 @table.route("GET", "/v1/shares", answer=schema.ShareList)
 async def list_shares(call: Call) -> schema.ShareList:
-    """What every user and project may have, has and has had."""
+    """List limits, current and decayed usage per user and project."""
     now, boot, settings = call.context.clock.wall(), call.context.clock.boot(), call.context.settings
     items = await call.context.store.read(_shares, settings, now, boot)
     half_life_s, handicap_s = settings.shares.half_life_s, settings.shares.max_handicap_s
@@ -193,7 +193,7 @@ async def set_limits(call: Call) -> schema.Share:
 
 @table.route("DELETE", "/v1/limits/{kind}/{name}", status=204, errors=(404,))
 async def remove_limits(call: Call) -> None:
-    """Forget what was set for a user or a project: the configuration counts again."""
+    """Remove the caps and the weight set for a user or a project: those of the configuration hold again."""
     call.caller.must_be_admin()
     kind, name, now = _kind(call), _name(call, "user or project"), call.context.clock.wall()
     await call.context.store.write(fair_share.remove_limit, kind, name, by=call.caller.user, now=now)

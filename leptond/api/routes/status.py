@@ -26,17 +26,17 @@ async def status(call: Call) -> schema.Status:
     """The state of the queue, the devices and the daemon, from one snapshot."""
     context = call.context
     view = context.gpu_view
-    samples, sick = view.samples(), view.unhealthy()
+    samples, unhealthy = view.samples(), view.unhealthy()
     disk = shutil.disk_usage(context.places.state_dir)
 
     def look(db: Connection) -> schema.Status:
-        explain = Explain(db, context, sick)
+        explain = Explain(db, context, unhealthy)
         live, _ = lists.in_queue_order(db, lists.Filter(states=list(LIVE)), limit=100, cursor=None)
         waiting, _ = lists.in_queue_order(db, lists.Filter(states=[State.PENDING]), limit=NEXT, cursor=None)
         failed = lists.recent_failures(db, explain.now - RECENT_S, NEXT)
         attempts = lists.attempts_of(db, [job.id for job in (*live, *waiting, *failed)])
         oldest = lists.oldest_wait(db)
-        devices = show_all(db, samples, sick)
+        devices = show_all(db, samples, unhealthy)
         warnings = [
             f"GPU {gpu.index} is out of service: {gpu.why_not}" for gpu in devices if not gpu.schedulable
         ]

@@ -1,4 +1,4 @@
-"""Sweeps over HTTP: many configurations of one command, of which only the promising ones run to the end."""
+"""Sweeps over HTTP: many configurations of one command, of which the less promising are stopped early."""
 
 from __future__ import annotations
 

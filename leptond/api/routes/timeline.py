@@ -1,4 +1,4 @@
-"""Pictures of the past: who had which GPU when, and what the devices did."""
+"""The past over HTTP: which attempt had which GPU when, and what the devices did."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TimelineQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @table.route("GET", "/v1/timeline", query=TimelineQuery, answer=schema.Timeline)
 async def show(call: Call) -> schema.Timeline:
-    """Who had which GPU between two instants."""
+    """List which attempt had which GPU between two instants."""
     query: TimelineQuery = call.query
     now = call.context.clock.wall()
     until = query.until.timestamp() if query.until is not None else now
@@ -78,7 +78,7 @@ class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 @table.route("GET", "/v1/gpus/history", query=HistoryQuery, answer=schema.GpuHistoryList)
 async def history(call: Call) -> schema.GpuHistoryList:
-    """What the devices did lately, by minute."""
+    """Utilisation, memory, power and temperature of the devices, by minute."""
     query: HistoryQuery = call.query
     now = call.context.clock.wall()
     since = query.since.timestamp() if query.since is not None else now - 3600.0

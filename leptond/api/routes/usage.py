@@ -1,4 +1,4 @@
-"""What GPU time was spent on, over HTTP."""
+"""The cost report over HTTP."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Usage(CostReport, frozen=True, kw_only=True):
 
 @table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
 async def usage(call: Call) -> Usage:
-    """Where the GPU time of a window went, what it cost, what was wasted and why, what would save most."""
+    """Report where the GPU time of a window went: its cost, its waste by cause, and what would save most."""
     query: UsageQuery = call.query
     now = call.context.clock.wall()
     end = min(now, query.until.timestamp()) if query.until is not None else now
@@ -57,7 +57,7 @@ async def usage(call: Call) -> Usage:
         )
     history = await call.context.store.browse(daily.history, begin, end)
     rates = call.context.settings.cost.rates()
-    # a month of many jobs takes seconds: not on the loop
+    # a month of many jobs takes seconds: not on the event loop
     found = await asyncio.to_thread(
         cost_report,
         history,

@@ -1,4 +1,4 @@
-"""The webhooks of the configuration and what they were sent."""
+"""The webhooks of the configuration and their deliveries, over HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 20
 
 @table.route("GET", "/v1/webhooks", answer=list[schema.Webhook])
 async def list_webhooks(call: Call) -> list[schema.Webhook]:
-    """The webhooks, how far each has been told, and its last deliveries."""
+    """List the webhooks, how far each has got, and its last deliveries."""
     call.caller.must_be_admin()
     hooks = call.context.settings.webhooks.hooks
 
@@ -52,7 +52,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
 
 
 def _without_secrets(url: str) -> str:
-    """Scheme and host: services put their secret into the path, and apprise's into the host as well."""
+    """Return scheme and host only: services put their secret into the path, apprise into the host as well."""
     if not is_http_hook(url):
         return f"{url.partition(':')[0]}://..."
     parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The devices of the machine, with who has them."""
+"""The devices of the machine with the jobs that hold them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from leptond.store import Connection
 from leptond.store.queue import attempts, gpus
 
 
-def show_all(db: Connection, samples: Mapping[str, Sample], sick: Mapping[str, str]) -> list[schema.Gpu]:
-    """Every known device that is present, or that an attempt still holds."""
+def show_all(db: Connection, samples: Mapping[str, Sample], unhealthy: Mapping[str, str]) -> list[schema.Gpu]:
+    """Return every known device that is present or still held by an attempt."""
     shown = []
     for known in gpus.known(db):
         if not known.present and known.job_id is None:
             continue
         pids = {attempts.get(db, lease.attempt_id).pid: lease.job_id for lease in known.leases}
         known_pids = {pid: job for pid, job in pids.items() if pid is not None}
-        shown.append(bodies.gpu(known, samples.get(known.uuid), sick, known_pids))
+        shown.append(bodies.gpu(known, samples.get(known.uuid), unhealthy, known_pids))
     return shown

@@ -1,4 +1,4 @@
-"""Why jobs wait, at the moment of asking: the planner itself is asked, on the reader's own snapshot."""
+"""Reasons why jobs wait, computed by the planner itself on the snapshot of the request."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from leptond.store.queue import compact_arrays
 
 
 class Explain:
-    """Reasons for the jobs of one snapshot; the plan is made once, and only if a job needs it."""
+    """Reasons for the jobs of one snapshot. The plan is made once, and only if a job needs it."""
 
-    def __init__(self, db: Connection, context: Context, sick: Mapping[str, str]) -> None:
+    def __init__(self, db: Connection, context: Context, unhealthy: Mapping[str, str]) -> None:
         self._db = db
         self._context = context
-        self._sick = sick
+        self._unhealthy = unhealthy
         self._plans: dict[int, Plan] = {}
         self._seen: dict[int, PlanInput] = {}
         self._starts: Mapping[int, Forecast] | None = None
@@ -31,7 +31,7 @@ class Explain:
         self.boot = context.clock.boot()
 
     def planned(self, window: int) -> Plan:
-        """What the planner would do now, as far as it looks."""
+        """Return the plan for the first `window` jobs."""
         if window not in self._plans:
             self._plans[window] = plan(self._inputs(window))
         return self._plans[window]
@@ -42,7 +42,7 @@ class Explain:
                 self._db,
                 now=self.now,
                 boot=self.boot,
-                unhealthy=self._sick,
+                unhealthy=self._unhealthy,
                 cpu_slots=self._context.settings.cpu_slots(),
                 policy=self._context.settings.policy(),
                 window=window,
@@ -50,7 +50,7 @@ class Explain:
         return self._seen[window]
 
     def starts_at(self, job: Job) -> float | None:
-        """When a pending job is likely to start, as far as a short forward run tells."""
+        """Return the likely start of a pending job in UTC seconds, as far as a short simulation reaches."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
         if self._starts is None:
@@ -59,19 +59,19 @@ class Explain:
         return found.start_at if found is not None else None
 
     def eta(self, job: Job) -> Eta | None:
-        """When a pending job starts, with the uncertainty of that."""
+        """Return the expected start of a pending job with its uncertainty."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
         return forecast.etas(self._inputs(WINDOW), until=job.id).get(job.id)
 
     def wait(self, job: Job) -> Wait | None:
-        """Why `job` waits; None when it does not."""
+        """Return the reason why `job` waits; None if it does not."""
         if job.state is not State.PENDING:
             return None
         early = snapshot.why_not_ready(job, now=self.now, boot=self.boot)
         if early is not None:
             return early
-        # a job's turn does not depend on those after it: a short look is enough for one that it sees
+        # a plan for a job does not depend on those after it: the short window is enough for one within it
         for window in (QUICK_WINDOW, WINDOW):
             seen = self.planned(window)
             wait = seen.waits.get(job.id)
@@ -80,11 +80,11 @@ class Explain:
             if any(start.id == job.id for start in seen.starts):
                 return Wait(reason=Reason.RESOURCES, sentence="it is being started")
             if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
-                break  # more members of its own array stand before it than a plan looks at
+                break  # more members of its own array are before it than a plan covers
         return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
 
     def show(self, job: Job, attempts: Sequence[Attempt]) -> schema.Job:
-        """The job as HTTP shows it."""
+        """Return a job as HTTP shows it."""
         return bodies.job(
             job,
             attempts,
