@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,20 +13,16 @@ import msgspec
 from msgspec import Meta
 
 from leptond.base.errors import StartRefused
-from leptond.core.accounting.prices import Owned, Rates
+from leptond.base.section import NotNegative, Positive, Section
+from leptond.core.accounting.prices import Rates
 from leptond.core.admission.admission import Defaults
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import RetentionLimits
 from leptond.core.scheduling.fair_share import Caps, Fairness, Limits
-from leptond.core.scheduling.inputs import Policy, PolicyName
+from leptond.core.scheduling.inputs import PlannerFigures, Policy, PolicyName
 from leptond.core.scheduling.topology import Topology
 from leptond.core.webhooks import EventName
 
-Positive = Annotated[float, Meta(gt=0)]
-NotNegative = Annotated[float, Meta(ge=0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the file; a key it does not know is an error."""
+_USUAL = Policy()
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
@@ -37,7 +33,7 @@ class HttpSettings(Section, frozen=True, kw_only=True):
     each GPU (`leptond_running_job_info`): a new time series for every job."""
 
     listen: str = ""
-    allowed_hosts: list[str] = []
+    allowed_hosts: Sequence[str] = []
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     max_batch_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
     request_timeout_s: Positive = 15.0
@@ -53,64 +49,11 @@ class QueueSettings(Section, frozen=True, kw_only=True):
     (0: as many as the machine has cores). `max_bypass_s`: under firstfit, how long a job may be passed over
     by later ones before GPUs are kept for it (0: as long as it takes)."""
 
-    policy: PolicyName = "auto"
-    urgent_users: list[str] = []
+    policy: PolicyName = _USUAL.name
+    urgent_users: Sequence[str] = []
     max_pending: Annotated[int, Meta(ge=1)] = 1_000_000
     cpu_slots: Annotated[int, Meta(ge=0, le=4096)] = 0
-    max_bypass_s: NotNegative = 0.0
-
-
-class PlannerSettings(Section, frozen=True, kw_only=True):
-    """The figures of the policies; the defaults are measured on traces, and a change is for those who
-    measure. `priority_step_s`: the waiting time that one step of priority is worth. `class_gpu_s`: the
-    GPU-seconds under which a job counts as short. `min_run_s`: the least run before a preemption, raised to
-    `min_run_factor` times what the preemption costs in work and start-up; `eviction_cost_s` is taken for
-    that until it has been measured. `overdue_s`, `overdue_factor`: a job is overdue once it has waited for
-    longer than both the one and the other times its expected run. `overdue_share`: the share of GPU-time
-    that overdue jobs are owed; they get it in batches of `overdue_batch_gpu_s`. `unknown_run_s`: the
-    expected run of a job that has neither a history nor a limit."""
-
-    priority_step_s: NotNegative = 4 * 3600.0
-    class_gpu_s: NotNegative = 2 * 3600.0
-    min_run_s: NotNegative = 300.0
-    min_run_factor: NotNegative = 20.0
-    eviction_cost_s: NotNegative = 60.0
-    overdue_s: NotNegative = 3600.0
-    overdue_factor: NotNegative = 160.0
-    overdue_share: Annotated[float, Meta(ge=0, le=1)] = 0.25
-    overdue_batch_gpu_s: NotNegative = 32 * 3600.0
-    unknown_run_s: Positive = 86400.0
-
-
-class JobSettings(Section, frozen=True, kw_only=True):
-    """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
-    `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
-    its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
-    and tail kept. `fail_fast`: the same error twice in a row ends the retries. `path`: its PATH, unless the
-    submit names one."""
-
-    time_limit_s: NotNegative = 0.0
-    max_time_limit_s: NotNegative = 0.0
-    grace_s: Annotated[float, Meta(ge=0, le=86400)] = 45.0
-    retries: Annotated[int, Meta(ge=0, le=100)] = 0
-    retry_delay_s: NotNegative = 10.0
-    retry_max_delay_s: NotNegative = 900.0
-    log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
-    fail_fast: bool = True
-    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-    def defaults(self) -> Defaults:
-        """As the admission of jobs takes them."""
-        return Defaults(
-            time_limit_s=self.time_limit_s or None,
-            max_time_limit_s=self.max_time_limit_s or None,
-            grace_s=self.grace_s,
-            retries=self.retries,
-            retry_delay_s=self.retry_delay_s,
-            retry_max_delay_s=self.retry_max_delay_s,
-            log_max_bytes=self.log_max_bytes,
-            fail_fast=self.fail_fast,
-        )
+    max_bypass_s: NotNegative = _USUAL.max_bypass_s
 
 
 class GpuSettings(Section, frozen=True, kw_only=True):
@@ -135,31 +78,25 @@ class GpuSettings(Section, frozen=True, kw_only=True):
     cpu_affinity: bool = True
 
 
-class ShareSettings(Section, frozen=True, kw_only=True):
+class ShareSettings(Fairness, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fair share: use counts half after `half_life_s`, and costs who has had more than a share at most
     `max_handicap_s` of waiting (0: fair share is off). What one user or project may have at a time, 0 for no
     cap: `user_max_gpus` and `project_max_gpus` run (a share of a GPU counts as its part), `user_max_pending`
     and `project_max_pending` jobs wait. `leptonctl limits` sets others for single users and projects."""
 
-    half_life_s: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 7 * 86400.0
-    max_handicap_s: Annotated[float, Meta(ge=0, le=365 * 86400)] = 4 * 3600.0
     user_max_gpus: Annotated[int, Meta(ge=0)] = 0
     user_max_pending: Annotated[int, Meta(ge=0)] = 0
     project_max_gpus: Annotated[int, Meta(ge=0)] = 0
     project_max_pending: Annotated[int, Meta(ge=0)] = 0
 
     def limits(self) -> Limits:
-        """The caps of everybody for whom no others are set."""
+        """The caps of every user and project for which no others are set."""
         return Limits(
             users=Caps(max_gpus=self.user_max_gpus or None, max_pending=self.user_max_pending or None),
             projects=Caps(
                 max_gpus=self.project_max_gpus or None, max_pending=self.project_max_pending or None
             ),
         )
-
-    def fairness(self) -> Fairness:
-        """As the planner's fair share takes it."""
-        return Fairness(half_life_s=self.half_life_s, max_handicap_s=self.max_handicap_s)
 
 
 class EngineSettings(Section, frozen=True, kw_only=True):
@@ -189,52 +126,6 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     on_deck: Annotated[int, Meta(ge=0, le=64)] = 8
 
 
-class OwnedGpu(Section, frozen=True, kw_only=True):
-    """Hardware of one's own, for one GPU."""
-
-    capex: NotNegative
-    life_h: Positive
-    use: Annotated[float, Meta(gt=0, le=1)]
-    kw: NotNegative = 0.0
-    opex: NotNegative = 0.0
-
-
-class CostSettings(Section, frozen=True, kw_only=True):
-    """What GPU time costs. `prices`: an hour of one GPU, by a part of its model's name; they come before the
-    built-in table (`defaults`), which is in USD. `currency` is that of every amount; `source` and `as_of`
-    (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
-    model's name: `capex`, `life_h` (hours), `use` (the part of them in use, 0 to 1), `kw`, `opex` (an hour);
-    an hour of it costs capex / (life_h * use) + kw * pue * tariff + opex. `tariff`: a kWh (0: not known, no
-    energy costs are shown); `pue`: what the building draws for each watt of the machine. `detail_days`: how
-    long the ledger can tell single jobs from each other; after it, sums by the day remain."""
-
-    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] = "USD"
-    prices: dict[str, NotNegative] = {}
-    source: str = "the configuration"
-    as_of: str = ""
-    defaults: bool = True
-    owned: dict[str, OwnedGpu] = {}
-    tariff: NotNegative = 0.0
-    pue: Annotated[float, Meta(ge=1)] = 1.0
-    detail_days: Annotated[int, Meta(ge=2, le=36500)] = 90
-
-    def rates(self) -> Rates:
-        """As the ledger takes them."""
-        return Rates(
-            currency=self.currency,
-            prices=self.prices,
-            owned={
-                name: Owned(capex=one.capex, life_h=one.life_h, use=one.use, kw=one.kw, opex=one.opex)
-                for name, one in self.owned.items()
-            },
-            source=self.source,
-            as_of=self.as_of,
-            tariff=self.tariff,
-            pue=self.pue,
-            defaults=self.defaults,
-        )
-
-
 class StorageSettings(Section, frozen=True, kw_only=True):
     """What keeps the queue safe on its disk. `backup_every_s`: how often the daemon copies its database into
     `backups/` of its state directory (0: never); `backup_keep`: how many copies stay there.
@@ -246,32 +137,6 @@ class StorageSettings(Section, frozen=True, kw_only=True):
     backup_keep: Annotated[int, Meta(ge=1, le=1000)] = 7
     min_free_bytes: Annotated[int, Meta(ge=0)] = 128 * 1024 * 1024
     ballast_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 32 * 1024 * 1024
-
-
-class RetentionSettings(Section, frozen=True, kw_only=True):
-    """How long things stay after a job has ended; 0 means for ever. `job_age_s`: the job itself, its attempts
-    and their files; `max_jobs`: the oldest finished jobs beyond so many go. `log_age_s`: the output of an
-    attempt, while the job stays; `log_total_bytes`: the oldest outputs go when all of them are larger.
-    `event_age_s`: rows of the sequence of events. `checkpoints`: with the last job that used them, its
-    checkpoints go too. What an unfinished job still needs stays: what it depends on, its array, its
-    checkpoints."""
-
-    job_age_s: NotNegative = 90 * 86400.0
-    max_jobs: Annotated[int, Meta(ge=0)] = 1_000_000
-    log_age_s: NotNegative = 30 * 86400.0
-    log_total_bytes: Annotated[int, Meta(ge=0)] = 0
-    event_age_s: NotNegative = 90 * 86400.0
-    checkpoints: bool = False
-
-    def limits(self) -> Keep:
-        """As the store takes them."""
-        return Keep(
-            job_age_s=self.job_age_s,
-            max_jobs=self.max_jobs,
-            log_age_s=self.log_age_s,
-            log_total_bytes=self.log_total_bytes,
-            event_age_s=self.event_age_s,
-        )
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
@@ -299,7 +164,7 @@ class WebhookSettings(Section, frozen=True, kw_only=True):
     request is signed. A `url` that is neither http nor https is a service of people (`ntfy://...`,
     `slack://...`, `mailto://...`), which is told in words, by the package apprise (`leptond[notify]`)."""
 
-    hooks: list[Hook] = []
+    hooks: Sequence[Hook] = []
 
 
 class Settings(Section, frozen=True, kw_only=True):
@@ -307,26 +172,27 @@ class Settings(Section, frozen=True, kw_only=True):
 
     http: HttpSettings = HttpSettings()
     queue: QueueSettings = QueueSettings()
-    planner: PlannerSettings = PlannerSettings()
-    jobs: JobSettings = JobSettings()
+    planner: PlannerFigures = PlannerFigures()
+    jobs: Defaults = Defaults()
     shares: ShareSettings = ShareSettings()
     gpus: GpuSettings = GpuSettings()
     engine: EngineSettings = EngineSettings()
-    cost: CostSettings = CostSettings()
+    cost: Rates = Rates()
     webhooks: WebhookSettings = WebhookSettings()
     storage: StorageSettings = StorageSettings()
-    retention: RetentionSettings = RetentionSettings()
+    retention: RetentionLimits = RetentionLimits()
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:
-        """As the planner takes it."""
-        figures = msgspec.structs.asdict(self.planner)
+        """The planner's policy: its name and figures, the caps, and fair share."""
+        shares = self.shares
         return Policy(
             name=self.queue.policy,
             max_bypass_s=self.queue.max_bypass_s,
-            limits=self.shares.limits(),
-            fairness=self.shares.fairness(),
-            **figures,
+            limits=shares.limits(),
+            # as stored with the order keys: without the caps
+            fairness=Fairness(half_life_s=shares.half_life_s, max_handicap_s=shares.max_handicap_s),
+            **msgspec.structs.asdict(self.planner),
         )
 
     def cpu_slots(self) -> int:

@@ -208,7 +208,7 @@ async def _open_gpus(
     settings: Settings, store: Store, clock: Clock, locks: MachineLocks
 ) -> AsyncIterator[GpuWatch]:
     backend = open_backend(settings.gpus, on_note=lambda note: log.warning("gpus.note", note=note))
-    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost.rates(), locks)
+    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost, locks)
     try:
         await watch.open()
         yield watch

@@ -71,7 +71,7 @@ class Admission:
 
     def _defaults_of(self, queue: Queue) -> Defaults:
         if queue.name not in self._defaults:
-            self._defaults[queue.name] = queue.defaults(self._settings.jobs.defaults())
+            self._defaults[queue.name] = queue.defaults(self._settings.jobs)
         return self._defaults[queue.name]
 
     def warnings(self, admitted: Sequence[Admitted], now: float) -> list[list[str]]:

@@ -30,7 +30,7 @@ class Maintenance:
 
     def __init__(self, settings: Settings, store: Store, clock: Clock, retention: Retention) -> None:
         self._settings = settings.storage
-        self._limits = settings.retention.limits()
+        self._limits = settings.retention
         self._checkpoints = settings.retention.checkpoints
         self._store = store
         self._clock = clock

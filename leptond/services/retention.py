@@ -19,7 +19,7 @@ import structlog
 
 from leptond.attempt_files.directory import numbers, read
 from leptond.base.clock import Clock
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import RetentionLimits
 from leptond.store import Store
 from leptond.store.queue import retention
 from leptond.store.queue.retention import SLICE, Due
@@ -51,7 +51,7 @@ class Retention:
         self._checkpoints = store.path.parent / "checkpoints"
         self._one = asyncio.Lock()
 
-    async def plan(self, limits: Keep, *, checkpoints: bool) -> Purged:
+    async def plan(self, limits: RetentionLimits, *, checkpoints: bool) -> Purged:
         """Return what a pass would remove now."""
         found = await self._store.browse(retention.due, limits, self._clock.wall())
         size = await asyncio.to_thread(self._sizes, found)
@@ -69,7 +69,7 @@ class Retention:
             one.bytes for one in found.outputs
         )
 
-    async def purge(self, limits: Keep, *, checkpoints: bool, by: str) -> Purged:
+    async def purge(self, limits: RetentionLimits, *, checkpoints: bool, by: str) -> Purged:
         """Remove the jobs, outputs and events that are past their limits, in slices."""
         async with self._one:
             found = await self._store.browse(retention.due, limits, self._clock.wall())

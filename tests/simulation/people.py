@@ -153,7 +153,7 @@ class People:
 
     def submit(self, spec: JobSpec) -> None:
         self.submits += 1
-        one = admit(spec, gpus=self._sim.gpus, home="/", defaults=self._sim.settings.jobs.defaults())
+        one = admit(spec, gpus=self._sim.gpus, home="/", defaults=self._sim.settings.jobs)
         key = f"key-{self.submits}" if self._dice.random() < 0.8 else None
         body = hashlib.sha256(repr(spec).encode()).hexdigest()
         user = self._dice.choice(["ada", "bob", "cyd", "dan"])

@@ -19,8 +19,8 @@ import leptond.scheduling.handover
 import leptond.scheduling.standby
 import leptond.scheduling.supervisor
 import leptond.services.progress_receiver
-from leptond.config import GpuSettings, PlannerSettings, QueueSettings, Settings
-from leptond.core.scheduling.inputs import PolicyName
+from leptond.config import GpuSettings, QueueSettings, Settings
+from leptond.core.scheduling.inputs import PlannerFigures, PolicyName
 from leptond.core.training.progress import ProgressMessage
 from leptond.daemon.assembly import assemble
 from leptond.recovery.reconcile import reconcile
@@ -122,12 +122,12 @@ def _settings(dice: random.Random) -> Settings:
     """The policy is the seed's choice; half of the time with figures small enough that a day reaches the
     bounds which its default figures set for weeks."""
     policy = dice.choice(POLICIES)
-    small = PlannerSettings(
+    small = PlannerFigures(
         overdue_factor=2.0, overdue_batch_gpu_s=600.0, unknown_run_s=1800.0, class_gpu_s=600.0
     )
     return Settings(
         queue=QueueSettings(policy=policy, cpu_slots=CPU_SLOTS, max_bypass_s=MAX_BYPASS_S),
-        planner=small if dice.random() < 0.5 else PlannerSettings(),
+        planner=small if dice.random() < 0.5 else PlannerFigures(),
         gpus=GpuSettings(sample_s=300.0),
     )
 

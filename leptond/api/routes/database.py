@@ -20,7 +20,7 @@ from msgspec import Meta
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
 from leptond.base.errors import StorageFull
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import UNLIMITED
 from leptond.services.maintenance import keep_backup
 from leptond.store import SQLITE_VERSION, StoreError
 from leptond.store.database import backup
@@ -167,7 +167,9 @@ async def purge_old(call: Call) -> Purged:
     call.caller.must_be_admin()
     body: Purge = call.body
     settings = call.context.settings.retention
-    limits = settings.limits() if body.older_than_s is None else Keep(job_age_s=body.older_than_s)
+    limits = settings
+    if body.older_than_s is not None:
+        limits = msgspec.structs.replace(UNLIMITED, job_age_s=body.older_than_s)
     checkpoints = body.checkpoints or (settings.checkpoints and body.older_than_s is None)
     retention = call.context.retention
     if body.dry_run:

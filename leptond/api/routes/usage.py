@@ -56,7 +56,7 @@ async def usage(call: Call) -> Usage:
             hint="since must be before until, and before now",
         )
     history = await call.context.store.browse(daily.history, begin, end)
-    rates = call.context.settings.cost.rates()
+    rates = call.context.settings.cost
     # a month of many jobs takes seconds: not on the event loop
     found = await asyncio.to_thread(
         cost_report,

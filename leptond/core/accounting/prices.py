@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
+
+from leptond.base.section import NotNegative, Positive, Section
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,31 +50,36 @@ _TABLE: tuple[tuple[str, str, int], ...] = (
 )
 
 
-class Owned(msgspec.Struct, frozen=True, kw_only=True):
+class Owned(Section, frozen=True, kw_only=True):
     """Hardware of one's own. `capex` of one GPU (its share of the machine included) is spread over
     `life_h` hours of which `use` (0 to 1) are expected to be used; `kw` are drawn by it, `opex` an hour is
     spent on it besides."""
 
-    capex: float
-    life_h: float
-    use: float
-    kw: float = 0.0
-    opex: float = 0.0
+    capex: NotNegative
+    life_h: Positive
+    use: Annotated[float, Meta(gt=0, le=1)]
+    kw: NotNegative = 0.0
+    opex: NotNegative = 0.0
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """What the configuration says. `prices` and `owned` are by a part of NVML's name, of which the longest
-    that matches counts; `tariff` is the price of a kWh (0: not known) and `pue` what the building draws for
-    each watt of the machine."""
+class Rates(Section, frozen=True, kw_only=True):
+    """What GPU time costs. `prices`: an hour of one GPU, by a part of its model's name; they come before the
+    built-in table (`defaults`), which is in USD. `currency` is that of every amount; `source` and `as_of`
+    (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
+    model's name: `capex`, `life_h` (hours), `use` (the part of them in use, 0 to 1), `kw`, `opex` (an hour);
+    an hour of it costs capex / (life_h * use) + kw * pue * tariff + opex. `tariff`: a kWh (0: not known, no
+    energy costs are shown); `pue`: what the building draws for each watt of the machine. `detail_days`: how
+    long the ledger can tell single jobs from each other; after it, sums by the day remain."""
 
-    currency: str = CURRENCY
-    prices: Mapping[str, float] = {}
-    owned: Mapping[str, Owned] = {}
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z")] = CURRENCY
+    prices: Mapping[str, NotNegative] = {}
     source: str = "the configuration"
     as_of: str = ""
-    tariff: float = 0.0
-    pue: float = 1.0
     defaults: bool = True
+    owned: Mapping[str, Owned] = {}
+    tariff: NotNegative = 0.0
+    pue: Annotated[float, Meta(ge=1)] = 1.0
+    detail_days: Annotated[int, Meta(ge=2, le=36500)] = 90
 
 
 def owned_per_hour(one: Owned, *, tariff: float, pue: float) -> float:

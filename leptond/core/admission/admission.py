@@ -7,10 +7,13 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from leptond.base.errors import Invalid, TooManyGpus
+from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
 from leptond.core.jobs.model import MAX_ARRAY, Gpu, JobSpec
@@ -26,17 +29,22 @@ _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job gets for what it does not say."""
+class Defaults(Section, frozen=True, kw_only=True):
+    """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
+    `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
+    its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
+    and tail kept. `fail_fast`: the same error twice in a row ends the retries. `path`: its PATH, unless the
+    submit names one."""
 
-    time_limit_s: float | None = None
-    max_time_limit_s: float | None = None
-    grace_s: float = 45.0
-    retries: int = 0
-    retry_delay_s: float = 10.0
-    retry_max_delay_s: float = 900.0
-    log_max_bytes: int = 256 * 1024 * 1024
+    time_limit_s: NotNegative = 0.0
+    max_time_limit_s: NotNegative = 0.0
+    grace_s: Annotated[float, Meta(ge=0, le=86400)] = 45.0
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
+    retry_delay_s: NotNegative = 10.0
+    retry_max_delay_s: NotNegative = 900.0
+    log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
     fail_fast: bool = True
+    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +74,8 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     _check_argv(spec)
     _check_output(spec)
     _check_env(spec)
-    limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s
-    longest = defaults.max_time_limit_s
+    limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s or None
+    longest = defaults.max_time_limit_s or None
     if longest is not None and (limit is None or limit > longest):
         if spec.time_limit_s is not None:
             raise Invalid(

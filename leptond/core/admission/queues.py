@@ -36,11 +36,11 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     def defaults(self, usual: Defaults) -> Defaults:
         """What a job of this queue gets for what it does not say; the stricter limit counts."""
-        limits = [limit for limit in (self.max_time_limit_s, usual.max_time_limit_s) if limit is not None]
+        limits = [limit for limit in (self.max_time_limit_s, usual.max_time_limit_s) if limit]
         return msgspec.structs.replace(
             usual,
             time_limit_s=self.default_time_limit_s or usual.time_limit_s,
-            max_time_limit_s=min(limits, default=None),
+            max_time_limit_s=min(limits, default=0.0),
         )
 
     def must_be_open(self) -> None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import log
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 MIN_TOTAL_GPU_S = 3600.0
 """An hour of one GPU: where less was used in all, nobody's part of it says much."""
@@ -34,8 +35,8 @@ class Fairness(msgspec.Struct, frozen=True, kw_only=True):
     """`half_life_s`: after so long, use counts half. `max_handicap_s`: the most that fair share can cost a
     job, in seconds of waiting; 0 turns it off."""
 
-    half_life_s: float = 7 * 86400.0
-    max_handicap_s: float = 4 * 3600.0
+    half_life_s: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 7 * 86400.0
+    max_handicap_s: Annotated[float, Meta(ge=0, le=365 * 86400)] = 4 * 3600.0
 
 
 def decayed(gpu_s: float, age_s: float, half_life_s: float) -> float:

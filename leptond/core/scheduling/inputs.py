@@ -3,44 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from leptond.base.section import NotNegative, Positive, Section
 from leptond.core.jobs.model import DEFAULT_QUEUE, Gpu, Reason
 from leptond.core.scheduling.fair_share import Fairness, Limits
 
 PolicyName = Literal["auto", "fifo", "firstfit", "shortest", "easy", "throughput"]
 
 
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which policy decides, and its figures. All times are seconds, so that a scaled-down machine can be
+class PlannerFigures(Section, frozen=True, kw_only=True):
+    """The figures of the policies; the defaults are measured on traces, and a change is for those who
+    measure. `priority_step_s`: the waiting time that one step of priority is worth. `class_gpu_s`: the
+    GPU-seconds under which a job counts as short. `min_run_s`: the least run before a preemption, raised to
+    `min_run_factor` times what the preemption costs in work and start-up; `eviction_cost_s` is taken for
+    that until it has been measured. `overdue_s`, `overdue_factor`: a job is overdue once it has waited for
+    longer than both the one and the other times its expected run. `overdue_share`: the share of GPU-time
+    that overdue jobs are owed; they get it in batches of `overdue_batch_gpu_s`. `unknown_run_s`: the
+    expected run of a job that has neither a history nor a limit."""
+
+    priority_step_s: NotNegative = 4 * 3600.0
+    class_gpu_s: NotNegative = 2 * 3600.0
+    min_run_s: NotNegative = 300.0
+    min_run_factor: NotNegative = 20.0
+    eviction_cost_s: NotNegative = 60.0
+    overdue_s: NotNegative = 3600.0
+    overdue_factor: NotNegative = 160.0
+    overdue_share: Annotated[float, Meta(ge=0, le=1)] = 0.25
+    overdue_batch_gpu_s: NotNegative = 32 * 3600.0
+    unknown_run_s: Positive = 86400.0
+
+
+class Policy(PlannerFigures, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """The policy that decides, and its figures. All times are seconds, so that a scaled-down machine can be
     run with scaled-down figures.
 
-    `priority_step_s`: the waiting time that one step of priority is worth. `class_gpu_s`: the GPU-time
-    under which a job counts as short. `min_run_s`: the least run before an eviction, raised to
-    `min_run_factor` times what the eviction costs, which is taken for `eviction_cost_s` until it has been
-    measured. `overdue_s` and `overdue_factor`: a job is overdue once it has waited longer than both the one
-    and the other times its expected run (four times that where other jobs can make room); overdue jobs are
-    owed `overdue_share` of the GPU-time that is given out, and get it in batches of `overdue_batch_gpu_s`,
-    the oldest first. `max_bypass_s`: for `firstfit`, how long a job may be passed over before GPUs are kept
-    for it (0: as long as it takes). `unknown_run_s`: the run time of a job that has neither
-    a history nor a limit. `limits`: what users and projects may have at a time; `fairness`: the figures
-    of fair share."""
+    A job that other jobs can make room for is overdue only after four times as long; overdue jobs get their
+    batches the oldest first. `paused`: nothing starts. `max_bypass_s`: for `firstfit`, how long a job may be
+    passed over before GPUs are kept for it (0: as long as it takes). `limits`: the caps of users and
+    projects; `fairness`: the figures of fair share."""
 
     name: PolicyName = "auto"
     paused: bool = False
-    priority_step_s: float = 4 * 3600.0
-    class_gpu_s: float = 2 * 3600.0
-    min_run_s: float = 300.0
-    min_run_factor: float = 20.0
-    eviction_cost_s: float = 60.0
-    overdue_s: float = 3600.0
-    overdue_factor: float = 160.0
-    overdue_share: float = 0.25
-    overdue_batch_gpu_s: float = 32 * 3600.0
-    max_bypass_s: float = 0.0
-    unknown_run_s: float = 86400.0
+    max_bypass_s: NotNegative = 0.0
     limits: Limits = Limits()
     fairness: Fairness = Fairness()
 

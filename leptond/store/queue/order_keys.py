@@ -36,8 +36,8 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
     is placed again, else those that have no place yet (an older leptond stored them); how many were."""
     text = msgspec.json.encode(policy).decode()
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
-    known = row is not None and row["value"] == text
     before = figures(db)
+    known = row is not None and before == policy
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (_KEY, text))
     only = " AND signature = ''" if known else ""
     placed = last = 0

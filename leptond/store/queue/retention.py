@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from leptond.core.jobs.model import State
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import RetentionLimits
 from leptond.store.database import events
 from leptond.store.queue import compact_arrays
 
@@ -42,7 +42,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     folded: Sequence[tuple[int, int]] = ()
 
 
-def due(db: sqlite3.Connection, limits: Keep, now: float) -> Due:
+def due(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> Due:
     """What is over its limits at `now` (index jobs_ended, 0001; attempts_output, of the migration named
     retention; folds_ended)."""
     look = _Look(db)
@@ -110,7 +110,9 @@ class _Look:
         return self._open[array_id]
 
 
-def _outputs(db: sqlite3.Connection, limits: Keep, now: float, jobs: dict[int, None]) -> list[Output]:
+def _outputs(
+    db: sqlite3.Connection, limits: RetentionLimits, now: float, jobs: dict[int, None]
+) -> list[Output]:
     """Outputs that go without their job: too old, or the oldest of too many bytes."""
     if not limits.log_age_s and not limits.log_total_bytes:
         return []
@@ -139,7 +141,7 @@ def _outputs(db: sqlite3.Connection, limits: Keep, now: float, jobs: dict[int, N
     return found
 
 
-def _events(db: sqlite3.Connection, limits: Keep, now: float) -> int:
+def _events(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> int:
     """The id up to which events are too old: ids grow with time, so the first young one ends the search."""
     if not limits.event_age_s:
         return 0

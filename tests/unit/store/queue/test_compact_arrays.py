@@ -5,16 +5,18 @@ import contextlib
 import json
 import random
 import sqlite3
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leptond.base.errors import Invalid
 from leptond.base.paths import data_dir
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import JobSpec, State
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import UNLIMITED
 from leptond.core.scheduling.planner import Policy
 from leptond.recovery.restored_database import bring_up
 from leptond.store.database import events
@@ -25,6 +27,8 @@ from leptond.store.queue.retention import due, forget_folded
 from leptond.store.recovery import adoption
 from leptond.store.recovery.salvage import COUNTS, build
 from tests.simulation.store import database
+
+only = partial(replace, UNLIMITED)
 
 
 def write(db, change, *args, **more):
@@ -136,10 +140,10 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
         assert (job.deps_waiting, job.deps_failed) == (0, failed), kind
     (one,) = dependencies.of(db, waits["after"])
     assert (one.on_ref, one.state) == (f"{array}_*", "failed")
-    assert not due(db, Keep(job_age_s=10.0), 100.0).folded, "jobs that have not ended speak of it"
+    assert not due(db, only(job_age_s=10.0), 100.0).folded, "jobs that have not ended speak of it"
     for number in (*waits.values(), single):
         write(db, jobs.cancel, str(number), by="ana", grace_s=None, reason=None, now=5.0)
-    found = due(db, Keep(job_age_s=10.0), 100.0)
+    found = due(db, only(job_age_s=10.0), 100.0)
     assert sum(last - first + 1 for first, last in found.folded) == 100_000 - compact_arrays.AT_ONCE
     ((first, last),) = found.folded
     assert write(db, forget_folded, first, last, by="ana", now=100.0) == 100_000 - compact_arrays.AT_ONCE
@@ -164,7 +168,7 @@ def test_only_so_many_of_a_fold_are_forgotten_as_are_too_many(db):
     write(db, arrays.cancel_compact, array, by="ana", reason=None, now=5.0)
     while some := arrays.unended(db, array, -1, newest_first=False):
         write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=6.0)
-    ((first, last),) = due(db, Keep(max_jobs=400), 100.0).folded
+    ((first, last),) = due(db, only(max_jobs=400), 100.0).folded
     assert last - first + 1 == 600
     write(db, forget_folded, first, last, by="ana", now=100.0)
     assert jobs.counts(db)[State.CANCELLED] == 400

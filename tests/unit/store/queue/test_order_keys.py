@@ -1,9 +1,11 @@
 """Equal jobs start in the order of their submission, also when the wall clock was set in between."""
 
 import contextlib
+import json
 import sqlite3
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from leptond.base.paths import data_dir
@@ -79,3 +81,14 @@ def test_a_begin_time_that_is_taken_back_counts_no_more(db):
     jobs.edit(db, str(later), changes={"begin_at": None}, by="ada", now=T0, if_version=None)
     other = submit(db, T0 + 5.0)
     assert order(db, T0 + 10.0, Policy(name="fifo")) == [later, other]
+
+
+def test_figures_that_are_stored_in_another_order_are_the_same_figures(db):
+    """As an older leptond wrote them: nothing is placed again at the first start of a newer one."""
+    submit(db, T0)
+    figures = Policy(name="easy", priority_step_s=60.0)
+    assert order_keys.adopt(db, figures) == 1
+    shuffled = json.dumps(dict(sorted(msgspec.to_builtins(figures).items())))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'planner_figures'", (shuffled,))
+    assert order_keys.adopt(db, figures) == 0
+    assert order_keys.adopt(db, Policy(name="fifo")) == 1

@@ -1,15 +1,17 @@
 """What has been kept long enough goes, in slices; what is still needed stays; no link is followed."""
 
 import sqlite3
+from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from leptond.base.clock import SystemClock
 from leptond.base.errors import WrongState
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, JobSpec
 from leptond.core.outcome.classify import Evidence, classify
-from leptond.core.retention_limits import Keep
+from leptond.core.retention_limits import UNLIMITED
 from leptond.services.retention import Retention, remove_output, remove_tree
 from leptond.store import open_store
 from leptond.store.queue import attempts, jobs, retention
@@ -17,6 +19,7 @@ from leptond.store.recovery import adoption
 from tests.unit.store.test_store import claim
 
 DAY = 86400.0
+only = partial(replace, UNLIMITED)
 
 
 class Clock(SystemClock):
@@ -76,7 +79,7 @@ async def test_old_jobs_go_and_a_dry_run_says_so_first(store):
     old = [await ended(store, day) for day in (1, 2, 3)]
     young = await ended(store, 99)
     (waits,) = await submit(store, hold=True)
-    keep = Keep(job_age_s=30 * DAY)
+    keep = only(job_age_s=30 * DAY)
     one = Retention(store, Clock())
     would = await one.plan(keep, checkpoints=False)
     assert (list(would.jobs), would.bytes) == (old, 3 * 102)
@@ -110,13 +113,13 @@ async def test_what_an_unfinished_job_needs_stays(store):
         roll=0.0,
     )
     one = Retention(store, Clock())
-    done = await one.purge(Keep(job_age_s=DAY, max_jobs=1), checkpoints=True, by="ana")
+    done = await one.purge(only(job_age_s=DAY, max_jobs=1), checkpoints=True, by="ana")
     assert list(done.jobs) == []
     for ref in (base, other):
         with pytest.raises(WrongState, match="still needed"):
             await store.write(jobs.purge, str(ref), by="ana", now=1.0)
     await store.write(jobs.cancel, str(copy), by="ana", grace_s=None, reason=None, now=100 * DAY)
-    done = await one.purge(Keep(job_age_s=DAY), checkpoints=True, by="ana")
+    done = await one.purge(only(job_age_s=DAY), checkpoints=True, by="ana")
     assert list(done.jobs) == [other]
     kept = {path.name for path in (store.path.parent / "checkpoints").iterdir()}
     assert str(other) in kept, "its copy, which has just ended, still names them"
@@ -124,7 +127,7 @@ async def test_what_an_unfinished_job_needs_stays(store):
 
 async def test_the_oldest_beyond_a_number_go(store):
     jobs_ = [await ended(store, day) for day in (5, 1, 9, 3)]
-    await Retention(store, Clock()).purge(Keep(max_jobs=2), checkpoints=True, by="ana")
+    await Retention(store, Clock()).purge(only(max_jobs=2), checkpoints=True, by="ana")
     assert await rows(store) == {jobs_[0], jobs_[2]}
     kept = {int(path.name) for path in (store.path.parent / "checkpoints").iterdir()}
     assert kept == {jobs_[0], jobs_[2]}
@@ -133,12 +136,12 @@ async def test_the_oldest_beyond_a_number_go(store):
 async def test_outputs_go_before_their_jobs_by_age_and_by_size(store):
     a, b, c = [await ended(store, day, log_bytes=1000) for day in (1, 98, 99)]
     one = Retention(store, Clock())
-    done = await one.purge(Keep(log_age_s=30 * DAY), checkpoints=False, by="ana")
+    done = await one.purge(only(log_age_s=30 * DAY), checkpoints=False, by="ana")
     assert (done.outputs, done.bytes) == (1, 1000)
     place = store.path.parent / "jobs"
     assert not (place / str(a) / "1" / "output.log").exists()
     assert (place / str(a) / "1" / "exit.json").exists(), "its records stay"
-    done = await one.purge(Keep(log_total_bytes=1500), checkpoints=False, by="ana")
+    done = await one.purge(only(log_total_bytes=1500), checkpoints=False, by="ana")
     assert done.outputs == 1
     assert not (place / str(b) / "1" / "output.log").exists()
     assert (place / str(c) / "1" / "output.log").exists()
@@ -148,7 +151,7 @@ async def test_outputs_go_before_their_jobs_by_age_and_by_size(store):
 async def test_old_events_go_and_their_numbers_are_not_used_again(store):
     await ended(store, 1)
     last = await store.read(lambda db: db.execute("SELECT max(id) FROM events").fetchone()[0])
-    done = await Retention(store, Clock()).purge(Keep(event_age_s=30 * DAY), checkpoints=False, by="ana")
+    done = await Retention(store, Clock()).purge(only(event_age_s=30 * DAY), checkpoints=False, by="ana")
     assert done.events == last
     await submit(store)
     assert await store.read(lambda db: db.execute("SELECT min(id) FROM events").fetchone()[0]) == last + 1
@@ -197,6 +200,6 @@ async def test_a_slice_is_small_and_submits_go_on(store):
 
     await store.write(many)
     before = store.commits
-    done = await Retention(store, Clock()).purge(Keep(job_age_s=DAY), checkpoints=False, by="ana")
+    done = await Retention(store, Clock()).purge(only(job_age_s=DAY), checkpoints=False, by="ana")
     assert len(done.jobs) == 103
     assert store.commits - before >= 103 / retention.SLICE
