@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leptond.base import procfs
+from leptond.base.clock import kernel_boot_id
+
 IDENTITY, EXIT, LOCK = "identity.json", "exit.json", "lock"
 
 
@@ -56,38 +59,22 @@ class OnDisk:
         }
 
 
-def boot_id() -> str:
-    """The kernel's id of this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def is_alive(boot: str, pid: int | None, start_ticks: int | None) -> bool:
-    """Whether the process of this pid that started at that time in that boot is there."""
-    return bool(pid) and boot == boot_id() and _start_ticks(pid or 0) == start_ticks
-
-
-def _stat(pid: int) -> list[bytes] | None:
-    """Fields of /proc/PID/stat from the third on; None when the process is gone, or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return fields if fields[0] not in (b"Z", b"X") else None
-
-
-def _start_ticks(pid: int) -> int | None:
-    fields = _stat(pid)
-    return int(fields[19]) if fields is not None else None
+    """Return True if the process of this pid that started at that time in that boot is there."""
+    if not pid or boot != kernel_boot_id():
+        return False
+    stat = procfs.read_stat(pid)
+    return stat is not None and not stat.ended and stat.start_ticks == start_ticks
 
 
 def command_pid(shim: int) -> int | None:
-    """The pid of the command under a shim: of its children that lead a session, the one that came first.
-    (What a job left behind is adopted by the shim too, but came later.)"""
+    """Return the pid of the command under a shim: of its children that lead a session, the one that came
+    first. (What a job left behind is adopted by the shim too, but came later.)"""
     leaders = []
-    for entry in os.scandir("/proc"):
-        fields = _stat(int(entry.name)) if entry.name.isdigit() else None
-        if fields is not None and int(fields[1]) == shim and fields[3] == entry.name.encode():
-            leaders.append((int(fields[19]), int(entry.name)))
+    for pid in procfs.all_pids():
+        stat = procfs.read_stat(pid)
+        if stat is not None and not stat.ended and stat.parent == shim and stat.session == pid:
+            leaders.append((stat.start_ticks, pid))
     return min(leaders)[1] if leaders else None
 
 

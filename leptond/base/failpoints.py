@@ -7,7 +7,8 @@ OSError, EIO), ``kill`` (SIGKILL to the own process), ``stop`` (SIGSTOP), ``dela
 ``after_claim=3*off->1*kill`` dies at the fourth claim. Names that begin with ``shim_`` are places in the
 shims, which count each for itself.
 
-Stdlib only, and nothing of leptond: the shim loads this file by its path.
+Little but the standard library's core is imported here: shims load this module at their start, those of warm
+starts in the interpreter of the job.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
 
 VARIABLE = "LEPTOND_FAILPOINTS"
 PASSED_ON = ("LD_PRELOAD", "LEPTOND_FAULTS_")
@@ -26,7 +31,7 @@ and its settings."""
 
 _TERM = re.compile(r"^(?:(\d+)\*)?(off|error|kill|stop|delay\((\d+(?:\.\d+)?)\))$")
 
-Term = tuple[int | None, str, float]
+Term: TypeAlias = "tuple[int | None, str, float]"
 """Number of times (None: for ever), action, seconds of a delay."""
 
 

@@ -1,5 +1,5 @@
 """Whether a job may start in a process that has its imports behind it, and which of those processes to keep.
-Pure. What only that process itself can see, it decides by itself: :mod:`leptond.engines.inplace`."""
+Pure. What only that process itself can see, it decides by itself: :mod:`leptond.engines.warm_runner`."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from leptond.attempt_files.directory import is_held
 from leptond.attempt_files.output_log import JobLog
 from leptond.base import failpoints
 from leptond.base.clock import kernel_boot_id
+from leptond.base.durable import write_durably
 from leptond.base.paths import Places, make_directory
 from leptond.config import Settings
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
@@ -32,7 +33,6 @@ from leptond.core.outcome.classify import LOG_TAIL_BYTES, Word
 from leptond.engines import cgroup, procs
 from leptond.engines.base import End, Given, SpawnFailed
 from leptond.engines.launch import Owner, Surroundings, assignment, describe
-from leptond.engines.shim import write_durably
 from leptond.engines.shim_pool import Shim, Spawned, Spawner, Zygote
 from leptond.engines.warm_pool import WarmPool
 
@@ -257,7 +257,7 @@ class LocalEngine:
         around = self._surroundings(standby, directory, checkpoints, group, port)
         launch = describe(job, attempt_id, number, around)
         if failpoints.shim_text:
-            launch["failpoints"] = [failpoints.__file__, failpoints.shim_text]
+            launch["failpoints"] = failpoints.shim_text
         zygote, command, start = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
         launch |= {"start": start, "warm": command}
         shim = await self._spawner.shim(attempt_id, launch, standby / "shim.log", warm=zygote)

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from leptond.base import procfs
 from leptond.base.clock import kernel_boot_id
+from leptond.base.procfs import SHORTAGES, Stat, all_pids
 from leptond.core.jobs.model import Identity
 
 COOKIE = "LEPTOND_ATTEMPT_ID"
@@ -24,56 +25,37 @@ TAG_DIGITS = 15
 
 _TAG = 1 << 61
 _LIMIT = b"\nMax file locks "
-
-
 _MARKS = (COOKIE.encode(), b"LEPTOND_SHIM")
 
-_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""We are short of something: that says nothing of the process that was to be looked at, and to take it for
-gone would start a second copy beside it."""
+
+def _stat(pid: int) -> Stat | None:
+    """Return the stat of a process; None when it is gone. Raises OSError when the daemon lacks descriptors or
+    memory: to take the process for gone would start a second copy beside it."""
+    return procfs.read_stat(pid, strict=True)
+
+
+def _read(pid: int, name: str) -> bytes:
+    """Return a file of /proc/PID; nothing when the process is gone or the file is not readable. Raises
+    OSError as :func:`_stat`."""
+    return procfs.read_file(pid, name, strict=True) or b""
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of its stat); None when it is gone."""
-    fields = _stat(pid)
-    return int(fields[19]) if fields is not None else None
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/PID/stat from the third (state) on. The second, the name, may hold anything."""
-    text = _read(pid, "stat")
-    if text is None:
-        return None
-    return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
-
-
-def _read(pid: int, name: str) -> bytes | None:
-    """A file of /proc/PID; None when the process is gone or the file is not for us. Raises OSError when we
-    are too short of descriptors or memory to look."""
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError as error:
-        if error.errno in _SHORT:
-            raise
-        return None
+    """Return the start time of a process in clock ticks since boot; None when it is gone."""
+    stat = _stat(pid)
+    return stat.start_ticks if stat is not None else None
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process exists and is more than a zombie."""
-    fields = _stat(pid)
-    return fields is not None and not _ended(fields)
+    """Return True if a process exists and is more than a zombie."""
+    stat = _stat(pid)
+    return stat is not None and not stat.ended
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or by a tracer."""
-    fields = _stat(pid)
-    return fields is not None and fields[0] in ("T", "t")
-
-
-def _ended(fields: list[str]) -> bool:
-    """Whether a stat shows a process that only waits to be collected. One whose main thread has ended
-    looks like a zombie too, but its other threads go on (field 20 counts them)."""
-    return fields[0] in ("Z", "X") and int(fields[17]) <= 1
+    """Return True if a process is stopped by a signal or by a tracer."""
+    stat = _stat(pid)
+    return stat is not None and stat.stopped
 
 
 def tag_of(attempt_id: str) -> int:
@@ -101,10 +83,7 @@ def tags() -> dict[int, str]:
 
 
 def _tag_on(pid: int) -> str | None:
-    limits = _read(pid, "limits")
-    if limits is None:
-        return None
-    _, _, rest = limits.partition(_LIMIT)
+    _, _, rest = _read(pid, "limits").partition(_LIMIT)
     value = rest.split(maxsplit=1)[:1]
     return attempt_of_tag(int(value[0])) if value and value[0].isdigit() else None
 
@@ -120,7 +99,7 @@ def pin(identity: Identity) -> int | None:
     try:
         pidfd = os.pidfd_open(identity.pid)
     except OSError as error:
-        if error.errno in _SHORT:
+        if error.errno in SHORTAGES:
             raise
         return None
     with contextlib.ExitStack() as unless_it_is:
@@ -167,20 +146,13 @@ async def ended(pidfd: int) -> None:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
 
 
-def all_pids() -> Iterator[int]:
-    """The pid of every process that /proc shows."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            yield int(entry.name)
-
-
 def cookies() -> dict[int, str]:
     """Pid and attempt id of every process that carries the cookie. Processes whose environment we may not
     read are not ours."""
     found = {}
     mark = f"{COOKIE}=".encode()
     for pid in all_pids():
-        for item in (_read(pid, "environ") or b"").split(b"\0"):
+        for item in _read(pid, "environ").split(b"\0"):
             if item.startswith(mark):
                 found[pid] = item[len(mark) :].decode("ascii", "replace")
                 break
@@ -193,15 +165,15 @@ def attempt_of(pid: int) -> str | None:
     that /proc does not show (it has ended, or lives in another PID namespace)."""
     seen = False
     for _ in range(64):
-        fields = _stat(pid)
-        if fields is None:
+        stat = _stat(pid)
+        if stat is None:
             break
         seen = True
-        for item in (_read(pid, "environ") or b"").split(b"\0"):  # nothing: somebody else's
+        for item in _read(pid, "environ").split(b"\0"):  # nothing: somebody else's
             name, _, value = item.partition(b"=")
             if name in _MARKS:
                 return value.decode("ascii", "replace")
-        pid = int(fields[1])
+        pid = stat.parent
         if pid <= 1:
             break
     return "" if seen else None
@@ -216,26 +188,26 @@ def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
     start times are read before anything else is, so whoever still has his when he is signalled is the one
     that was looked at.
     """
-    stats = {pid: fields for pid in all_pids() if (fields := _stat(pid)) is not None}
+    stats = {pid: stat for pid in all_pids() if (stat := _stat(pid)) is not None}
     members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
     members |= {pid for pid, attempt in tags().items() if attempt_id.startswith(attempt)}
     if main is not None and main.boot_id == kernel_boot_id():
         leader = stats.get(main.pid)
-        if leader is None or int(leader[19]) == main.start_ticks:
-            members |= {pid for pid, fields in stats.items() if int(fields[3]) == main.pid}
+        if leader is None or leader.start_ticks == main.start_ticks:
+            members |= {pid for pid, stat in stats.items() if stat.session == main.pid}
     fresh = set(members)
     while fresh:
-        fresh = {pid for pid, fields in stats.items() if int(fields[1]) in fresh} - members
+        fresh = {pid for pid, stat in stats.items() if stat.parent in fresh} - members
         members |= fresh
-    return {pid: int(stats[pid][19]) for pid in members if pid in stats and not _ended(stats[pid])}
+    return {pid: stats[pid].start_ticks for pid in members if pid in stats and not stats[pid].ended}
 
 
 def command_of(shim: Identity, pid: int | None) -> Identity | None:
     """The identity of an attempt's command, if `pid` is a child of its live shim."""
-    fields = _stat(pid) if pid is not None else None
-    if pid is None or fields is None or int(fields[1]) != shim.pid:
+    stat = _stat(pid) if pid is not None else None
+    if pid is None or stat is None or stat.parent != shim.pid:
         return None
-    return Identity(boot_id=shim.boot_id, pid=pid, start_ticks=int(fields[19]))
+    return Identity(boot_id=shim.boot_id, pid=pid, start_ticks=stat.start_ticks)
 
 
 async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
@@ -259,7 +231,7 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
             else:
                 left = set(await asyncio.to_thread(remains, attempt_id, main))
         except OSError as error:
-            if error.errno not in _SHORT:
+            if error.errno not in SHORTAGES:
                 raise
             left = left or {0}
             await asyncio.sleep(0.05)
@@ -319,8 +291,8 @@ def _collect(pids: set[int]) -> None:
     """Collects those that became our own children when their parents died, as they do where we are the
     first process of a container."""
     for pid in pids:
-        fields = _stat(pid)
-        if fields is not None and int(fields[1]) == os.getpid():
+        stat = _stat(pid)
+        if stat is not None and stat.parent == os.getpid():
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 

@@ -20,12 +20,12 @@ import structlog
 
 from leptond.base import failpoints
 from leptond.engines import procs
-from leptond.engines.shim import GATE_FD, LAUNCH_FD
+from leptond.engines.protocol import GATE_FD, LAUNCH_FD
 
 log = structlog.get_logger("leptond.engine")
 
 HERE = Path(__file__).parent
-SHIM = HERE / "shim.py"
+SHIM = HERE / "shim" / "__main__.py"
 ZYGOTE = HERE / "zygote.py"
 BARE = ("-I", "-S", "-X", "utf8")
 """Options of an interpreter that needs nothing but the standard library."""

@@ -2,7 +2,7 @@
 
 Loaded by a zygote that was started with the job's own interpreter, in the job's environment; uses the
 standard library alone. :func:`prepare` imports what was ordered and notes what the imports depended on.
-:func:`obstacle` says in the command's process whether this very job may run there; where it may not, the
+:func:`cold_reason` says in the command's process whether this very job may run there; where it may not, the
 process executes the command as if nothing had been. :func:`run` is then the rest of the process's life.
 
 What a job can still tell: its stack has two frames below ``<module>`` (faulthandler shows them, and so does
@@ -250,7 +250,7 @@ def _importable(name: str) -> bool:
 # -- in the command's process -------------------------------------------------------------------------------
 
 
-def obstacle(launch: dict) -> str:  # type: ignore[type-arg]
+def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
     """Why the command must start cold; empty when it may run here. We are in its directory by now."""
     wanted, env = launch["warm"], launch["env"]
     if "" in reads:

@@ -10,7 +10,7 @@ A shim whose launch description is empty waits for one at its gate. All shims ca
 one has ended; what /proc shows as their environment then names the new one.
 
 With a third argument, a list of modules, it is a warm zygote: it runs in the job's own interpreter and
-imports them first, and the command that the shim starts may run in place (:mod:`leptond.engines.inplace`).
+imports them first, and the shim's command may run in the forked process (:mod:`leptond.engines.warm_runner`).
 
 At the end of file, when the daemon is gone in whatever way, the zygote ends. Its shims live on: each has a
 session of its own.
@@ -21,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import gc
+import importlib
 import json
 import mmap
 import os
@@ -30,6 +31,12 @@ import socket
 import struct
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PACKAGE = "leptond"
 REQUEST_BYTES = 65536
 DESCRIPTORS = 3
 HIGH_FD = 16
@@ -42,23 +49,27 @@ PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 
 libc = ctypes.CDLL(None, use_errno=True)
+procfs: Any = None
+"""leptond.base.procfs, from :func:`main` on."""
 
 
-def load(name: str) -> object:
-    """The module in the file `name` beside this one: -I leaves no path to import it by."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name)
-    module = type(sys)(name.removesuffix(".py"))
-    module.__file__ = path
-    with open(path, "rb") as file:
-        exec(compile(file.read(), path, "exec"), module.__dict__)
-    return module
-
-
-def own_stat() -> list[str]:
-    """Fields of our /proc/self/stat from the third on."""
-    with open("/proc/self/stat", "rb") as file:
-        text = file.read()
-    return text[text.rfind(b")") + 2 :].decode("ascii", "replace").split()
+def load(*names: str, keep_bytecode: bool) -> list[Any]:
+    """Import modules of ours. No path leads to them here: a bare package does, for as long as it takes.
+    Nothing of it stays in the tables of the import system, where a job of a warm process would find it."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    met = {key: sys.modules.pop(key) for key in list(sys.modules) if key.partition(".")[0] == PACKAGE}
+    package = sys.modules[PACKAGE] = type(sys)(PACKAGE)
+    package.__path__ = [root]
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, not keep_bytecode
+    try:
+        return [importlib.import_module(f"{PACKAGE}.{name}") for name in names]
+    finally:
+        sys.dont_write_bytecode = before
+        for key in [key for key in sys.modules if key.partition(".")[0] == PACKAGE]:
+            del sys.modules[key]
+        sys.modules.update(met)
+        for path in [path for path in sys.path_importer_cache if path.startswith(root)]:
+            del sys.path_importer_cache[path]
 
 
 def show_as(argv: list[str], env: dict[str, str]) -> bool:
@@ -68,7 +79,7 @@ def show_as(argv: list[str], env: dict[str, str]) -> bool:
     The C library's environment must hold copies of its own by now: what it was started with may be
     overwritten. False where the kernel does not take it, and it shows as much as there is room for.
     """
-    stat = own_stat()
+    stat = procfs.read_stat("self")
     args = b"".join(os.fsencode(word) + b"\0" for word in argv)
     environ = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in env.items())
     block = mmap.mmap(-1, len(args) + len(environ) or 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -79,14 +90,14 @@ def show_as(argv: list[str], env: dict[str, str]) -> bool:
     globals()["_shown"] = (block, view)
     begin = ctypes.addressof(view)
     middle, end = begin + len(args), begin + len(args) + len(environ)
-    numbers = [int(stat[field - 3]) for field in (26, 27, 45, 46, 47)]  # code, data, heap
+    numbers = [stat.number(field) for field in (26, 27, 45, 46, 47)]  # code, data, heap
     libc.sbrk.restype = ctypes.c_void_p
-    numbers += [libc.sbrk(0), int(stat[28 - 3]), begin, middle, middle, end, 0]
+    numbers += [libc.sbrk(0), stat.number(28), begin, middle, middle, end, 0]
     told = struct.pack("=12QIi", *numbers, 0, -1)
     size = ctypes.c_ulong(len(told))
     if libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.c_char_p(told), size, ctypes.c_ulong(0)) != 0:
-        _overwrite(args, int(stat[48 - 3]), int(stat[49 - 3]))  # a kernel without CONFIG_CHECKPOINT_RESTORE
-        _overwrite(environ, int(stat[50 - 3]), int(stat[51 - 3]))
+        _overwrite(args, stat.number(48), stat.number(49))  # a kernel without CONFIG_CHECKPOINT_RESTORE
+        _overwrite(environ, stat.number(50), stat.number(51))
         return False
     del before
     return True
@@ -107,16 +118,16 @@ def _overwrite(text: bytes, begin: int, end: int) -> None:
     ctypes.memmove(begin, text + bytes(room - len(text)), room)
 
 
-def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # type: ignore[type-arg]
-    """Says that it is ready, with `facts`, and forks a child for each request. Comes back in the children
-    alone, with the request and its descriptors; ends the process when the daemon is gone."""
+def serve(channel: socket.socket, facts: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+    """Report that this zygote is ready, with `facts`, and fork a child for each request. Returns in the
+    children alone, with the request and its descriptors; ends the process when the daemon is gone."""
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
-    _say(channel, {"ready": True, **facts})
+    _send(channel, {"ready": True, **facts})
     while True:
         ready = [fd for fd, _ in poll.poll()]
         if wake_read in ready:
@@ -131,7 +142,7 @@ def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # typ
         try:
             child = os.fork()
         except OSError as failure:
-            _say(channel, {"id": request["id"], "errno": failure.errno})
+            _send(channel, {"id": request["id"], "errno": failure.errno})
             child = -1
         if child == 0:
             signal.set_wakeup_fd(-1)
@@ -143,16 +154,16 @@ def serve(channel: socket.socket, facts: dict) -> tuple[dict, list[int]]:  # typ
             os.close(fd)
 
 
-def _say(channel: socket.socket, words: dict) -> None:  # type: ignore[type-arg]
-    """Ends the process when the daemon is gone."""
+def _send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message; end the process when the daemon is gone."""
     try:
-        channel.send(json.dumps(words).encode())
+        channel.send(json.dumps(message).encode())
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
 
 
 def _collect() -> None:
-    """Collects the shims that have ended. The daemon has its pidfds of them."""
+    """Collect the shims that have ended. The daemon has pidfds of its own of them."""
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
@@ -161,28 +172,30 @@ def _collect() -> None:
             return
 
 
-def answer(channel: socket.socket, request: dict, stat: list[str]) -> None:  # type: ignore[type-arg]
-    """Says who we are; ends the process where nobody is told, for then nobody knows of us."""
+def answer(channel: socket.socket, request: dict[str, Any], start_ticks: int) -> None:
+    """Send the identity of this process; end it where that fails, for then the daemon does not know of it."""
     pidfd = os.pidfd_open(os.getpid())
-    told = {"id": request["id"], "pid": os.getpid(), "start_ticks": int(stat[19])}
+    identity = {"id": request["id"], "pid": os.getpid(), "start_ticks": start_ticks}
     try:
-        socket.send_fds(channel, [json.dumps(told).encode()], [pidfd])
+        socket.send_fds(channel, [json.dumps(identity).encode()], [pidfd])
     except OSError:
         os._exit(0)
     os.close(pidfd)
 
 
-def become_shim(channel: socket.socket, request: dict, fds: list[int], shim: object) -> None:  # type: ignore[type-arg]
-    """What an exec would have done for the shim, after which its ``main`` may be called."""
+def become_shim(
+    channel: socket.socket, request: dict[str, Any], fds: list[int], protocol: Any
+) -> Callable[[str], None] | None:
+    """Do what an exec would have done for the shim. Return how another attempt's id is shown as that of this
+    process, if that is possible."""
     os.setsid()
-    stat = own_stat()
-    answer(channel, request, stat)
+    answer(channel, request, procfs.read_stat("self").start_ticks)
     channel.close()
     gate, launch, log = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in fds)
     for fd in fds:
         os.close(fd)
     null = os.open(os.devnull, os.O_RDWR)
-    places = ((null, 0), (null, 1), (log, 2), (gate, shim.GATE_FD), (launch, shim.LAUNCH_FD))  # type: ignore[attr-defined]
+    places = ((null, 0), (null, 1), (log, 2), (gate, protocol.GATE_FD), (launch, protocol.LAUNCH_FD))
     for fd, place in places:
         os.dup2(fd, place)
     for fd in {null, log, gate, launch} - {place for _, place in places}:
@@ -192,16 +205,21 @@ def become_shim(channel: socket.socket, request: dict, fds: list[int], shim: obj
     env = dict(request["env"])
     name = env.pop("LEPTOND_SHIM")
     env["LEPTOND_SHIM"] = name.ljust(NAME_BYTES, "\0")
-    argv = [*sys.orig_argv[: sys.orig_argv.index(sys.argv[0])], shim.__file__]  # type: ignore[attr-defined]
-    if show_as(argv, env) and len(name) <= NAME_BYTES:
-        shim.rename = rename  # type: ignore[attr-defined]
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shim", "__main__.py")
+    argv = [*sys.orig_argv[: sys.orig_argv.index(sys.argv[0])], program]
+    return rename if show_as(argv, env) and len(name) <= NAME_BYTES else None
 
 
-def main():  # type: ignore[no-untyped-def]
-    """Serves, and in each child runs a shim. Comes back in the process of a command that is to run in place,
-    with what runs it."""
-    shim = load("shim.py")
+def main() -> tuple[Callable[..., None], dict[str, Any]]:
+    """Serve, and in each child run a shim. Returns in the process of a command that runs there, with what
+    runs it and its launch."""
+    global procfs
     warm = len(sys.argv) > 2
+    names = ["base.procfs", "engines.protocol", "engines.shim.program"]
+    if warm:
+        names.append("engines.warm_runner")
+    # an interpreter of the job's is not to leave its bytecode among our files
+    procfs, protocol, shim, *runner = load(*names, keep_bytecode=not warm)
     fd = int(sys.argv[1])
     os.set_inheritable(fd, False)
     for other in map(int, os.listdir("/proc/self/fd")):
@@ -213,21 +231,19 @@ def main():  # type: ignore[no-untyped-def]
     channel = socket.socket(fileno=fd)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the end of the daemon is its end, and nothing else
-    facts: dict = {}  # type: ignore[type-arg]
+    facts: dict[str, Any] = {}
     if warm:
-        inplace = load("inplace.py")
         del sys.path[0]  # our own directory, which nobody is to import from
         os.chdir("/")
-        facts = inplace.prepare(json.loads(sys.argv[2]), OUTPUT_FD)  # type: ignore[attr-defined]
-        shim.in_place = inplace.obstacle  # type: ignore[attr-defined]
+        facts = runner[0].prepare(json.loads(sys.argv[2]), OUTPUT_FD)
     gc.freeze()  # a collection in a shim must not touch, and so copy, what is here
     request, fds = serve(channel, facts)
-    become_shim(channel, request, fds, shim)
+    renamed = become_shim(channel, request, fds, protocol)
     try:
-        shim.main()  # type: ignore[attr-defined]
+        shim.main(renamed, runner[0].cold_reason if warm else None)
     except BaseException as end:
-        if isinstance(end, shim.InPlace):  # type: ignore[attr-defined]
-            return inplace.run, end.args[0]  # type: ignore[attr-defined]
+        if isinstance(end, shim.RunHere):
+            return runner[0].run, end.args[0]
         raise
     finally:
         sys.stderr.flush()
@@ -235,5 +251,5 @@ def main():  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    run, launch = main()  # type: ignore[no-untyped-call]
+    run, launch = main()
     run(launch, show_as)

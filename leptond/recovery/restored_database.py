@@ -15,12 +15,12 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from leptond.attempt_files.directory import OnDisk, boot_id, numbers, read
-from leptond.base.clock import Clock
+from leptond.attempt_files.directory import OnDisk, numbers, read
+from leptond.base.clock import Clock, kernel_boot_id
+from leptond.base.durable import write_durably
 from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
-from leptond.engines.shim import write_durably
 from leptond.store import DATABASE, Connection, Store, StoreError
 from leptond.store.database.offline import lineage_in
 from leptond.store.planning import successors
@@ -200,6 +200,6 @@ async def catch_up(store: Store, clock: Clock) -> CaughtUp:
         log.warning(
             "the database is older than the machine: what it did not know was taken in",
             jobs=sorted(caught.jobs),
-            boot=boot_id(),
+            boot=kernel_boot_id(),
         )
     return caught

@@ -113,7 +113,7 @@ async def _ready(place: Path, *, prefork: bool) -> float:
         told = {
             "attempt_id": "a1",
             "boot_id": kernel_boot_id(),
-            "deck": str(directory),
+            "standby": str(directory),
             "directory": str(directory / "job" / "1"),
             "log_max_bytes": 65536,
             "argv": ["/bin/true"],

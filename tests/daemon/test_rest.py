@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
-from leptond.engines.shim import POLL_CAP_S
+from leptond.engines.shim.supervise import POLL_CAP_S
 from tests.support.daemon import PYTHON, Daemon, until
 
 WAKES_PER_S = 2.0

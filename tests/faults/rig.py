@@ -124,7 +124,7 @@ class Rig:
 def in_shims() -> dict[str, str]:
     """What arms the library in the shims, whichever way they start."""
     return {
-        "LEPTOND_FAULTS_TARGET": "shim.py",
+        "LEPTOND_FAULTS_TARGET": "engines/shim/",
         "LEPTOND_FAULTS_FORKED": "zygote.py",
         "LD_PRELOAD": str(built("faults")),
     }

@@ -51,7 +51,7 @@ def test_terms_follow_each_other(monkeypatch):
 
 def test_a_release_ignores_the_variables(tmp_path):
     every = ";".join(f"{name}=kill" for name in NAMES)
-    env = {"LEPTOND_FAILPOINTS": every, "LEPTOND_FAULTS_TARGET": "shim.py", "LD_PRELOAD": ""}
+    env = {"LEPTOND_FAILPOINTS": every, "LEPTOND_FAULTS_TARGET": "engines/shim/", "LD_PRELOAD": ""}
     daemon = Daemon(tmp_path / "s", "--simulate-gpus", "1", env=env)
     daemon.start()
     job = daemon.submit("sh", "-c", "cat /proc/$PPID/environ", gpus=1)

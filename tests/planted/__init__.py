@@ -2,7 +2,7 @@
 
     what a reader should know
     test: tests/unit/engines/test_shim.py::test_without_go_nothing_runs
-    === leptond/engines/shim.py
+    === leptond/engines/shim/program.py
     --- the code as it is
     +++ the code with the bug
 

@@ -1,5 +1,5 @@
 """The machine below the daemon: shims, the commands that they run, the exit records on its disk, its GPUs.
-A model of leptond/engines/shim.py and of the kernel. It goes on whatever becomes of the daemon."""
+A model of leptond/engines/shim and of the kernel. It goes on whatever becomes of the daemon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from leptond.core.jobs.model import ExitRecord, Identity, Job
 from leptond.engines.base import Given
-from leptond.engines.shim import BOOK_S
+from leptond.engines.shim.attempt import BOOK_S
 from tests.simulation.world import Timer, World
 
 CLOCK_TICKS = 100

@@ -16,7 +16,7 @@ import pytest
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
-from leptond.engines.shim import RLIMIT_LOCKS
+from leptond.engines.shim.command import RLIMIT_LOCKS
 
 SLEEP = "import sys, time; print('up', flush=True); time.sleep(600)"
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from leptond.base import durable
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Identity
-from leptond.engines import procs, shim
+from leptond.engines import procs
 from tests.support.daemon import gone, until
-from tests.unit.engines.test_shim import Shim
+from tests.unit.engines.test_shim import SHIM, Shim
 
 PYTHON = sys.executable
 
@@ -43,15 +44,15 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         seen.append(sorted(file.read_text() for file in tmp_path.glob("exit.json")))
         raise OSError(5, "the disk is broken")
 
-    monkeypatch.setattr(shim.os, "fsync", sync)
+    monkeypatch.setattr(durable.os, "fsync", sync)
     with pytest.raises(OSError, match="broken"):
-        shim.write_durably(str(tmp_path), "exit.json", '{"exit_code": 0}')
+        durable.write_durably(str(tmp_path), "exit.json", '{"exit_code": 0}')
     assert seen == [[]], "nobody may read it before it is on disk"
     monkeypatch.undo()
-    shim.write_durably(str(tmp_path), "exit.json", "old")
-    monkeypatch.setattr(shim.os, "fsync", sync)
+    durable.write_durably(str(tmp_path), "exit.json", "old")
+    monkeypatch.setattr(durable.os, "fsync", sync)
     with pytest.raises(OSError, match="broken"):
-        shim.write_durably(str(tmp_path), "exit.json", "new")
+        durable.write_durably(str(tmp_path), "exit.json", "new")
     assert (tmp_path / "exit.json").read_text() == "old"
 
 
@@ -66,7 +67,7 @@ def started(attempt: Path, script: str, **more) -> Shim:
 def stop(one: Shim, grace_s: float) -> None:
     """As LocalEngine.stop."""
     wanted = {"attempt_id": "a1", "reason": "cancel", "grace_s": grace_s}
-    shim.write_durably(str(one.directory), "stop.json", json.dumps(wanted))
+    durable.write_durably(str(one.directory), "stop.json", json.dumps(wanted))
     one.process.send_signal(signal.SIGUSR1)
 
 
@@ -134,7 +135,7 @@ def test_a_jump_of_the_wall_clock_ends_nothing(tmp_path):
         f"while not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
         "sys.exit(41)"
     )
-    program = (str(jumping), shim.__file__)
+    program = (str(jumping), str(SHIM))
     one = started(attempt, script, program=program, time_limit_s=3600.0, grace_s=0.0)
     until(lambda: "up" in (one.directory / "output.log").read_text())
     time.sleep(1.0)  # the clock jumps half a second after the shim's begin; nothing tells when it has

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leptond.attempt_files.output_log import JobLog
-from leptond.base import failpoints
 from leptond.base.clock import kernel_boot_id
 from leptond.engines.procs import tag_of
-from leptond.engines.shim import Log
+from leptond.engines.shim.output import Log
 
-SHIM = Path(__file__).parents[3] / "leptond" / "engines" / "shim.py"
+TOP = Path(__file__).parents[3]
+SHIM = TOP / "leptond" / "engines" / "shim" / "__main__.py"
 
 
 class Forked:
@@ -47,7 +47,7 @@ class Zygote:
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.settimeout(30)
-        command = [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM.with_name("zygote.py"))]
+        command = [sys.executable, "-I", "-S", "-X", "utf8", str(SHIM.parents[1] / "zygote.py")]
         with theirs:
             self.process = subprocess.Popen(
                 [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], env={"PATH": "/usr/bin:/bin"}
@@ -344,14 +344,12 @@ def test_the_command_stays_on_the_cpus_near_its_gpus_where_it_may(tmp_path, away
 
 
 POWERLESS = """
-import importlib.util, os, sys
-spec = importlib.util.spec_from_file_location("shim", sys.argv[1])
-shim = importlib.util.module_from_spec(spec)
-sys.modules["shim"] = shim
-spec.loader.exec_module(shim)
-shim.send = lambda pid, number: None
+import os, sys
+sys.path.append(sys.argv[1])
+from leptond.engines.shim import kill, program, supervise
+kill.send = supervise.send = lambda pid, number: None
 os.killpg = lambda group, number: None
-shim.main()
+program.main()
 os._exit(0)
 """
 """The shim, on a machine where no signal does anything."""
@@ -362,7 +360,7 @@ def test_what_cannot_be_killed_is_given_up_and_counted(tmp_path):
         tmp_path,
         ["sh", "-c", "echo before; exec cat fifo"],
         cwd=str(tmp_path),
-        program=("-c", POWERLESS, str(SHIM)),
+        program=("-c", POWERLESS, str(TOP)),
         time_limit_s=0.2,
         grace_s=0.1,
         kill_timeout_s=0.3,
@@ -405,13 +403,11 @@ def test_what_a_job_writes_into_stop_json_does_not_end_its_shim(tmp_path):
 
 
 FORKING = """
-import importlib.util, os, sys
-spec = importlib.util.spec_from_file_location("shim", sys.argv[1])
-shim = importlib.util.module_from_spec(spec)
-sys.modules["shim"] = shim
-spec.loader.exec_module(shim)
-shim.Attempt.forks = True
-shim.main()
+import os, sys
+sys.path.append(sys.argv[1])
+from leptond.engines.shim import command, program
+command.Command.forks = True
+program.main()
 os._exit(0)
 """
 """The shim, as where a command has to enter a cgroup."""
@@ -420,7 +416,7 @@ os._exit(0)
 def test_a_command_that_was_forked_in_advance_starts_with_go_and_not_without(tmp_path):
     for name, go in (("a", True), ("b", False)):
         (tmp_path / name).mkdir()
-        shim = Shim(tmp_path / name, ["sh", "-c", "echo $X; exit 4"], program=("-c", FORKING, str(SHIM)))
+        shim = Shim(tmp_path / name, ["sh", "-c", "echo $X; exit 4"], program=("-c", FORKING, str(TOP)))
         assert shim.line().startswith("READY")
         if go:
             shim.go({"X": "here"})
@@ -434,9 +430,11 @@ def test_a_command_that_was_forked_in_advance_starts_with_go_and_not_without(tmp
 
 @pytest.mark.parametrize("place", ["shim_before_fork", "shim_after_fork", "shim_before_start"])
 def test_what_was_forked_in_advance_ends_with_its_shim(tmp_path, place):
-    armed = [failpoints.__file__, f"{place}=kill"]
     shim = Shim(
-        tmp_path, ["touch", str(tmp_path / "ran")], program=("-c", FORKING, str(SHIM)), failpoints=armed
+        tmp_path,
+        ["touch", str(tmp_path / "ran")],
+        program=("-c", FORKING, str(TOP)),
+        failpoints=f"{place}=kill",
     )
     if shim.line():
         shim.go()

@@ -252,7 +252,7 @@ def test_imports_that_cannot_be_kept_are_refused(tmp_path, why):
     (tmp_path / "bad.py").write_text(BAD[why])
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[2])\n"
-        "names = {'__file__': sys.argv[1] + '/inplace.py', '__name__': 'inplace'}\n"
+        "names = {'__file__': sys.argv[1] + '/warm_runner.py', '__name__': 'warm_runner'}\n"
         "out, saved = os.pipe(), os.dup(1); os.dup2(out[1], 1); os.close(out[1])\n"
         "exec(open(names['__file__']).read(), names)\n"
         "found = names['prepare']([sys.argv[3]], out[0]); sys.stdout.flush()\n"

@@ -1,0 +1,204 @@
+"""One attempt: its directory, its identity and its exit record."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+
+from leptond.attempt_files import layout
+from leptond.base import durable, failpoints, procfs
+from leptond.engines import protocol
+from leptond.engines.shim import gate
+from leptond.engines.shim.clock import boot_now
+from leptond.engines.shim.command import Command
+from leptond.engines.shim.kill import has_children
+from leptond.engines.shim.output import Output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+BOOK_S = 0.25
+"""How long the daemon may take to book an end before the exit record goes to the same disk."""
+
+
+class Attempt:
+    """One attempt, as its `launch` describes it. `cold_reason` as in
+    :class:`~leptond.engines.shim.command.Command`."""
+
+    def __init__(
+        self, launch: dict[str, Any], cold_reason: Callable[[dict[str, Any]], str] | None = None
+    ) -> None:
+        self.launch = launch
+        self.directory: str = launch["standby"]
+        self.started_at = 0.0
+        self.started_boot = 0.0
+        self._cold_reason = cold_reason
+        self._synced = False
+        self.record: dict[str, Any] = {
+            "attempt_id": launch["attempt_id"],
+            "boot_id": launch["boot_id"],
+            "killed": False,
+            "leftovers": 0,
+            "unkillable": 0,
+            "max_rss_bytes": 0,
+            "cpu_s": 0.0,
+        }
+
+    # -- before the gate ---------------------------------------------------------------------------
+
+    def identify(self) -> int:
+        """Take the lock and write the shim's identity down; return its start time in clock ticks. Raises
+        OSError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        failpoints.fp("shim_before_lock")
+        self._lock = os.open(os.path.join(self.directory, layout.LOCK), flags, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the shim ends, or is idle
+        stat = procfs.read_stat(os.getpid())
+        if stat is None:
+            raise OSError(errno.ENOENT, "/proc does not show this process")
+        self._identity: dict[str, Any] = {
+            "boot_id": self.launch["boot_id"],
+            "pid": os.getpid(),
+            "start_ticks": stat.start_ticks,
+            "attempt_id": self.launch["attempt_id"],
+        }
+        failpoints.fp("shim_before_identity")
+        durable.reserve(self.directory, layout.EXIT)
+        durable.write_durably(self.directory, layout.IDENTITY, json.dumps(self._identity))
+        failpoints.fp("shim_after_identity")
+        return stat.start_ticks
+
+    def open(self) -> None:
+        """Open what the output goes through, make the directory of the job, and fork the command's process
+        where it is needed in advance. Raises OSError."""
+        try:
+            os.mkdir(os.path.dirname(self.launch["directory"]), 0o750)
+        except FileExistsError:
+            pass
+        self.output = Output(self.directory, self.launch)
+        self.command = Command(self.launch, self.output.write_end, self._cold_reason)
+        if self.command.forks:
+            self.command.fork()
+
+    # -- the start ---------------------------------------------------------------------------------
+
+    def take_place(self, claim: dict[str, Any]) -> None:
+        """Become the attempt that the database knows, or will know: with its claim, and in a directory of
+        its own, which says that the command was told to start. Durable only with :meth:`sync_place`. Raises
+        OSError."""
+        self._identity["claim"] = {**self.launch["claim"], **claim}
+        failpoints.fp("shim_before_place")
+        durable.write_whole(self.directory, layout.IDENTITY, json.dumps(self._identity), sync=False)
+        place = self.launch["directory"]
+        try:
+            os.rename(self.directory, place)
+        except FileNotFoundError:  # a purge of the job's earlier attempts has taken it
+            os.mkdir(os.path.dirname(place), 0o750)
+            os.rename(self.directory, place)
+        self.directory = self.output.log.directory = place
+        failpoints.fp("shim_after_place")
+
+    def start(self, env: dict[str, str], cpus: list[int]) -> None:
+        """Start the command with the environment and the CPUs of its assignment. Raises ExecFailed."""
+        self.started_at, self.started_boot = time.time(), boot_now()
+        limit = self.launch["time_limit_s"]
+        if limit is not None:
+            env["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
+        failpoints.fp("shim_before_start")
+        self.record["start"] = self.launch.get("start")
+        self.record["start"] = self.command.start(env, cpus) or self.record["start"]
+        failpoints.fp("shim_after_start")
+
+    def dismiss(self) -> None:
+        """Undo :meth:`open` for a command that will not start."""
+        self.command.dismiss()
+        try:
+            os.rmdir(os.path.dirname(self.launch["directory"]))
+        except OSError:
+            pass  # earlier attempts are in it
+
+    def sync_place(self) -> None:
+        """Make the way to the directory durable: a record in a directory that a power failure takes away is
+        no record. Not before the command runs, because it would wait for the disk. Raises OSError."""
+        if not self._synced:
+            try:
+                fd = os.open(os.path.join(self.directory, layout.IDENTITY), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                pass  # the job has removed it
+            else:
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            durable.sync_directory(self.directory)
+            job = os.path.dirname(self.directory)
+            durable.sync_directory(job)
+            durable.sync_directory(os.path.dirname(job))
+            self._synced = True
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def finish(self, **values: object) -> bool:
+        """Tell the daemon, then leave the exit record; try for as long as the disk is full and the daemon has
+        not booked it. Return True if it has, and the record is there."""
+        self.record.update(values, ended_at=time.time())
+        self._clean_cgroup()
+        booked = self._announce_end()
+        failpoints.fp("shim_before_exit_record")
+        while True:
+            try:
+                self.sync_place()
+                durable.write_durably(self.directory, layout.EXIT, json.dumps(self.record))
+            except OSError as failure:
+                if booked:
+                    return False  # the database has it
+                if failure.errno == errno.ENOENT:  # the job has removed its own directory
+                    try:
+                        os.makedirs(self.directory, 0o750)
+                        continue
+                    except OSError:
+                        pass
+                time.sleep(1.0)
+            else:
+                failpoints.fp("shim_after_exit_record")
+                return booked
+
+    def leave(self) -> bool:
+        """Let go of everything after the end. Return True if this process is as it was before the attempt."""
+        record = self.record
+        disturbed = record["killed"] or record["leftovers"] or record["unkillable"] or "stop_reason" in record
+        if disturbed or has_children():
+            return False
+        self.output.close()
+        os.close(self._lock)
+        return True
+
+    def _announce_end(self) -> bool:
+        """Say ENDED, and give the daemon the disk for a moment: True if it has booked the end."""
+        failpoints.fp("shim_before_ended")
+        if not gate.send(protocol.ENDED, json.dumps(self.record)):
+            return False
+        failpoints.fp("shim_after_ended")
+        return gate.booked_within(BOOK_S)
+
+    def _clean_cgroup(self) -> None:
+        """Read the evidence of an out-of-memory kill, then remove the cgroup."""
+        cgroup = self.launch["cgroup"]
+        if not cgroup:
+            return
+        try:
+            with open(os.path.join(cgroup, "memory.events")) as file:
+                events = dict(line.split() for line in file)
+            self.record["oom_kills"] = int(events.get("oom_kill", 0))
+        except (OSError, ValueError):
+            pass  # no memory controller
+        for path, _, _ in os.walk(cgroup, topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                continue  # a process is still inside; the daemon's next start removes it

@@ -1,0 +1,212 @@
+"""The user's command: how its process comes to be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+from leptond.base import failpoints
+from leptond.base.durable import read_all, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+RLIMIT_LOCKS = 10
+"""The limit that holds an attempt's tag: without effect since Linux 2.4.25, but inherited and shown in
+/proc/PID/limits."""
+
+
+class RunHere(BaseException):
+    """The command's process is ready for its command, which it runs itself. Carries the launch."""
+
+
+class ExecFailed(Exception):
+    """The command could not be executed. `number` is the errno, 0 where there is none."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+        self.number = number
+        self.text = text
+
+
+class Command:
+    """The command of one attempt. Its output goes to the descriptor `output`. `cold_reason` is given in a
+    process that has the job's imports behind it (leptond/engines/warm_runner.py): why the command of a launch
+    must start cold, or an empty string."""
+
+    def __init__(
+        self, launch: dict[str, Any], output: int, cold_reason: Callable[[dict[str, Any]], str] | None
+    ) -> None:
+        self._launch = launch
+        self._output = output
+        self._cold_reason = cold_reason
+        self.pid = 0
+
+    @property
+    def forks(self) -> bool:
+        """True if the command's process has to do something itself before it becomes the command. All others
+        are spawned at :meth:`start`: that copies nothing of the shim, and so takes less time."""
+        return bool(self._launch["cgroup"]) or self._cold_reason is not None
+
+    def fork(self) -> None:
+        """Fork the process that becomes the command at :meth:`start`: so much of the way is behind it when
+        the GPUs come free. Should the shim die before, it ends at the end of the pipe."""
+        hold_read, self._hold = os.pipe2(os.O_CLOEXEC)
+        self._failed, failed_write = os.pipe2(os.O_CLOEXEC)
+        failpoints.fp("shim_before_fork")
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._hold)
+            self._become(hold_read, failed_write)
+        failpoints.fp("shim_after_fork")
+        for fd in (hold_read, failed_write, self._output):
+            os.close(fd)
+
+    def dismiss(self) -> None:
+        """End what was forked for a command that will not start."""
+        if self.pid:
+            try:
+                os.close(self._hold)
+                os.waitpid(self.pid, 0)
+            except OSError:
+                pass  # it was killed
+
+    def start(self, env: dict[str, str], cpus: list[int]) -> str | None:
+        """Start the command in a session of its own, with `env` added to its environment, on those of `cpus`
+        that it may use. Return ``warm`` or ``cold: WHY`` where the command's process knows it. Raises
+        ExecFailed."""
+        if self.pid:
+            return self._release(env, cpus)
+        self._spawn(env, cpus)
+        return None
+
+    def _release(self, env: dict[str, str], cpus: list[int]) -> str | None:
+        write_all(self._hold, json.dumps({"env": env, "cpus": cpus}).encode())
+        os.close(self._hold)
+        answer = read_all(self._failed)
+        os.close(self._failed)
+        mode = None
+        for number, text in map(json.loads, answer.splitlines()):
+            if number is not None:
+                os.waitpid(self.pid, 0)
+                raise ExecFailed(number, text)
+            mode = text
+        return mode
+
+    def _spawn(self, env: dict[str, str], cpus: list[int]) -> None:
+        argv, cwd = self._launch["argv"], self._launch["cwd"]
+        stay_near(cpus)
+        tag, free = self._launch["tag"], resource.getrlimit(RLIMIT_LOCKS)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        set_tag(0, (tag, free[1]))  # passed on by birth: it may have children before it can be tagged itself
+        try:
+            child = subprocess.Popen(
+                argv,
+                stdin=null,
+                stdout=self._output,
+                stderr=self._output,
+                cwd=cwd,
+                env={**self._launch["env"], **env, "PWD": cwd},
+                close_fds=False,  # all of the shim's close by themselves
+                start_new_session=True,  # a `kill 0` of the job must not reach the shim
+                umask=self._launch["umask"],
+            )
+        except (OSError, ValueError) as failure:
+            number = getattr(failure, "errno", None) or 0
+            words = os.strerror(number) if number else str(failure)
+            if getattr(failure, "filename", None) == cwd:
+                text = f"cannot enter the directory {cwd}: {words}"
+            else:
+                missing = "command not found" if number == errno.ENOENT else words
+                text = f"cannot execute {argv[0]}: {missing}"
+            raise ExecFailed(number, text[:2000]) from None
+        finally:
+            set_tag(0, free)
+            os.close(null)
+            os.close(self._output)
+        child.returncode = 0  # it is collected by the shim, and not by this object
+        self.pid = child.pid
+        set_tag(self.pid, (tag, tag))
+
+    def _become(self, hold: int, failed: int) -> None:
+        argv, env = self._launch["argv"], self._launch["env"]
+        stage = "start"
+        try:
+            os.setsid()  # a `kill 0` of the job must not reach the shim
+            for number in range(1, signal.NSIG):
+                if number not in (signal.SIGKILL, signal.SIGSTOP):
+                    try:
+                        signal.signal(number, signal.SIG_DFL)
+                    except (OSError, ValueError):
+                        continue  # reserved by the C library
+            if self._launch["cgroup"]:
+                stage = "enter its cgroup"
+                with open(os.path.join(self._launch["cgroup"], "cgroup.procs"), "w") as file:
+                    file.write("0")
+            set_tag(0, (self._launch["tag"], self._launch["tag"]))
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            os.dup2(self._output, 1)
+            os.dup2(self._output, 2)
+            os.umask(self._launch["umask"])
+            assigned = read_all(hold)
+            if not assigned:
+                os._exit(0)
+            assignment = json.loads(assigned)
+            stay_near(assignment["cpus"])
+            env.update(assignment["env"])
+            stage = f"enter the directory {self._launch['cwd']}"
+            os.chdir(self._launch["cwd"])
+            env["PWD"] = self._launch["cwd"]
+            stage = f"execute {argv[0]}"
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            if self._cold_reason is not None:
+                self._run_here_if_warm(self._cold_reason(self._launch), failed)
+            os.execvpe(argv[0], argv, env)
+        except RunHere:
+            raise
+        except BaseException as failure:
+            number = getattr(failure, "errno", None) or 0
+            words = os.strerror(number) if number else str(failure)
+            if number == errno.ENOENT and stage.startswith("execute"):
+                words = "command not found"
+            text = f"cannot {stage}: {words}"
+            try:
+                os.write(failed, json.dumps([number, text[:2000]]).encode())
+            finally:
+                os._exit(127)
+
+    def _run_here_if_warm(self, why: str, failed: int) -> None:
+        """Report how the command starts; raise RunHere where this process runs it."""
+        os.write(failed, json.dumps([None, f"cold: {why}" if why else "warm"]).encode() + b"\n")
+        if not why:
+            os.close(failed)
+            raise RunHere(self._launch)
+
+
+def set_tag(pid: int, limits: tuple[int, int]) -> None:
+    """Give a process (0: this one) the limit that is its attempt's tag: a cleared environment and a new
+    session do not take it off."""
+    try:
+        resource.prlimit(pid, RLIMIT_LOCKS, limits)
+    except (OSError, ValueError):
+        pass  # a lower limit is set, or it is gone: the cookie and the session have to do
+
+
+def stay_near(cpus: list[int]) -> None:
+    """Keep this process, and its descendants, on those of `cpus` that it may use: the ones near its GPUs. It
+    is a matter of speed, so a machine that refuses it is no reason not to start."""
+    allowed = os.sched_getaffinity(0) & set(cpus)
+    try:
+        if allowed:
+            os.sched_setaffinity(0, allowed)
+    except OSError as failure:
+        sys.stderr.write(f"the job is not kept near its GPUs: {failure}\n")
+        sys.stderr.flush()
