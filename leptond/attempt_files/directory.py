@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from leptond.attempt_files import layout
 from leptond.base import procfs
 from leptond.base.clock import kernel_boot_id
-
-IDENTITY, EXIT, LOCK = "identity.json", "exit.json", "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ def is_held(directory: Path) -> bool:
     """Whether a shim has the lock of this attempt's directory, which it keeps until it has left its record.
     Also where that cannot be told: the job may have removed the file."""
     try:
-        fd = os.open(directory / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(directory / layout.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return True
     try:
@@ -121,8 +120,8 @@ def numbers(directory: Path) -> list[int]:
 def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
     """What one attempt's directory says."""
     directory = jobs_dir / str(job_id) / str(number)
-    who = _json(directory, IDENTITY) or {}
-    end = _json(directory, EXIT)
+    who = _json(directory, layout.IDENTITY) or {}
+    end = _json(directory, layout.EXIT)
     claim = who.get("claim")
     try:
         return OnDisk(

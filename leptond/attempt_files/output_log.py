@@ -1,4 +1,4 @@
-"""Reading an attempt's output while it is being written.
+"""The output of an attempt, read while it is being written.
 
 The shim stores it by logical offset: ``output.log`` holds the first bytes, ``output.<offset>.log`` what
 begins at that offset. Where the output outgrew its budget, or the disk was full, bytes are missing in the
@@ -13,7 +13,9 @@ import re
 import stat
 from pathlib import Path
 
-_SEGMENT = re.compile(r"^output\.([0-9]{16})\.log$")
+from leptond.attempt_files import layout
+
+_SEGMENT = re.compile(layout.SEGMENT_PATTERN)
 TAIL_BLOCK = 64 * 1024
 
 
@@ -32,7 +34,7 @@ class JobLog:
             return []
         for entry in entries:
             match = _SEGMENT.match(entry.name)
-            if match is None and entry.name != "output.log":
+            if match is None and entry.name != layout.OUTPUT:
                 continue
             try:
                 seen = entry.stat(follow_symlinks=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+from leptond.config import EngineSettings
 
 PREFIX = "leptond-"
 
 
 def delegated() -> Path | None:
-    """The daemon's own cgroup if systemd delegated it (`Delegate=yes` marks it with an extended
+    """Return the daemon's own cgroup if systemd delegated it (`Delegate=yes` marks it with an extended
     attribute), else None. A cgroup that merely happens to be writable belongs to somebody else."""
     path = own()
     if path is None or not os.access(path, os.W_OK):
@@ -25,7 +29,7 @@ def delegated() -> Path | None:
 
 
 def own() -> Path | None:
-    """The directory of this process's cgroup in the v2 hierarchy, or None where there is none."""
+    """Return the directory of this process's cgroup in the v2 hierarchy, or None where there is none."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         groups = Path("/proc/self/cgroup").read_text().splitlines()
@@ -43,36 +47,59 @@ def own() -> Path | None:
     return None
 
 
-def create(root: Path, attempt_id: str) -> Path:
-    """A new cgroup for an attempt. Raises OSError."""
-    path = root / f"{PREFIX}{attempt_id}"
-    path.mkdir(mode=0o755)
-    return path
+class Cgroups:
+    """The cgroups of attempts below `root`; with None there are none, and nothing happens."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+
+    def create(self, attempt_id: str) -> str:
+        """Make the cgroup of an attempt and return its path, empty where there are none. Raises OSError."""
+        if self.root is None:
+            return ""
+        path = self.root / f"{PREFIX}{attempt_id}"
+        path.mkdir(mode=0o755)
+        return str(path)
+
+    def attempts(self) -> set[str]:
+        """Return the ids of the attempts that have a cgroup."""
+        if self.root is None:
+            return set()
+        return {path.name.removeprefix(PREFIX) for path in self.root.glob(f"{PREFIX}*")}
+
+    def processes(self, attempt_id: str) -> set[int]:
+        """Return the pids in the cgroup of an attempt, at any depth."""
+        found: set[int] = set()
+        for path, _, _ in self._walk(attempt_id):
+            try:
+                found.update(int(line) for line in (Path(path) / "cgroup.procs").read_text().split())
+            except OSError:
+                continue
+        return found
+
+    def kill(self, attempt_id: str) -> None:
+        """Kill everything in the cgroup of an attempt, at once (Linux 5.14; before, nothing happens)."""
+        if self.root is not None:
+            with contextlib.suppress(OSError):
+                (self.root / f"{PREFIX}{attempt_id}" / "cgroup.kill").write_text("1")
+
+    def remove(self, attempt_id: str) -> None:
+        """Remove the cgroup of an attempt, if no process is in it."""
+        for path, _, _ in self._walk(attempt_id):
+            try:
+                Path(path).rmdir()
+            except OSError:
+                return
+
+    def _walk(self, attempt_id: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        if self.root is not None:
+            yield from os.walk(self.root / f"{PREFIX}{attempt_id}", topdown=False)
 
 
-def processes(root: Path, attempt_id: str) -> set[int]:
-    """Who is in the cgroup of an attempt, at any depth."""
-    found: set[int] = set()
-    for path, _, _ in os.walk(root / f"{PREFIX}{attempt_id}"):
-        try:
-            found.update(int(line) for line in (Path(path) / "cgroup.procs").read_text().split())
-        except OSError:
-            continue
-    return found
-
-
-def kill(root: Path, attempt_id: str) -> None:
-    """Kills everything in the cgroup of an attempt, at once (Linux 5.14; before, nothing happens)."""
-    try:
-        (root / f"{PREFIX}{attempt_id}" / "cgroup.kill").write_text("1")
-    except OSError:
-        return
-
-
-def remove(root: Path, attempt_id: str) -> None:
-    """Removes the cgroup of an attempt, if nobody is in it."""
-    for path, _, _ in os.walk(root / f"{PREFIX}{attempt_id}", topdown=False):
-        try:
-            Path(path).rmdir()
-        except OSError:
-            return
+def root_for(settings: EngineSettings) -> Path | None:
+    """Return the cgroup that attempts get theirs in, by the settings; None for none."""
+    if settings.containment == "descendants":
+        return None
+    if settings.cgroup_root:
+        return Path(settings.cgroup_root)
+    return own() if settings.containment == "cgroup" else delegated()

@@ -1,5 +1,5 @@
-"""Processes that have the imports of jobs behind them: one for each interpreter and environment that jobs
-come with, made after the first such job, ended when it is not used."""
+"""Warm processes, which have the imports of jobs behind them: one for each interpreter and environment that
+jobs come with, made after the first such job, ended when it is not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import structlog
 
 from leptond.config import EngineSettings
 from leptond.core import warm_start
-from leptond.engines.shim_pool import ZYGOTE, Zygote
+from leptond.engines.shim_handle import Parent
+from leptond.engines.zygote_handle import ZYGOTE, ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
 
@@ -32,7 +33,7 @@ class _Kept:
     """A warm zygote, or why there is none."""
 
     def __init__(self) -> None:
-        self.zygote: Zygote | None = None
+        self.zygote: ZygoteHandle | None = None
         self.refused = ""
         self.used_at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.timer: asyncio.TimerHandle | None = None
@@ -45,7 +46,9 @@ class _Kept:
 class WarmPool:
     """The warm zygotes of this daemon."""
 
-    def __init__(self, settings: EngineSettings, on_ready: Callable[[Zygote], None] = lambda _: None) -> None:
+    def __init__(
+        self, settings: EngineSettings, on_ready: Callable[[ZygoteHandle], None] = lambda _: None
+    ) -> None:
         self._settings = settings
         self._on_ready = on_ready
         self._kept: dict[str, _Kept] = {}
@@ -54,9 +57,9 @@ class WarmPool:
 
     def choose(
         self, argv: Sequence[str], env: Mapping[str, str], *, cold: bool
-    ) -> tuple[Zygote | None, dict[str, Any] | None, str]:
-        """The zygote that a command may start from, what that one is to know of it, and how it starts as far
-        as can be said now (``warm``, ``cold: WHY``)."""
+    ) -> tuple[ZygoteHandle | None, dict[str, Any] | None, str]:
+        """Return the zygote that a command may start from, what the zygote needs to know of it, and how it
+        starts as far as is known now (``warm``, ``cold: WHY``)."""
         if not self._settings.warm:
             return None, None, warm_start.cold_reason(warm_start.OFF)
         if cold:
@@ -79,9 +82,9 @@ class WarmPool:
             return None, None, warm_start.cold_reason(warm_start.NOT_YET)
         return kept.zygote, msgspec.to_builtins(command), warm_start.cold_reason(warm_start.NO_ANSWER)
 
-    def note(self, zygote: Zygote, start: str) -> None:
-        """How a job that came from this zygote started in the end. Where packages have changed, it is of no
-        use any more."""
+    def note(self, zygote: Parent | None, start: str) -> None:
+        """Take in how a job that was forked from this zygote started. Where packages have changed, the zygote
+        is of no more use."""
         if start.startswith(warm_start.cold_reason(warm_start.CHANGED)):
             for key in [key for key, kept in self._kept.items() if kept.zygote is zygote]:
                 self._end(key, start)
@@ -93,12 +96,12 @@ class WarmPool:
         command = [python, str(ZYGOTE)]
         order = json.dumps(self._settings.warm_imports)
 
-        def lost(zygote: Zygote, why: str) -> None:
+        def lost(zygote: ZygoteHandle, why: str) -> None:
             if self._kept.get(key) is kept and kept.zygote is zygote:
                 self._refuse(key, kept, f"its warm process has ended ({why})")
 
         try:
-            kept.zygote = Zygote(command, env, lost, order=order, ready=lambda: self._ready(key, kept))
+            kept.zygote = ZygoteHandle(command, env, lost, order=order, ready=lambda: self._ready(key, kept))
         except OSError as error:
             self._refuse(key, kept, f"no warm process could be made: {error}")
             return
@@ -106,7 +109,7 @@ class WarmPool:
         kept.timer = loop.call_later(READY_S, self._overdue, kept.zygote)
 
     @staticmethod
-    def _overdue(zygote: Zygote) -> None:
+    def _overdue(zygote: ZygoteHandle) -> None:
         zygote.give_up(f"its imports took longer than {READY_S:.0f} s")
 
     def _ready(self, key: str, kept: _Kept) -> None:
@@ -121,7 +124,7 @@ class WarmPool:
             self._refuse(key, kept, refused)
             zygote.give_up(refused)
         else:
-            log.info("a warm process is ready", python=key.partition("\0")[0], pid=kept.zygote.pid)
+            log.info("warm_process.ready", python=key.partition("\0")[0], pid=kept.zygote.pid)
             self._on_ready(kept.zygote)
             self._age()
 
@@ -129,13 +132,13 @@ class WarmPool:
         kept.zygote, kept.refused = None, why
         if kept.timer is not None:
             kept.timer.cancel()
-        log.info("jobs start cold", python=key.partition("\0")[0], why=why)
+        log.info("warm_process.refused", python=key.partition("\0")[0], why=why)
         if not self._closed:
             loop = asyncio.get_running_loop()
             kept.timer = loop.call_later(REFUSED_S, self._kept.pop, key, None)
 
     def _age(self) -> None:
-        """Ends what is surplus, and comes again when the next one may be."""
+        """End what is surplus, and come again when the next one may be."""
         if self._ageing is not None:
             self._ageing.cancel()
             self._ageing = None
@@ -163,11 +166,11 @@ class WarmPool:
         if kept.timer is not None:
             kept.timer.cancel()
         if kept.zygote is not None:
-            log.info("a warm process ends", pid=kept.zygote.pid, why=why)
+            log.info("warm_process.ended", pid=kept.zygote.pid, why=why)
             kept.zygote.give_up(why)
 
     def close(self) -> None:
-        """Ends them all; what they have forked goes on."""
+        """End them all; the processes forked from them go on."""
         self._closed = True
         if self._ageing is not None:
             self._ageing.cancel()
@@ -176,7 +179,7 @@ class WarmPool:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process has of memory; 0 when it is gone."""
+    """Return the resident memory of a process; 0 when it is gone."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (OSError, ValueError, IndexError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from leptond.base.clock import kernel_boot_id
 from leptond.engines import procs
-from leptond.engines.shim_pool import Spawner
+from leptond.engines.shim_pool import ShimPool
 from tests.benchmarks.jobs import daemon, p50, spawn
 from tests.benchmarks.rows import FLOOR, Row
 
@@ -102,9 +102,9 @@ def _shims(place: Path, runs: int) -> list[Row]:
 
 async def _ready(place: Path, *, prefork: bool) -> float:
     """Milliseconds, the p50, from the request to the shim's word that it is ready."""
-    spawner = Spawner("/usr/bin:/bin", prefork=prefork)
-    spawner.open()
-    while prefork and spawner.zygote is None:
+    pool = ShimPool("/usr/bin:/bin", prefork=prefork)
+    pool.open()
+    while prefork and pool.zygote is None:
         await asyncio.sleep(0.01)
     found = []
     for number in range(SHIMS):
@@ -125,13 +125,13 @@ async def _ready(place: Path, *, prefork: bool) -> float:
         }
         await asyncio.sleep(PAUSE_S)
         begin = time.perf_counter()
-        shim = await spawner.shim("a1", told, directory / "shim.log")
-        word = await asyncio.get_running_loop().sock_recv(shim.gate, 100)
+        shim = await pool.acquire("a1", told, directory / "shim.log")
+        word = await asyncio.get_running_loop().sock_recv(shim.gate.connection, 100)
         found.append((time.perf_counter() - begin) * 1000)
         assert word.startswith(b"READY"), word
         shim.gate.close()
         await procs.ended(shim.pidfd)
         os.close(shim.pidfd)
-    spawner.close()
+    pool.close()
     await asyncio.sleep(0)
     return p50(found)

@@ -12,9 +12,11 @@ import pytest
 from leptond.attempt_files import directory as live
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Identity
-from leptond.engines import procs, shim_pool
+from leptond.engines import procs, shim_pool, zygote_handle
 from leptond.engines.procs import tag_of
-from leptond.engines.shim_pool import Spawner
+from leptond.engines.shim_handle import ShimHandle
+from leptond.engines.shim_pool import ShimPool
+from leptond.engines.zygote_handle import ZygoteHandle
 from tests.support.daemon import Daemon, gone, parent_of, until
 from tests.unit.engines.test_shim import SHIM, Zygote
 
@@ -42,12 +44,12 @@ class Asked:
             "log_max_bytes": 1 << 20,
         }
 
-    async def spawn(self, spawner: Spawner) -> shim_pool.Shim:
-        shim = await spawner.shim("a1", self.told, self.directory / "shim.log")
-        shim.gate.settimeout(30)
+    async def spawn(self, pool: ShimPool) -> ShimHandle:
+        shim = await pool.acquire("a1", self.told, self.directory / "shim.log")
+        shim.gate.connection.settimeout(30)
         return shim
 
-    async def ended(self, shim: shim_pool.Shim) -> dict:
+    async def ended(self, shim: ShimHandle) -> dict:
         """Shuts the gate and waits for the record."""
         shim.gate.close()
         await procs.ended(shim.pidfd)
@@ -55,20 +57,20 @@ class Asked:
         return json.loads((self.directory / "exit.json").read_text())
 
 
-def ready(shim: shim_pool.Shim) -> bool:
-    return shim.gate.recv(100).startswith(b"READY")
+def ready(shim: ShimHandle) -> bool:
+    return shim.gate.connection.recv(100).startswith(b"READY")
 
 
 @pytest.fixture
-async def spawner():
-    one = Spawner(PATH, prefork=True)
+async def pool():
+    one = ShimPool(PATH, prefork=True)
     one.open()
     await there(one)
     yield one
     one.close()
 
 
-async def there(one: Spawner) -> shim_pool.Zygote:
+async def there(one: ShimPool) -> ZygoteHandle:
     """The zygote, once it is ready."""
     async with asyncio.timeout(30):
         while one.zygote is None:
@@ -76,10 +78,10 @@ async def there(one: Spawner) -> shim_pool.Zygote:
     return one.zygote
 
 
-async def test_a_forked_shim_looks_like_one_that_was_started(spawner, tmp_path):
-    zygote = await there(spawner)
+async def test_a_forked_shim_looks_like_one_that_was_started(pool, tmp_path):
+    zygote = await there(pool)
     asked = Asked(tmp_path)
-    shim = await asked.spawn(spawner)
+    shim = await asked.spawn(pool)
     assert parent_of(shim.pid) == zygote.pid
     assert ready(shim)
     pinned = procs.pin(Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks))
@@ -113,66 +115,66 @@ def descriptors(pid: int) -> list[str]:
     return found
 
 
-async def test_the_zygote_holds_nothing_of_the_daemon_and_no_gate(spawner, tmp_path):
-    zygote = await there(spawner)
+async def test_the_zygote_holds_nothing_of_the_daemon_and_no_gate(pool, tmp_path):
+    zygote = await there(pool)
     before = descriptors(zygote.pid)
     asked = Asked(tmp_path)
-    shim = await asked.spawn(spawner)
+    shim = await asked.spawn(pool)
     assert ready(shim)
     assert descriptors(zygote.pid) == before
     assert not any(link.startswith(("/memfd", str(tmp_path))) for link in before)
     os.kill(shim.pid, signal.SIGKILL)
-    assert shim.gate.recv(1) == b"", "the end of the shim is the end of its gate"
+    assert shim.gate.connection.recv(1) == b"", "the end of the shim is the end of its gate"
     shim.gate.close()
     await procs.ended(shim.pidfd)
     os.close(shim.pidfd)
     until(lambda: procs.start_ticks(shim.pid) is None, "the zygote collects it")
 
 
-async def test_a_zygote_that_does_not_answer_is_given_up_for_a_cold_start(spawner, tmp_path, monkeypatch):
-    zygote = await there(spawner)
-    monkeypatch.setattr(shim_pool, "ANSWER_S", 0.2)
+async def test_a_zygote_that_does_not_answer_is_given_up_for_a_cold_start(pool, tmp_path, monkeypatch):
+    zygote = await there(pool)
+    monkeypatch.setattr(zygote_handle, "ANSWER_S", 0.2)
     monkeypatch.setattr(shim_pool, "RESTART_S", 0.05)
     os.kill(zygote.pid, signal.SIGSTOP)
     asked = Asked(tmp_path)
-    shim = await asked.spawn(spawner)
+    shim = await asked.spawn(pool)
     assert parent_of(shim.pid) == os.getpid()
     assert ready(shim)
     assert gone(zygote.pid)
-    again = await there(spawner)
+    again = await there(pool)
     assert again.pid != zygote.pid
     assert (await asked.ended(shim))["never_started"] is True
     second = Asked(tmp_path / "second")
-    shim = await second.spawn(spawner)
+    shim = await second.spawn(pool)
     assert parent_of(shim.pid) == again.pid
     assert (await second.ended(shim))["never_started"] is True
 
 
-async def test_shims_outlive_a_zygote_that_dies(spawner, tmp_path, monkeypatch):
+async def test_shims_outlive_a_zygote_that_dies(pool, tmp_path, monkeypatch):
     monkeypatch.setattr(shim_pool, "RESTART_S", 0.05)
-    zygote = await there(spawner)
+    zygote = await there(pool)
     asked = Asked(tmp_path)
-    shim = await asked.spawn(spawner)
+    shim = await asked.spawn(pool)
     assert ready(shim)
     os.kill(zygote.pid, signal.SIGKILL)
     assert gone(zygote.pid)
     async with asyncio.timeout(30):
-        while spawner.zygote is zygote:
+        while pool.zygote is zygote:
             await asyncio.sleep(0.01)
     assert procs.is_alive(shim.pid)
-    assert (await there(spawner)).pid != zygote.pid
+    assert (await there(pool)).pid != zygote.pid
     assert (await asked.ended(shim))["never_started"] is True
 
 
 async def test_without_a_zygote_every_shim_starts_an_interpreter(tmp_path):
-    spawner = Spawner(PATH, prefork=False)
-    spawner.open()
+    pool = ShimPool(PATH, prefork=False)
+    pool.open()
     asked = Asked(tmp_path)
-    shim = await asked.spawn(spawner)
+    shim = await asked.spawn(pool)
     assert parent_of(shim.pid) == os.getpid()
     assert ready(shim)
     assert (await asked.ended(shim))["never_started"] is True
-    spawner.close()
+    pool.close()
 
 
 def test_a_request_that_nobody_waits_for_any_more_starts_nothing(tmp_path):

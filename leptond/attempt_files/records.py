@@ -1,0 +1,177 @@
+"""What daemon and shim leave for each other in an attempt's directory, as values."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from leptond.attempt_files import knobs, layout
+from leptond.attempt_files.output_log import JobLog
+from leptond.base.durable import write_durably
+from leptond.base.paths import make_directory
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.outcome.classify import LOG_TAIL_BYTES, Word
+
+PAGE_BYTES = 4096
+SHIM_LOG_CHARACTERS = 500
+"""How much of a shim's own errors is quoted."""
+
+_exit_record = msgspec.json.Decoder(ExitRecord)
+_last_word = msgspec.json.Decoder(Word)
+
+
+class AttemptFiles:
+    """The files of all attempts below `jobs_dir`, which is made. Raises OSError."""
+
+    def __init__(self, jobs_dir: Path) -> None:
+        self.jobs_dir = jobs_dir
+        make_directory(jobs_dir, 0o750)
+        self._standby = jobs_dir / layout.STANDBY_DIR
+        with contextlib.suppress(OSError):  # a full disk: it is made when there is room
+            make_directory(self._standby, 0o750)
+
+    # -- before GO ---------------------------------------------------------------------------------
+
+    def standby(self, attempt_id: str) -> Path:
+        """Return the directory of an attempt until its GO."""
+        return self._standby / attempt_id
+
+    def standby_ids(self) -> set[str]:
+        """Return the ids of the attempts that have a standby directory."""
+        return {path.name for path in self._standby.iterdir()} if self._standby.is_dir() else set()
+
+    def make_standby(self, attempt_id: str) -> Path:
+        """Make the standby directory of a new attempt. Raises OSError."""
+        path = self.standby(attempt_id)
+        path.mkdir(mode=0o750, parents=True)
+        return path
+
+    def remove_standby(self, attempt_id: str) -> None:
+        """Remove what an attempt without GO has left."""
+        shutil.rmtree(self.standby(attempt_id), ignore_errors=True)
+
+    def standby_identity(self, attempt_id: str) -> Identity | None:
+        """Return the identity of a shim at its gate; None when it never wrote it down."""
+        try:
+            found = json.loads((self.standby(attempt_id) / layout.IDENTITY).read_bytes())
+            return Identity(boot_id=found["boot_id"], pid=found["pid"], start_ticks=found["start_ticks"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def shim_errors(self, attempt_id: str) -> str:
+        """Return the end of what the shim of an attempt without GO has written to its standard error."""
+        try:
+            text = (self.standby(attempt_id) / layout.SHIM_LOG).read_text(errors="replace")
+        except OSError:
+            return ""
+        return text[-SHIM_LOG_CHARACTERS:].strip()
+
+    def probe(self) -> str:
+        """Try what a start needs, a directory and a page on disk: the error, or an empty string."""
+        probe = self.jobs_dir / layout.PROBE_DIR
+        try:
+            with contextlib.suppress(FileExistsError):
+                probe.mkdir(mode=0o700)
+            fd = os.open(probe / "page", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, bytes(PAGE_BYTES))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+                (probe / "page").unlink()
+            probe.rmdir()
+        except OSError as error:
+            return str(error)
+        return ""
+
+    # -- after GO ----------------------------------------------------------------------------------
+
+    def place(self, job_id: int, number: int) -> Path:
+        """Return the directory of an attempt from its GO on."""
+        return self.jobs_dir / str(job_id) / str(number)
+
+    def of(self, attempt: Attempt) -> Path:
+        """Return the directory of a started attempt."""
+        return self.place(attempt.job_id, attempt.number)
+
+    def claimed_gpus(self, job_id: int, number: int, attempt_id: str) -> list[str] | None:
+        """Return the GPUs that this attempt was sent GO with; None when the directory is not its own."""
+        try:
+            found = json.loads((self.place(job_id, number) / layout.IDENTITY).read_bytes())
+            if found["attempt_id"] == attempt_id:
+                return [gpu["uuid"] for gpu in found["claim"]["gpus"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return None
+
+    def remove_place(self, job_id: int, number: int) -> None:
+        """Remove what a power failure has left of an attempt's directory."""
+        shutil.rmtree(self.place(job_id, number), ignore_errors=True)
+
+    def push_knobs(self, job: Job, attempt: Attempt) -> None:
+        """Write the current values of the job's knobs for a live attempt. Best effort."""
+        with contextlib.suppress(OSError):
+            knobs.leave(self.of(attempt), job)
+
+    def request_stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
+        """Write the request to stop an attempt, durably. Raises OSError."""
+        request = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
+        write_durably(str(self.of(attempt)), layout.STOP, json.dumps(request))
+
+    # -- after the end -----------------------------------------------------------------------------
+
+    def exit_record(self, attempt: Attempt) -> ExitRecord | None:
+        """Return the exit record of an attempt, also of one that never had its GO; None when there is none,
+        or none of this attempt. Raises OSError when it cannot be read now."""
+        file = self.of(attempt) / layout.EXIT
+        if not file.exists():
+            file = self.standby(attempt.id) / layout.EXIT
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        return decode_exit_record(data, attempt.id)
+
+    def log_tail(self, attempt: Attempt) -> str:
+        """Return the end of the output; empty where it cannot be read."""
+        log = JobLog(self.of(attempt))
+        try:
+            data, _, _ = log.read(max(0, log.size() - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
+        except OSError:
+            return ""
+        return data.decode("utf-8", "replace")
+
+    def last_word(self, attempt: Attempt) -> Word | None:
+        """Return why the program says it ended (:mod:`leptond.job`), if it does."""
+        data = self._beginning(attempt, layout.LAST_WORD)
+        try:
+            word = _last_word.decode(data) if data is not None else None
+        except msgspec.DecodeError:
+            return None
+        return word if word is not None and word.attempt_id == attempt.id else None
+
+    def error_file(self, attempt: Attempt) -> str | None:
+        """Return the exception that ended a worker, as torchrun's workers write it, if there is one."""
+        data = self._beginning(attempt, layout.ERROR)
+        return data.decode("utf-8", "replace") if data is not None else None
+
+    def _beginning(self, attempt: Attempt, name: str) -> bytes | None:
+        try:
+            with (self.of(attempt) / name).open("rb") as file:
+                return file.read(LOG_TAIL_BYTES)
+        except OSError:
+            return None
+
+
+def decode_exit_record(data: bytes | str, attempt_id: str) -> ExitRecord | None:
+    """Return the exit record in `data`; None when it is none, or not that of this attempt."""
+    try:
+        record = _exit_record.decode(data)
+    except msgspec.DecodeError:
+        return None
+    return record if record.attempt_id == attempt_id else None

@@ -1,0 +1,194 @@
+"""The way of an attempt to its gate, and back when it is not wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import pwd
+import random
+import signal
+import socket
+from collections.abc import Collection, MutableMapping
+from pathlib import Path
+
+from leptond.attempt_files import knobs, layout
+from leptond.attempt_files.records import AttemptFiles
+from leptond.base import failpoints
+from leptond.base.clock import kernel_boot_id
+from leptond.base.paths import Places
+from leptond.config import Settings
+from leptond.core.jobs.model import Identity, Job
+from leptond.engines import procs, protocol
+from leptond.engines.base import SpawnFailed
+from leptond.engines.cgroup import Cgroups
+from leptond.engines.launch import Owner, Surroundings, describe
+from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
+from leptond.engines.shim_pool import ShimPool
+from leptond.engines.warm_pool import WarmPool
+
+PORTS = range(20000, 30000)
+"""Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
+takes the port between the check and the job's start."""
+PORT_TRIES = 200
+
+
+class Preparation:
+    """Brings attempts of the database `lineage` to their gates. `shims`, by attempt id, gets what is on its
+    way there, and is shared with the rest of the engine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        lineage: str,
+        *,
+        files: AttemptFiles,
+        checkpoints_dir: Path,
+        cgroups: Cgroups,
+        shims: MutableMapping[str, ShimHandle],
+        pool: ShimPool,
+        warm: WarmPool,
+    ) -> None:
+        self._settings = settings
+        self._places = places
+        self._lineage = lineage
+        self._files = files
+        self._checkpoints_dir = checkpoints_dir
+        self._cgroups = cgroups
+        self._shims = shims
+        self._pool = pool
+        self._warm = warm
+        account = pwd.getpwuid(os.getuid())
+        self._owner = Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh")
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+
+    async def prepare(self, job: Job, attempt_id: str) -> Identity:
+        """Start the shim of the next attempt of `job`, and return when it is at its gate. Raises
+        SpawnFailed."""
+        try:
+            shim = await self._acquire(job, attempt_id)
+        except OSError as error:
+            self._clear(attempt_id)
+            raise SpawnFailed(
+                f"the supervising process could not be started: {error}", error.errno or errno.EAGAIN
+            ) from error
+        self._shims[attempt_id] = shim
+        assert shim.gate is not None
+        try:
+            async with asyncio.timeout(self._settings.engine.start_timeout_s):
+                word, text = await shim.gate.receive()
+        except TimeoutError:
+            word, text = "", ""
+        if word != protocol.READY:
+            shim.shut_gate()
+            procs.send(shim.pidfd, signal.SIGKILL)
+            await procs.ended(shim.pidfd)
+            del self._shims[attempt_id]
+            shim.close()
+            failure = self._failure(word, text, attempt_id)
+            self._clear(attempt_id)
+            raise failure
+        shim.move(ShimState.AT_GATE)
+        return Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=int(text))
+
+    async def discard(self, attempt_id: str) -> None:
+        """Take back a :meth:`prepare`, without a trace. Cancelled, leave that to :meth:`clear_standby`."""
+        shim = self._shims.get(attempt_id)
+        if shim is not None:
+            shim.shut_gate()
+            shim.later(OVERDUE_S, shim.kill_overdue)
+            await procs.ended(shim.pidfd)
+            del self._shims[attempt_id]
+            shim.close()
+        self._clear(attempt_id)
+
+    async def clear_standby(self, live: Collection[str]) -> None:
+        """Remove what the last daemon had in standby, except the claimed attempts in `live`. The shims end by
+        themselves, because their gates are shut."""
+        for attempt_id in sorted(self._files.standby_ids() - set(live)):
+            identity = self._files.standby_identity(attempt_id)
+            pidfd = procs.pin(identity) if identity is not None else None
+            if pidfd is not None:
+                try:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(OVERDUE_S):
+                            await procs.ended(pidfd)
+                    procs.send(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
+            self._clear(attempt_id)
+
+    def _clear(self, attempt_id: str) -> None:
+        """Remove what an attempt without GO has left."""
+        self._files.remove_standby(attempt_id)
+        self._cgroups.remove(attempt_id)
+
+    async def _acquire(self, job: Job, attempt_id: str) -> ShimHandle:
+        number = job.attempt + 1
+        failpoints.fp("before_attempt_directory")
+        standby = self._files.make_standby(attempt_id)
+        failpoints.fp("after_attempt_directory")
+        if job.tuned:
+            knobs.leave(standby, job)
+        checkpoints = self._checkpoints_dir / str(job.checkpoint_id)
+        checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
+        group = self._cgroups.create(attempt_id)
+        port = self._free_port()
+        around = self._surroundings(standby, self._files.place(job.id, number), checkpoints, group, port)
+        launch = describe(job, attempt_id, number, around)
+        if failpoints.shim_text:
+            launch["failpoints"] = failpoints.shim_text
+        zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
+        launch |= {"start": mode, "warm": command}
+        shim = await self._pool.acquire(attempt_id, launch, standby / layout.SHIM_LOG, warm=zygote)
+        failpoints.fp("after_spawn")
+        shim.port = port
+        return shim
+
+    def _surroundings(
+        self, standby: Path, directory: Path, checkpoints: Path, group: str, port: int
+    ) -> Surroundings:
+        return Surroundings(
+            owner=self._owner,
+            path=self._settings.jobs.path,
+            lang=os.environ.get("LANG", "C.UTF-8"),
+            tmpdir=os.environ.get("TMPDIR"),
+            standby=str(standby),
+            directory=str(directory),
+            checkpoint_dir=str(checkpoints),
+            api_socket=str(self._places.socket),
+            report_socket=str(self._places.report_socket),
+            master_port=port,
+            boot_id=kernel_boot_id(),
+            cgroup=group,
+            umask=self._umask,
+            linger_s=self._settings.engine.linger_s,
+            kill_timeout_s=self._settings.engine.kill_timeout_s,
+            lineage=self._lineage,
+        )
+
+    def _free_port(self) -> int:
+        taken = {shim.port for shim in self._shims.values()}
+        for _ in range(PORT_TRIES):
+            port = random.randrange(PORTS.start, PORTS.stop)
+            if port in taken:
+                continue
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+                return port
+        raise OSError("no free port for MASTER_PORT")
+
+    def _failure(self, word: str, text: str, attempt_id: str) -> SpawnFailed:
+        """Return why a shim did not get ready, by its last message or its errors."""
+        if word == protocol.CANNOT:
+            number, _, reason = text.partition(" ")
+            known = int(number) if number.isdecimal() else errno.EAGAIN
+            return SpawnFailed(f"the supervising process could not get ready: {reason}", known)
+        errors = self._files.shim_errors(attempt_id)
+        return SpawnFailed("the supervising process did not get ready" + (f": {errors}" if errors else ""))

@@ -1,0 +1,184 @@
+"""A zygote as the daemon knows it: the process that shims are forked from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leptond.engines import procs
+from leptond.engines.shim_handle import Process, ShimHandle
+
+ZYGOTE = Path(__file__).parent / "zygote.py"
+
+ANSWER_S = 2.0
+"""How long a zygote may take to fork. It takes a millisecond; a busy machine takes longer."""
+
+HIGH_FD = 16
+"""Above the numbers that descriptors are moved to in a child."""
+CHANNEL_FD = 3
+OUTPUT_FD = 4
+
+
+def move_high(fd: int, close: contextlib.ExitStack) -> int:
+    """Duplicate a descriptor above those that a child gets; `close` closes it."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+    close.callback(os.close, moved)
+    return moved
+
+
+def _pipe(close: contextlib.ExitStack) -> tuple[int, int]:
+    fds = os.pipe2(os.O_CLOEXEC)
+    for fd in fds:
+        close.callback(os.close, fd)
+    return fds
+
+
+class ZygoteGone(Exception):
+    """The zygote does not answer, and what was asked of it has not happened and will not."""
+
+
+class ZygoteHandle:
+    """The daemon's end of a zygote. `lost` is called once, when it has ended or was given up, `ready` when it
+    is ready. With an `order` (a list of modules) it is a warm one, which imports them first and writes what
+    they print into a pipe of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        lost: Callable[[ZygoteHandle, str], None],
+        *,
+        order: str = "",
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._channel = ours
+        self._lost = lost
+        self._ready = ready
+        self._next = 0
+        self._waiting: dict[int, asyncio.Future[Process]] = {}
+        self.facts: dict[str, Any] | None = None
+        """Its message when it was ready; None before."""
+        self.over = False
+        self.idle: list[ShimHandle] = []
+        """Shims forked from it that have no attempt."""
+        with theirs, contextlib.ExitStack() as close:
+            failed = close.enter_context(contextlib.ExitStack())
+            failed.callback(ours.close)
+            actions: list[tuple[Any, ...]] = [
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, move_high(theirs.fileno(), close), CHANNEL_FD),
+            ]
+            if order:
+                # pipes, as a job's are: the interpreter looks at what it has there when it starts
+                output, written = (move_high(fd, close) for fd in _pipe(close))
+                actions += [(os.POSIX_SPAWN_DUP2, written, fd) for fd in (1, 2)]
+                actions.append((os.POSIX_SPAWN_DUP2, output, OUTPUT_FD))
+            self.pid = os.posix_spawn(
+                command[0],
+                [*command, str(CHANNEL_FD), *([order] if order else [])],
+                dict(env),
+                file_actions=actions,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
+            )
+            failed.pop_all()
+        self._pidfd = os.pidfd_open(self.pid)
+        asyncio.get_running_loop().add_reader(ours, self._readable)
+
+    async def fork(self, env: Mapping[str, str], fds: Sequence[int]) -> Process:
+        """Fork a process from it, with this environment and these descriptors. Raises ZygoteGone, and OSError
+        where no process can be made."""
+        if self.over or self.facts is None:
+            raise ZygoteGone
+        self._next = number = self._next + 1
+        born: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = born
+        try:
+            socket.send_fds(self._channel, [json.dumps({"id": number, "env": env}).encode()], list(fds))
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.shield(born)
+        except (OSError, TimeoutError) as failure:
+            if born.done() and born.exception() is not None:
+                raise
+            self.give_up("it does not answer" if isinstance(failure, TimeoutError) else str(failure))
+            if born.done() and born.exception() is None:
+                return born.result()
+            raise ZygoteGone from failure
+        except asyncio.CancelledError:
+            if born.done() and born.exception() is None:
+                os.close(born.result().pidfd)  # its gate is shut by whoever cancelled: it ends
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    def _readable(self) -> None:
+        if not self._receive():
+            self.give_up("it has ended")
+
+    def _receive(self) -> bool:
+        """Take a message in; False at the end of the connection."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._channel, 65536, 1)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        if not data:
+            return False
+        message = json.loads(data)
+        born = self._waiting.get(message.get("id", 0))
+        if "ready" in message:
+            self.facts = message
+            self._ready()
+        elif born is None or born.done():
+            for fd in fds:
+                os.close(fd)
+        elif fds:
+            born.set_result(Process(message["pid"], message["start_ticks"], fds[0]))
+        else:
+            born.set_exception(OSError(message["errno"], os.strerror(message["errno"])))
+        return True
+
+    def give_up(self, why: str) -> None:
+        """End it. Forks that it has reported are still taken; nothing else can come of it any more."""
+        if self.over:
+            return
+        self.over = True
+        while self.idle:
+            self.idle.pop().close()
+        # first: a child that has not answered yet cannot any more, and ends
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RD)
+            while self._receive():
+                pass
+        for born in self._waiting.values():
+            if not born.done():
+                born.set_exception(ZygoteGone())
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._channel)
+        self._channel.close()
+        procs.send(self._pidfd, signal.SIGKILL)
+        self._collect(loop)
+        self._lost(self, why)
+
+    def _collect(self, loop: asyncio.AbstractEventLoop) -> None:
+        def ended() -> None:
+            loop.remove_reader(self._pidfd)
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+            os.close(self._pidfd)
+
+        loop.add_reader(self._pidfd, ended)
