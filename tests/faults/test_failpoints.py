@@ -24,7 +24,7 @@ PLACE = re.compile(r'\bfp\("([a-z_]+)"\)')
 NAMES = sorted({name for file in (TOP / "leptond").rglob("*.py") for name in PLACE.findall(file.read_text())})
 DAEMON = [name for name in NAMES if not name.startswith("shim_") and name != "name"]
 FORKED = ("shim_before_fork", "shim_after_fork")
-"""Passed by only where a command's process is forked; tests/unit/engines/test_shim.py dies there."""
+"""Passed by only where a command's process is forked; tests/unit/engines/shim/test_command.py dies there."""
 SHIM = [name for name in NAMES if name.startswith("shim_") and name not in FORKED]
 WITNESS = [PYTHON, "-S", str(Path(__file__).with_name("witness.py"))]
 

@@ -1,7 +1,7 @@
 """Bugs that are planted to see whether the tests find them. Each stands in a file ``NN_name.bug``:
 
     what a reader should know
-    test: tests/unit/engines/test_shim.py::test_without_go_nothing_runs
+    test: tests/unit/engines/shim/test_program.py::test_without_go_nothing_runs
     === leptond/engines/shim/program.py
     --- the code as it is
     +++ the code with the bug

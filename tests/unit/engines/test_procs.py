@@ -185,3 +185,20 @@ def test_a_stopped_process_is_seen(one):
     one.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, one.pid, os.WSTOPPED)
     assert procs.is_stopped(one.pid)
+
+
+def test_a_process_that_merely_has_the_pid_is_not_the_one():
+    innocent = subprocess.Popen(["sleep", "600"])
+    try:
+        ticks = procs.start_ticks(innocent.pid)
+        right = Identity(boot_id=kernel_boot_id(), pid=innocent.pid, start_ticks=ticks)
+        pidfd = procs.pin(right)
+        assert pidfd is not None
+        os.close(pidfd)
+        earlier = Identity(boot_id=kernel_boot_id(), pid=innocent.pid, start_ticks=ticks - 1)
+        assert procs.pin(earlier) is None
+        before_the_reboot = Identity(boot_id="another", pid=innocent.pid, start_ticks=ticks)
+        assert procs.pin(before_the_reboot) is None
+    finally:
+        innocent.kill()
+        innocent.wait()

@@ -18,7 +18,7 @@ from leptond.engines.shim_handle import ShimHandle
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.zygote_handle import ZygoteHandle
 from tests.support.daemon import Daemon, gone, parent_of, until
-from tests.unit.engines.test_shim import SHIM, Zygote
+from tests.unit.engines.shim.harness import SHIM, Zygote
 
 PATH = "/usr/bin:/bin"
 

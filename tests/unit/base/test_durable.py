@@ -1,0 +1,24 @@
+"""Files that are there whole or not at all."""
+
+import pytest
+
+from leptond.base import durable
+
+
+def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    seen = []
+
+    def sync(_: int) -> None:
+        seen.append(sorted(file.read_text() for file in tmp_path.glob("exit.json")))
+        raise OSError(5, "the disk is broken")
+
+    monkeypatch.setattr(durable.os, "fsync", sync)
+    with pytest.raises(OSError, match="broken"):
+        durable.write_durably(str(tmp_path), "exit.json", '{"exit_code": 0}')
+    assert seen == [[]], "nobody may read it before it is on disk"
+    monkeypatch.undo()
+    durable.write_durably(str(tmp_path), "exit.json", "old")
+    monkeypatch.setattr(durable.os, "fsync", sync)
+    with pytest.raises(OSError, match="broken"):
+        durable.write_durably(str(tmp_path), "exit.json", "new")
+    assert (tmp_path / "exit.json").read_text() == "old"

@@ -1,0 +1,113 @@
+"""The way of an attempt through a shim, from its launch to its record."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from leptond.base.clock import kernel_boot_id
+from tests.unit.engines.shim.harness import Shim
+
+
+def test_without_go_nothing_runs(tmp_path, born):
+    marker = tmp_path / "ran"
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["touch", str(marker)])
+    ready = shim.line().split()
+    assert ready[0] == "READY"
+    identity = json.loads((shim.standby / "identity.json").read_text())
+    assert identity == {
+        "boot_id": kernel_boot_id(),
+        "pid": shim.process.pid,
+        "start_ticks": int(ready[1]),
+        "attempt_id": "a1",
+    }, "without a claim"
+    shim.gate.close()
+    assert shim.end()["never_started"] is True
+    assert not marker.exists()
+    assert not shim.place.exists()
+
+
+def test_with_go_it_has_its_claim_and_its_place(tmp_path, born):
+    shim = Shim(tmp_path, ["sh", "-c", "echo $GPUS; exit 3"])
+    shim.line()
+    pid = shim.process.pid
+    shim.go({"GPUS": "one,two"})
+    assert shim.line().startswith("STARTED ")
+    assert not shim.standby.exists()
+    identity = json.loads((shim.place / "identity.json").read_text())
+    assert (identity["pid"], identity["claim"]) == (pid, {"job_id": 1, "gpus": []})
+    word, _, record = shim.line().partition(" ")
+    assert (word, json.loads(record)["exit_code"]) == ("ENDED", 3)
+    assert not (shim.place / "exit.json").exists(), "it gives the daemon the disk first"
+    shim.gate.sendall(b"BOOKED\n")
+    assert shim.end() == json.loads(record)
+    assert (shim.place / "output.log").read_text() == "one,two\n"
+
+
+def test_an_end_that_nobody_books_is_recorded_all_the_same(tmp_path, born):
+    shim = Shim(tmp_path, ["true"])
+    shim.line()
+    shim.go()
+    assert shim.process.wait(60) == 0, "the gate is open, and nobody answers"
+    assert shim.end()["exit_code"] == 0
+
+
+@pytest.mark.parametrize("word", [b"GO {}", b"NO\n", b"GO\n", b"GOGO {}\n"])
+def test_only_the_whole_word_opens_the_gate(tmp_path, word, born):
+    marker = tmp_path / "ran"
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["touch", str(marker)])
+    shim.line()
+    shim.gate.sendall(word)
+    shim.gate.shutdown(socket.SHUT_WR)
+    assert shim.end()["never_started"] is True
+    assert not marker.exists()
+
+
+def test_it_records_what_the_command_did(tmp_path, born):
+    shim = Shim(tmp_path, ["sh", "-c", "echo out; echo err >&2; exit 41"])
+    shim.line()
+    shim.go()
+    started = shim.line().split()
+    record = shim.end()
+    assert (record["exit_code"], record["main_pid"]) == (41, int(started[1]))
+    assert (record["log_bytes"], record["log_dropped_bytes"], record["leftovers"]) == (8, 0, 0)
+    assert (shim.directory / "output.log").read_text() == "out\nerr\n"
+    assert (shim.directory / "output.log").stat().st_mode & 0o777 == 0o640
+    assert not list(shim.directory.glob("*.tmp"))
+
+
+def test_a_second_shim_for_the_same_attempt_gives_up(tmp_path, born):
+    first = Shim(tmp_path, ["sleep", "600"])
+    first.line()
+    second = Shim(tmp_path, ["sleep", "600"])
+    assert second.line().startswith("CANNOT 11 "), "the lock is taken"
+    assert second.process.wait(60) != 0
+    second.gate.close()
+    first.gate.close()
+    assert first.end()["never_started"] is True
+
+
+def test_it_ignores_signals_that_are_not_for_it(tmp_path, born):
+    shim = Shim(tmp_path, ["sh", "-c", "read x < fifo; exit 5"], cwd=str(tmp_path))
+    os.mkfifo(tmp_path / "fifo")
+    shim.line()
+    shim.go()
+    shim.line()
+    for number in (1, 2, 3, 15, 10, 12):
+        shim.process.send_signal(number)
+    (tmp_path / "fifo").write_text("go\n")
+    assert shim.end()["exit_code"] == 5
+
+
+def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path, born):
+    attempt = tmp_path / "a"
+    attempt.mkdir()
+    shim = Shim(attempt, ["sh", "-c", f"rm -rf {attempt}/1/1; exit 3"])
+    shim.line()
+    shim.go()
+    assert shim.end()["exit_code"] == 3
