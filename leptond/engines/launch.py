@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from leptond.attempt_files import layout
 from leptond.core.jobs import trackers
 from leptond.core.jobs.model import Job, LeasedGpu, State
 from leptond.engines.base import Given
@@ -63,7 +64,7 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
         "LEPTOND_HOST": f"unix://{around.api_socket}",
         # torchrun kills its workers 30 s after a SIGTERM unless it is told of a longer grace
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(grace_s))),
-        "TORCHELASTIC_ERROR_FILE": f"{around.directory}/error.json",
+        "TORCHELASTIC_ERROR_FILE": f"{around.directory}/{layout.ERROR}",
     }
     if around.tmpdir is not None:
         env["TMPDIR"] = around.tmpdir

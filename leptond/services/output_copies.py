@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from leptond.attempt_files import layout
 from leptond.attempt_files.output_log import JobLog
 from leptond.core.jobs.output_path import expand
 from leptond.services.loop import Loop
@@ -120,7 +121,7 @@ def _link(path: Path, directory: Path, attempt: int) -> None:
     aside = path.with_name(f".{path.name}.leptond")
     with contextlib.suppress(FileNotFoundError):
         aside.unlink()
-    aside.symlink_to(directory / str(attempt) / "output.log")
+    aside.symlink_to(directory / str(attempt) / layout.OUTPUT)
     aside.replace(path)
 
 

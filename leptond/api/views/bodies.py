@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from leptond import schema
+from leptond.attempt_files import layout
 from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
 from leptond.core.jobs.model import LIVE, State
@@ -105,7 +106,7 @@ def job(
         gpu_indices=[gpu.index for gpu in last.gpus] if live and last is not None else [],
         gpu_seconds=sum(gpu_seconds(each, boot) for each in attempts),
         checkpoint_dir=str(checkpoints_dir / str(one.checkpoint_id)),
-        log_path=str(jobs_dir / str(one.id) / str(last.number) / "output.log") if last is not None else None,
+        log_path=str(jobs_dir / str(one.id) / str(last.number) / layout.OUTPUT) if last is not None else None,
         progress=progress(last, now) if last is not None else None,
         tuned={name: asked.value for name, asked in one.tuned.items()},
         version=one.version,

@@ -22,3 +22,15 @@ def test_a_record_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="broken"):
         durable.write_durably(str(tmp_path), "exit.json", "new")
     assert (tmp_path / "exit.json").read_text() == "old"
+
+
+def test_what_was_reserved_takes_the_record_and_is_not_its_size(tmp_path):
+    durable.reserve(str(tmp_path), "exit.json")
+    assert (tmp_path / ".exit.json.tmp").stat().st_size == durable.RESERVED_BYTES
+    durable.write_durably(str(tmp_path), "exit.json", "{}")
+    assert [file.name for file in tmp_path.iterdir()] == ["exit.json"]
+    assert (tmp_path / "exit.json").read_text() == "{}"
+
+
+def test_no_room_to_reserve_is_no_error(tmp_path):
+    durable.reserve(str(tmp_path / "absent"), "exit.json")
