@@ -43,8 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def recover(state_dir: Path, *, source: Path | None, dry_run: bool) -> Plan:
-    """Rebuilds the database of `state_dir`, whose lock the caller holds; with `dry_run` it only says what
-    would come of it. `source`: a backup to begin from instead of the newest good one. Raises StartRefused;
+    """Rebuild the database of `state_dir`, whose lock the caller holds; with `dry_run` only show what would
+    come of it. `source`: a backup to begin from instead of the newest good one. Raises StartRefused;
     then nothing has changed."""
     migrations = data_dir("migrations")
     known = newest(migrations)
@@ -93,8 +93,8 @@ def recover(state_dir: Path, *, source: Path | None, dry_run: bool) -> Plan:
 
 
 def _fault(state_dir: Path, database: Path, known: int) -> str | None:
-    """Why the database cannot be used; None when it can. Raises StartRefused when it is of a newer leptond:
-    that is nothing to recover from."""
+    """Return why the database cannot be used; None if it can. Raises StartRefused if it is of a newer
+    leptond: that is nothing to recover from."""
     try:
         number = examine(database, known, whole=True)
     except Damaged as damaged:
@@ -126,8 +126,8 @@ def _newest_good(state_dir: Path, known: int) -> Path | None:
 
 
 def _damaged_file(state_dir: Path, database: Path) -> Path | None:
-    """The file to read what is left from: the one in place, or, after a recovery that was interrupted, the
-    one that it had moved aside."""
+    """Return the file to read what is left from: the one in place, or, after a recovery that was
+    interrupted, the one that it had moved aside."""
     if database.exists() and database.stat().st_size:
         return database
     aside = sorted((state_dir / DAMAGED).glob(f"*/{DATABASE}")) if (state_dir / DAMAGED).is_dir() else []
@@ -135,7 +135,7 @@ def _damaged_file(state_dir: Path, database: Path) -> Path | None:
 
 
 def _bring_up(fresh: Path, state_dir: Path) -> CaughtUp:
-    """Takes in what runs, and what ended unseen, into the rebuilt database."""
+    """Take in what runs, and what ended unseen, into the rebuilt database."""
     with offline.opened(fresh) as db:
         lineage = lineage_of(db)
         mark = read_mark(state_dir)
@@ -157,7 +157,7 @@ def _bring_up(fresh: Path, state_dir: Path) -> CaughtUp:
 
 
 def _exchange(state_dir: Path, database: Path, fresh: Path) -> str | None:
-    """Moves the old files aside as they are, then the new one into place. A crash in between leaves no
+    """Move the old files aside as they are, then the new one into place. A crash in between leaves no
     database, which a start refuses and the next recovery goes on from."""
     with fresh.open("rb") as data:
         os.fsync(data.fileno())
@@ -189,7 +189,7 @@ def _live(state_dir: Path) -> list[OnDisk]:
 
 
 def tell(plan: Plan, state_dir: Path, *, dry_run: bool, say: Callable[[str], None]) -> None:
-    """The plan in sentences."""
+    """Say the plan in sentences."""
     if plan.needed is None:
         say(
             f"{state_dir / DATABASE} is sound: nothing to recover. `leptond run` takes in by itself what it "

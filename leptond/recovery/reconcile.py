@@ -1,5 +1,7 @@
 """After a start, before anything is scheduled: database, attempt directories, /proc and cgroups are made to
-agree. What still runs is adopted, what has ended is booked, what nobody supervises is ended."""
+agree. What still runs is adopted, what has ended is recorded, what is left without supervision is killed.
+
+:func:`settle` comes first, then :func:`reconcile` (see daemon/assembly.py)."""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ log = structlog.get_logger("leptond.reconcile")
 
 
 async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> int:
-    """How many running attempts were adopted.
+    """Take over what earlier daemons have started. Returns how many running attempts were adopted.
 
-    An attempt whose shim is not known to the database never got its GO (that comes only after the commit
-    which stores it), so its command never started, whatever its directory holds. One whose shim lives is
-    watched again. One whose shim has gone is over: its record tells how, and without a record whatever is
-    left of it is ended before its GPUs are given on.
+    The gate of an attempt whose shim is not known to the database was never opened (that comes only after the
+    commit which stores it), so its command never started, whatever its directory holds. One whose shim lives
+    is followed again. One whose shim has gone is over: its record tells how, and without a record whatever is
+    left of it is killed before its GPUs are given on.
     """
     if await store.write(snapshot.new_boot, clock.boot_id, now=clock.wall(), boot=clock.boot()):
-        log.info("the machine was restarted since the last start")
+        log.info("machine.restarted")
     failpoints.fp("reconcile_begin")
     adopted = 0
     live = await store.read(attempts.live)
@@ -39,7 +41,7 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
             failpoints.fp("reconcile_never_started")
         elif engine.adopt(attempt):
             adopted += 1
-            log.info("adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
+            log.info("attempt.adopted", job=job.id, attempt=attempt.number, shim=attempt.shim.pid)
             supervisor.follow(claim)
             failpoints.fp("reconcile_adopted")
             if job.tuned:
@@ -55,8 +57,8 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
 
 
 async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> None:
-    """The first thing of all: a successor may have been told to go by a daemon that died before it could
-    claim him. Then the attempt before him is over, and he is claimed now."""
+    """Claim the successors whose gates were opened by a daemon that died before it could claim them. The
+    attempts before them are over, and are recorded first."""
     for one in await store.read(successors.named):
         gpus = await engine.released_gpus(one.attempt_id, one.job_id, one.number, one.shim)
         if gpus is None:
@@ -68,20 +70,20 @@ async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Cl
         context = commit_plan.ClaimContext(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
         try:
             await store.write(successors.claim_late, one, gpus, context)
-            log.info("claimed a job that had been told to start", job=one.job_id, attempt=one.number)
+            log.info("successor.claimed", job=one.job_id, attempt=one.number)
         except (successors.OutOfStep, LookupError) as error:
-            log.error("ending a job that should not have been started", error=str(error))
+            log.error("successor.killed", job=one.job_id, attempt=one.number, error=str(error))
             await engine.end_orphan(one.attempt_id)
     await store.write(successors.replace_all, ())
 
 
 async def _end_orphans(store: Store, engine: Engine, live: set[str]) -> None:
-    """Ends processes of attempts that this database knows as ended. Attempts that it does not know may
+    """Kill the processes of attempts that this database knows as ended. Attempts that it does not know may
     belong to another leptond on the machine."""
     found: set[str] = set()
     for beginning in (one for one in engine.orphans() if len(one) >= TAG_DIGITS):
         found |= set(await store.read(attempts.ids_like, beginning))
     for attempt_id in sorted(found - live):
         attempt = await store.read(attempts.get, attempt_id)
-        log.warning("ending what is left of an ended attempt", job=attempt.job_id, attempt=attempt.number)
+        log.warning("orphan.killed", job=attempt.job_id, attempt=attempt.number)
         await engine.end_orphan(attempt_id)

@@ -26,7 +26,7 @@ from leptond.store.database.offline import lineage_in
 from leptond.store.planning import successors
 from leptond.store.recovery import adoption
 
-log = structlog.get_logger("leptond.catchup")
+log = structlog.get_logger("leptond.recovery")
 
 MARK = "lineage.json"
 """Beside the database: which one it is, and how often a daemon has started on it."""
@@ -48,7 +48,7 @@ class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_mark(state_dir: Path) -> Mark | None:
-    """The mark of a state directory; None where there is none that can be read."""
+    """Return the mark of a state directory; None where there is none that can be read."""
     try:
         return msgspec.json.decode((state_dir / MARK).read_bytes(), type=Mark)
     except (OSError, msgspec.DecodeError):
@@ -56,12 +56,12 @@ def read_mark(state_dir: Path) -> Mark | None:
 
 
 def write_mark(state_dir: Path, mark: Mark) -> None:
-    """Replaces the mark, durably."""
+    """Replace the mark, durably."""
     write_durably(str(state_dir), MARK, json.dumps(msgspec.to_builtins(mark)))
 
 
 def guard(state_dir: Path) -> None:
-    """Raises StartRefused (78), before anything is opened for writing, when the database is gone though
+    """Raise StartRefused (78), before anything is opened for writing, when the database is gone though
     there was one (a new one would give out the numbers of its jobs again), or is another one."""
     try:
         size = (state_dir / DATABASE).stat().st_size
@@ -79,7 +79,7 @@ def guard(state_dir: Path) -> None:
 
 
 def check_lineage(state_dir: Path, lineage: str | None) -> None:
-    """Raises StartRefused (78) when the database is another one than the directories belong to."""
+    """Raise StartRefused (78) if the database is another one than the directories belong to."""
     mark = read_mark(state_dir)
     if mark is not None and mark.lineage != lineage and numbers(state_dir / "jobs"):
         raise StartRefused(
@@ -91,9 +91,9 @@ def check_lineage(state_dir: Path, lineage: str | None) -> None:
 
 
 def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict[int, list[OnDisk]]:
-    """The attempts in `jobs_dir` that `db` does not know, by job. A job that has ended cannot have more
-    than it knows, and a number that was given out and is not there was purged; with `everything` (rows may
-    have been lost) the latter are taken for unknown too."""
+    """Return the attempts in `jobs_dir` that `db` does not know, by job id. A job that has ended cannot have
+    more than it knows, and a number that was given out and is not there was purged; with `everything` (rows
+    may have been lost) the latter are taken for unknown too."""
     highest = adoption.highest_id(db)
     here = numbers(jobs_dir)
     unfinished = adoption.unfinished(db, here)
@@ -110,7 +110,7 @@ def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict
         else:
             continue
         fresh = [read(jobs_dir, job_id, n) for n in numbers(jobs_dir / str(job_id)) if n > after]
-        # one that was told to start before it was claimed is claimed by reconcile.settle
+        # one whose gate was opened before it was claimed is claimed by reconcile.settle
         fresh = [one for one in fresh if (job_id, one.number) not in meant]
         if fresh:
             found[job_id] = [_with_gpus(one) for one in fresh]
@@ -118,7 +118,7 @@ def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """The environment that a process was started with; empty when we may not read it."""
+    """Return the environment that a process was started with; empty if it cannot be read."""
     try:
         items = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
@@ -151,15 +151,15 @@ def bring_up(
     boot: float,
     everything: bool = False,
 ) -> CaughtUp:
-    """Takes in what `db` does not know, in the caller's transaction. `starts` is what the state directory
+    """Take in what `db` does not know, in the caller's transaction. `starts` is what the state directory
     has counted."""
     jobs_dir = state_dir / "jobs"
     restored = restored or adoption.is_copy(db) or adoption.starts(db) < starts
     if restored or everything:
-        successors.replace_all(db, ())  # they were those of another day
+        successors.replace_all(db, ())  # these are of another day
     found = missing(db, jobs_dir, everything=everything)
     user = getpass.getuser()
-    # a later start of a GPU's holder wins over what the books of an older day say
+    # a later start of a GPU's holder wins over what the older database says
     for job_id, attempts in sorted(found.items(), key=lambda item: _since(item[1][-1])):
         adoption.take_in(db, job_id, attempts, user=user, now=now, boot=boot)
     for attempt_id, job_id, number in adoption.unidentified(db):
@@ -180,7 +180,7 @@ def _since(one: OnDisk) -> float:
 
 
 async def catch_up(store: Store, clock: Clock) -> CaughtUp:
-    """For the start of a daemon, before any request is answered."""
+    """Take in what the database does not know at the start of a daemon, before any request is answered."""
     state_dir = store.path.parent
     mark = read_mark(state_dir)
     counted = mark.starts if mark is not None and mark.lineage == store.lineage else 0
@@ -195,10 +195,10 @@ async def catch_up(store: Store, clock: Clock) -> CaughtUp:
     try:
         write_mark(state_dir, Mark(lineage=store.lineage, starts=number))
     except OSError as error:  # a full disk: the mark then stands one start back, which is no harm
-        log.warning("the mark of the database could not be written", error=str(error))
+        log.warning("database.mark_not_written", error=str(error))
     if caught.restored:
         log.warning(
-            "the database is older than the machine: what it did not know was taken in",
+            "database.restored",  # it was older than the machine: what it did not know was taken in
             jobs=sorted(caught.jobs),
             boot=kernel_boot_id(),
         )

@@ -1,5 +1,8 @@
-"""Keeps enough members of large arrays unfolded ahead of need, in small transactions of their own: never on
-the way of a hand-over, and never so that a submit waits."""
+"""Large arrays wait as one compact row each. Here enough members are expanded ahead of need, in small
+transactions of their own: never on the way of a hand-over, and never so that a submit waits.
+
+On the way of a submit to a start this comes between the submit (store/queue/submit.py) and the pass that sees
+the members (pass_reader.py)."""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from leptond.store import Store, StoreError
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import compact_arrays
 
-log = structlog.get_logger("leptond.unfolder")
+log = structlog.get_logger("leptond.array_expander")
 
 PAUSE_S = 0.25
-"""Least time between two looks: within it, fewer jobs start than stand ready beyond what the planner sees."""
+"""Least time between two rounds: within it, fewer jobs start than are ready beyond the planner's window."""
 
 BREATH_S = 0.01
-"""Pause between two transactions: whoever waits for the writer comes first."""
+"""Pause between two transactions: other writes come first."""
 
-FAILED_AGAIN_S = 5.0
+RETRY_S = 5.0
 
 
 class ArrayExpander:
-    """Looks again after commits while an array is partly folded; else only when it is told of one."""
+    """Expands after commits while an array is partly compact; else only when :meth:`wake` is called."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -44,20 +47,20 @@ class ArrayExpander:
             self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Expand until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
                 await self.refill()
             except StoreError as error:
-                log.error("members of arrays could not be unfolded", error=str(error))
-                await asyncio.sleep(FAILED_AGAIN_S)
+                log.error("arrays.not_expanded", error=str(error), retry_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
                 self._changed.set()
             await asyncio.sleep(PAUSE_S)
 
     async def refill(self) -> None:
-        """Unfolds until enough members of every array stand ready; those with the fewest come first."""
+        """Expand until every array has enough members in the queue; those with the fewest come first."""
         while True:
             self._any = await self._store.read(compact_arrays.any_array)
             wanted = await self._store.read(compact_arrays.short) if self._any else []
@@ -65,13 +68,13 @@ class ArrayExpander:
                 return
             for one in wanted:
                 count = min(compact_arrays.SLICE, one.missing)
-                # those that a plan looks at stand before them already: then nothing is to be planned anew
-                seen = compact_arrays.HIGH - one.missing >= WINDOW
+                # the planner's window is full of members before these: then there is nothing to plan anew
+                beyond = compact_arrays.HIGH - one.missing >= WINDOW
                 await self._store.write(
                     compact_arrays.refill,
                     one.array_id,
                     count,
                     self._clock.wall(),
-                    wakes_scheduler=not seen,
+                    wakes_scheduler=not beyond,
                 )
                 await asyncio.sleep(BREATH_S)

@@ -1,5 +1,8 @@
-"""An attempt from its claim to its end: the start protocol, the wait, the judgement. The order of the steps
-is what makes "never two live copies" true; see docs/concepts.md."""
+"""An attempt from its claim to its end: the start protocol, the wait, the verdict. The order of the steps is
+what makes "never two live copies" true; see docs/concepts.md.
+
+Before it: a scheduling pass (scheduler.py) or a hand-over (handover.py) has claimed the attempt. After it:
+:meth:`Supervisor.finish` records the end and, in the same transaction, hands the GPUs over."""
 
 from __future__ import annotations
 
@@ -41,8 +44,10 @@ RETRY_S = 1.0
 """How long to wait before a write that failed (a full disk) is tried again."""
 
 OVERRUN_SLACK_S = 1.0
+"""How much longer than its limit a job shows as running: its command has started a little after its claim."""
+
 NOTE_PID_S = 0.05
-"""How long an attempt that took over from another runs before its pid is noted."""
+"""How long a successor runs before its pid is noted."""
 
 
 class Supervisor:
@@ -74,8 +79,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
-        """Starts a claimed attempt and follows it to its end. One whose shim is stored already stands at its
-        gate: it goes at once."""
+        """Start a claimed attempt and follow it to its end. If its shim is stored, that waits at its gate
+        already, which is opened at once."""
         arrival = self._standby.arrival(claim.attempt.id)
         if claim.attempt.shim is None:
             self._life(claim, self._start(claim, arrival))
@@ -85,17 +90,17 @@ class Supervisor:
             self._life(claim, self._run(claim))
 
     async def see_out(self, claim: Claim) -> None:
-        """Waits for the end of an attempt that is as good as over, and books it."""
+        """Wait for the end of an attempt that is as good as over, and record it."""
         self._engine.adopt(claim.attempt)
         self._usage.begin(claim.attempt, self._clock.wall())
         await self._follow(claim)
 
     def follow(self, claim: Claim) -> None:
-        """Follows an attempt that already runs (adopted) to its end."""
+        """Follow an attempt that already runs (adopted) to its end."""
         self._life(claim, self._follow(claim))
 
     def close(self) -> None:
-        """Stops following; the attempts themselves go on."""
+        """Stop following; the attempts themselves go on."""
         for task in self._tasks:
             task.cancel()
 
@@ -106,18 +111,18 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _guarded(self, claim: Claim, life: Coroutine[None, None, None]) -> None:
-        """A fault in following one attempt must not take the others along. Its GPUs stay leased; the next
-        start of the daemon reconciles it."""
+        """Keep a fault in following one attempt from the others. Its GPUs stay leased; the next start of the
+        daemon reconciles it."""
         try:
             await life
         except OutOfStep as error:
             # its process must not live on, nor anything start beside it: the daemon's next start sees to it
             self._store.broken.set_result(StartRefused(f"a job was started out of turn: {error}", 75))
         except Exception:
-            log.exception("lost track of an attempt", job=claim.job.id, attempt=claim.attempt.number)
+            log.exception("attempt.lost", job=claim.job.id, attempt=claim.attempt.number)
 
     def stop(self, attempt_id: str, attempt: Attempt, reason: str, grace_s: float) -> None:
-        """Delivers a stop, once for every grace that is asked for."""
+        """Deliver a stop, once for every grace that is asked for."""
         if reason == StopReason.TIMEOUT:
             return  # the shim keeps the limit itself
         if attempt.shim is None:
@@ -125,7 +130,9 @@ class Supervisor:
         if self._stopped.get(attempt_id, float("inf")) <= grace_s:
             return
         self._stopped[attempt_id] = grace_s
-        log.info("stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s)
+        log.info(
+            "attempt.stopping", job=attempt.job_id, attempt=attempt.number, reason=reason, grace_s=grace_s
+        )
         self._engine.stop(attempt, reason, grace_s)
 
     async def _start(self, claim: Claim, arrival: asyncio.Future[Identity] | None) -> None:
@@ -137,7 +144,7 @@ class Supervisor:
             else:
                 shim = await self._engine.prepare(replace(job, attempt=attempt.number - 1), attempt.id)
         except SpawnFailed as error:
-            bound.warning("cannot start", error=str(error))
+            bound.warning("attempt.not_started", error=str(error))
             record = ExitRecord(
                 attempt_id=attempt.id, boot_id=attempt.boot_id, exec_error=str(error), exec_errno=error.number
             )
@@ -151,7 +158,7 @@ class Supervisor:
                 attempts.started, attempt.id, shim=shim, now=now, deadline_at=deadline_at
             )
         except StoreError as error:
-            bound.error("cannot record the start; the command does not start", error=str(error))
+            bound.error("attempt.start_not_recorded", error=str(error))  # its command does not start
             wanted = False
         failpoints.fp("after_commit_started")
         if wanted:
@@ -162,19 +169,20 @@ class Supervisor:
             await self._follow(claim)
 
     async def _run(self, claim: Claim, note_after_s: float = NOTE_PID_S) -> None:
-        """After GO."""
+        """Follow an attempt whose gate was opened."""
         job, attempt = claim.job, claim.attempt
         pid = await self._engine.started(attempt.id)
         failpoints.fp("after_go")
         gpus = [gpu.index for gpu in attempt.gpus]
-        log.info("started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
+        log.info("attempt.started", job=job.id, attempt=attempt.number, pid=pid, gpus=gpus, name=job.name)
         if pid is not None and not note_after_s:
             await self._note_pid(job, attempt, pid)
             pid = None
         await self._follow(claim, pid)
 
     async def _note_pid(self, job: Job, attempt: Attempt, pid: int, after_s: float = 0.0) -> None:
-        """Only for the eye, and not for a job that took over and is over at once: its end says it all."""
+        """Record the command's pid. Best effort, for display only; after `after_s` for successors, so that
+        those which end sooner cost no commit."""
         now = self._clock.wall()
         deadline_at = now + job.time_limit_s if job.time_limit_s is not None else None
         start = self._engine.start_mode(attempt.id)
@@ -204,27 +212,27 @@ class Supervisor:
         await self.finish(job, attempt, end)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
-        """Shows the job as stopping once its limit is over. Only for the eye: the shim does the work."""
+        """Show the job as stopping once its limit is over. For display only: the shim keeps the limit."""
         if job.time_limit_s is None:
             return
         attempt = await self._store.read(attempts.get, attempt.id)
         if attempt.shim is None:
             return
-        # by boot time, which no setting of the wall clock moves; a limit of days is looked at now and then,
-        # for suspends. The command was started a little later than it was claimed, and much later where the
-        # disk was slow: better late than false
+        # by boot time, which no setting of the wall clock moves; a limit of days is checked every hour, for
+        # suspends. The command was started a little later than it was claimed, and much later where the disk
+        # was slow: better late than false
         until = attempt.claimed_boot + job.time_limit_s + OVERRUN_SLACK_S
         if attempt.pid is not None and attempt.deadline_at is not None:
             until = max(until, attempt.claimed_boot + attempt.deadline_at - attempt.claimed_at)
         else:
-            until = max(until, self._clock.boot() + job.time_limit_s)  # nobody noted when it began
+            until = max(until, self._clock.boot() + job.time_limit_s)  # it is not known when it began
         while (left := until - self._clock.boot()) > 0:
             await asyncio.sleep(min(left, 3600.0))
         await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
 
     async def _watch_progress(self, attempt: Attempt, limit_s: float) -> None:
-        """Stops an attempt that shows no new step for `limit_s`. The clock stands still in a suspend, and
-        begins anew with the daemon: reports that came while it was away are not held against the job."""
+        """Stop an attempt that shows no new step for `limit_s`. The clock stands still in a suspend, and
+        begins anew with the daemon: messages that came while it was away do not count against the job."""
         since = time.monotonic()
         while (left := limit_s - (time.monotonic() - since)) > 0:
             await asyncio.sleep(left)
@@ -234,13 +242,13 @@ class Supervisor:
                 stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
                 break
             except StoreUnavailable as error:
-                log.error("cannot stop a hang yet", job=attempt.job_id, error=str(error))
+                log.error("hang.not_stopped", job=attempt.job_id, error=str(error), retry_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
         if stopped:
-            log.warning("no progress", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
+            log.warning("hang.stopped", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
 
     async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
-        """Judges an ended attempt and stores the result, and in the same transaction gives its GPUs on. A
+        """Judge an ended attempt and record the result, and in the same transaction hand its GPUs over. A
         full disk delays it, nothing loses it."""
         self._reports.flush_soon()
         if end.record is not None:
@@ -291,7 +299,7 @@ class Supervisor:
         self._reports.forget(attempt.id)
         if decision is not None:
             log.info(
-                "ended",
+                "attempt.ended",
                 job=job.id,
                 attempt=attempt.number,
                 cause=str(verdict.cause),
@@ -310,15 +318,15 @@ def _hand_over(
     batch: ClaimBatch | None,
     **facts: Any,
 ) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
-    """The transaction of an end: the verdict, and the claims for what it frees."""
+    """Record an end, in its transaction: the verdict, and the claims for what it frees."""
     verdict = judge(attempts.get(db, attempt_id), end, memory)
     decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
     return verdict, decision, batch.claim(db) if batch is not None else ()
 
 
 def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:
-    """The verdict on an attempt from what the engine saw, what was asked of it, and whose memory was on its
-    GPUs."""
+    """Return the verdict on an attempt, from what the engine saw, what was asked of it, and whose memory was
+    on its GPUs."""
     record = end.record
     stop_reason = record.stop_reason if record is not None else None
     never_ran = (

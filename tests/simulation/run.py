@@ -23,11 +23,10 @@ from leptond.config import GpuSettings, QueueSettings, Settings
 from leptond.core.scheduling.inputs import PlannerFigures, PolicyName
 from leptond.core.training.progress import ProgressMessage
 from leptond.daemon.assembly import assemble
-from leptond.recovery.reconcile import reconcile
 from leptond.scheduling.pass_reader import PassReader
 from leptond.services.gpu_watch import GpuWatch
 from leptond.store import StoreUnavailable
-from leptond.store.queue import compact_arrays, fair_share, order_keys
+from leptond.store.queue import compact_arrays
 from tests.simulation.checker import Checker
 from tests.simulation.engine import SimulatedDevices, SimulatedEngine
 from tests.simulation.faults import Swarm
@@ -92,30 +91,26 @@ class Life:
         self.main = self.loop.create_task(self._serve(sim))
 
     async def _serve(self, sim: Simulation) -> None:
-        """As leptond.daemon.app.serve, without HTTP."""
-        store, engine, clock = self.store, self.engine, sim.world
+        """As leptond.daemon.app.serve, without HTTP and the services beside the node."""
+        store = self.store
         await self.watch.open()
         async with asyncio.TaskGroup() as parts:
             node = assemble(
-                sim.settings, store, engine, clock, self.watch, parts, report_socket=Path("/nowhere")
+                sim.settings, store, self.engine, sim.world, self.watch, parts, report_socket=Path("/nowhere")
             )
-            half_life_s = sim.settings.shares.half_life_s
-            await store.write(fair_share.configure, half_life_s, now=clock.wall())
             await node.settle()
             self.open = True
             self.report = node.reports.take
-            await reconcile(store, engine, node.supervisor, clock)
-            await store.write(order_keys.adopt, sim.settings.policy())
+            await node.reconcile()
             store.on_commit(node.array_expander.wake)
             loops = node.schedule()
             sim.world.note("ready")
             await self.stop.wait()
             for task in loops:
                 task.cancel()
-            await node.notes.write()
+            await node.stop_scheduling()
             self.open = False
-            node.supervisor.close()
-            await node.reports.write()
+            await node.close()
 
 
 def _settings(dice: random.Random) -> Settings:
