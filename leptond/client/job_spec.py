@@ -1,4 +1,4 @@
-"""From a command line to a job's spec, and from a spec back to the command line that makes it again."""
+"""From a command line to a job's spec."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from leptond.base.usage import Usage
-from leptond.core.jobs.timespec import spell_duration
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """Variables copied from the caller's environment by default: enough that `python` is the one of the activated
 environment, and that its tools are found."""
 
-HIDDEN = "***"
-"""The API's stand-in for the value of a variable that looks like a secret."""
-
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT")
 _OF_THE_SHELL = ("_", "PWD", "OLDPWD", "SHLVL")
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z", re.ASCII)
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
-_PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*\Z")
 
 
 def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence[str]) -> dict[str, str]:
@@ -133,90 +127,3 @@ def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[st
 
         return [*translate(slurm, skip=ignore), *words]
     return words
-
-
-def quote(word: str) -> str:
-    """A word as a shell takes it back; control characters are spelled, so that it is safe to print."""
-    if _PRINTABLE.match(word):
-        return shlex.quote(word)
-    spelled = "".join(_spell(char) for char in word)
-    return f"$'{spelled}'"
-
-
-def _spell(char: str) -> str:
-    if char in "\\'":
-        return "\\" + char
-    if _PRINTABLE.match(char):
-        return char
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
-
-
-def submit_words(job: Mapping[str, Any]) -> list[str]:
-    """The words after ``leptonctl`` that submit `job` again just as it was. A member of an array comes
-    back alone, under its own index."""
-    spec: Mapping[str, Any] = job["spec"]
-    words = ["submit"]
-
-    def add(option: str, value: object) -> None:
-        if value is not None:
-            words.extend((option, str(value)))
-
-    def add_time(option: str, seconds: float | None) -> None:
-        add(option, None if seconds is None else spell_duration(seconds))
-
-    add("--name", spec.get("name") or job["name"])
-    add("--gpus", spec.get("gpus") or None)
-    add("--gpu-type", spec.get("gpu_type"))
-    add("--gpu-mem", spec.get("gpu_memory_bytes"))
-    words += [f"--{flag}" for flag in ("preemptible", "urgent") if spec.get(flag)]
-    if spec.get("exclusive"):
-        words.append("--exclusive")
-    queue = spec.get("queue")
-    add("--queue", None if queue == "default" else queue)
-    add("--priority", spec.get("priority") or None)
-    add_time("--time", spec.get("time_limit_s"))
-    add_time("--grace", spec.get("grace_s"))
-    warn = spec.get("warn_signal")
-    if warn:
-        add("--signal", f"{warn['signal']}@{spell_duration(warn['before_s'])}")
-    add_time("--no-progress", spec.get("no_progress_s"))
-    add("--retries", spec.get("retries"))
-    add_time("--retry-delay", spec.get("retry_delay_s"))
-    add_time("--retry-max-delay", spec.get("retry_max_delay_s"))
-    add("--retry-on", ",".join(spec.get("retry_on") or []) or None)
-    add("--no-retry-on", ",".join(spec.get("no_retry_on") or []) or None)
-    if spec.get("cold"):
-        words.append("--cold")
-    if spec.get("fail_fast") is False:
-        words.append("--no-fail-fast")
-    if spec.get("requeue") is False:
-        words.append("--no-requeue")
-    add("--after", ",".join(spec.get("after") or []) or None)
-    add("--after-any", ",".join(spec.get("after_any") or []) or None)
-    add("--after-fail", ",".join(spec.get("after_fail") or []) or None)
-    index = job.get("array_index")
-    add("--array", spec.get("array") if index is None else index)
-    if spec.get("hold"):
-        words.append("--hold")
-    add("--begin", spec.get("begin_at"))
-    add("--log-max", spec.get("log_max_bytes"))
-    add("--output", spec.get("output"))
-    add("--track", ",".join(spec.get("track") or []) or None)
-    add("--project", spec.get("project"))
-    for name, value in (spec.get("params") or {}).items():
-        add("--param", f"{name}={value}")
-    for name, value in (spec.get("labels") or {}).items():
-        add("--label", f"{name}={value}")
-    add("--chdir", spec.get("cwd"))
-    add("--export", "NONE")
-    for name, value in (spec.get("env") or {}).items():
-        # the API does not give secrets away: the line takes them from the shell that runs it
-        add("--env", name if value == HIDDEN else f"{name}={value}")
-    if spec.get("shell"):
-        words.append("--shell")
-    return [*words, "--", *spec["argv"]]
-
-
-def submit_line(job: Mapping[str, Any]) -> str:
-    """The same, as a line for a shell."""
-    return " ".join(["leptonctl", *map(quote, submit_words(job))])

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from leptond.base.usage import Usage
+from leptond.core.jobs import fields
+from leptond.core.jobs.fields import Kind
 
 Words = list[str]
 
@@ -61,30 +63,26 @@ def _mail(value: str) -> Words:
 
 _ONE_OUTPUT = "standard error goes with the output; leave it out"
 
+_SAME = {
+    words.sbatch: (_flag if field.kind in (Kind.FLAG, Kind.OFF) else _as)(words.name)
+    for field, words in fields.OPTIONS
+    if words.sbatch is not None
+}
+
 OPTIONS: dict[str, Callable[[str], Words]] = {
-    "account": _as("--project"),
-    "array": _as("--array"),
-    "begin": _as("--begin"),
-    "chdir": _as("--chdir"),
-    "dependency": _as("--after"),
+    **_SAME,
     "export": _as("--export"),
     "gpus": _gpus,
     "gpus-per-node": _gpus,
     "gres": _gres,
-    "hold": _flag("--hold"),
-    "job-name": _as("--name"),
     "mail-type": _mail,
-    "no-requeue": _flag("--no-requeue"),
     "nodes": _one,
     "ntasks": _one,
     "ntasks-per-node": _one,
     "open-mode": _nothing,
     "output": _output,
-    "partition": _as("--queue"),
-    "priority": _as("--priority"),
     "requeue": _nothing,
     "signal": lambda value: ["--signal", value.removeprefix("B:").removeprefix("R:")],
-    "time": _as("--time"),
 }
 """Long option of sbatch(1) to what it means here. ``--open-mode`` and ``--requeue`` ask for what is so
 anyway."""

@@ -1,5 +1,5 @@
-"""What of the documentation is made from the program: ``python -m leptond.docs_build.reference .`` brings
-it up to date in a checkout, and tests compare."""
+"""What of the documentation and of the page is made from the program: ``python -m
+leptond.docs_build.reference .`` brings it up to date in a checkout, and tests compare."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ PARTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
 
 def files(top: Path) -> dict[str, str]:
     """Every file that is made, or has a part that is, as it should be; by its path in the checkout `top`."""
-    from leptond.docs_build import manual
+    from leptond.docs_build import manual, page_fields
 
-    made = {"docs/http.md": http(), **{f"docs/man/{name}": text for name, text in manual.pages().items()}}
+    made = {
+        "docs/http.md": http(),
+        "leptond/api/web/fields.js": page_fields.script(),
+        **{f"docs/man/{name}": text for name, text in manual.pages().items()},
+    }
     for name, pattern, make in PARTS:
         text = made.get(name) or (top / name).read_text()
         found = re.search(pattern, text, re.DOTALL)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
     MAX_BATCH,
     DependencyKind,
@@ -16,7 +18,6 @@ from leptond.core.jobs.model import (
     JobSpec,
     Knob,
     MetricName,
-    Name,
     Reason,
     State,
 )
@@ -50,7 +51,8 @@ class Dependency(msgspec.Struct, kw_only=True):
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """A job as the queue holds it. `attempts` and `dependencies` come with a single job, not in lists."""
+    """A job as the queue holds it. `attempts`, `dependencies` and `resubmit` (the command line that submits
+    it again) come with a single job, not in lists."""
 
     id: int
     ref: str
@@ -92,6 +94,7 @@ class Job(msgspec.Struct, kw_only=True):
     spec: JobSpec
     attempts: list[Attempt] | UnsetType = UNSET
     dependencies: list[Dependency] | UnsetType = UNSET
+    resubmit: str | UnsetType = UNSET
 
 
 class JobPage(msgspec.Struct, kw_only=True):
@@ -144,21 +147,29 @@ class BatchSubmitted(msgspec.Struct, kw_only=True):
     jobs: list[Submitted]
 
 
-class JobPatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What may be changed. `time_limit_s`, `gpus`, `begin_at`, `retries`, `queue` only while the job is
-    pending."""
+def _patch_type(name: str, *, nullable: bool) -> Any:
+    """The type of a field of JobSpec in a patch: null only where an edit may take the value away."""
+    hint = _SPEC[name]
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    allowed = [one for one in parts if nullable or one is not NoneType]
+    return Union[(*allowed, UnsetType)]
 
-    priority: Annotated[int, Meta(ge=-1000, le=1000)] | UnsetType = UNSET
-    name: Name | UnsetType = UNSET
-    project: Name | UnsetType | None = UNSET
-    labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] | UnsetType = (
-        UNSET
-    )
-    time_limit_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | UnsetType | None = UNSET
-    gpus: Annotated[int, Meta(ge=0, le=1024)] | UnsetType = UNSET
-    retries: Annotated[int, Meta(ge=0, le=100)] | UnsetType = UNSET
-    begin_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = UNSET
-    queue: Name | UnsetType = UNSET
+
+_SPEC = get_type_hints(JobSpec, include_extras=True)
+_EDITABLE = [one for one in fields.FIELDS if one.editable is not None]
+
+JobPatch = msgspec.defstruct(
+    "JobPatch",
+    [(one.name, _patch_type(one.name, nullable=one.nullable), UNSET) for one in _EDITABLE],
+    module=__name__,
+    namespace={
+        "__doc__": "What may be changed; "
+        + ", ".join(f"`{one.name}`" for one in _EDITABLE if one.editable == "pending")
+        + " only while the job is pending."
+    },
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
 
 
 class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,6 @@ import pytest
 
 from leptond.cli.commands.submit import submit_command
 from leptond.cli.framework.declare import parse
-from leptond.client.job_spec import submit_words
 from tests.support.daemon import Daemon, until
 from tests.ui.conftest import Watched, axe_source, url_of
 
@@ -159,12 +158,20 @@ def test_what_the_page_copies_is_the_same_job_again(watched, served):
     assert answer.status == 201, answer.data
     first = served.job(answer.json["ids"][0])
     page = watched.page
-    page.goto(url_of(served))
+    page.add_init_script("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.goto(f"{url_of(served)}")
     page.locator(".gpu").first.wait_for()
-    line = page.evaluate("async (job) => (await import('/web/format.js')).asSubmit(job)", first)
-    words = shlex.split(line)
-    assert words[:2] == ["leptonctl", "submit"]
-    assert parse(submit_command, words[2:]) == parse(submit_command, submit_words(first)[1:])
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{first['id']}")
+    page.get_by_role("button", name="copy as leptonctl submit").click()
+    page.wait_for_function("window.copied")
+    copied = shlex.split(page.evaluate("window.copied"))
+    assert copied[:2] == ["leptonctl", "submit"]
+    values = parse(submit_command, copied[2:])
+    assert values is not None
+    given = values[0]
+    assert (given["name"], given["project"], given["labels"]) == ("again", "p", ("a=b c",))
+    assert (given["array"], given["env"], given["argv"]) == ("3", ("A=1 2", "MY_TOKEN"), tuple(spec["argv"]))
+    assert (given["time_limit_s"], given["warn_signal"]) == (5400.0, ("USR1", 60.0))
     served.post(f"/v1/arrays/{answer.json['array_id']}/cancel")
 
 

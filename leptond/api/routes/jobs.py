@@ -24,6 +24,7 @@ from leptond.api.views.explain import Explain
 from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
 from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
+from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
 from leptond.store import Connection
@@ -41,20 +42,28 @@ KEY_HEADER = {"Idempotency-Key": "the same key and body again give the same answ
 KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 
 
-class ListQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """`state` takes several, separated by commas. `order` queue lists what is alive and what waits, in
-    the order in which it would start."""
+def _text(longest: int) -> Any:
+    return Annotated[str, Meta(max_length=longest)] | None
 
-    state: Annotated[str, Meta(max_length=256)] | None = None
-    user: Annotated[str, Meta(max_length=128)] | None = None
-    project: Annotated[str, Meta(max_length=128)] | None = None
-    name: Annotated[str, Meta(max_length=128)] | None = None
-    array: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    label: Annotated[str, Meta(max_length=512)] | None = None
-    since: datetime | None = None
-    order: Literal["newest", "queue"] = "newest"
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
-    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+ListQuery = msgspec.defstruct(
+    "ListQuery",
+    [
+        ("state", _text(256), None),
+        *((field.name, _text(field.longest), None) for field in FILTERS),
+        ("array", Annotated[int, Meta(ge=1, le=2**53)] | None, None),
+        ("label", _text(512), None),
+        ("since", datetime | None, None),
+        ("order", Literal["newest", "queue"], "newest"),
+        ("limit", Annotated[int, Meta(ge=1, le=1000)], 50),
+        ("cursor", _text(128), None),
+    ],
+    module=__name__,
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+"""`state` takes several, separated by commas. `order` queue lists what is alive and what waits, in the order
+in which it would start."""
 
 
 class GetQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +90,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
         explain = Explain(db, context, sick)
         shown = explain.show(job, attempts)
         shown.attempts = [bodies.attempt(each, boot=explain.boot) for each in attempts]
+        shown.resubmit = bodies.resubmit(shown)
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
@@ -95,7 +105,7 @@ def tagged(job: schema.Job) -> Reply:
 @table.route("GET", "/v1/jobs", query=ListQuery, answer=schema.JobPage)
 async def list_jobs(call: Call) -> schema.JobPage:
     """List jobs, a page at a time."""
-    query: ListQuery = call.query
+    query: Any = call.query
     wanted = _filter(query)
     listing = lists.in_queue_order if query.order == "queue" else lists.newest
     sick = call.context.gpu_view.unhealthy()
@@ -111,7 +121,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
     return await call.context.store.browse(look)
 
 
-def _filter(query: ListQuery) -> lists.Filter:
+def _filter(query: Any) -> lists.Filter:
     states = []
     for word in query.state.split(",") if query.state else []:
         try:
@@ -128,9 +138,7 @@ def _filter(query: ListQuery) -> lists.Filter:
         label = (name, value)
     return lists.Filter(
         states=states,
-        user=query.user,
-        project=query.project,
-        name=query.name,
+        equal={field.name: value for field in FILTERS if (value := getattr(query, field.name)) is not None},
         array_id=query.array,
         label=label,
         since=query.since.timestamp() if query.since is not None else None,
@@ -308,16 +316,13 @@ async def edit(call: Call) -> Reply:
     return tagged(await one_job(call.context, ref))
 
 
-def patch_of(body: schema.JobPatch) -> dict[str, Any]:
-    """The columns that a patch sets."""
-    changes: dict[str, Any] = {
-        name: value
-        for name in schema.JobPatch.__struct_fields__
+def patch_of(body: msgspec.Struct) -> dict[str, Any]:
+    """The fields that a patch (schema.JobPatch) sets, times as seconds."""
+    return {
+        name: value.timestamp() if isinstance(value, datetime) else value
+        for name in body.__struct_fields__
         if (value := getattr(body, name)) is not msgspec.UNSET
     }
-    if isinstance(changes.get("begin_at"), datetime):
-        changes["begin_at"] = changes["begin_at"].timestamp()
-    return changes
 
 
 async def check_patch(call: Call, changes: dict[str, Any]) -> None:

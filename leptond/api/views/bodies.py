@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,7 +15,9 @@ from leptond import schema
 from leptond.attempt_files import layout
 from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
+from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import LIVE, State
+from leptond.core.jobs.resubmit import HIDDEN, line
 from leptond.core.outcome.classify import signal_name
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.planner import Wait
@@ -27,7 +31,9 @@ from leptond.store.queue.gpus import KnownGpu
 from leptond.store.training.progress import Curve
 
 SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
-HIDDEN = "***"
+
+_SHOWN = names(shown=True)
+_shown_of: Callable[[model.Job], tuple[Any, ...]] = attrgetter(*_SHOWN)
 
 
 def instant(seconds: float) -> datetime:
@@ -60,58 +66,35 @@ def job(
     """A job for a list: its newest attempt counts, its attempts are not spelled out."""
     last = attempts[-1] if attempts else None
     live = one.state in LIVE
-    spec = msgspec.structs.replace(
-        one.spec,
-        name=one.name,
-        project=one.project,
-        labels=one.labels,
-        priority=one.priority,
-        gpus=one.gpus,
-        time_limit_s=one.time_limit_s,
-        retries=one.retries,
-        queue=one.queue,
-        array=None,
-    )
     return schema.Job(
-        id=one.id,
+        **dict(zip(_SHOWN, _shown_of(one), strict=True)),
         ref=one.ref,
-        name=one.name,
-        user=one.user,
-        project=one.project,
-        labels=one.labels,
-        state=one.state,
         reason=wait.reason if wait is not None else None,
         reason_detail=wait.sentence if wait is not None else None,
-        held=one.held,
-        priority=one.priority,
-        queue=one.queue,
-        gpus=one.gpus,
-        array_id=one.array_id,
-        array_index=one.array_index,
-        retry_of=one.retry_of,
         submitted_at=instant(one.submitted_at),
         eligible_at=maybe_instant(one.backoff_at if one.backoff_at is not None else one.begin_at),
         starts_at=maybe_instant(starts_at),
         started_at=maybe_instant(one.started_at),
         ended_at=maybe_instant(one.ended_at),
         deadline_at=maybe_instant(one.deadline_at),
-        time_limit_s=one.time_limit_s,
         run_s=_run_s(one, last, now),
-        attempt=one.attempt,
         retries_left=max(0, one.retries - one.spent_user),
-        exit_code=one.exit_code,
         signal=signal_name(one.signal) if one.signal is not None else None,
         class_=one.class_,
-        explanation=one.explanation,
         gpu_indices=[gpu.index for gpu in last.gpus] if live and last is not None else [],
         gpu_seconds=sum(gpu_seconds(each, boot) for each in attempts),
         checkpoint_dir=str(checkpoints_dir / str(one.checkpoint_id)),
         log_path=str(jobs_dir / str(one.id) / str(last.number) / layout.OUTPUT) if last is not None else None,
         progress=progress(last, now) if last is not None else None,
         tuned={name: asked.value for name, asked in one.tuned.items()},
-        version=one.version,
-        spec=hide_secrets(spec),
+        spec=hide_secrets(one.current_spec()),
     )
+
+
+def resubmit(shown: schema.Job) -> str:
+    """The command line that submits a job again."""
+    spec = msgspec.to_builtins(shown.spec)
+    return line(spec, name=shown.name, array_index=shown.array_index)
 
 
 def progress(one: model.Attempt, now: float) -> schema.Progress | None:

@@ -62,52 +62,6 @@ export function quote(word) {
   return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
-/** The leptonctl command that submits `job` again. */
-export function asSubmit(job) {
-  const spec = job.spec;
-  const words = ["leptonctl", "submit"];
-  const option = (name, value) => { if (value !== null && value !== undefined && value !== "") words.push(name, quote(String(value))); };
-  const time = (name, value) => { if (value !== null && value !== undefined) option(name, `${value}s`); };
-  const list = (name, values) => option(name, (values ?? []).join(","));
-  option("--name", spec.name ?? job.name);
-  if (spec.gpus) option("--gpus", spec.gpus);
-  option("--gpu-type", spec.gpu_type);
-  option("--gpu-mem", spec.gpu_memory_bytes);
-  for (const flag of ["preemptible", "urgent", "exclusive", "cold"]) if (spec[flag]) words.push(`--${flag}`);
-  if (spec.queue !== "default") option("--queue", spec.queue);
-  if (spec.priority) option("--priority", spec.priority);
-  time("--time", spec.time_limit_s);
-  time("--grace", spec.grace_s);
-  if (spec.warn_signal) option("--signal", `${spec.warn_signal.signal}@${spec.warn_signal.before_s}`);
-  time("--no-progress", spec.no_progress_s);
-  option("--retries", spec.retries);
-  time("--retry-delay", spec.retry_delay_s);
-  time("--retry-max-delay", spec.retry_max_delay_s);
-  list("--retry-on", spec.retry_on);
-  list("--no-retry-on", spec.no_retry_on);
-  if (spec.fail_fast === false) words.push("--no-fail-fast");
-  if (spec.requeue === false) words.push("--no-requeue");
-  list("--after", spec.after);
-  list("--after-any", spec.after_any);
-  list("--after-fail", spec.after_fail);
-  option("--array", job.array_index ?? spec.array);
-  if (spec.hold) words.push("--hold");
-  option("--begin", spec.begin_at);
-  option("--log-max", spec.log_max_bytes);
-  option("--output", spec.output);
-  list("--track", spec.track);
-  option("--project", spec.project);
-  for (const [key, value] of Object.entries(spec.params ?? {})) option("--param", `${key}=${value}`);
-  for (const [key, value] of Object.entries(spec.labels ?? {})) option("--label", `${key}=${value}`);
-  option("--chdir", spec.cwd);
-  option("--export", "NONE");
-  // secrets are not given away: the line takes them from the shell that runs it
-  for (const [key, value] of Object.entries(spec.env ?? {})) option("--env", value === "***" ? key : `${key}=${value}`);
-  if (spec.shell) words.push("--shell");
-  words.push("--", ...(spec.argv ?? []).map(quote));
-  return words.join(" ");
-}
-
 export const command = (spec) => (spec.shell ? escaped(spec.argv[0]) : (spec.argv ?? []).map(quote).join(" "));
 
 /** A number with at most four significant digits. */

@@ -2,7 +2,8 @@
 
 import { html, useEffect, useMemo, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
-import { LIVE, asSubmit, clock, command, duration, ended, figure, relative } from "/web/format.js";
+import { FACTS } from "/web/fields.js";
+import { LIVE, clock, command, duration, ended, figure, relative } from "/web/format.js";
 import { Curve } from "/web/chart.js";
 import { GpuUse } from "/web/gpuuse.js";
 import { Log } from "/web/log.js";
@@ -28,9 +29,10 @@ function Attempts({ job }) {
 
 function Facts({ job }) {
   const fact = (name, value) => (value === null || value === undefined || value === "" ? null : html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`);
+  const group = (fields) => fields.map(({ name, label }) => fact(label, job[name]));
   return html`<dl class="facts-list">
-    ${fact("user", job.user)}${fact("project", job.project)}${fact("queue", job.queue)}${fact("GPUs", job.gpu_indices.length ? `${job.gpu_indices.join(", ")}` : job.gpus || "none")}
-    ${fact("priority", job.priority)}${fact("submitted", `${clock(job.submitted_at)} (${relative(job.submitted_at)})`)}
+    ${fact("user", job.user)}${group(FACTS.about)}${group(FACTS.place)}${fact("GPUs", job.gpu_indices.length ? `${job.gpu_indices.join(", ")}` : job.gpus || "none")}
+    ${fact("submitted", `${clock(job.submitted_at)} (${relative(job.submitted_at)})`)}
     ${fact("started", job.started_at ? clock(job.started_at) : null)}${fact("ended", job.ended_at ? clock(job.ended_at) : null)}
     ${fact("run time", duration(job.run_s))}${fact("limit", job.time_limit_s ? `${duration(job.time_limit_s)}${job.deadline_at ? `, ${relative(job.deadline_at)}` : ""}` : null)}
     ${fact("retries left", job.retries_left)}${fact("GPU-hours", (job.gpu_seconds / 3600).toFixed(3))}
@@ -135,7 +137,7 @@ export function Job({ id, tick, canAct, run }) {
         <button type="button" onClick=${() => run(() => patch(at, { priority: Math.min(1000, job.priority + 1) }), "priority raised")}>priority +1</button>` : null}
       ${canAct && !ended(job.state) ? html`<${Sure} label="cancel" kind="danger" ask="really cancel?" act=${() => run(() => post(`${at}/cancel`, {}), "it is being cancelled")} />` : null}
       ${canAct && ended(job.state) ? html`<button type="button" onClick=${() => run(async () => { const made = await post(`${at}/retry`); location.hash = `#/jobs/${made.id}`; return made; }, (made) => `submitted again as job ${made?.id}`)}>run again</button>` : null}
-      <${Copy} text=${asSubmit(job)} label="copy as leptonctl submit" />
+      <${Copy} text=${job.resubmit} label="copy as leptonctl submit" />
     </p>
     ${canAct && job.state === "running" && progress && Object.keys(progress.knobs).length ? html`<${Tune} job=${job} run=${run} />` : null}
     ${links.length ? html`<p class="links">Found in the output: ${links.map((link) => html`<a key=${link} href=${link} rel="noreferrer noopener" target="_blank">${link}</a> `)}</p>` : null}

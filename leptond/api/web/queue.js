@@ -3,6 +3,7 @@
 
 import { Component, html, useCallback, useEffect, useRef, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
+import { FILTERS } from "/web/fields.js";
 import { LIVE, clock, duration, relative } from "/web/format.js";
 import { State, Sure } from "/web/ui.js";
 
@@ -17,6 +18,18 @@ export function prefetchQueue() {
   const path = `${QUEUE}&limit=${HEAD}`;
   early = { path, answer: get(path) };
   early.answer.catch(() => {});
+}
+
+/** Narrows a list to the jobs with a value of a field: `find` is given that part of the query. */
+function Find({ find }) {
+  const [field, setField] = useState(FILTERS[0]);
+  const [text, setText] = useState("");
+  const go = (event) => {
+    event.preventDefault();
+    find(text.trim() ? `&${field}=${encodeURIComponent(text.trim())}` : "");
+  };
+  return html`<form class="tools" role="search" onSubmit=${go}><label>Find <select aria-label="Field" value=${field} onChange=${(event) => setField(event.currentTarget.value)}>${FILTERS.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></label>
+    <input type="search" aria-label="Value" value=${text} onInput=${(event) => { setText(event.currentTarget.value); if (!event.currentTarget.value) find(""); }} /><button type="submit">find</button></form>`;
 }
 
 /** Pages of a list by key. `reload` fetches again what is loaded, up to `depth` rows. */
@@ -119,7 +132,12 @@ function Cells({ job, canAct, run }) {
 }
 
 export function Queue({ tick, canAct, run, counts }) {
-  const [rows, cursor, more, reload, settled] = usePages(QUEUE);
+  const [found, find] = useState("");
+  return html`<${Find} find=${find} /><${Rows} key=${found} found=${found} tick=${tick} canAct=${canAct} run=${run} counts=${counts} />`;
+}
+
+function Rows({ found, tick, canAct, run, counts }) {
+  const [rows, cursor, more, reload, settled] = usePages(QUEUE + found);
   const [top, setTop] = useState(0);
   const box = useRef(null);
   const view = 560;
@@ -130,8 +148,9 @@ export function Queue({ tick, canAct, run, counts }) {
   useEffect(() => { if (first < 2 * PAGE) reload(Math.min(last, 2 * PAGE)); }, [tick]);
   useEffect(() => { if (cursor && last > rows.length - PAGE / 2 && rows.length) more(); }, [last, rows.length, cursor, settled]);
 
-  const total = (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
+  const total = found ? rows.length : (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
   if (cursor === undefined) return html`<p class="empty">Loading the queue…</p>`;
+  if (!rows.length && found) return html`<p class="empty">No job that runs or waits is like that.</p>`;
   if (!rows.length) {
     return html`<div class="empty"><p>Nothing is queued. Try:</p><pre>leptonctl submit --gpus 1 --time 2h -- python train.py</pre>
       <p>or <a href="#/submit">submit from here</a>.</p></div>`;
@@ -150,14 +169,21 @@ export function Queue({ tick, canAct, run, counts }) {
 /** Jobs that are over, newest first. */
 export function History({ tick }) {
   const [filter, setFilter] = useState("");
-  const [rows, cursor, more, reload] = usePages(`/v1/jobs?state=${filter || "succeeded,failed,timed_out,cancelled,lost"}`);
-  useEffect(() => { reload(PAGE); }, [filter, Math.floor(tick / 5)]);
+  const [found, find] = useState("");
+  const path = `/v1/jobs?state=${filter || "succeeded,failed,timed_out,cancelled,lost"}${found}`;
   return html`<section aria-labelledby="h-history"><h2 id="h-history">History</h2>
+    <${Find} find=${find} />
     <p class="tools"><label>Show <select value=${filter} onChange=${(event) => setFilter(event.currentTarget.value)}>
       <option value="">all that ended</option><option value="succeeded">succeeded</option><option value="failed,timed_out,lost">failed</option><option value="cancelled">cancelled</option></select></label></p>
-    ${rows.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs that ended"><table><thead><tr><th>Job</th><th>Name</th><th>User</th><th>State</th><th class="num">Tries</th><th class="num">Time</th><th class="num">GPU-h</th><th>Ended</th><th>How</th></tr></thead><tbody>
+    <${Ended} key=${path} path=${path} tick=${tick} />
+  </section>`;
+}
+
+function Ended({ path, tick }) {
+  const [rows, cursor, more, reload] = usePages(path);
+  useEffect(() => { reload(PAGE); }, [Math.floor(tick / 5)]);
+  return html`${rows.length ? html`<div class="scroll" tabindex="0" role="region" aria-label="Jobs that ended"><table><thead><tr><th>Job</th><th>Name</th><th>User</th><th>State</th><th class="num">Tries</th><th class="num">Time</th><th class="num">GPU-h</th><th>Ended</th><th>How</th></tr></thead><tbody>
       ${rows.map((job) => html`<tr key=${job.id}><td><a href=${`#/jobs/${job.id}`}>${job.ref}</a></td><td>${job.name}</td><td>${job.user}</td><td><${State} state=${job.state} /></td><td class="num">${job.attempt}</td><td class="num">${duration(job.run_s)}</td><td class="num">${(job.gpu_seconds / 3600).toFixed(2)}</td><td>${clock(job.ended_at)}</td><td class="words">${job.explanation ?? ""}</td></tr>`)}
     </tbody></table></div>` : html`<p class="empty">Nothing has ended yet.</p>`}
-    ${cursor ? html`<button type="button" onClick=${more}>older</button>` : null}
-  </section>`;
+    ${cursor ? html`<button type="button" onClick=${more}>older</button>` : null}`;
 }

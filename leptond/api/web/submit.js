@@ -2,6 +2,7 @@
 
 import { html, useState } from "/web/vendor/htm-preact.js";
 import { post } from "/web/api.js";
+import { INPUTS } from "/web/fields.js";
 import { clock, duration } from "/web/format.js";
 
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400 };
@@ -15,21 +16,24 @@ function timeOf(text) {
   return parts.reduce((sum, one) => sum + Number(one[1]) * UNITS[one[2]], 0);
 }
 
+/** What an input of the form says, by the kind of its field; null for nothing. */
+const VALUE = {
+  text: (text) => text || null,
+  count: (text) => Number(text || 0) || null,
+  limit: timeOf,
+  jobs: (text) => (text.trim() ? text.split(/[\s,]+/).filter(Boolean) : null),
+  flag: (checked) => checked || null,
+};
+
 function specOf(form) {
-  const spec = { argv: [form.command], shell: true, gpus: Number(form.gpus || 0) };
+  const spec = { argv: [form.command], shell: true };
   if (!form.command.trim()) throw new Error("the command is empty");
   if (!form.cwd.startsWith("/")) throw new Error("the directory must be an absolute path");
   spec.cwd = form.cwd;
-  if (form.name) spec.name = form.name;
-  if (form.project) spec.project = form.project;
-  const limit = timeOf(form.time);
-  if (limit !== null) spec.time_limit_s = limit;
-  if (Number(form.priority)) spec.priority = Number(form.priority);
-  if (Number(form.retries)) spec.retries = Number(form.retries);
-  if (form.array) spec.array = form.array;
-  if (form.after.trim()) spec.after = form.after.split(/[\s,]+/).filter(Boolean);
-  if (form.hold) spec.hold = true;
-  if (form.preemptible) spec.preemptible = true;
+  for (const { name, kind } of INPUTS) {
+    const value = VALUE[kind](form[name]);
+    if (value !== null) spec[name] = value;
+  }
   const env = {};
   for (const line of form.env.split("\n").filter((one) => one.trim())) {
     const [key, ...value] = line.split("=");
@@ -40,7 +44,7 @@ function specOf(form) {
   return spec;
 }
 
-const EMPTY = { command: "", cwd: "", name: "", project: "", gpus: "1", time: "", priority: "0", retries: "0", array: "", after: "", env: "", hold: false, preemptible: false };
+const EMPTY = { command: "", cwd: "", env: "", ...Object.fromEntries(INPUTS.map(({ name, kind, initial }) => [name, kind === "flag" ? false : initial ?? ""])) };
 
 export function Submit({ run, note }) {
   const [form, setForm] = useState({ ...EMPTY, cwd: sessionStorage.getItem("leptond.cwd") ?? "" });
@@ -66,17 +70,9 @@ export function Submit({ run, note }) {
     <form class="submit" onSubmit=${submit}>
       <label class="wide">Command (a shell runs it)<textarea name="command" rows="3" value=${form.command} onInput=${set("command")} placeholder="python train.py --epochs 3" required></textarea></label>
       ${field("cwd", "Directory", { placeholder: "/home/you/project", required: true })}
-      ${field("name", "Name", { placeholder: "made from the command" })}
-      ${field("gpus", "GPUs", { type: "number", min: 0, max: 1024 })}
-      ${field("time", "Time limit", { placeholder: "2h" })}
-      ${field("retries", "Retries", { type: "number", min: 0, max: 100 })}
-      ${field("priority", "Priority", { type: "number", min: -1000, max: 1000 })}
-      ${field("project", "Project")}
-      ${field("array", "Array", { placeholder: "0-9%4" })}
-      ${field("after", "After jobs", { placeholder: "12, 13" })}
+      ${INPUTS.filter(({ kind }) => kind !== "flag").map(({ name, label, kind, placeholder, min, max }) => field(name, label, { key: name, placeholder, ...(kind === "count" ? { type: "number", min, max } : {}) }))}
       <label class="wide">Environment<textarea name="env" rows="2" value=${form.env} onInput=${set("env")} placeholder="NAME=value, one a line"></textarea></label>
-      <label class="check"><input type="checkbox" name="preemptible" checked=${form.preemptible} onChange=${set("preemptible")} /> may be preempted (it checkpoints on SIGTERM and resumes)</label>
-      <label class="check"><input type="checkbox" name="hold" checked=${form.hold} onChange=${set("hold")} /> hold it</label>
+      ${INPUTS.filter(({ kind }) => kind === "flag").map(({ name, label }) => html`<label key=${name} class="check"><input type="checkbox" name=${name} checked=${form[name]} onChange=${set(name)} /> ${label}</label>`)}
       <p class="tools wide"><button type="submit" class="primary">submit</button></p>
     </form>
     ${note}

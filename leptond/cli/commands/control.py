@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leptond.base.usage import Usage
+from leptond.cli.commands.job_fields import changes, edit_options, pair, retry_options
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
-from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS
+from leptond.cli.framework.params import JOB, SECONDS
 from leptond.cli.framework.session import Session, confirm, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
 from leptond.client.errors import EXIT_UNREACHABLE, ClientError
+from leptond.core.jobs.fields import BY_NAME
 from leptond.core.jobs.states import UNFINISHED
 
 if TYPE_CHECKING:
@@ -133,15 +135,11 @@ def _unfinished(session: Session, *, mine: bool) -> list[str]:
 
 @command("retry", short_help="Run ended jobs again, as copies; skip a backoff.")
 @argument("jobs", nargs=-1, required=True, type=JOB)
-@option("-t", "--time", "time_limit_s", type=LIMIT, help="With another time limit.")
-@option("-g", "--gpus", type=int, metavar="N", help="On another number of GPUs.")
-@option("-p", "--priority", type=int, metavar="N", help="With another priority.")
-@option("-Q", "--queue", metavar="NAME", help="In another queue.")
-@option("--retries", type=int, metavar="N", help="With so many retries.")
+@retry_options
 def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None:
     """Run JOBS again. One that has ended is queued as a new job, which finds the old one's checkpoints;
     one that waits in backoff starts without waiting longer. What no option changes stays as it was."""
-    changes = {field: value for field, value in given.items() if value is not None}
+    changed = changes(given)
 
     def tell(ref: str, answer: dict[str, Any]) -> str:
         if answer["id"] == known.get(ref) or str(answer["id"]) == ref:
@@ -154,7 +152,7 @@ def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None
     _each(
         session,
         wanted,
-        lambda ref: session.api.post(refs.job_path(ref, "retry"), changes or None),
+        lambda ref: session.api.post(refs.job_path(ref, "retry"), changed or None),
         tell,
         named=jobs,
     )
@@ -188,47 +186,28 @@ def release_command(session: Session, jobs: tuple[str, ...]) -> None:
 
 @command("edit", short_help="Change a job's priority, name, limits.")
 @argument("jobs", nargs=-1, required=True, type=JOB)
-@option("-p", "--priority", type=int, metavar="N", help="Higher runs first.")
-@option("-n", "--name", help="Its name.")
-@option("--project", help="What its time is booked on; empty for nothing.")
-@option("--label", multiple=True, metavar="K=V", help="Add or change a label; K= removes it.")
-@option("-t", "--time", "time_limit_s", type=LIMIT, help="Time limit (while it waits).")
-@option("-g", "--gpus", type=int, metavar="N", help="How many GPUs (while it waits).")
-@option("-Q", "--queue", metavar="NAME", help="The queue that it waits in (while it waits).")
-@option("--retries", type=int, metavar="N", help="How many retries (while it waits).")
-@option("--begin", "begin_at", type=BEGIN, help="Not before (while it waits).")
-def edit_command(
-    session: Session, jobs: tuple[str, ...], label: tuple[str, ...], project: str | None, **given: Any
-) -> None:
+@edit_options
+def edit_command(session: Session, jobs: tuple[str, ...], labels: tuple[str, ...], **given: Any) -> None:
     """Change JOBS. What is not named stays as it is."""
-    patch = {field: value for field, value in given.items() if value is not None}
-    if project is not None:
-        patch["project"] = project or None
-    if not patch and not label:
+    patch = changes(given)
+    if not patch and not labels:
         raise Usage("say what to change, as in: leptonctl edit 47 --priority 10")
-    changes = dict(_label(text) for text in label)
+    relabelled = dict(pair(BY_NAME["labels"], text) for text in labels)
 
     def act(ref: str) -> Any:
         body, headers = dict(patch), {}
-        if changes:
+        if relabelled:
             # labels are replaced as a whole: only if no one else has changed them meanwhile
             job = session.api.get(refs.job_path(ref))
-            merged = {**job["labels"], **changes}
+            merged = {**job["labels"], **relabelled}
             body["labels"] = {name: value for name, value in merged.items() if value}
             headers["If-Match"] = f'"{job["version"]}"'
         return session.api.request("PATCH", refs.job_path(ref), body=body, headers=headers).json()
 
     _each(
         session,
-        refs.expand(session, jobs, whole=not changes),
+        refs.expand(session, jobs, whole=not relabelled),
         act,
         lambda ref, answer: f"{_who(ref, answer)} changed",
         named=jobs,
     )
-
-
-def _label(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise Usage(f"{text!r} is not K=V", option="--label")
-    return name, value

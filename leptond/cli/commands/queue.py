@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from leptond.cli.commands.job_fields import filter_options
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import F, command, option
 from leptond.cli.framework.output import Cell, Column, print_table
 from leptond.cli.framework.params import SECONDS, SINCE, Whole
 from leptond.cli.framework.session import Session
 from leptond.cli.text import phrases
+from leptond.cli.text.queue_row import queue_row
+from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.states import TERMINAL, UNFINISHED
 
-QUEUE_COLUMNS = (
+_COLUMNS = (
     Column("ID", right=True),
     Column("NAME"),
     Column("USER"),
@@ -42,9 +45,7 @@ _HISTORY_COLUMNS = (
 
 _FILTERS: tuple[Callable[[Any], Any], ...] = (
     option("--mine", is_flag=True, help="Only my own jobs."),
-    option("--user", help="Only this user's."),
-    option("--project", help="Only this project's."),
-    option("--name", help="Only those of this name."),
+    filter_options,
     option("--label", metavar="K=V", help="Only those with this label."),
     option("--array", metavar="ID", help="Only the members of this array."),
     option("--no-header", is_flag=True, help="Leave the column heads out."),
@@ -60,9 +61,8 @@ def _filters(function: F) -> F:
 def _query(given: dict[str, Any], states: str) -> dict[str, Any]:
     return {
         "state": given["state"] or states,
-        "user": refs.me() if given["mine"] else given["user"],
-        "project": given["project"],
-        "name": given["name"],
+        **{field.name: given[field.name] for field in FILTERS},
+        **({"user": refs.me()} if given["mine"] else {}),
         "label": given["label"],
         "array": given["array"],
     }
@@ -105,25 +105,9 @@ def _show_queue(session: Session, limit: int | None, no_header: bool, **given: A
         if session.table:
             return
     rows = (queue_row(job, table=session.table) for job in page["items"])
-    print_table(session, QUEUE_COLUMNS, rows, header=not no_header)
+    print_table(session, _COLUMNS, rows, header=not no_header)
     if page["next_cursor"] is not None:
         session.say("There are more; show them with a larger --limit.")
-
-
-def queue_row(job: phrases.Body, *, table: bool) -> list[Cell]:
-    """A job as a row under QUEUE_COLUMNS."""
-    return [
-        job["ref"],
-        job["name"],
-        job["user"],
-        phrases.gpus_of(job),
-        job["priority"],
-        job["state"],
-        phrases.span(phrases.time_of(job), table=table),
-        phrases.span(job.get("time_limit_s"), table=table),
-        phrases.ago(job.get("starts_at"), table=table),
-        phrases.reason_of(job),
-    ]
 
 
 @command("history", short_help="The jobs that have ended, newest first.")

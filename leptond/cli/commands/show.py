@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command
 from leptond.cli.framework.output import Cell, Column, print_line, print_pairs, print_table
@@ -9,7 +12,8 @@ from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
-from leptond.client.job_spec import quote, submit_line
+from leptond.core.jobs.fields import FIELDS, Field, Group, Kind
+from leptond.core.jobs.resubmit import quote
 from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size
 
@@ -49,9 +53,10 @@ def show_command(session: Session, job: str) -> None:
                 )
     if any(attempt.get("gpus") for attempt in attempts):
         _print_use(session, session.api.get(refs.job_path(ref, "gpus")), {a["number"] for a in attempts})
-    echo()
-    # neither cut nor wrapped: it is there to be copied
-    echo(submit_line(found))
+    if found.get("resubmit"):  # a daemon of 0.4.0 sends none
+        echo()
+        # neither cut nor wrapped: it is there to be copied
+        echo(found["resubmit"])
 
 
 _USE_COLUMNS = (
@@ -89,7 +94,6 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
     spec = job["spec"]
     argv = spec["argv"]
     deadline = job.get("deadline_at") if job["state"] in LIVE else None
-    labels = " ".join(f"{name}={value}" for name, value in job["labels"].items())
     depends = ", ".join(
         f"{d.get('on_ref', d['on_job_id'])} ({d['kind']}, {d['state']})"
         for d in job.get("dependencies") or []
@@ -101,9 +105,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
         ("name", job["name"]),
         ("user", job["user"]),
-        ("project", job.get("project")),
-        ("labels", labels),
-        ("parameters", " ".join(f"{name}={value}" for name, value in (spec.get("params") or {}).items())),
+        *_fields(job, "about", table=table),
         ("state", job["state"]),
         ("explanation" if ended else "reason", phrases.reason_of(job) if not live else None),
         ("progress", phrases.progress_of(job)),
@@ -114,14 +116,13 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("exit", phrases.end_of(job)),
         ("gpus", phrases.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
         ("of each GPU", _kind(spec)),
-        ("queue", job.get("queue")),
-        ("priority", job["priority"]),
+        *_fields(job, "place", table=table),
         ("submitted", phrases.ago(job["submitted_at"], table=table)),
         ("eligible", phrases.ago(job.get("eligible_at"), table=table) if not job.get("started_at") else None),
         ("started", phrases.ago(job.get("started_at"), table=table)),
         ("ended", phrases.ago(job.get("ended_at"), table=table)),
         ("ran" if ended else "time", phrases.span(phrases.time_of(job), table=table)),
-        ("limit", phrases.span(job.get("time_limit_s"), table=table)),
+        *_fields(job, "time", table=table),
         ("deadline", phrases.ago(deadline, table=table)),
         ("retries left", job.get("retries_left")),
         ("retry of", job.get("retry_of")),
@@ -129,10 +130,29 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("GPU hours", phrases.gpu_hours(job) or None),
         ("start", _start(job)),
         ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
-        ("directory", spec.get("cwd")),
+        *_fields(job, "command", table=table),
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
+
+
+def _fields(job: phrases.Body, group: Group, *, table: bool) -> Iterator[tuple[str, Cell]]:
+    """The fields of a group that have a label, as they are now."""
+    for field in FIELDS:
+        if field.label is not None and field.group == group:
+            value = job.get(field.name) if field.shown else job["spec"].get(field.name)
+            yield field.label, _cell(field, value, table=table)
+
+
+def _cell(field: Field, value: Any, *, table: bool) -> Cell:
+    match field.kind:
+        case Kind.PAIRS | Kind.SCALARS:
+            return " ".join(f"{name}={one}" for name, one in (value or {}).items())
+        case Kind.LIMIT | Kind.SECONDS:
+            return phrases.span(value, table=table)
+        case _:
+            shown: Cell = value
+            return shown
 
 
 def _start(job: phrases.Body) -> str | None:

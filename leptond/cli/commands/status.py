@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from leptond.cli.commands.gpus import GPU_COLUMNS, gpu_row
-from leptond.cli.commands.queue import queue_row
 from leptond.cli.framework.declare import command, option
 from leptond.cli.framework.output import Cell, Column, plain_row, print_line, print_table
 from leptond.cli.framework.params import SECONDS
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
+from leptond.cli.text.queue_row import queue_row
 from leptond.core.jobs.states import LIVE
 
 _HEAD = (

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from leptond.base.usage import Usage
+from leptond.cli.commands.job_fields import asked_value, submit_option
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import F, argument, command, option
-from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
+from leptond.cli.framework.params import commas
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
 from leptond.client import job_spec as spec
-from leptond.core.jobs.scalars import scalar
+from leptond.core.jobs.fields import OPTIONS
 
 
 def with_directives(given: Mapping[str, Any]) -> list[str]:
@@ -29,69 +30,27 @@ def with_directives(given: Mapping[str, Any]) -> list[str]:
     return spec.directives(script, ignore=frozenset(commas(tuple(given.get("ignore_sbatch") or ()))))
 
 
-_OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    option("-g", "--gpus", type=int, default=0, metavar="N", help="How many whole GPUs [0]."),
-    option("--gpu-type", metavar="NAME", help="Of this type: h100, a100-80gb; commas for any of."),
-    option(
-        "--gpu-mem", "gpu_memory_bytes", type=SIZE, help="A share of a GPU: so much memory of each, as 20G."
+_BESIDE: Mapping[str, Callable[[Any], Any]] = {
+    "env": option(
+        "--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."
     ),
-    option("--preemptible", is_flag=True, help="It saves on SIGTERM and resumes: it may make room."),
-    option("--urgent", is_flag=True, help="Before every other job; needs the right."),
-    option("--exclusive", is_flag=True, help="No other job on its GPUs, whatever --gpu-mem says."),
-    option("-Q", "--queue", metavar="NAME", help="The queue that it waits in [default]."),
-    option(
-        "-t", "--time", "time_limit_s", type=LIMIT, help="Time limit: 90m, 2h, 1-12:00:00; 45 is minutes."
-    ),
-    option(
-        "-p", "--priority", type=int, default=0, metavar="N", help="Higher runs first, -1000 to 1000 [0]."
-    ),
-    option("-n", "--name", help="Its name [the script's or program's]."),
-    option("-C", "--chdir", "cwd", metavar="DIR", help="Where it runs [here]."),
-    option("-e", "--env", multiple=True, metavar="K=V|K", help="Set a variable, or copy it from here."),
-    option("--export", metavar="ALL|NONE|NAMES", help="Which variables to copy from here (see below)."),
-    option("-d", "--after", multiple=True, type=JOB, metavar="JOBS", help="After these have succeeded."),
-    option("--after-any", multiple=True, type=JOB, metavar="JOBS", help="After these have ended."),
-    option("--after-fail", multiple=True, type=JOB, metavar="JOBS", help="After these have failed."),
-    option("--array", metavar="SPEC", help="Many jobs: 0-9, 1,3,5-7, 0-15:5; %4 runs at most 4 at a time."),
-    option("--retries", type=int, metavar="N", help="Retries after a failure of the job's own."),
-    option("--retry-delay", "retry_delay_s", type=SECONDS, help="Wait before the first; doubles each time."),
-    option("--retry-max-delay", "retry_max_delay_s", type=SECONDS, help="Longest such wait."),
-    option("--retry-on", multiple=True, metavar="CODES", help="Also retry: exit codes, SIGNALS, classes."),
-    option("--no-retry-on", multiple=True, metavar="CODES", help="Never retry these."),
-    option("--cold", is_flag=True, help="Start with an interpreter of its own, never from a warm process."),
-    option("--fail-fast/--no-fail-fast", default=None, help="Whether the same error twice ends the retries."),
-    option("--no-requeue", is_flag=True, help="Do not run it again after a crash of the machine."),
-    option("--grace", "grace_s", type=SECONDS, help="Between the stop signal and the kill."),
-    option("--signal", "warn", type=SIGNAL, help="A signal before the time limit, as USR1@120 (seconds)."),
-    option(
+    "warn_signal": option(
         "--nproc", metavar="auto|N", help="Run a Python script as N ranks under torchrun; auto: one a GPU."
     ),
-    option(
-        "--no-progress",
-        "no_progress_s",
-        type=SECONDS,
-        help="Stop it as hung when it reports no new step for so long.",
-    ),
-    option("--begin", "begin_at", type=BEGIN, help="Not before: now+2h, 18:00, 2026-12-24T18:00."),
-    option("--hold", is_flag=True, help="Wait until it is released."),
-    option("--project", help="What its time is booked on."),
-    option("--param", multiple=True, metavar="K=V", help="A parameter for leptond.job.params, as often."),
-    option("--label", multiple=True, metavar="K=V", help="A label, as often as you like."),
-    option("--log-max", "log_max_bytes", type=SIZE, help="Most output to keep, as 256M."),
-    option("-o", "--output", metavar="PATH", help="Its output also there; %j job, %A_%a array, %x name."),
-    option("--track", multiple=True, metavar="NAMES", help="One run over all attempts: wandb, tensorboard."),
-    option("--shell", is_flag=True, help="The command is one string for /bin/sh -c."),
-    option(
+    "shell": option(
         "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
     ),
-)
+}
+"""Options that are no field of a job, by the field whose option they come after."""
 
 
 def job_options(function: F) -> F:
     """Add the options that describe a job, and its command."""
     function = argument("argv", nargs=-1, required=True, metavar="COMMAND...")(function)
-    for add in reversed(_OPTIONS):
-        function = add(function)
+    for field, _ in reversed(OPTIONS):
+        if field.name in _BESIDE:
+            function = _BESIDE[field.name](function)
+        function = submit_option(field)(function)
     return function
 
 
@@ -132,78 +91,27 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
     for word in (*words, str(cwd), *env.values()):
         if not spec.is_text(word):
             raise Usage(f"{word!r} is not UTF-8; arguments, paths and variables must be")
-    after, after_any, after_fail = _dependencies(session, given)
     wants_gpu = given["gpu_type"] or given["gpu_memory_bytes"] or given["exclusive"]
-    body = {
+    body = {field.name: asked_value(field, given[field.name]) for field, _ in OPTIONS} | {
         "argv": words,
-        "shell": given["shell"] or None,
         "cwd": str(cwd),
         "env": env or None,
         "name": name,
-        "project": given["project"],
-        "labels": _labels(given["label"]) or None,
-        "params": _params(given["param"]) or None,
-        # who names a kind of GPU wants one
+        # a kind of GPU implies one
         "gpus": given["gpus"] or int(bool(wants_gpu)),
-        "gpu_type": given["gpu_type"],
-        "gpu_memory_bytes": given["gpu_memory_bytes"],
-        "exclusive": given["exclusive"] or None,
-        "preemptible": given["preemptible"] or None,
-        "urgent": given["urgent"] or None,
-        "queue": given["queue"],
-        "priority": given["priority"] or None,
-        "time_limit_s": given["time_limit_s"],
-        "grace_s": given["grace_s"],
-        "warn_signal": {"signal": given["warn"][0], "before_s": given["warn"][1]} if given["warn"] else None,
-        "no_progress_s": given["no_progress_s"],
-        "retries": given["retries"],
-        "retry_delay_s": given["retry_delay_s"],
-        "retry_max_delay_s": given["retry_max_delay_s"],
-        "retry_on": commas(given["retry_on"]) or None,
-        "no_retry_on": commas(given["no_retry_on"]) or None,
-        "requeue": False if given["no_requeue"] else None,
-        "fail_fast": given["fail_fast"],
-        "cold": given["cold"] or None,
-        "after": after or None,
-        "after_any": after_any or None,
-        "after_fail": after_fail or None,
-        "array": given["array"],
-        "hold": given["hold"] or None,
-        "begin_at": given["begin_at"],
-        "log_max_bytes": given["log_max_bytes"],
         "output": os.path.normpath(cwd / given["output"]) if given["output"] else None,
-        "track": commas(given["track"]) or None,
+        **_dependencies(session, given),
     }
     return {field: value for field, value in body.items() if value is not None}
 
 
-def _labels(settings: tuple[str, ...]) -> dict[str, str]:
-    labels = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise Usage(f"{setting!r} is not K=V", option="--label")
-        labels[name] = value
-    return labels
+_SLURM_KINDS = {"afterok": "after", "afterany": "after_any", "afternotok": "after_fail"}
 
 
-def _params(settings: tuple[str, ...]) -> dict[str, int | float | str]:
-    params = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise Usage(f"{setting!r} is not K=V", option="--param")
-        params[name] = scalar(value)
-    return params
-
-
-_SLURM_KINDS = {"afterok": 0, "afterany": 1, "afternotok": 2}
-
-
-def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """The jobs to wait for, by kind. ``-d`` also reads sbatch's ``afterok:12:13``."""
-    found: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for kind, field in enumerate(("after", "after_any", "after_fail")):
+def _dependencies(session: Session, given: dict[str, Any]) -> dict[str, list[str] | None]:
+    """The jobs to wait for, by field; None for no job. ``-d`` also reads sbatch's ``afterok:12:13``."""
+    found: dict[str, list[str]] = {field: [] for field in _SLURM_KINDS.values()}
+    for field in found:
         for text in commas(given[field]):
             slurm, colon, rest = text.partition(":")
             if field == "after" and colon:
@@ -211,8 +119,8 @@ def _dependencies(session: Session, given: dict[str, Any]) -> tuple[list[str], l
                     raise Usage(f"{slurm!r} is not afterok, afterany or afternotok", option="--after")
                 found[_SLURM_KINDS[slurm]].extend(refs.dependency(session, part) for part in rest.split(":"))
             else:
-                found[kind].append(refs.dependency(session, text))
-    return found
+                found[field].append(refs.dependency(session, text))
+    return {field: jobs or None for field, jobs in found.items()}
 
 
 def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:

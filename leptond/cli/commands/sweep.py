@@ -260,7 +260,7 @@ def _figure(value: float | None) -> str | None:
 
 def _sum_up(session: Session, found: dict[str, Any]) -> None:
     from leptond.cli.framework.refs import job_path
-    from leptond.client.job_spec import submit_line
+    from leptond.core.jobs import resubmit
 
     counts = found["counts"]
     early, count = counts.get("stopped_early", 0), sum(counts.values())
@@ -281,4 +281,4 @@ def _sum_up(session: Session, found: dict[str, Any]) -> None:
     )
     job = session.api.get(job_path(best["ref"]))
     # neither cut nor wrapped: it is there to be copied
-    echo(submit_line({**job, "array_index": None}))
+    echo(resubmit.line(job["spec"], name=job["name"]))

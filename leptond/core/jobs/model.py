@@ -8,13 +8,14 @@ Durations are seconds, sizes are bytes, times are UTC seconds since the epoch un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from leptond.core.jobs import fields
 from leptond.core.jobs.states import LEGAL as LEGAL
 from leptond.core.jobs.states import LIVE as LIVE
 from leptond.core.jobs.states import TERMINAL as TERMINAL
@@ -219,6 +220,14 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     start: str | None = None
 
 
+_EDITED = tuple(
+    one.name
+    for one in fields.FIELDS
+    if one.asked and one.editable is not None and one.kind is not fields.Kind.INSTANT
+)
+"""The fields of a spec whose column may hold a newer value."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A unit of work as the queue holds it: the columns of the table ``jobs``."""
 
@@ -276,6 +285,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def ref(self) -> str:
         """How people name it: ``47``, or ``47_3`` for a member of an array."""
         return str(self.id) if self.array_id is None else f"{self.array_id}_{self.array_index}"
+
+    def current_spec(self) -> JobSpec:
+        """The spec of this one job as it is now: with what was edited since the submit, and without the array
+        that it is a member of."""
+        now = {name: getattr(self, name) for name in _EDITED}
+        begin = self.spec.begin_at
+        if self.begin_at != (begin.timestamp() if begin is not None else None):
+            begin = datetime.fromtimestamp(self.begin_at, UTC) if self.begin_at is not None else None
+        return msgspec.structs.replace(self.spec, **now, begin_at=begin, array=None)
 
     @property
     def checkpoint_id(self) -> int:

@@ -4,11 +4,13 @@ was prepared is still right. Pure; the processes are in :mod:`leptond.scheduling
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
+from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import ExitRecord, Identity, Job
 
 
@@ -24,25 +26,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 def same_launch(one: Job, other: Job) -> bool:
     """Return True if what was prepared for `one` is right for `other`: the same attempt of the same job, and
     nothing changed that its process is given."""
-    return _launch(one) == _launch(other)
+    return _launch_of(one) == _launch_of(other)
 
 
-def _launch(job: Job) -> tuple[Any, ...]:
-    return (
-        job.id,
-        job.attempt,
-        job.spec,
-        job.name,
-        job.time_limit_s,
-        job.gpus,
-        job.gpu_memory_bytes,
-        job.exclusive,
-        job.priority,
-        job.queue,
-        job.labels,
-        job.retries,
-        job.tuned_version,
-    )
+_launch_of: Callable[[Job], tuple[Any, ...]] = attrgetter(*names(launch=True))
 
 
 def ended_well(record: ExitRecord) -> bool:

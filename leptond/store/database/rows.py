@@ -1,13 +1,16 @@
-"""From rows to values."""
+"""From rows to values, and from values to columns."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from leptond.core.jobs import fields
+from leptond.core.jobs.fields import Kind
 from leptond.core.jobs.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tuned
 
 # Here and not at their first use, which may be in two threads at once: msgspec finds out about a type without
@@ -15,13 +18,59 @@ from leptond.core.jobs.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tune
 for _type in (Job, Attempt):
     msgspec.json.Decoder(_type)
 
-_spec = msgspec.json.Decoder(JobSpec)
-_labels = msgspec.json.Decoder(dict[str, str])
 _gpus = msgspec.json.Decoder(list[LeasedGpu])
 _lines = msgspec.json.Decoder(list[str])
-_tuned = msgspec.json.Decoder(dict[str, Tuned])
 _metrics = msgspec.json.Decoder(dict[str, float | None])
 _knobs = msgspec.json.Decoder(dict[str, Knob])
+
+_FLAGS = tuple(one.name for one in fields.FIELDS if one.column and one.kind is Kind.FLAG)
+_JSON: tuple[tuple[str, Callable[[str], Any]], ...] = (
+    ("spec", msgspec.json.Decoder(JobSpec).decode),
+    ("labels", msgspec.json.Decoder(dict[str, str]).decode),
+    ("tuned", msgspec.json.Decoder(dict[str, Tuned]).decode),
+)
+"""The columns of ``jobs`` that hold JSON, with what reads them (a test compares with the table of fields)."""
+
+
+def _json(value: Any) -> str:
+    return "{}" if value == {} else msgspec.json.encode(value).decode()
+
+
+def _seconds(value: datetime | float | None) -> float | None:
+    return value.timestamp() if isinstance(value, datetime) else value
+
+
+_TO_COLUMN: Mapping[Kind, Callable[[Any], Any]] = {
+    Kind.FLAG: int,
+    Kind.PAIRS: _json,
+    Kind.JSON: _json,
+    Kind.INSTANT: _seconds,
+}
+_ASKED = tuple(
+    (one.name, one.fallback, _TO_COLUMN.get(one.kind)) for one in fields.FIELDS if one.asked and one.column
+)
+
+
+def columns_of(spec: JobSpec) -> dict[str, Any]:
+    """The columns of ``jobs`` that hold what a spec asks for."""
+    found: dict[str, Any] = {}
+    for name, fallback, convert in _ASKED:
+        value = getattr(spec, name)
+        if value is None:
+            value = fallback
+        elif convert is not None:
+            value = convert(value)
+        found[name] = value
+    return found
+
+
+def changed_columns(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes of a job's fields as columns."""
+    found: dict[str, Any] = {}
+    for name, value in changes.items():
+        convert = _TO_COLUMN.get(fields.BY_NAME[name].kind)
+        found[name] = convert(value) if convert is not None and value is not None else value
+    return found
 
 
 def values_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
@@ -33,12 +82,10 @@ def values_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
 def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     """A row of ``jobs``."""
     values = values_of(row)
-    values["spec"] = _spec.decode(values["spec"])
-    values["labels"] = _labels.decode(values["labels"])
-    for flag in ("held", "preemptible", "urgent"):
-        values[flag] = bool(values[flag])
-    values["exclusive"] = bool(values["exclusive"])
-    values["tuned"] = _tuned.decode(values["tuned"])
+    for name, decode in _JSON:
+        values[name] = decode(values[name])
+    for name in _FLAGS:
+        values[name] = bool(values[name])
     return msgspec.convert(values, Job)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from leptond.base.errors import NotFound, WrongState
 from leptond.core.jobs.model import TERMINAL, State
-from leptond.store.database import events
+from leptond.store.database import events, rows
 from leptond.store.queue import compact_arrays, dependencies, jobs, order_keys
 
 SLICE = 25
@@ -165,7 +165,7 @@ def edit_compact(
     """Set columns of the compact members; the number of them. Raises as
     :func:`leptond.store.queue.jobs.edit`."""
     count = 0
-    columns = jobs.columns_of(changes)
+    columns = rows.changed_columns(changes)
     policy = order_keys.figures(db)
     for compact in compact_arrays.of_array(db, array_id, pending=True):
         count += compact.count

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from leptond.core.jobs import fields
 from leptond.core.jobs.arrays import Indices, parse_array
 from leptond.core.jobs.model import MAX_ARRAY, Job, State
 from leptond.store.database import events, rows
@@ -28,65 +29,18 @@ reads (candidates.WINDOW), so that the planner never misses a compact member."""
 SLICE = 50
 """Members that are expanded in one transaction: a few milliseconds of the writer."""
 
-SHARED = (
-    "array_id",
-    "state",
-    "spec",
-    "name",
-    "user",
-    "project",
-    "labels",
-    "held",
-    "hold_reason",
-    "priority",
-    "queue",
-    "gpus",
-    "gpu_type",
-    "gpu_memory_bytes",
-    "exclusive",
-    "time_limit_s",
-    "retries",
-    "begin_at",
-    "array_limit",
-    "deps_waiting",
-    "deps_failed",
-    "submitted_at",
-    "ended_at",
-    "class",
-    "explanation",
-    "preemptible",
-    "urgent",
-    "signature",
-    "predicted_s",
-    "order_at",
-    "lane",
-    "due_at",
-    "alone_at",
-    "short_s",
-    "version",
-)
+SHARED = tuple(one.name for one in fields.FIELDS if one.column and one.member is fields.SHARED)
 """The columns that a row of ``folds`` shares with the rows of ``jobs`` that it stands for."""
 
 _OF_ONE = {
-    "retry_of": None,
-    "root_id": None,
-    "started_at": None,
-    "deadline_at": None,
-    "backoff_at": None,
-    "backoff_boot": None,
-    "attempt": 0,
-    "spent_user": 0,
-    "spent_infra": 0,
-    "spent_snooze": 0,
-    "spent_requeue": 0,
-    "spent_preempt": 0,
-    "exit_code": None,
-    "signal": None,
-    "gpu_ms": 0,
-    "tuned": "{}",
-    "tuned_version": 0,
+    one.name: one.member
+    for one in fields.FIELDS
+    if one.column and one.member not in (fields.SHARED, fields.OWN)
 }
-"""The other columns, as they are of a job that was never touched (a test looks at the schema)."""
+"""The other columns, as they are in a job that was never started."""
+
+ANNOUNCED = fields.names(announced=True)
+"""The fields that the event of a submit tells of."""
 
 
 class CompactArray:
@@ -205,16 +159,9 @@ def expand(db: sqlite3.Connection, compact: CompactArray, first: int, last: int,
             "UPDATE jobs SET state = ?, ended_at = ?, class = ?, explanation = ? WHERE id BETWEEN ? AND ?",
             (*end.values(), first, last),
         )
-    told = {
-        "name": values["name"],
-        "user": values["user"],
-        "gpus": values["gpus"],
-        "priority": values["priority"],
-        "queue": values["queue"],
-        "array_id": compact.array_id,
-    }
+    announced = {**{name: values[name] for name in ANNOUNCED}, "array_id": compact.array_id}
     for job_id in range(first, last + 1):
-        data = {**told, "array_index": compact.index(job_id)}
+        data = {**announced, "array_index": compact.index(job_id)}
         events.append(db, now, "job.submitted", job=job_id, data=data)
 
 

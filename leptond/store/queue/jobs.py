@@ -11,6 +11,7 @@ import msgspec
 
 from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
 from leptond.core.admission.admission import Admitted
+from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
     DEFAULT_QUEUE,
     FINAL_STOPS,
@@ -38,6 +39,9 @@ from leptond.store.queue import submit as submits
 from leptond.store.queue.submit import Stored, Together
 
 _NO_CAPS = Limits()
+_SUMMARY = ", ".join(fields.names(summary=True))
+_ONLY_PENDING = frozenset(fields.names(editable="pending"))
+_NOT_COPIED = {one.name: one.default for one in fields.FIELDS if one.asked and not one.copied}
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +119,9 @@ def find_for_change(db: sqlite3.Connection, ref: str, now: float) -> Job:
 
 
 def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
-    """What a stranger to the queue wants to know of a job; None when it is forgotten."""
+    """A job as the payload of a webhook has it; None when it is forgotten."""
     row = db.execute(
-        "SELECT id, name, user, project, state, priority, gpus, attempt, exit_code, signal, class,"
-        " explanation, gpu_ms / 1000.0 AS gpu_seconds, submitted_at, started_at, ended_at"
-        " FROM jobs WHERE id = ?",
-        (job_id,),
+        f"SELECT {_SUMMARY}, gpu_ms / 1000.0 AS gpu_seconds FROM jobs WHERE id = ?", (job_id,)
     ).fetchone()
     return dict(row) if row is not None else None
 
@@ -255,20 +256,7 @@ def retry(
             f"job {live['id']} is a retry of it and has not ended",
             hint="two copies would share one checkpoint",
         )
-    spec = msgspec.structs.replace(
-        job.spec, array=None, after=[], after_any=[], after_fail=[], hold=False, begin_at=None
-    )
-    spec = msgspec.structs.replace(
-        spec,
-        name=job.name,
-        project=job.project,
-        labels=job.labels,
-        priority=job.priority,
-        gpus=job.gpus,
-        time_limit_s=job.time_limit_s,
-        retries=job.retries,
-        queue=job.queue,
-    )
+    spec = msgspec.structs.replace(job.current_spec(), **_NOT_COPIED)
     if counts(db)[State.PENDING] >= max_pending:
         raise TooMany("the queue is full", headers={"Retry-After": "60"})
     queues.find(db, job.queue).must_be_open()
@@ -289,9 +277,8 @@ def edit(
     now: float,
     by_admin: bool = False,
 ) -> Job:
-    """Sets columns of a job (`priority`, `name`, `project`, `labels` at any time before its end; `gpus`,
-    `time_limit_s`, `retries`, `begin_at`, `queue` while it is pending). Raises NotFound, WrongState,
-    Conflict, and what the queue says to the job."""
+    """Set fields of a job that are editable in its state (:data:`leptond.core.jobs.fields.FIELDS`). Raises
+    NotFound, WrongState, Conflict, and what the queue says to the job."""
     job = find_for_change(db, ref, now)
     if if_version is not None and if_version != job.version:
         raise Conflict(
@@ -299,7 +286,7 @@ def edit(
         )
     if job.state in TERMINAL:
         raise WrongState(f"job {job.ref} has already ended: {job.state}")
-    only_pending = {"gpus", "time_limit_s", "retries", "begin_at", "queue"} & changes.keys()
+    only_pending = _ONLY_PENDING & changes.keys()
     if only_pending and job.state is not State.PENDING:
         raise WrongState(
             f"{min(only_pending)} can be changed only while the job is pending; it is {job.state}"
@@ -307,17 +294,10 @@ def edit(
     if not changes:
         return job
     check_changes(db, job, changes, by_admin=by_admin)
-    touch(db, job.id, columns_of(changes))
+    touch(db, job.id, rows.changed_columns(changes))
     order_keys.place(db, job.id, was=job.priority if "begin_at" not in changes else None)
     events.append(db, now, "job.edited", job=job.id, data={**changes, "by": by})
     return find(db, ref)
-
-
-def columns_of(changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes of a job as columns."""
-    if "labels" not in changes:
-        return changes
-    return {**changes, "labels": msgspec.json.encode(changes["labels"]).decode()}
 
 
 def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:

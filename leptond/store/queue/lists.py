@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
 from leptond.base.errors import BadRequest
+from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import LIVE, Attempt, Job, State
 from leptond.store.database import rows
 from leptond.store.queue import compact_arrays
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs to list; None and empty mean any. `since` is UTC seconds of submission."""
+    """Which jobs to list; None and empty mean any. `equal`: values of fields that the table of fields calls
+    filters; `since` is UTC seconds of submission."""
 
     states: Sequence[State] = ()
-    user: str | None = None
-    project: str | None = None
-    name: str | None = None
+    equal: Mapping[str, str] = {}
     array_id: int | None = None
     label: tuple[str, str] | None = None
     since: float | None = None
@@ -175,15 +175,13 @@ def _states(wanted: Filter) -> list[str]:
 def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     where: list[str] = ["1"]
     values: list[Any] = []
-    for column, value in (
-        ("user", wanted.user),
-        ("project", wanted.project),
-        ("name", wanted.name),
-        ("array_id", wanted.array_id),
-    ):
-        if value is not None:
-            where.append(f"{column} = ?")
-            values.append(value)
+    for field in FILTERS:
+        if field.name in wanted.equal:
+            where.append(f"{field.name} = ?")
+            values.append(wanted.equal[field.name])
+    if wanted.array_id is not None:
+        where.append("array_id = ?")
+        values.append(wanted.array_id)
     if wanted.label is not None:
         where.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
         values.extend(wanted.label)

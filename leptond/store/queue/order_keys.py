@@ -86,8 +86,6 @@ class Places:
         )
         place = order_keys(facts, self._policy)
         return {
-            "preemptible": int(spec.preemptible),
-            "urgent": int(spec.urgent),
             "signature": kind,
             "predicted_s": self._known[key],
             "order_at": place.order_at,

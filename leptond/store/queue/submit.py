@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from leptond.core.admission.admission import Admitted
-from leptond.core.jobs.model import DEFAULT_QUEUE, DependencyKind
-from leptond.store.database import events
+from leptond.core.jobs.model import DependencyKind
+from leptond.store.database import events, rows
 from leptond.store.queue import compact_arrays, dependencies, order_keys
+from leptond.store.queue.compact_arrays import ANNOUNCED
 
 CHUNK = 50
 """Rows in one statement: each statement hands the interpreter's lock over, which costs more than a row."""
@@ -86,47 +87,33 @@ def insert(
     for one in admitted:
         spec = one.spec
         array_id = first if together is not None else job_id if one.indices is not None else None
-        queue = spec.queue or DEFAULT_QUEUE
         values = {
+            **rows.columns_of(spec),
             "spec": msgspec.json.encode(spec).decode(),
             "name": one.name,
             "user": user,
-            "project": spec.project,
-            "labels": msgspec.json.encode(spec.labels).decode() if spec.labels else "{}",
             "held": int(spec.hold),
             "hold_reason": "held at submission" if spec.hold else None,
-            "priority": spec.priority,
-            "gpus": spec.gpus,
-            "time_limit_s": spec.time_limit_s,
-            "retries": spec.retries or 0,
             "begin_at": one.begin_at,
             "array_id": array_id,
             "array_limit": together.limit if together is not None else one.array_limit,
             "retry_of": retry_of,
             "root_id": root,
             "submitted_at": now,
-            "queue": queue,
-            "gpu_type": spec.gpu_type,
-            "gpu_memory_bytes": spec.gpu_memory_bytes,
-            "exclusive": int(spec.exclusive),
             **places.columns(spec, user=user, now=now, begin_at=one.begin_at),
         }
-        told: dict[str, Any] = {
-            "name": one.name,
-            "user": user,
-            "gpus": spec.gpus,
-            "priority": spec.priority,
-            "queue": queue,
-        }
+        announced = {name: values[name] for name in ANNOUNCED}
         if retry_of is not None:
-            told["retry_of"] = retry_of
+            announced["retry_of"] = retry_of
         waits = bool(spec.after or spec.after_any or spec.after_fail)
         apart = _apart(one, waits)
         for position in range(apart):
             index = one.indices[position] if one.indices is not None else None
             if together is not None:
                 index = job_id - first
-            data = told if array_id is None else {**told, "array_id": array_id, "array_index": index}
+            data = (
+                announced if array_id is None else {**announced, "array_id": array_id, "array_index": index}
+            )
             pending.add(job_id + position, index, values, data)
             if waits:
                 pending.flush()
@@ -135,7 +122,7 @@ def insert(
             pending.flush()
             last = job_id + one.count - 1
             compact_arrays.begin(db, array_id, job_id + apart, last)
-            data = {**told, "array": spec.array, "jobs": one.count, "last_id": last}
+            data = {**announced, "array": spec.array, "jobs": one.count, "last_id": last}
             events.append(db, now, "array.submitted", job=array_id, data=data)
         stored.append(Stored(id=job_id, count=one.count, array_id=array_id, name=one.name))
         job_id += one.count
@@ -171,10 +158,12 @@ class _Pending:
         self._jobs: list[tuple[Any, ...]] = []
         self._events: list[tuple[Any, ...]] = []
 
-    def add(self, job_id: int, array_index: int | None, values: dict[str, Any], told: dict[str, Any]) -> None:
+    def add(
+        self, job_id: int, array_index: int | None, values: dict[str, Any], event: dict[str, Any]
+    ) -> None:
         self._columns = ("id", "array_index", *values)
         self._jobs.append((job_id, array_index, *values.values()))
-        data = msgspec.json.encode(told).decode()
+        data = msgspec.json.encode(event).decode()
         self._events.append((self._now, "job.submitted", job_id, data))
         if len(self._jobs) == CHUNK:
             self.flush()

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from leptond import schema
+from leptond.api.views import bodies
 from leptond.core.jobs.model import FailureClass, JobSpec, Reason, State
 
 SUBMITTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
@@ -177,7 +178,9 @@ def make_job(**changes: Any) -> schema.Job:
         "version": 3,
         "spec": JobSpec(argv=["/usr/bin/python3", "train.py"], cwd="/home/ana", gpus=1),
     }
-    return schema.Job(**{**given, **changes})
+    job = schema.Job(**{**given, **changes})
+    job.resubmit = bodies.resubmit(job)
+    return job
 
 
 def ended(state: State, **changes: Any) -> schema.Job:

@@ -21,6 +21,7 @@ from leptond.cli.framework import refs
 from leptond.cli.framework.click_bridge import as_click
 from leptond.cli.framework.session import Session
 from leptond.client import job_spec
+from leptond.core.jobs import resubmit
 from leptond.core.jobs.model import JobSpec
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Answer, Stub, ended, make_job, page, problem, submitted
@@ -344,7 +345,7 @@ def test_the_line_that_show_prints_makes_the_same_job_again(given_spec):
     wanted = {"gpus": 0, **given_spec, "cwd": "/nowhere/at all"}
     # as submit stores it: a program that was found has its full path
     wanted["argv"] = [f"/nowhere/{wanted['argv'][0]}", *wanted["argv"][1:]]
-    line = job_spec.submit_words({"spec": wanted, "name": wanted.get("name", "job")})
+    line = resubmit.words(wanted, name=wanted.get("name", "job"))
     context = as_click(submit_command).make_context("submit", line[1:], resilient_parsing=False)
     params = {k: v for k, v in context.params.items() if k not in ("parsable", "wait_for_it")}
     body = submit_module.job_spec(_Silent(), params)
@@ -358,7 +359,7 @@ class _Silent(Session):
 
 @given(st.lists(words, min_size=1, max_size=4))
 def test_a_shell_reads_quoted_words_back(some):
-    line = " ".join(map(job_spec.quote, some))
+    line = " ".join(map(resubmit.quote, some))
     assert all(char.isprintable() or not char.isascii() for char in line)
     if line.isprintable() and "$'" not in line:
         assert shlex.split(line) == some
@@ -367,7 +368,7 @@ def test_a_shell_reads_quoted_words_back(some):
 def test_bash_reads_control_characters_back():
     some = ["a\nb", "\x1b[31m", "it's\x07", "\x9b", "\\n\t", "é\x01"]
     program = [sys.executable, "-c", "import sys; print(ascii(sys.argv[1:]))"]
-    line = " ".join(map(job_spec.quote, [*program, *some]))
+    line = " ".join(map(resubmit.quote, [*program, *some]))
     shown = subprocess.run(
         ["bash", "-c", line], capture_output=True, check=True, text=True, env={"LANG": "C.UTF-8"}
     )
@@ -375,8 +376,7 @@ def test_bash_reads_control_characters_back():
 
 
 def test_secrets_that_the_api_hides_are_taken_from_the_shell_again():
-    job = {"spec": {"argv": ["true"], "env": {"API_KEY": "***", "A": "b"}}, "name": "x"}
-    line = job_spec.submit_line(job)
+    line = resubmit.line({"argv": ["true"], "env": {"API_KEY": "***", "A": "b"}}, name="x")
     assert "--env API_KEY --env A=b" in line
 
 

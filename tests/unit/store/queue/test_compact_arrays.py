@@ -292,7 +292,7 @@ def _carried_out(operations, dice):
         found, _ = lists.newest(db, lists.Filter(), limit=1000, cursor=None)
         yield found
         yield lists.in_queue_order(db, lists.Filter(), limit=1000, cursor=None)
-        yield lists.newest(db, lists.Filter(array_id=first.id, user="ana"), limit=7, cursor="20")
+        yield lists.newest(db, lists.Filter(array_id=first.id, equal={"user": "ana"}), limit=7, cursor="20")
         yield [dependencies.of(db, job.id, job.array_id) for job in found]
     db.close()
 

@@ -1,0 +1,31 @@
+// The fields of a job, as the page shows, asks for and searches them.
+// Made from leptond/core/jobs/fields.py by python -m leptond.docs_build.reference.
+
+export const INPUTS = [
+  {"name": "gpus", "kind": "count", "label": "GPUs", "initial": "1", "min": 0, "max": 1024},
+  {"name": "preemptible", "kind": "flag", "label": "may be preempted (it checkpoints on SIGTERM and resumes)"},
+  {"name": "time_limit_s", "kind": "limit", "label": "Time limit", "placeholder": "2h"},
+  {"name": "priority", "kind": "count", "label": "Priority", "initial": "0", "min": -1000, "max": 1000},
+  {"name": "name", "kind": "text", "label": "Name", "placeholder": "made from the command"},
+  {"name": "after", "kind": "jobs", "label": "After jobs", "placeholder": "12, 13"},
+  {"name": "array", "kind": "text", "label": "Array", "placeholder": "0-9%4"},
+  {"name": "retries", "kind": "count", "label": "Retries", "initial": "0", "min": 0, "max": 100},
+  {"name": "hold", "kind": "flag", "label": "hold it"},
+  {"name": "project", "kind": "text", "label": "Project"},
+];
+
+export const FACTS = {
+  place: [
+    {"name": "queue", "label": "queue"},
+    {"name": "priority", "label": "priority"},
+  ],
+  about: [
+    {"name": "project", "label": "project"},
+  ],
+};
+
+export const FILTERS = [
+  "user",
+  "name",
+  "project",
+];
