@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 
 from leptond.cli.framework.click_bridge import command, kind
@@ -164,74 +166,102 @@ def price_words(price: phrases.Body) -> str:
 
 def _sentences(found: phrases.Body) -> list[str]:
     """The figures that cut across the boxes, where there are any."""
-    currency, memos = found["currency"], found["memos"]
+    currency = found["currency"]
+    return [
+        *_goodput(found),
+        *_idle(found["memos"], currency),
+        *_retries(found["retries"]),
+        *_saved(found["memos"], currency),
+        *_hand_over(found["hand_over"]),
+        *_checkpoints(found["checkpoints"]),
+        *_comparison(found.get("comparison"), currency),
+        *_energy(found["energy"], currency),
+    ]
 
-    def and_cost(seconds: float, cost: float | None) -> str:
-        return f"{hours(seconds)} GPU-h" + (f" ({amount(cost)} {currency})" if cost is not None else "")
 
-    lines = []
+def _hours_and_cost(seconds: float, cost: float | None, currency: str) -> str:
+    return f"{hours(seconds)} GPU-h" + (f" ({amount(cost)} {currency})" if cost is not None else "")
+
+
+def _goodput(found: phrases.Body) -> Iterator[str]:
     if found["goodput"] is not None:
-        lines.append(
+        yield (
             f"Goodput {percent(found['goodput'])}: scheduling {percent(found['scheduling_goodput'])}"
             f" x runtime {percent(found['runtime_goodput'])};"
             f" of all that was there {percent(found['capacity_goodput'])}"
         )
     if found["cost_per_useful_gpu_hour"] is not None:
-        lines.append(f"A productive GPU-hour cost {amount(found['cost_per_useful_gpu_hour'])} {currency}")
-    if memos["undecided_gpu_seconds"]:
-        lines.append(
-            f"Of the productive time {hours(memos['undecided_gpu_seconds'])} GPU-h belong to jobs whose end"
-            " is not known yet"
+        yield f"A productive GPU-hour cost {amount(found['cost_per_useful_gpu_hour'])} {found['currency']}"
+    if found["memos"]["undecided_gpu_seconds"]:
+        yield (
+            f"Of the productive time {hours(found['memos']['undecided_gpu_seconds'])} GPU-h belong to jobs"
+            " whose end is not known yet"
         )
+
+
+def _idle(memos: phrases.Body, currency: str) -> Iterator[str]:
+    """GPU time and memory that jobs held and did not use, and attempts of which that is not known."""
     if memos["idle_ratio"] is not None:
-        lines.append(
-            f"Held but idle (under 5% busy): {and_cost(memos['idle_gpu_seconds'], memos['idle_cost'])},"
+        idle = _hours_and_cost(memos["idle_gpu_seconds"], memos["idle_cost"], currency)
+        yield (
+            f"Held but idle (under 5% busy): {idle},"
             f" {percent(memos['idle_ratio'])} of the time that jobs held GPUs"
         )
     if memos["never_used_gpu_seconds"]:
-        lines.append(f"Held and never used: {hours(memos['never_used_gpu_seconds'])} GPU-h")
+        yield f"Held and never used: {hours(memos['never_used_gpu_seconds'])} GPU-h"
     if memos["unused_memory"] is not None:
-        lines.append(f"GPU memory that jobs held and never used: {percent(memos['unused_memory'])}")
+        yield f"GPU memory that jobs held and never used: {percent(memos['unused_memory'])}"
     if memos["backoff_gpu_seconds"]:
-        lines.append(f"Empty because of back-off: {hours(memos['backoff_gpu_seconds'])} GPU-h")
+        yield f"Empty because of back-off: {hours(memos['backoff_gpu_seconds'])} GPU-h"
     if memos["start_unknown"]:
-        lines.append(f"{memos['start_unknown']} attempts told no progress: their start counts as productive")
-    lines += [
-        f"Retries after {line['cause']}: {line['succeeded']} of {line['retried']} jobs succeeded,"
-        f" {hours(line['wasted_gpu_seconds'])} GPU-h wasted"
-        for line in found["retries"][:5]
-    ]
+        yield f"{memos['start_unknown']} attempts told no progress: their start counts as productive"
+
+
+def _retries(retries: Sequence[phrases.Body]) -> Iterator[str]:
+    for line in retries[:5]:
+        yield (
+            f"Retries after {line['cause']}: {line['succeeded']} of {line['retried']} jobs succeeded,"
+            f" {hours(line['wasted_gpu_seconds'])} GPU-h wasted"
+        )
+
+
+def _saved(memos: phrases.Body, currency: str) -> Iterator[str]:
+    """GPU time that was not spent: on retries that would have failed, on trials that sweeps stopped."""
     if memos["retries_saved"]:
-        saved = and_cost(memos["retries_saved_gpu_seconds"], memos["retries_saved_cost"])
-        lines.append(f"Failing fast spared {memos['retries_saved']} retries, about {saved}")
+        saved = _hours_and_cost(memos["retries_saved_gpu_seconds"], memos["retries_saved_cost"], currency)
+        yield f"Failing fast spared {memos['retries_saved']} retries, about {saved}"
     if memos["stopped_early"]:
-        saved = and_cost(memos["stopped_early_gpu_seconds"], memos["stopped_early_cost"])
-        lines.append(
+        saved = _hours_and_cost(memos["stopped_early_gpu_seconds"], memos["stopped_early_cost"], currency)
+        yield (
             f"Stopped early by sweeps: {memos['stopped_early']} trials whose pace is known, about {saved}"
             " saved (an estimate: the steps that each had left, at that pace)"
         )
-    hand_over = found["hand_over"]
-    if hand_over["p50_s"] is not None:
-        lines.append(
-            f"Hand-over: {hand_over['p50_s'] * 1000:.0f} ms in the median,"
-            f" {hand_over['p99_s'] * 1000:.0f} ms at the 99th percentile of {hand_over['starts']} starts"
+
+
+def _hand_over(found: phrases.Body) -> Iterator[str]:
+    if found["p50_s"] is not None:
+        yield (
+            f"Hand-over: {found['p50_s'] * 1000:.0f} ms in the median,"
+            f" {found['p99_s'] * 1000:.0f} ms at the 99th percentile of {found['starts']} starts"
         )
-    advice = found["checkpoints"]
+
+
+def _checkpoints(advice: phrases.Body) -> Iterator[str]:
     between, interval = advice["mean_time_between_s"], advice["interval_s_for_30_s"]
     if interval is not None and interval < between / 2:  # the formula is for rare interruptions
-        lines.append(
+        yield (
             f"An attempt was interrupted every {format_duration(between)}: a checkpoint that takes 30 s to"
             f" write pays every {format_duration(interval)}"
         )
-    lines += _comparison(found.get("comparison"), currency)
-    energy = found["energy"]
+
+
+def _energy(energy: phrases.Body | None, currency: str) -> Iterator[str]:
     if energy is not None:
         cost = f", {amount(energy['cost'])} {currency}" if energy["cost"] is not None else ""
-        lines.append(
+        yield (
             f"Energy: {energy['kwh']:.3g} kWh by jobs, {energy['idle_kwh']:.3g} kWh by free GPUs{cost}"
             f" ({', '.join(energy['sources'])})"
         )
-    return lines
 
 
 def _comparison(found: phrases.Body | None, currency: str) -> list[str]:

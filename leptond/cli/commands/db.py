@@ -138,10 +138,10 @@ def recover_command(session: Session, state_dir: Path | None) -> None:
     """List the jobs that run, from their own directories and /proc: for when the daemon does not start. It
     needs no daemon and changes nothing. `leptond recover` mends the database and takes them back."""
     from leptond.attempt_files.directory import live_attempts
-    from leptond.cli.commands.doctor import _state_dir
+    from leptond.cli.diagnosis import checks
     from leptond.client.target import find_target
 
-    place = state_dir or _state_dir(find_target(session.host, os.environ), None)
+    place = state_dir or checks.state_dir(find_target(session.host, os.environ), None)
     try:
         found = live_attempts(place / "jobs")
     except OSError as error:

@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
+from leptond.client.target import Target
 from leptond.core.jobs.timespec import format_size
 
+MIN_PYTHON = (3, 11)
+LOW_DISK_BYTES = 5 << 30
+FULL_DISK_BYTES = 512 << 20
 NETWORK_DISKS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "lustre", "glusterfs", "beegfs")
 SMALL_SHM_BYTES = 1 << 30
 FEW_FILES = 4096
@@ -205,3 +209,161 @@ def torch(python: str | None) -> Iterator[Finding]:
         why = "it is a build without CUDA" if cuda == "None" else f"its CUDA {cuda} does not fit the driver"
         fix = "install the torch for this driver: https://pytorch.org/get-started/locally"
         yield Finding(WARN, "torch", f"{version} of {python} sees no GPU: {why}", fix)
+
+
+def python() -> Finding:
+    """Check the version of this interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < MIN_PYTHON:
+        return Finding(FAIL, "python", f"{version} is too old", "install leptond under Python 3.11 or newer")
+    return Finding(OK, "python", f"{version} ({sys.executable})")
+
+
+def sqlite_version() -> tuple[int, int, int]:
+    """The version of SQLite that this interpreter has."""
+    import sqlite3
+
+    return sqlite3.sqlite_version_info
+
+
+def sqlite(version: tuple[int, int, int]) -> Finding:
+    """Check this SQLite for the WAL-reset fault (3.7.0 to 3.51.2; fixed in 3.51.3, 3.50.7 and 3.44.6:
+    sqlite.org/wal.html). leptond writes through one connection, which keeps clear of it."""
+    text = ".".join(map(str, version))
+    mended = (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45) or version >= (3, 51, 3)
+    if mended or version < (3, 7):
+        return Finding(OK, "sqlite", text)
+    return Finding(
+        WARN,
+        "sqlite",
+        f"{text} can lose commits when two programs write the same database",
+        "open the queue's database with nothing but leptond while it runs, or use SQLite 3.51.3 or newer",
+    )
+
+
+def state_dir(target: Target, status: dict[str, Any] | None) -> Path:
+    """The daemon's state directory, as far as it is known here."""
+    jobs = [*status["running"], *status["failed_recently"], *status["next"]] if status else []
+    if jobs:
+        return Path(jobs[0]["checkpoint_dir"]).parent.parent
+    system = status["mode"] == "system" if status else str(target.path).startswith("/run/leptond/")
+    if system:
+        return Path("/var/lib/leptond")
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "leptond"
+
+
+def disk(directory: Path) -> Finding:
+    """Check that the disk of the state directory has room."""
+    import shutil
+
+    place = next((p for p in (directory, *directory.parents) if p.is_dir()), Path("/"))
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return Finding(WARN, "disk", f"{place}: {error.strerror}")
+    detail = f"{format_size(free)} free at {place}"
+    fix = "make room: leptonctl history shows old jobs, whose output and checkpoints are there"
+    level = FAIL if free < FULL_DISK_BYTES else WARN if free < LOW_DISK_BYTES else OK
+    return Finding(level, "disk", detail, fix)
+
+
+def driver(status: dict[str, Any] | None, root: Path = Path("/")) -> Finding:
+    """Check that the NVIDIA driver's files are there, and that the daemon sees the GPUs that they name."""
+    version_file, device_file = root / "proc/driver/nvidia/version", root / "dev/nvidiactl"
+    loaded, device = version_file.exists(), device_file.exists()
+    seen = [gpu for gpu in status["gpus"] if gpu["present"] and not gpu["simulated"]] if status else None
+    if not loaded and not device:
+        if seen:
+            return Finding(OK, "nvidia", f"no driver here; the daemon sees {len(seen)} GPUs")
+        fix = "to try leptond without GPUs: leptond run --simulate-gpus 4"
+        return Finding(OK, "nvidia", "no driver is loaded; jobs run without GPUs", fix)
+    if loaded != device:
+        have, lack = ("/proc/driver/nvidia", "/dev/nvidiactl")[:: 1 if loaded else -1]
+        fix = "run nvidia-smi as root once (it makes the device files), or install the driver again"
+        return Finding(FAIL, "nvidia", f"{have} is there, {lack} is not", fix)
+    version = _first_line(version_file)
+    if not os.access(device_file, os.R_OK | os.W_OK):
+        fix = "this account (and the daemon's) needs access to /dev/nvidia*: often the group video or render"
+        return Finding(FAIL, "nvidia", "/dev/nvidiactl may not be used by this account", fix)
+    if seen is None:
+        return Finding(OK, "nvidia", version)
+    if not seen:
+        note = (status or {}).get("gpu_note") or f"backend {(status or {}).get('gpu_backend')}"
+        fix = "set gpus.backend to auto, and look at what nvidia-smi says"
+        return Finding(FAIL, "nvidia", f"the driver is loaded, but the daemon sees no GPU ({note})", fix)
+    return Finding(OK, "nvidia", f"{len(seen)} GPUs; {version}")
+
+
+def _first_line(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace").partition("\n")[0].strip()
+    except OSError as error:
+        return f"{file}: {error.strerror}"
+
+
+def systemd(target: Target) -> Iterator[Finding]:
+    """Check that a user's daemon outlives the session."""
+    if not Path("/run/systemd/system").is_dir():
+        yield Finding(OK, "systemd", "it does not run here; start the daemon with: leptond run")
+        return
+    if str(target.path).startswith("/run/leptond/") or target.path is None:
+        return
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return
+    if Path("/var/lib/systemd/linger", user).exists():
+        yield Finding(OK, "linger", f"on for {user}: the daemon outlives your session")
+    else:
+        yield Finding(
+            WARN,
+            "linger",
+            f"off for {user}: a daemon under systemctl --user, and its jobs, end when you log out",
+            f"run: loginctl enable-linger {user}",
+        )
+
+
+def cgroup(status: dict[str, Any] | None) -> Finding:
+    """Check that the daemon can contain jobs in cgroups of its own."""
+    if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return Finding(
+            WARN,
+            "cgroup",
+            "there is no cgroup v2; jobs are contained by their process tree",
+            "boot with systemd.unified_cgroup_hierarchy=1 for a kill that nothing escapes",
+        )
+    pid = status["pid"] if status else None
+    place = _cgroup_of(pid) if pid is not None else None
+    if place is None:
+        return Finding(OK, "cgroup", "v2")
+    if _is_delegated(place):
+        return Finding(OK, "cgroup", f"v2, delegated to the daemon ({place})")
+    return Finding(
+        WARN,
+        "cgroup",
+        "v2, but none is delegated to the daemon; jobs are contained by their process tree",
+        "run it as a systemd service with Delegate=yes (systemd/leptond.service)",
+    )
+
+
+def _cgroup_of(pid: int) -> Path | None:
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    relative = next((line[3:] for line in lines if line.startswith("0::")), None)
+    return None if relative is None else Path("/sys/fs/cgroup") / relative.lstrip("/")
+
+
+def _is_delegated(place: Path) -> bool:
+    """systemd marks what it delegates with an extended attribute."""
+    for name in ("trusted.delegate", "user.delegate"):
+        try:
+            if os.getxattr(place, name) == b"1":
+                return True
+        except OSError:
+            continue
+    return False

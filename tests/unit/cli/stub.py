@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socketserver
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,15 @@ from leptond.api.views import bodies
 from leptond.core.jobs.model import FailureClass, JobSpec, Reason, State
 
 SUBMITTED_AT = datetime(2026, 3, 4, 10, 0, tzinfo=UTC)
+RUNNING = {
+    "state": State.RUNNING,
+    "started_at": SUBMITTED_AT,
+    "gpu_indices": [0, 1],
+    "gpus": 2,
+    "time_limit_s": 3600.0,
+    "attempt": 1,
+}
+"""The fields of a job that runs on two GPUs, for :func:`make_job`."""
 
 
 @dataclass
@@ -156,6 +166,11 @@ def problem(status: int, detail: str, **more: Any) -> Answer:
     return Answer(body, status=status, headers={"Content-Type": "application/problem+json"})
 
 
+def plain(value: object) -> Any:
+    """A value of the API as its JSON reads."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 def make_job(**changes: Any) -> schema.Job:
     """A pending job; `changes` are fields of schema.Job."""
     number = changes.get("id", 47)
@@ -250,3 +265,18 @@ def sse(*events: tuple[str, Any] | tuple[str, Any, str]) -> Answer:
         head = f"id: {number[0]}\n" if number else ""
         pieces.append(f"{head}event: {kind}\ndata: {msgspec.json.encode(data).decode()}\n\n".encode())
     return Answer(pieces=pieces, headers={"Content-Type": "text/event-stream"})
+
+
+ENDS = [
+    (ended(State.SUCCEEDED, exit_code=0), 0),
+    (ended(State.FAILED, exit_code=7), 7),
+    (ended(State.FAILED, exit_code=255), 255),
+    (ended(State.FAILED, signal="SIGKILL"), 128 + signal.SIGKILL),
+    (ended(State.FAILED, signal="SIG34"), 128 + 34),
+    (ended(State.FAILED, class_=FailureClass.CONFIG, explanation="cannot execute"), 1),
+    (ended(State.TIMED_OUT, signal="SIGTERM", class_=FailureClass.TIMEOUT), 124),
+    (ended(State.CANCELLED, signal="SIGTERM", class_=FailureClass.CANCELLED), 130),
+    (ended(State.LOST, class_=FailureClass.INFRA_NODE), 1),
+    (make_job(reason=Reason.DEPENDENCY_NEVER, reason_detail="job 12 failed"), 1),
+]
+"""Jobs that `run` and `wait` wait for no longer, each with the exit code that they leave with."""

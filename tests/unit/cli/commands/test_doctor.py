@@ -11,6 +11,7 @@ import pytest
 from leptond import __version__, schema
 from leptond.cli.commands import doctor
 from leptond.cli.commands.doctor import FAIL, OK, WARN, Finding
+from leptond.cli.diagnosis import checks, connection
 from leptond.store.database.migrate import wal_reset_fault
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Answer, Stub, make_status, problem
@@ -19,9 +20,9 @@ from tests.unit.cli.stub import Answer, Stub, make_status, problem
 @pytest.fixture(autouse=True)
 def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What depends on the machine that runs the tests is looked at on its own."""
-    monkeypatch.setattr(doctor, "driver", lambda status: Finding(OK, "nvidia", "not looked at"))
+    monkeypatch.setattr(checks, "driver", lambda status: Finding(OK, "nvidia", "not looked at"))
     monkeypatch.setattr(doctor, "_machine", lambda status, database, state_dir: iter(()))
-    monkeypatch.setattr(doctor, "_disk", lambda directory: Finding(OK, "disk", str(directory)))
+    monkeypatch.setattr(checks, "disk", lambda directory: Finding(OK, "disk", str(directory)))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_socket_nobody_listens_on(cli: Cli, stub: Stub):
 
 
 def test_another_version_and_the_daemons_warnings_are_told(cli: Cli, well: Stub):
-    own = ".".join(map(str, doctor._sqlite_version()))
+    own = ".".join(map(str, checks.sqlite_version()))
     well.on(
         "GET",
         "/v1/status",
@@ -96,7 +97,7 @@ def test_a_clock_that_differs_is_told(cli: Cli, well: Stub):
     _, found = findings(cli)
     assert found["clock"]["level"] == WARN
     assert "differs from the daemon's" in found["clock"]["detail"]
-    assert doctor._clock("no date").level == OK
+    assert connection.clock("no date").level == OK
 
 
 def test_a_socket_that_is_open_to_all_and_a_token_that_others_can_read(cli: Cli, well: Stub, home: Path):
@@ -110,7 +111,7 @@ def test_a_socket_that_is_open_to_all_and_a_token_that_others_can_read(cli: Cli,
     assert found["token"]["fix"] == f"run: chmod 600 {token}"
 
 
-REAL_DRIVER, REAL_DISK = doctor.driver, doctor._disk
+REAL_DRIVER, REAL_DISK = checks.driver, checks.disk
 
 
 def machine(root: Path, *files: str) -> Path:
@@ -161,6 +162,6 @@ def test_tcp_without_a_token_fails(cli: Cli, monkeypatch):
     ],
 )  # fmt: skip
 def test_sqlites_fault_is_seen_as_the_daemon_sees_it(version):
-    finding = doctor.sqlite(version)
+    finding = checks.sqlite(version)
     assert (finding.level == WARN) is wal_reset_fault(version)
     assert ".".join(map(str, version)) in finding.detail

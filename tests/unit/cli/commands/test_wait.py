@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 
-from leptond.cli.commands import run as run_module
-from leptond.core.jobs.model import FailureClass, Reason, State
+from leptond.core.jobs.model import State
 from tests.unit.cli.conftest import Cli
-from tests.unit.cli.stub import SUBMITTED_AT, Stub, ended, make_job, problem, sse, submitted
-
-ENDS = [
-    (ended(State.SUCCEEDED, exit_code=0), 0),
-    (ended(State.FAILED, exit_code=7), 7),
-    (ended(State.FAILED, exit_code=255), 255),
-    (ended(State.FAILED, signal="SIGKILL"), 128 + signal.SIGKILL),
-    (ended(State.FAILED, signal="SIG34"), 128 + 34),
-    (ended(State.FAILED, class_=FailureClass.CONFIG, explanation="cannot execute"), 1),
-    (ended(State.TIMED_OUT, signal="SIGTERM", class_=FailureClass.TIMEOUT), 124),
-    (ended(State.CANCELLED, signal="SIGTERM", class_=FailureClass.CANCELLED), 130),
-    (ended(State.LOST, class_=FailureClass.INFRA_NODE), 1),
-    (make_job(reason=Reason.DEPENDENCY_NEVER, reason_detail="job 12 failed"), 1),
-]
+from tests.unit.cli.stub import ENDS, Stub, ended, make_job, problem
 
 
 @pytest.mark.parametrize(("job", "code"), ENDS)
@@ -32,19 +17,6 @@ def test_wait_leaves_with_the_jobs_code(cli: Cli, stub: Stub, job, code):
     result = cli("wait", "47")
     assert (result.code, result.out) == (code, "")
     assert ("job 47 (train.py)" in result.err) is (code != 0)
-
-
-@pytest.mark.parametrize(("job", "code"), ENDS)
-def test_run_shows_the_output_and_leaves_with_the_jobs_code(cli: Cli, stub: Stub, job, code):
-    stub.on("POST", "/v1/jobs", submitted())
-    stub.on("GET", "/v1/jobs/47", job)
-    stub.on(
-        "GET",
-        "/v1/jobs/47/log/stream",
-        sse(("log.attempt", {"number": 1}, "1:0"), ("log.chunk", {"text": "hi\n"}, "1:3"), ("end", {})),
-    )
-    result = cli("run", "-g", "1", "--", "true")
-    assert (result.code, result.out) == (code, "hi\n")
 
 
 def test_wait_takes_the_first_that_failed_in_the_order_given(cli: Cli, stub: Stub):
@@ -100,48 +72,3 @@ def test_wait_asks_the_daemon_to_hold_the_answer(cli: Cli, stub: Stub):
 def test_wait_for_no_such_job(cli: Cli, stub: Stub):
     stub.on("GET", "/v1/jobs/9", problem(404, "there is no job 9"))
     assert cli("wait", "9").code == 3
-
-
-def test_run_with_json_keeps_standard_output_for_the_job(cli: Cli, stub: Stub):
-    stub.on("POST", "/v1/jobs", submitted())
-    stub.on("GET", "/v1/jobs/47", ended(State.SUCCEEDED, exit_code=0))
-    stub.on("GET", "/v1/jobs/47/log/stream", sse(("log.chunk", {"text": "hi\n"}, "1:3"), ("end", {})))
-    result = cli("run", "--json", "true")
-    assert json.loads(result.out)["state"] == "succeeded"
-    assert "hi\n" in result.err
-
-
-def test_run_of_a_job_that_can_never_start_ends(cli: Cli, stub: Stub):
-    stub.job(id=12)
-    stub.on("POST", "/v1/jobs", submitted())
-    stub.on(
-        "GET", "/v1/jobs/47", make_job(reason=Reason.DEPENDENCY), make_job(reason=Reason.DEPENDENCY_NEVER)
-    )
-    result = cli("run", "-d", "12", "true")
-    assert result.code == 1
-    assert "can never start" in result.err
-
-
-def test_run_of_an_array_is_a_usage_error(cli: Cli, stub: Stub):
-    assert cli("run", "--array", "0-3", "true").code == 2
-
-
-@pytest.mark.parametrize("twice", [False, True])
-def test_ctrl_c_lets_go_and_twice_cancels(cli: Cli, stub: Stub, monkeypatch, twice):
-    stub.on("POST", "/v1/jobs", submitted())
-    stub.on("POST", "/v1/jobs/47/cancel", make_job(state=State.STOPPING, started_at=SUBMITTED_AT))
-    monkeypatch.setattr(run_module, "stream_events", lambda *_: signal.raise_signal(signal.SIGINT))
-    slept = []
-
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        if twice:
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(run_module, "sleep", sleep)
-    result = cli("run", "true")
-    assert result.code == 130
-    assert "leptonctl logs -f 47" in result.err
-    assert slept == [2.0]
-    assert len(stub.of("POST", "/v1/jobs/47/cancel")) == int(twice)
-    assert ("is being cancelled" in result.err) is twice
