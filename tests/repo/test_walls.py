@@ -118,7 +118,7 @@ def test_every_module_stands_in_a_room() -> None:
 
 
 SQLITE_OUTSIDE_THE_STORE = {
-    "leptond.cli.commands.doctor": "the command line must not import the store; it only asks for the version",
+    "leptond.cli.diagnosis.checks": "leptonctl must not import the store; it only asks for the version",
 }
 
 

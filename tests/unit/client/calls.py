@@ -61,6 +61,7 @@ class Calls:
         number = 47 + len(self.jobs)
         spec = msgspec.structs.replace(make_job().spec, argv=body["argv"], cwd=body["cwd"], env=body["env"])
         self._set(make_job(id=number, name=body["name"], spec=spec))
+        self.stub.on("GET", f"/v1/jobs/{number}/log", Answer(pieces=[b"first line\nlast line\n"]))
         return schema.Submitted(id=number, ids=[number], name=body["name"], state=State.PENDING)
 
     def _batch(self, asked: Asked) -> Answer:
@@ -71,7 +72,6 @@ class Calls:
         path = f"/v1/jobs/{job.id}"
         self.stub.on("GET", path, job)
         self.stub.on("POST", f"{path}/hold", job)
-        self.stub.on("GET", f"{path}/log", Answer(pieces=[b"first line\nlast line\n"]))
         self.stub.on("POST", f"{path}/cancel", lambda _: Answer(self._cancelled(job)))
 
     def _cancelled(self, job: schema.Job) -> schema.Job:
