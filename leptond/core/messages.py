@@ -1,4 +1,4 @@
-"""What a person is told of an event, in a chat or a mail. Pure."""
+"""Messages about events for people, in chats and mails. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from leptond.core.jobs.timespec import spell_duration
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """`kind` is apprise's: it chooses colours and pictures."""
+    """`kind` is apprise's, which chooses colours and icons."""
 
     title: str
     body: str
@@ -19,7 +19,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | None) -> Message:
-    """An event in words.
+    """Describe an event. `job`: the job's JSON fields, if it is about one.
 
     >>> message_for("job.ended", {}, {"id": 47, "name": "llama", "state": "failed", "user": "ana",
     ...     "explanation": "failed with exit code 3", "gpus": 2}).title

@@ -1,4 +1,4 @@
-"""How long finished things are kept."""
+"""Limits of retention: how long finished things are kept."""
 
 from __future__ import annotations
 

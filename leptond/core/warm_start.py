@@ -1,5 +1,5 @@
-"""Whether a job may start in a process that has its imports behind it, and which of those processes to keep.
-Pure. What only that process itself can see, it decides by itself: :mod:`leptond.engines.warm_runner`."""
+"""Warm starts: which jobs may start in a process that has its imports done, and which of those processes to
+keep. Pure. Conditions that only that process can check are in :mod:`leptond.engines.warm_runner`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OWN = frozenset(
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT",
     }
 )
-"""Variables that differ from attempt to attempt. A warm process is prepared without them, and what reads one
-of them while it is imported starts cold."""
+"""Variables that differ from attempt to attempt. A warm process is prepared without them; a program that
+reads one of them while it is imported starts cold."""
 OWN_PREFIX = "LEPTOND_"
 
 PREFIXES = (
@@ -62,8 +62,8 @@ PREFIXES = (
     "VIRTUAL_ENV",
     "XLA_",
 )
-"""Variables that libraries written in C, the C library and the start of the interpreter read, where nobody
-sees it: a warm process serves only jobs that have the same of them."""
+"""Prefixes of variables that C libraries, the C library itself and the start of the interpreter read without
+any trace: a warm process serves only jobs with the same values of them."""
 
 PLAIN = frozenset(
     {
@@ -80,7 +80,7 @@ PLAIN = frozenset(
         "PYTHONWARNINGS",
     }
 )
-"""What the interpreter may be told by its environment."""
+"""Variables of the interpreter that do not prevent a warm start."""
 
 TORCHRUN = frozenset({"torch.distributed.run", "torch.distributed.launch"})
 
@@ -89,7 +89,7 @@ _SCRIPTS = frozenset({"torchrun", "accelerate", "deepspeed"})
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of Python: `target` is a script's path, a module's name or code, `args` what follows it."""
+    """A call of Python: `target` is a script's path, a module's name or code; `args` follow it."""
 
     python: str
     how: Literal["script", "module", "code"]
@@ -98,7 +98,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WarmProcess(msgspec.Struct, frozen=True, kw_only=True):
-    """A warm process: when it last served (boot time), what it takes of memory."""
+    """A warm process: its environment key, when it last served (boot time), and its memory."""
 
     key: str
     used_at: float
@@ -106,7 +106,7 @@ class WarmProcess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_command(argv: Sequence[str], env: Mapping[str, str]) -> Command | str:
-    """The call of Python that this command is, or why it must start cold.
+    """Parse a call of Python; return the reason if it must start cold.
 
     >>> parse_command(["python", "-m", "train", "--lr", "1"], {}).target
     'train'
@@ -155,8 +155,8 @@ def _environment(env: Mapping[str, str]) -> str:
 
 
 def environment_key(python: str, env: Mapping[str, str]) -> str:
-    """What jobs that may share a warm process have in common: the interpreter's path and the variables that
-    are read where nobody sees it."""
+    """Return what jobs that may share a warm process have in common: the interpreter's path and the variables
+    that are read without any trace."""
     seen = [python]
     for name, value in sorted(base_environment(env).items()):
         if name.startswith(PREFIXES):
@@ -165,8 +165,7 @@ def environment_key(python: str, env: Mapping[str, str]) -> str:
 
 
 def base_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment that a warm process is prepared in: no GPU is visible to it, and it belongs to no
-    attempt."""
+    """Return the environment that a warm process is prepared in: without any visible GPU or attempt."""
     kept = {name: value for name, value in env.items() if name not in OWN and not name.startswith(OWN_PREFIX)}
     return {**kept, "CUDA_VISIBLE_DEVICES": ""}
 
@@ -174,8 +173,8 @@ def base_environment(env: Mapping[str, str]) -> dict[str, str]:
 def processes_to_stop(
     stands: Iterable[WarmProcess], *, now: float, idle_s: float, most: int, most_bytes: int
 ) -> list[str]:
-    """Keys of the warm processes that have to go: unused for `idle_s`, or too many or too large together;
-    then the one that was used longest ago goes first."""
+    """Return the keys of warm processes to stop: unused for `idle_s`, or too many or too large together, the
+    least recently used first."""
     kept = sorted(stands, key=lambda one: one.used_at)
     gone = [one.key for one in kept if now - one.used_at >= idle_s]
     kept = [one for one in kept if now - one.used_at < idle_s]
@@ -185,5 +184,5 @@ def processes_to_stop(
 
 
 def cold_reason(why: str) -> str:
-    """As it is stored with the attempt."""
+    """Return the reason as it is stored with the attempt."""
     return f"cold: {why}"

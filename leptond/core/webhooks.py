@@ -1,4 +1,4 @@
-"""What a webhook is told, how it is signed, and when it is tried again. Pure."""
+"""Webhooks: event names, signatures, and retries. Pure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ EventName = Literal[
     "queue.changed",
     "limits.changed",
 ]
-"""What a hook may ask for: the types of the event table, and ``job.ended``."""
+"""Events that a hook may subscribe to: the types of the event table, and ``job.ended``."""
 
 MAX_TRIES = 8
 BASE_S, CAP_S = 2.0, 600.0
 
 
 def name_of(kind: str, data: Mapping[str, Any]) -> str:
-    """An event's name for subscribers: its type, but ``job.ended`` for a move into a terminal state.
+    """Return an event's name for subscribers: its type, but ``job.ended`` for a move into a terminal state.
 
     >>> name_of("job.state", {"to": "failed"}), name_of("job.state", {"to": "running"})
     ('job.ended', 'job.state')
@@ -45,13 +45,13 @@ def name_of(kind: str, data: Mapping[str, Any]) -> str:
 
 
 def is_http_hook(url: str) -> bool:
-    """Whether a hook is sent JSON; the others are services of people."""
+    """Return True if a hook is sent JSON over HTTP; others are addresses of apprise services."""
     return url.startswith(("http://", "https://"))
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """``sha256=`` and the HMAC-SHA256 (RFC 2104) of timestamp, dot and body, in hexadecimal: who has the
-    secret can tell that leptond sent just this, and when, so that an old one cannot be played again.
+    """Return ``sha256=`` and the HMAC-SHA256 (RFC 2104) of timestamp, dot and body in hexadecimal. Holders of
+    the secret can verify the sender and the time, so that old requests cannot be replayed.
 
     >>> signature("secret", "1767225600", b"{}")
     'sha256=fa7eaa06bf97d7815f3f456e97cde70c9e50cb005f01660c8d10b10c21964887'
@@ -60,11 +60,11 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def retry_delay_s(tries: int, roll: float) -> float | None:
-    """Seconds until the next try after `tries` that failed; None when it is given up. `roll` is uniform in
-    [0, 1)."""
+    """Return the seconds until the next try after `tries` failures; None to give up. `roll` is uniform in [0,
+    1)."""
     return None if tries >= MAX_TRIES else backoff_s(tries, base_s=BASE_S, cap_s=CAP_S, roll=roll)
 
 
 def is_retryable_status(status: int) -> bool:
-    """Whether an answer like this is worth another try: the server's own trouble, or its asking to wait."""
+    """Return True if a response is worth another try: a server error, or a request to wait."""
     return status >= 500 or status in (408, 425, 429)

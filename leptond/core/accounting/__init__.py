@@ -1,1 +1,1 @@
-"""Where GPU time went, and what it cost."""
+"""The ledger of GPU time, its cost, and budgets."""

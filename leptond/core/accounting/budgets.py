@@ -1,5 +1,5 @@
-"""Budgets: what a user or a project may spend in a day, a week or a month, judged at the door by the worst
-case, which is known where jobs have limits."""
+"""Budgets: what a user or a project may spend in a day, a week or a month. Checked at admission against the
+worst case, which is known for jobs with time limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Action = Literal["warn", "refuse"]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """At most `amount` (of the currency) or `gpu_hours` in each `period`; `action` beyond it."""
+    """At most `amount` (of the currency) or `gpu_hours` in each `period`; `action`: what happens to jobs
+    beyond it."""
 
     scope: Scope
     name: str
@@ -26,8 +27,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BudgetUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts against a budget: GPU-hours and money of attempts that ended in the period, and the worst
-    case of the jobs that are queued or run."""
+    """What counts against a budget: GPU-hours and cost of attempts that ended in the period, and the worst
+    case in GPU-hours of jobs that are queued or running."""
 
     spent_gpu_hours: float = 0.0
     spent: float = 0.0
@@ -35,7 +36,7 @@ class BudgetUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Jobs that are asked for: GPUs, the limit of each in seconds (None: none) and how many of them."""
+    """Requested jobs: GPUs and time limit in seconds of each (None: no limit), and how many of them."""
 
     gpus: int
     limit_s: float | None
@@ -43,14 +44,14 @@ class BudgetRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overrun(msgspec.Struct, frozen=True, kw_only=True):
-    """`over`: a sentence with the figures, when the jobs may cost more than is left; `hint`: what to do."""
+    """The reason why jobs may exceed a budget. `over`: a sentence with the figures; `hint`: what to do."""
 
     over: str
     hint: str
 
 
 def period_start(period: Period, now: float) -> float:
-    """When the current period began (UTC; weeks begin on Monday).
+    """Return the start of the current period in UTC seconds; weeks begin on Monday.
 
     >>> datetime.fromtimestamp(period_start("month", 1_800_000_000.0), UTC).isoformat()
     '2027-01-01T00:00:00+00:00'
@@ -64,7 +65,7 @@ def period_start(period: Period, now: float) -> float:
 
 
 def worst_gpu_hours(asks: Sequence[BudgetRequest]) -> float | None:
-    """GPU-hours that the jobs take if each runs to its limit; None where one has none."""
+    """Return the GPU-hours that the jobs take if each runs to its time limit; None where one has none."""
     total = 0.0
     for ask in asks:
         if not ask.gpus:
@@ -78,8 +79,10 @@ def worst_gpu_hours(asks: Sequence[BudgetRequest]) -> float | None:
 def check_budget(
     budget: Budget, books: BudgetUsage, asks: Sequence[BudgetRequest], *, price: float | None, currency: str
 ) -> Overrun | None:
-    """Whether `asks` may go over `budget`. `price`: of a GPU-hour, the dearest that they may get; a budget in
-    money cannot be judged without one, and then says so."""
+    """Return an overrun if `asks` may exceed `budget`.
+
+    `price`: of a GPU-hour, the dearest that they may get. A budget in money without a price, or a job without
+    a time limit, is an overrun too."""
     if not any(ask.gpus for ask in asks):
         return None
     whose = f"the budget of {budget.scope} {budget.name}"

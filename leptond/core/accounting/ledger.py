@@ -1,13 +1,12 @@
 """The ledger: every GPU-millisecond of a window in exactly one box.
 
-Times are integer milliseconds since the epoch, UTC. Each GPU's line of time is cut at every moment at which
-something changes, and each piece goes into one box as a whole, so that the boxes add up to the capacity
-because of how they are made, not because of how they are rounded. Where several attempts share a GPU, a
-piece is divided between them to the millisecond.
+Times are integer milliseconds since the epoch, UTC. Each GPU's timeline is cut at every moment at which
+something changes, and each interval goes into one box as a whole, so that the boxes add up to the capacity by
+construction, not by rounding. Where several attempts share a GPU, an interval is divided among them to the
+millisecond.
 
-Where two boxes would fit, the earlier in this order wins: out of service, held by an attempt, hand-over,
-then what the queue was like while the GPU was free.
-"""
+Where two boxes would fit, the earlier in this order wins: out of service, held by an attempt, hand-over, then
+the state of the queue while the GPU was free."""
 
 from __future__ import annotations
 
@@ -23,14 +22,14 @@ from leptond.core.jobs.model import FailureClass, State
 
 
 class Box(StrEnum):
-    """Where a GPU-second went."""
+    """Class of a GPU's time."""
 
-    OUT = "out"  # drained, sick or gone
+    OUT = "out"  # drained, unhealthy or absent
     PROD = "prod"  # work that is kept
     START = "start"  # from the command's start to its first progress
     LOST = "lost"  # after the last checkpoint of an attempt that was tried again
     FAILED = "failed"  # of jobs that end failed, timed out or lost
-    CANCEL = "cancel"  # of jobs that people, or their sweeps, cancelled
+    CANCEL = "cancel"  # of jobs cancelled by people or by their sweeps
     STOP = "stop"  # from the stop signal to the last process's end
     GAP = "gap"  # between two jobs, while the next one could start
     FITIDLE = "fitidle"  # free although an eligible job fits: only for a reservation, which is named
@@ -43,11 +42,12 @@ SCHEDULING = (Box.GAP, Box.FITIDLE, Box.FRAG)
 """Time that a scheduler could have used."""
 
 WASTED = (Box.START, Box.LOST, Box.FAILED, Box.STOP)
-"""What of a job's own time bought nothing."""
+"""Time of attempts that produced nothing."""
 
 
 class IdleCause(StrEnum):
-    """What the queue is like while GPUs are free."""
+    """State of the queue while GPUs are free: no eligible job, one that fits, or only jobs that do not
+    fit."""
 
     NO_DEMAND = "none"
     FITS = "fits"
@@ -57,12 +57,11 @@ class IdleCause(StrEnum):
 _FREE = {IdleCause.NO_DEMAND: Box.EMPTY, IdleCause.FITS: Box.FITIDLE, IdleCause.BLOCKED: Box.FRAG}
 
 UNDECIDED = "undecided"
-"""The cause that marks productive time of a job whose end is not known: it moves if the job fails."""
+"""Cause of productive time of a job whose end is not known; it moves to another box if the job fails."""
 
 
 class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
-    """From `at` on GPU `gpu` is in service (`out` empty), out of it (`out` says why), or, unless
-    `managed`, none of ours."""
+    """From `at` on GPU `gpu` is in service (`out` empty), out of it (`out` is the reason), or not managed."""
 
     gpu: str
     at: int
@@ -71,7 +70,7 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IdleCauseChange(msgspec.Struct, frozen=True, kw_only=True):
-    """From `at` on the queue is like this for GPUs that are free; `cause` names a reservation."""
+    """From `at` on `idle_cause` holds for free GPUs; `cause` names the job that GPUs are reserved for."""
 
     at: int
     idle_cause: IdleCause
@@ -87,13 +86,12 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt as the ledger sees it.
+    """Times of an attempt, for the ledger.
 
-    `claimed`: its GPUs were given to it; `startable`: from when on it could have had them; `start`: its
-    command began (None: never); `end`: its last process was gone (None: it lives); `progress`,
-    `checkpoint`, `stop`: first progress, last durable checkpoint, stop asked for (None: not known, or
-    never). `cause` is the class of its own end; `job_state` and `job_cause` those of its job.
-    """
+    `claimed`: GPUs given to it. `startable`: from when it could have had them. `start`: its command began
+    (None: never). `progress`, `checkpoint`, `stop`: first progress, last durable checkpoint, stop requested
+    (None: not known, or never). `end`: its last process was gone (None: live). `cause` is the class of its
+    own end; `job_state` and `job_cause` are those of its job."""
 
     id: str
     job: int
@@ -113,8 +111,8 @@ class AttemptSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """`ms` milliseconds of one GPU, in one box, for one cause, of one attempt (None: of nobody), at one
-    price per GPU-hour (millionths; None: not known)."""
+    """`ms` milliseconds of one GPU in one box, for one cause, of one attempt (None: of none), at one price
+    per GPU-hour (millionths; None: not known)."""
 
     gpu: str
     box: Box
@@ -128,8 +126,8 @@ _ENDED_BADLY = (State.FAILED, State.TIMED_OUT, State.LOST)
 
 
 def attempt_phases(span: AttemptSpan, now: int) -> Iterator[tuple[int, int, Box, str]]:
-    """(from, to, box, cause) of the time that an attempt held its GPUs, without gaps or overlaps; `now`
-    ends an attempt that lives."""
+    """Yield (from, to, box, cause) of the time that an attempt held its GPUs, without gaps or overlaps. `now`
+    ends a live attempt."""
     if span.start is None:
         return
     start = span.start
@@ -157,12 +155,12 @@ def attempt_phases(span: AttemptSpan, now: int) -> Iterator[tuple[int, int, Box,
 def startable_at(
     *, ready: float, released: float | None, looked: float | None, woken: float | None, now: float
 ) -> float:
-    """From when on a job that is now given its GPUs could have had them: the hand-over begins there.
+    """Return from when a job that is now given its GPUs could have had them: the start of the hand-over.
 
-    `ready`: it was submitted, its begin time or its back-off was over; `released`: the last of its GPUs
-    came free; `looked`: the scheduler's look before this one, which did not start it; `woken`: what caused
-    this look was committed. What came after the last look made the job startable; if neither its own
-    readiness nor its GPUs did, something else did (a hold, a cap), and then it was what woke the scheduler.
+    `ready`: it was submitted, and its begin time and back-off were over. `released`: the last of its GPUs
+    came free. `looked`: the previous scheduling pass, which did not start it. `woken`: commit of what caused
+    this pass. What came after the previous pass made the job startable; if neither its own readiness nor its
+    GPUs did, then what woke the scheduler did (a released hold, a raised cap).
 
     >>> startable_at(ready=5.0, released=9.0, looked=8.0, woken=9.1, now=9.2)
     9.0
@@ -187,17 +185,17 @@ class _Timeline(Generic[T]):
         self._values = [before, *(value for _, value in ordered)]
 
     def at(self, moment: int) -> T:
-        """The value at `moment`; of several transitions at once the last."""
+        """Return the value at `moment`; of several transitions at once the last."""
         return self._values[bisect_right(self.times, moment)]
 
     def within(self, begin: int, end: int) -> list[int]:
-        """The transitions inside an interval."""
+        """Return the times of transitions inside an interval."""
         return self.times[bisect_right(self.times, begin) : bisect_right(self.times, end - 1)]
 
 
 def capacity_ms(begin: int, end: int, service: Sequence[ServiceChange]) -> int:
-    """GPU-milliseconds of all managed GPUs in [begin, end): what the boxes must add up to. Counted from
-    the service intervals alone, so that it can be compared with them."""
+    """Return the GPU-milliseconds of all managed GPUs in [begin, end), which the boxes must add up to.
+    Computed from the service intervals alone, as an independent check."""
     total = 0
     for gpu in {one.gpu for one in service}:
         steps = sorted((one for one in service if one.gpu == gpu), key=lambda one: one.at)
@@ -209,7 +207,7 @@ def capacity_ms(begin: int, end: int, service: Sequence[ServiceChange]) -> int:
 
 
 class LedgerInterval(msgspec.Struct, frozen=True, kw_only=True):
-    """[`begin`, `end`) of one GPU's line of time: the whole of it in one box."""
+    """[`begin`, `end`) of one GPU, wholly in one box."""
 
     gpu: str
     begin: int
@@ -230,8 +228,10 @@ def ledger_intervals(
     prices: Sequence[PriceChange] = (),
     now: int | None = None,
 ) -> Iterator[LedgerInterval]:
-    """The lines of all GPUs from `begin` to `end`, cut where something changes. `now` (else `end`) is where
-    live attempts have got to. A piece that an attempt holds has the price of the attempt's start."""
+    """Yield the timelines of all GPUs from `begin` to `end`, cut where something changes.
+
+    `now` (default: `end`) ends live attempts. An interval that an attempt holds has the price of the
+    attempt's start."""
     now = end if now is None else now
     held: dict[str, list[AttemptSpan]] = {}
     for span in spans:
@@ -260,7 +260,7 @@ def ledger_intervals(
 
 
 def sum_entries(some: Iterable[LedgerInterval]) -> list[LedgerEntry]:
-    """Pieces that are alike, added up."""
+    """Sum up intervals that are alike."""
     found: dict[tuple[str, Box, str, str | None, int | None], int] = {}
     for one in some:
         key = (one.gpu, one.box, one.cause, one.attempt, one.price)
@@ -281,7 +281,7 @@ def ledger_entries(
     prices: Sequence[PriceChange] = (),
     now: int | None = None,
 ) -> list[LedgerEntry]:
-    """Where the GPU time of [begin, end) went: :func:`pieces`, gathered."""
+    """Return where the GPU time of [begin, end) went: the intervals, summed up."""
     return sum_entries(
         ledger_intervals(begin, end, service=service, spans=spans, queue=queue, prices=prices, now=now)
     )
@@ -296,7 +296,7 @@ def _gpu_intervals(
     spans: Iterable[AttemptSpan],
     now: int,
 ) -> Iterator[tuple[int, int, Box, str, AttemptSpan | None]]:
-    """The line of one GPU in pieces: (from, to, box, cause, whose)."""
+    """Yield the timeline of one GPU: (from, to, box, cause, attempt)."""
     # (at, order: ends before beginnings, number of the interval)
     edges: list[tuple[int, int, int]] = []
     work: list[tuple[Box, str, AttemptSpan]] = []
@@ -346,7 +346,7 @@ def _gpu_intervals(
 def _shared(
     a: int, b: int, holders: Sequence[tuple[Box, str, AttemptSpan]]
 ) -> Iterator[tuple[int, int, Box, str, AttemptSpan | None]]:
-    """A piece in equal parts, to the millisecond; the first get what does not divide."""
+    """Divide an interval into equal parts, to the millisecond; the first get the remainder."""
     share, rest = divmod(b - a, len(holders))
     at = a
     for number, (box, cause, span) in enumerate(holders):
@@ -357,8 +357,8 @@ def _shared(
 
 
 class BoxTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What the boxes of a window amount to, in GPU-milliseconds. The ratios are None where there is
-    nothing to divide by."""
+    """Totals of the boxes of a window, in GPU-milliseconds. Ratios are None where there is nothing to divide
+    by."""
 
     boxes: Mapping[Box, int]
 
@@ -368,32 +368,32 @@ class BoxTotals(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.boxes.values())
 
     def of(self, *boxes: Box) -> int:
-        """The sum of some."""
+        """Return the sum of some boxes."""
         return sum(self.boxes.get(box, 0) for box in boxes)
 
     @property
     def allocated(self) -> int:
-        """Held by attempts."""
+        """Time held by attempts."""
         return self.of(*ALLOCATED)
 
     @property
     def scheduling_goodput(self) -> float | None:
-        """Of the time that jobs could have had, the part that they got."""
+        """Part of the time usable for jobs that jobs had."""
         return _ratio(self.allocated, self.allocated + self.of(*SCHEDULING))
 
     @property
     def runtime_goodput(self) -> float | None:
-        """Of the time that jobs had, the part whose work is kept."""
+        """Part of the time that jobs had whose work is kept."""
         return _ratio(self.of(Box.PROD), self.allocated)
 
     @property
     def goodput(self) -> float | None:
-        """The product of both: productive of all that was in service and wanted."""
+        """Product of both: productive part of the time in service and in demand."""
         return _ratio(self.of(Box.PROD), self.capacity - self.of(Box.OUT, Box.EMPTY))
 
     @property
     def capacity_goodput(self) -> float | None:
-        """Productive of all that was paid for."""
+        """Productive part of all time."""
         return _ratio(self.of(Box.PROD), self.capacity)
 
 
@@ -402,7 +402,7 @@ def _ratio(part: int, whole: int) -> float | None:
 
 
 def box_totals(entries: Iterable[LedgerEntry]) -> BoxTotals:
-    """The boxes of some entries."""
+    """Sum up entries by box."""
     boxes = dict.fromkeys(Box, 0)
     for entry in entries:
         boxes[entry.box] += entry.ms
@@ -413,8 +413,8 @@ MS_PER_HOUR = 3_600_000
 
 
 def total_cost(entries: Iterable[LedgerEntry]) -> float | None:
-    """What the time of `entries` costs, in the currency of their prices; None when some has no price.
-    Dollars are made only here: what is stored are integers."""
+    """Return the cost of `entries` in the currency of their prices; None if some have no price. Integers are
+    summed; the division comes last."""
     total = 0
     for entry in entries:
         if entry.price is None:
@@ -426,15 +426,15 @@ def total_cost(entries: Iterable[LedgerEntry]) -> float | None:
 
 
 def cost_per_useful_hour(entries: Sequence[LedgerEntry]) -> float | None:
-    """What an hour of productive GPU time costs in effect: all that was paid, over what was productive."""
+    """Return the effective cost of an hour of productive GPU time: all cost over productive hours."""
     paid = total_cost(entries)
     useful = sum(entry.ms for entry in entries if entry.box is Box.PROD)
     return paid / (useful / MS_PER_HOUR) if paid is not None and useful else None
 
 
 def checkpoint_interval_s(write_s: float, between_interruptions_s: float) -> float:
-    """How often to write a checkpoint that takes `write_s`, when an attempt is interrupted every
-    `between_interruptions_s` in the mean: sqrt(2 * write * MTBI) (J. W. Young, 1974; J. T. Daly, 2006). The
+    """Return the interval at which to write a checkpoint that takes `write_s`, with interruptions every
+    `between_interruptions_s` on average: sqrt(2 * write * MTBI) (J. W. Young, 1974; J. T. Daly, 2006). The
     expected loss at an interruption is half of it.
 
     >>> checkpoint_interval_s(30.0, 86400.0)

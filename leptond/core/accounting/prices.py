@@ -1,5 +1,5 @@
-"""What an hour of a GPU costs: a dated table by model, what the configuration says instead, and owned
-hardware. A model without a price is reported in GPU-hours; no price is invented."""
+"""Prices of GPU-hours: a dated table by model, prices of the configuration, and owned hardware. A model
+without a price is reported in GPU-hours only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leptond.base.section import NotNegative, Positive, Section
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """A price per GPU-hour with where and when it was seen. `micros`: millionths of `currency`."""
+    """A price per GPU-hour with its source and date. `micros`: millionths of `currency`."""
 
     model: str
     micros: int
@@ -24,7 +24,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def per_hour(self) -> float:
-        """In units of the currency."""
+        """Price in units of the currency."""
         return self.micros / 1e6
 
 
@@ -32,8 +32,8 @@ CURRENCY = "USD"
 SOURCE = "RunPod's lower listed figure, seen at deploybase.ai"
 AS_OF = "2026-03"
 
-# The first that matches NVML's name counts. H100 prices alone span 1.5 to 12 USD between sellers:
-# a default is a starting point, which is why source and date stand beside every amount.
+# The first match of NVML's name counts. H100 prices alone span 1.5 to 12 USD between sellers: a default is a
+# starting point, so every amount is reported with its source and date.
 _TABLE: tuple[tuple[str, str, int], ...] = (
     (r"RTX 3090(?! Ti)", "RTX 3090", 220_000),
     (r"RTX 4090(?! (D|Laptop))", "RTX 4090", 340_000),
@@ -51,9 +51,9 @@ _TABLE: tuple[tuple[str, str, int], ...] = (
 
 
 class Owned(Section, frozen=True, kw_only=True):
-    """Hardware of one's own. `capex` of one GPU (its share of the machine included) is spread over
-    `life_h` hours of which `use` (0 to 1) are expected to be used; `kw` are drawn by it, `opex` an hour is
-    spent on it besides."""
+    """Owned hardware. `capex` of one GPU (its share of the machine included) is spread over `life_h` hours,
+    of which the part `use` (0 to 1) is expected to be used; `kw`: its power draw; `opex`: other cost per
+    hour."""
 
     capex: NotNegative
     life_h: Positive
@@ -83,7 +83,7 @@ class Rates(Section, frozen=True, kw_only=True):
 
 
 def owned_per_hour(one: Owned, *, tariff: float, pue: float) -> float:
-    """What an hour of owned hardware costs: capex / (life * use) + kW * PUE * tariff + opex.
+    """Return the cost of an hour of owned hardware: capex / (life * use) + kW * PUE * tariff + opex.
 
     >>> round(owned_per_hour(Owned(capex=30_000, life_h=40_000, use=0.75, kw=0.7), tariff=0.2, pue=1.5), 4)
     1.21
@@ -92,7 +92,7 @@ def owned_per_hour(one: Owned, *, tariff: float, pue: float) -> float:
 
 
 def price_of(name: str, rates: Rates) -> Listed | None:
-    """The price of a GPU that NVML calls `name`; None where none is known. Slices (MIG) and simulated
+    """Return the price of a GPU by its NVML name; None where none is known. Slices (MIG) and simulated
     devices have one only if the configuration gives it.
 
     >>> price_of("NVIDIA H100 80GB HBM3", Rates()).per_hour
@@ -137,7 +137,7 @@ J_PER_KWH = 3.6e6
 
 
 def energy_cost(joules: float, rates: Rates) -> float | None:
-    """What the energy costs; None without a tariff. Not to be added to a rent, which has it in it.
+    """Return the cost of energy; None without a tariff. Not to be added to a rent, which includes it.
 
     >>> energy_cost(7.2e6, Rates(tariff=0.15, pue=1.5))
     0.45

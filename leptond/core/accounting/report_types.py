@@ -1,4 +1,4 @@
-"""The values of a report on a window of the ledger: what it is made from and what it says."""
+"""Values of the cost report: what it is made from, and what it contains."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import msgspec
 from leptond.core.accounting.ledger import AttemptSpan, Box, IdleCauseChange, PriceChange, ServiceChange
 
 IDLE_BELOW = 0.05
-"""A GPU that is held and less busy than this is idle."""
+"""Utilization below which a held GPU counts as idle."""
 
 GroupBy = Literal["user", "project", "queue", "job", "gpu"]
 
 
 class SampledUse(msgspec.Struct, kw_only=True):
-    """What samples of one GPU say of one attempt. Energy is in mJ; `energy_source` says who told it."""
+    """Sums of the samples of one GPU during one attempt. Energy in mJ; `energy_source`: counter, power or
+    simulated."""
 
     attempt_id: str
     gpu: str
@@ -30,7 +31,7 @@ class SampledUse(msgspec.Struct, kw_only=True):
 
 
 class IdleEnergy(msgspec.Struct, frozen=True, kw_only=True):
-    """Energy that a free GPU took in one hour (hours since the epoch), in mJ."""
+    """Energy in mJ that a free GPU took in one hour (hours since the epoch)."""
 
     hour: int
     gpu: str
@@ -39,7 +40,7 @@ class IdleEnergy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt of the window: its span, whose it is, and what was sampled of it."""
+    """An attempt of the window: its times, its owner, and what was sampled of it."""
 
     span: AttemptSpan
     number: int
@@ -58,7 +59,7 @@ class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU as the report names it, with its price now (None: none is known)."""
+    """A GPU as the report names it, with its price now (None: not known)."""
 
     gpu: str
     index: int
@@ -73,7 +74,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 class DailyTotal(msgspec.Struct, frozen=True, kw_only=True):
     """A sum of days whose details are forgotten: `ms` of one GPU in one box, of one user, project and queue
-    (empty: of nobody)."""
+    (empty: none)."""
 
     gpu: str
     user: str
@@ -86,8 +87,8 @@ class DailyTotal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one window of the ledger is made from. `rolled` has the whole days before `detail_since`
-    (ms; None: there are details of all of it)."""
+    """All that one window of the ledger is made from. `daily_totals` has the whole days before `detail_since`
+    (ms; None: details of all of it are kept)."""
 
     service: Sequence[ServiceChange]
     queue: Sequence[IdleCauseChange]
@@ -100,7 +101,7 @@ class LedgerHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spans(self) -> list[AttemptSpan]:
-        """The attempts alone."""
+        """The times of the attempts."""
         return [fact.span for fact in self.attempts]
 
 
@@ -116,7 +117,7 @@ class CauseLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoxLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One box of the ledger. `waste`: nobody gained from it."""
+    """One box of the ledger. `waste`: time that produced nothing."""
 
     box: Box
     gpu_seconds: float
@@ -127,7 +128,7 @@ class BoxLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """The price of a model, where it is from and when it was seen; null: none is known."""
+    """The price of a model, with its source and date; null: not known."""
 
     model: str
     gpus: int
@@ -138,7 +139,7 @@ class PriceLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the jobs that were tried again after an end of this class, how many succeeded in the end."""
+    """Jobs retried after an end of this class, and how many of them succeeded."""
 
     cause: str
     retried: int
@@ -162,8 +163,8 @@ class GroupLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """Energy of the devices that tell it. `sources`: counter, power (a sum of samples) or simulated.
-    `idle_kwh`: while nobody had them. `cost` only with a tariff; a rent has it in it already."""
+    """Energy of the devices that measure it. `sources`: counter, power (a sum of samples) or simulated.
+    `idle_kwh`: while no job had them. `cost` only with a tariff; a rent includes it already."""
 
     kwh: float
     idle_kwh: float
@@ -183,7 +184,7 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True):
     """How long GPUs waited for a job that could start, for each start of the window. `p50_s` and `p99_s`
-    leave out what the daemon was down for."""
+    leave out downtime of the daemon."""
 
     starts: int
     p50_s: float | None
@@ -192,13 +193,13 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 
 class Memos(msgspec.Struct, frozen=True, kw_only=True):
     """Figures that cut across the boxes. `idle_*`: held and less than 5% busy, of what was sampled (busy is
-    time with a kernel resident, not efficiency). `never_used_gpu_seconds`: of GPUs that never were more than
+    time with a kernel resident, not efficiency). `never_used_gpu_seconds`: of GPUs that were never more than
     5% busy in the attempt that held them. `unused_memory`: the part of the memory of held GPUs that was never
     used. `backoff_gpu_seconds`: empty only because jobs were in back-off. `undecided_gpu_seconds`: productive
-    so far, of jobs whose end is not known. `start_unknown`: attempts that told no progress and were not seen
-    in use, whose start counts as productive. `stopped_early`: trials of sweeps that were stopped early and
-    whose total of steps was known; `stopped_early_gpu_seconds` is an estimate of what their remaining steps
-    would have taken, at the seconds a step that each of them had shown, and is in no box."""
+    so far, of jobs whose end is not known. `start_unknown`: attempts that reported no progress and were not
+    seen in use, whose start counts as productive. `stopped_early`: trials of sweeps that were stopped early
+    and whose total of steps was known; `stopped_early_gpu_seconds` estimates what their remaining steps would
+    have taken at their own seconds a step, and is in no box."""
 
     sampled_gpu_seconds: float
     idle_gpu_seconds: float
@@ -226,9 +227,9 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs that began and ended in the window, replayed under the policy and under another: mean time
-    from submit to end, and GPU time that was free while jobs waited. `saved_cost` is for the difference of
-    that. A replay knows counts only, no preemption and no GPU types."""
+    """The jobs that began and ended in the window, simulated under the policy and under another: mean time
+    from submit to end, and GPU time that was free while jobs waited; `saved_cost` is the cost of the
+    difference. The simulation knows counts only, no preemption and no GPU types."""
 
     policy: str
     against: str
@@ -242,8 +243,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 class CostReport(msgspec.Struct, frozen=True, kw_only=True):
     """The ledger of a window. The boxes add up to `capacity_gpu_seconds`. Costs are null where a price is
-    missing; amounts are in `currency`. Before `detail_since_s` (UTC seconds) only sums by the day are kept:
-    no single jobs, no memos."""
+    missing; amounts are in `currency`. Before `detail_since_s` (UTC seconds) only daily sums are kept: no
+    single jobs, no memos."""
 
     gpus: int
     simulated: bool

@@ -1,5 +1,5 @@
-"""Which GPUs a job may have in one plan, beyond whether they are free: its kind of GPU, its share of one, the
-borders between queues, and the caps of its user and project."""
+"""Constraints on the GPUs of a job beyond their being free: type, shares, queues that own GPUs, caps of users
+and projects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from leptond.core.scheduling.placement import Holding, Need, Occupancy
 
 
 class Constraints:
-    """Keeps the books of one plan. `barred` tells what forbids a job to start although there is room."""
+    """State of the constraints while one plan is made.
+
+    `blocking_limit` returns the limit that forbids a start even where GPUs are free, if there is one."""
 
     def __init__(
         self,
@@ -44,15 +46,15 @@ class Constraints:
             parts = [1.0 if share is None else share / size.get(uuid, share) for uuid in job.gpus]
             self._held.hold(job.id, job.user, job.project, sum(parts))
         owners = {gpu.owner for gpu in gpus if gpu.owner is not None}
-        self._owed: dict[str, dict[int, Waiting]] = {}
+        self._owner_jobs: dict[str, dict[int, Waiting]] = {}
         for one in waiting if owners else ():
             if one.gpus and one.queue in owners:
-                self._owed.setdefault(one.queue, {})[one.id] = one
+                self._owner_jobs.setdefault(one.queue, {})[one.id] = one
 
     # -- what a job asks for -----------------------------------------------------------------------
 
     def need(self, job: Waiting) -> Need:
-        """What it asks of its GPUs."""
+        """Return what a job needs of its GPUs."""
         need = self._needs.get(job.id)
         if need is None:
             need = self._needs[job.id] = Need(
@@ -68,15 +70,15 @@ class Constraints:
         return need
 
     def accepts_any_gpu(self, job: Waiting) -> bool:
-        """Whether every whole GPU of the machine would do for it."""
+        """Return True if any whole GPU of the machine will do."""
         return self._plain and job.gpu_type is None and job.gpu_memory_bytes is None
 
     def takes_share(self, job: Waiting) -> bool:
-        """Whether it takes a share of a GPU, beside others."""
+        """Return True if a job takes a share of a GPU, beside others."""
         return job.gpu_memory_bytes is not None and not job.exclusive
 
     def eligible_gpus(self, job: Waiting) -> Collection[str]:
-        """The GPUs in service (UUIDs) that it could have if nobody else had any."""
+        """Return the UUIDs of GPUs in service that a job could have if they were all free."""
         need = self.need(job)
         found = self._possible.get(need)
         if found is None:
@@ -85,17 +87,17 @@ class Constraints:
         return found
 
     def fits_machine(self, job: Waiting) -> bool:
-        """Whether enough GPUs in service could ever be its."""
+        """Return True if a job fits on the GPUs in service once they are free."""
         return self.accepts_any_gpu(job) or job.gpus <= len(self.eligible_gpus(job))
 
     def candidates(self, job: Waiting) -> list[Gpu]:
-        """The GPUs that it could have now, as far as their holders and its rights go."""
-        return placement.candidates(self.need(job), self._occupancy, self._lent(job, self.gpus))
+        """Return the GPUs that a job could have now, given their holders and these constraints."""
+        return placement.candidates(self.need(job), self._occupancy, self._without_withheld(job, self.gpus))
 
     # -- caps --------------------------------------------------------------------------------------
 
     def exceeded_cap(self, job: Waiting) -> Wait | None:
-        """Why a cap forbids its start now."""
+        """Return the cap of its user or project that a start of `job` would exceed."""
         if not self._capped or not job.gpus:
             return None
         exceeded = self._held.exceeded_cap(job.user, job.project, self._gpu_equivalents(job))
@@ -113,40 +115,44 @@ class Constraints:
     def choose(
         self, job: Waiting, among: Iterable[Gpu] | None, gone: Collection[int] = ()
     ) -> list[str] | None:
-        """The GPUs of a start (of those in `among`), once the jobs `gone` have left; None when they are too
+        """Choose the GPUs of a start from `among` (None: all), as if the jobs `gone` had left; None if too
         few."""
-        room = self._occupancy.without(gone) if gone else self._occupancy
-        return placement.choose(self.need(job), room, self._lent(job, self.gpus if among is None else among))
+        occupancy = self._occupancy.without(gone) if gone else self._occupancy
+        return placement.choose(
+            self.need(job), occupancy, self._without_withheld(job, self.gpus if among is None else among)
+        )
 
     def record_start(self, job: Waiting, chosen: Iterable[str]) -> None:
-        """Takes note of a start."""
+        """Count a planned start."""
         self._occupancy.take(job.id, self.need(job), chosen)
-        self._owed.get(job.queue, {}).pop(job.id, None)
+        self._owner_jobs.get(job.queue, {}).pop(job.id, None)
         if self._capped:
             self._held.hold(job.id, job.user, job.project, self._gpu_equivalents(job))
 
     # -- queues that own GPUs ----------------------------------------------------------------------
 
-    def _lent(self, job: Waiting, gpus: Iterable[Gpu]) -> Iterable[Gpu]:
-        """Without the GPUs whose owner has jobs waiting that could start on them: those are not lent now."""
-        if not self._owed or not job.borrow:
+    def _without_withheld(self, job: Waiting, gpus: Iterable[Gpu]) -> Iterable[Gpu]:
+        """Leave out GPUs whose owning queue has jobs waiting that could start on them: those are not lent."""
+        if not self._owner_jobs or not job.borrow:
             return gpus
-        kept = {queue for queue in self._owed if queue != job.queue and self.has_startable_jobs(queue)}
-        return [gpu for gpu in gpus if gpu.owner not in kept] if kept else gpus
+        claimed = {
+            queue for queue in self._owner_jobs if queue != job.queue and self.has_startable_jobs(queue)
+        }
+        return [gpu for gpu in gpus if gpu.owner not in claimed] if claimed else gpus
 
     def has_startable_jobs(self, queue: str) -> bool:
-        """Whether a queue that owns GPUs has jobs that nothing but a lack of GPUs keeps from starting."""
-        jobs: Mapping[int, Waiting] = self._owed.get(queue, {})
+        """Return True if a queue that owns GPUs has jobs that wait for nothing but GPUs."""
+        jobs: Mapping[int, Waiting] = self._owner_jobs.get(queue, {})
         return any(self.fits_machine(job) and self._blocking_limit(job) is None for job in jobs.values())
 
     def withheld(self, job: Waiting) -> list[Gpu]:
-        """Idle GPUs that it may not have because they belong to another queue."""
+        """Return the idle GPUs that a job may not have because another queue owns them."""
         if self._plain:
             return []
         free = placement.candidates(
             self.need(job), self._occupancy, [gpu for gpu in self.gpus if gpu.owner != job.queue]
         )
-        lent = {gpu.uuid for gpu in self._lent(job, free)}
+        lent = {gpu.uuid for gpu in self._without_withheld(job, free)}
         return [
             gpu
             for gpu in self.gpus
@@ -157,7 +163,7 @@ class Constraints:
         ]
 
     def preemptible_borrowers(self, queue: str, running: Iterable[Running]) -> list[Running]:
-        """Who of `running` has GPUs of this queue on loan and can be preempted, the last started last."""
+        """Return the preemptible jobs of `running` that borrow GPUs of `queue`, the last started last."""
         own = {gpu.uuid for gpu in self.gpus if gpu.owner == queue}
         if not own:
             return []

@@ -1,6 +1,5 @@
-"""Fair share and caps: what was used and how it fades, what that costs in the queue, and how much one user or
-project may have at a time. Pure; GPU time is in GPU-seconds.
-"""
+"""Fair share and caps: decayed GPU usage, the handicap it causes in the queue, and limits of users and
+projects. Usage is in GPU-seconds."""
 
 from __future__ import annotations
 
@@ -12,19 +11,19 @@ import msgspec
 from msgspec import Meta
 
 MIN_TOTAL_GPU_S = 3600.0
-"""An hour of one GPU: where less was used in all, nobody's part of it says much."""
+"""One GPU-hour: the least total usage that shares are computed from; below it, they mean little."""
 
 MIN_ACTIVE_GPU_S = 1.0
-"""Who has used less, and asks for nothing now, does not count as one who shares the machine."""
+"""Leave owners below this usage with nothing pending out of the fair-share denominator."""
 
 _SLACK = 1e-9
-"""Parts of GPUs are fractions; this much too many is rounding."""
+"""Tolerance in GPUs: shares of GPUs are fractions, and this much too many is rounding."""
 
 Kind = Literal["user", "project"]
 
 
 class UsageOwner(NamedTuple):
-    """Whose GPU time it is. Jobs without a project share none."""
+    """User, project and queue that GPU usage is accounted to. Jobs without a project do not share one."""
 
     user: str
     project: str | None
@@ -32,28 +31,30 @@ class UsageOwner(NamedTuple):
 
 
 class Fairness(msgspec.Struct, frozen=True, kw_only=True):
-    """`half_life_s`: after so long, use counts half. `max_handicap_s`: the most that fair share can cost a
-    job, in seconds of waiting; 0 turns it off."""
+    """Figures of fair share. `half_life_s`: age at which usage counts half. `max_handicap_s`: the most that
+    fair share can cost a job, in seconds of waiting; 0 turns it off."""
 
     half_life_s: Annotated[float, Meta(ge=60, le=10 * 365 * 86400)] = 7 * 86400.0
     max_handicap_s: Annotated[float, Meta(ge=0, le=365 * 86400)] = 4 * 3600.0
 
 
 def decayed(gpu_s: float, age_s: float, half_life_s: float) -> float:
-    """What is left of a use that ended `age_s` ago. A clock that was set back ages nothing."""
+    """Decay a usage by its age. A negative age, after the clock was set back, does not change it."""
     return float(gpu_s * 0.5 ** (max(0.0, age_s) / half_life_s))
 
 
 def accrued(gpus: float, held_s: float, half_life_s: float) -> float:
-    """What the even use of so many GPUs counts for at its end: its beginning has faded by then. It is the
-    same whether a use is booked whole or in parts that fade."""
+    """Return what an even use of `gpus` for `held_s` seconds counts for at its end, when its beginning has
+    decayed.
+
+    The sum is the same whether a use is accounted whole or in parts."""
     rate = log(2) / half_life_s
     faded: float = 0.5 ** (max(0.0, held_s) / half_life_s)
     return gpus * (1.0 - faded) / rate
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is due more than others; 1 for who is not named."""
+    """Fair-share weights; 1 for names that are not listed."""
 
     users: Mapping[str, float] = {}
     projects: Mapping[str, float] = {}
@@ -63,20 +64,19 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
 def handicaps(
     used: Mapping[UsageOwner, float], claimants: Iterable[UsageOwner], weights: Weights, fairness: Fairness
 ) -> dict[UsageOwner, float]:
-    """For each claimant, how many seconds its jobs stand back in the queue, from 0 to `max_handicap_s`.
+    """Return each claimant's handicap in the queue, in seconds from 0 to `max_handicap_s`.
 
-    Everyone who uses the machine or waits for it is due a share by weight. Who has had that or less stands
-    back by nothing; who has had twice as much by half of the bound, three times by three quarters, and so on:
-    bound x (1 - 2^-(used/due - 1)). It is asked of users, of projects and of queues, and the worst counts.
-    """
+    Every owner with usage or pending jobs is due a share by weight. Usage up to that share costs nothing,
+    twice the share costs half of the maximum, three times three quarters, and so on: maximum x (1 -
+    2^-(used/due - 1)). Computed for users, projects and queues; the highest counts."""
     claims = list(claimants)
     if fairness.max_handicap_s <= 0:
         return dict.fromkeys(claims, 0.0)
     active = [*claims, *(owner for owner, gpu_s in used.items() if gpu_s >= MIN_ACTIVE_GPU_S)]
     levels = (
-        _over(used, active, lambda owner: owner.user, weights.users),
-        _over(used, active, lambda owner: owner.project, weights.projects),
-        _over(used, active, lambda owner: owner.queue, weights.queues),
+        _excess(used, active, lambda owner: owner.user, weights.users),
+        _excess(used, active, lambda owner: owner.project, weights.projects),
+        _excess(used, active, lambda owner: owner.queue, weights.queues),
     )
     return {
         owner: fairness.max_handicap_s
@@ -85,13 +85,13 @@ def handicaps(
     }
 
 
-def _over(
+def _excess(
     used: Mapping[UsageOwner, float],
     active: Sequence[UsageOwner],
     name_of: Callable[[UsageOwner], str | None],
     weights: Mapping[str, float],
 ) -> dict[str | None, float]:
-    """By how many times its due each name has had too much; 0 for those that have not."""
+    """Return by how many times its due share each name has been exceeded; 0 if it has not."""
     had: dict[str | None, float] = {name_of(owner): 0.0 for owner in active}
     for owner, gpu_s in used.items():
         if name_of(owner) in had:
@@ -107,14 +107,14 @@ def _over(
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
-    """What one user or project may have at a time: GPUs, and jobs that wait. None: as much as there is."""
+    """Caps of one user or project: GPUs in use, and pending jobs. None: no cap."""
 
     max_gpus: float | None = None
     max_pending: int | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The caps of everyone: those of all, and those set for one, which replace them."""
+    """Caps of all users and projects: the defaults, and those set for single ones, which replace them."""
 
     users: Caps = Caps()
     projects: Caps = Caps()
@@ -122,12 +122,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def any(self) -> bool:
-        """Whether any cap on running GPUs is set."""
+        """True if any cap on running GPUs is set."""
         caps = (self.users, self.projects, *self.own.values())
         return any(one.max_gpus is not None for one in caps)
 
     def of(self, kind: Kind, name: str) -> Caps:
-        """The caps that count for a user or a project."""
+        """Return the caps in force for a user or a project."""
         usual = self.users if kind == "user" else self.projects
         own = self.own.get((kind, name))
         if own is None:
@@ -139,21 +139,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeldGpus:
-    """Who holds how many GPUs, against the caps; takes note of starts as they are planned."""
+    """GPUs held per user and project, checked against the caps; planned starts are counted in."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._held: dict[tuple[Kind, str], dict[int, float]] = {}
 
     def hold(self, job: int, user: str, project: str | None, gpus: float) -> None:
-        """Takes note of what a job has."""
+        """Count what a job holds."""
         if gpus > 0:
             for key in _names(user, project):
                 self._held.setdefault(key, {})[job] = gpus
 
     def exceeded_cap(self, user: str, project: str | None, gpus: float) -> tuple[str, list[int]] | None:
-        """Why a job of so many GPUs may not start now: a sentence that names the cap, and the jobs that fill
-        it. None when it may."""
+        """Return why a start with `gpus` would exceed a cap: a sentence that names the cap, and the jobs that
+        fill it.
+
+        None when it would not."""
         if gpus <= 0:
             return None
         for kind, name in _names(user, project):

@@ -1,4 +1,4 @@
-"""When jobs will start: the planner itself, run forward over what jobs are expected to take."""
+"""Forecast of start times: the planner itself, simulated forward over expected run times."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from leptond.core.scheduling.planner import plan
 from leptond.core.scheduling.run_time import remaining_run_s
 
 MAX_PASSES = 400
-"""Most plans that one forward run makes: what starts later than that is not foretold."""
+"""Most plans of one simulation; later starts are not forecast."""
 
 SPREAD = 2.0
-"""Runs are foretold for expected times that are this factor too long, right, and too short: about two thirds
-of real runs are within it (lognormal, sigma 0.7)."""
+"""Simulations run with expected times divided by this factor, unchanged, and multiplied by it: about two
+thirds of real runs lie within (lognormal, sigma 0.7)."""
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """When and where a job starts, and when it ends, if runs take what is expected."""
+    """Start (wall time), expected end and GPUs of a job if runs take as long as expected."""
 
     id: int
     start_at: float
@@ -30,8 +30,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Eta(msgspec.Struct, frozen=True, kw_only=True):
-    """A forecast with its uncertainty: the start if runs are half as long, and twice. None: not within the
-    reach of the forward run."""
+    """A forecast with its uncertainty: the start if runs are half or twice as long. None: not reached in the
+    simulation."""
 
     likely: Forecast
     earliest_at: float | None
@@ -39,22 +39,22 @@ class Eta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Machine:
-    """The state of the machine in the forward run."""
+    """The simulated machine."""
 
     def __init__(self, inputs: PlanInput, factor: float) -> None:
         self.now = inputs.now
         self.policy = inputs.policy
         self.factor = factor
         self.running = {job.id: job for job in inputs.running}
-        self.asked: dict[int, Waiting] = {}
+        self.waited: dict[int, Waiting] = {}
         self.ends: list[tuple[float, int, float]] = []
         for job in inputs.running:
             if job.stopping:
                 heapq.heappush(self.ends, (self.now, job.id, job.started_at))
             else:
-                self._will_end(job)
+                self._schedule_end(job)
 
-    def _will_end(self, job: Running) -> None:
+    def _schedule_end(self, job: Running) -> None:
         earlier_s = job.attained_gpu_s / max(1, len(job.gpus)) if job.preemptible else 0.0
         ran_s = max(0.0, self.now - job.started_at)
         limit_s = None if job.limit_s is None else max(job.limit_s, ran_s)
@@ -64,13 +64,13 @@ class _Machine:
         heapq.heappush(self.ends, (self.now + max(left, 1e-3), job.id, job.started_at))
 
     def end_of(self, number: int) -> float:
-        """When a running job is expected to end."""
+        """Return the expected end of a running job."""
         job = self.running[number]
         return next(at for at, one, started in self.ends if one == number and started == job.started_at)
 
-    def begin(self, job: Waiting, start: Start) -> float:
-        """A start; when it is expected to end."""
-        self.asked[job.id] = job
+    def start(self, job: Waiting, start: Start) -> float:
+        """Start a job; return its expected end."""
+        self.waited[job.id] = job
         self.running[job.id] = Running(
             id=job.id,
             gpus=start.gpus,
@@ -91,17 +91,17 @@ class _Machine:
             eviction_cost_s=job.eviction_cost_s,
             handicap_s=job.handicap_s,
         )
-        self._will_end(self.running[job.id])
+        self._schedule_end(self.running[job.id])
         return self.end_of(job.id)
 
-    def evict(self, number: int) -> Waiting:
-        """A preemption: the job waits again."""
+    def preempt(self, number: int) -> Waiting:
+        """Preempt a job; return it as a waiting one."""
         job = self.running.pop(number)
         ran_s = self.now - job.started_at
-        asked = self.asked.get(job.id)
-        if asked is not None:
+        waited = self.waited.get(job.id)
+        if waited is not None:
             attained_gpu_s = job.attained_gpu_s + ran_s * len(job.gpus)
-            return msgspec.structs.replace(asked, attained_gpu_s=attained_gpu_s, order_keys=None)
+            return msgspec.structs.replace(waited, attained_gpu_s=attained_gpu_s, order_keys=None)
         return Waiting(
             id=job.id,
             priority=job.priority,
@@ -122,13 +122,13 @@ class _Machine:
             handicap_s=job.handicap_s,
         )
 
-    def go_on(self, wake_at: float | None) -> bool:
-        """To the next end, or the next time that matters by itself. False when there is none."""
+    def advance(self, wake_at: float | None) -> bool:
+        """Advance to the next end, or to `wake_at` if that is earlier; False if there is neither."""
         while self.ends:
             at, number, started = self.ends[0]
             job = self.running.get(number)
             if job is None or job.started_at != started:
-                heapq.heappop(self.ends)  # it was evicted meanwhile
+                heapq.heappop(self.ends)  # preempted meanwhile
                 continue
             if wake_at is not None and wake_at < at:
                 self.now = wake_at
@@ -148,33 +148,35 @@ class _Machine:
 def forecast_starts(
     inputs: PlanInput, *, until: int | None = None, factor: float = 1.0, max_passes: int = MAX_PASSES
 ) -> dict[int, Forecast]:
-    """The first start of each job that waits now, by id, as far as `looks` plans reach. Stops when the job
-    `until` has started. Jobs that come later are not in it: who may pass a job may come and do so."""
-    world = _Machine(inputs, factor)
+    """Forecast the first start of each waiting job, by id, within `max_passes` plans.
+
+    `factor` scales the expected runs. Stops once job `until` has started. Later submits are not part of it:
+    jobs that may start earlier may yet be submitted."""
+    machine = _Machine(inputs, factor)
     queue = {job.id: job for job in inputs.waiting}
     carried = inputs.carried
     found: dict[int, Forecast] = {}
     wanted = set(queue)
     for _ in range(max_passes):
-        now = msgspec.structs.replace(
+        current = msgspec.structs.replace(
             inputs,
             waiting=list(queue.values()),
-            running=list(world.running.values()),
-            now=world.now,
+            running=list(machine.running.values()),
+            now=machine.now,
             carried=carried,
         )
-        made = plan(now, explain=False)
-        carried = made.carried
-        for start in made.starts:
+        planned = plan(current, explain=False)
+        carried = planned.carried
+        for start in planned.starts:
             job = queue.pop(start.id)
-            end_at = world.begin(job, start)
+            end_at = machine.start(job, start)
             if job.id in wanted and job.id not in found:
-                found[job.id] = Forecast(id=job.id, start_at=world.now, end_at=end_at, gpus=start.gpus)
+                found[job.id] = Forecast(id=job.id, start_at=machine.now, end_at=end_at, gpus=start.gpus)
         if (until is not None and until in found) or not wanted - found.keys():
             break
-        for preempt in made.preempts:
-            queue[preempt.id] = world.evict(preempt.id)
-        if not made.preempts and not world.go_on(made.wake_at):
+        for preempt in planned.preempts:
+            queue[preempt.id] = machine.preempt(preempt.id)
+        if not planned.preempts and not machine.advance(planned.wake_at):
             break
     return found
 
@@ -182,7 +184,7 @@ def forecast_starts(
 def estimate_starts(
     inputs: PlanInput, *, until: int | None = None, max_passes: int = MAX_PASSES
 ) -> Mapping[int, Eta]:
-    """Forecasts with their uncertainty: three forward runs."""
+    """Forecast starts with their uncertainty, from three simulations."""
     short, likely, long = (
         forecast_starts(inputs, until=until, factor=factor, max_passes=max_passes)
         for factor in (1 / SPREAD, 1.0, SPREAD)

@@ -1,5 +1,5 @@
-"""How well two GPUs are connected, by the names that ``nvidia-smi topo -m`` has for it. Standard library
-only, for the command line imports it."""
+"""Quality of the link between two GPUs, from the names in ``nvidia-smi topo -m``. Standard library only: the
+command line imports it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 
 PCI = {"SYS": 1, "NODE": 2, "PHB": 3, "PXB": 4, "PIX": 5}
 SAME_BOARD = 6
-"""Two slices of one GPU: taking one where others are taken leaves other GPUs whole."""
+"""Two slices of one GPU: using the second leaves other GPUs whole."""
 NVLINK = 10
 
 
 @lru_cache(maxsize=256)
 def link_quality(link: str) -> int:
-    """A number that only compares: the more, the better. 0 for a name that is not known.
+    """Return a number to compare links by, higher is better; 0 for unknown names.
 
     >>> sorted(["?", "NODE", "NV4", "SYS", "NV2", "PIX"], key=link_quality, reverse=True)
     ['NV4', 'NV2', 'PIX', 'NODE', 'SYS', '?']

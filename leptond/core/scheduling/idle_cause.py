@@ -1,4 +1,4 @@
-"""What the queue is like for GPUs that a plan leaves free: the reason why they are free, for the ledger."""
+"""Cause of GPU time that a plan leaves idle, for the ledger."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from leptond.core.jobs.model import Reason
 from leptond.core.scheduling.planner import Reservation, Wait, Waiting
 
 _BLOCKED = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.GPU_UNHEALTHY, Reason.DRAINING})
-"""Reasons of jobs that would start if more or other GPUs were free. A job that its own owner's limits,
-a dependency or a hold keep back is not eligible."""
+"""Reasons of jobs that would start if more or other GPUs were free. Jobs that limits, dependencies or holds
+keep back do not count."""
 
 
 def idle_cause(
@@ -19,8 +19,9 @@ def idle_cause(
     free: int,
     reservations: Sequence[Reservation] = (),
 ) -> tuple[IdleCause, str]:
-    """Of the jobs that do not start while `free` GPUs stay free: does one fit (then the cause names what the
-    GPUs are kept for), does none, or does no eligible job need any?"""
+    """Classify the time of `free` GPUs by the jobs that do not start.
+
+    Returns the cause and, where a job fits, what the GPUs are kept free for."""
     blocked = False
     keepers = [kept.id for kept in reservations if kept.gpus]
     for job in waiting:

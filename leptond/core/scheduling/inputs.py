@@ -1,4 +1,4 @@
-"""What the planner looks at and what it decides: plain values, with no way of their own."""
+"""Plain values of the planner: its input, and what it decides."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class PlannerFigures(Section, frozen=True, kw_only=True):
 
 
 class Policy(PlannerFigures, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The policy that decides, and its figures. All times are seconds, so that a scaled-down machine can be
+    """The policy that decides, and its figures. All times are in seconds, so that a scaled-down machine can
     run with scaled-down figures.
 
-    A job that other jobs can make room for is overdue only after four times as long; overdue jobs get their
-    batches the oldest first. `paused`: nothing starts. `max_bypass_s`: for `firstfit`, how long a job may be
-    passed over before GPUs are kept for it (0: as long as it takes). `limits`: the caps of users and
-    projects; `fairness`: the figures of fair share."""
+    Where jobs can be preempted, a job is overdue only after four times as long. `paused`: nothing starts.
+    `max_bypass_s`: for `firstfit`, how long other jobs may start before one that does not fit until GPUs are
+    reserved for it (0: without limit). `limits`: caps of users and projects. `fairness`: figures of fair
+    share."""
 
     name: PolicyName = "auto"
     paused: bool = False
@@ -54,17 +54,15 @@ class Policy(PlannerFigures, frozen=True, kw_only=True, forbid_unknown_fields=Fa
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """A pending job that could start, as far as it alone is concerned.
+    """A pending job that could start as far as it alone is concerned.
 
-    `since` is when it became able to (wall time); `avoid` names a GPU that an earlier attempt failed on.
-    `limit_s` is its wall-clock limit, `predicted_s` its run time as its history tells it, `attained_gpu_s`
-    the GPU-time of its earlier attempts. What it asks of its GPUs (`gpu_type`, `gpu_memory_bytes`,
-    `exclusive`) and whether its queue may `borrow`: see :class:`leptond.core.scheduling.placement.Need`.
-    `eviction_cost_s` is what a preemption of it is expected to lose,
-    with the start that follows (None: nobody has measured it). `handicap_s` is what fair share adds to its
-    place in the queue, in seconds of waiting. `rank` is its place in the queue where that is stored already
-    (:class:`leptond.core.scheduling.order_keys.OrderKeys`); else the planner works it out.
-    """
+    `since`: wall time from which it could. `avoid`: UUIDs of GPUs that an earlier attempt failed on.
+    `limit_s`: time limit. `predicted_s`: run time predicted from its history. `attained_gpu_s`: GPU time of
+    its earlier attempts. `gpu_type`, `gpu_memory_bytes`, `exclusive` and `borrow`: see
+    :class:`leptond.core.scheduling.placement.Need`. `eviction_cost_s`: expected loss of a preemption, the
+    following start included (None: not measured). `handicap_s`: what fair share adds to its place in the
+    queue, in seconds of waiting. `order_keys`: the stored
+    :class:`leptond.core.scheduling.order_keys.OrderKeys`; None: computed by the planner."""
 
     id: int
     priority: int
@@ -91,12 +89,11 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that holds GPUs (by UUID) or, with none, a CPU slot.
+    """A job that holds GPUs (UUIDs) or, without any, a CPU slot.
 
-    `share_bytes`: it has so much memory of each of its GPUs, and others may have the rest; None: it has
-    them whole. `started_at` is when this attempt was given them (wall time). `stopping`: it has been told to
-    stop, so its GPUs come free without more ado.
-    """
+    `share_bytes`: memory it has of each of its GPUs, the rest of which others may have; None: whole GPUs.
+    `started_at`: wall time at which this attempt was given them. `stopping`: it has been asked to stop, so
+    that its GPUs are about to come free. Other fields as in :class:`Waiting`."""
 
     id: int
     gpus: Sequence[str]
@@ -127,16 +124,17 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preempt(msgspec.Struct, frozen=True, kw_only=True):
-    """Running job `id` makes room for job `for_id`: it is told to save its work, and queued again."""
+    """Preempt running job `id` for job `for_id`: it is asked to save its work, and queued again."""
 
     id: int
     for_id: int
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """GPUs are kept for job `id`, which can start at `at` (wall time) at the latest if every running job
-    takes its whole limit; None where a running job has no limit. `gpus` of the free ones are idle for its
-    sake."""
+    """GPUs reserved for job `id`, which needs `needs` of them.
+
+    `at`: wall time at which it can start even if every running job takes its whole limit; None where a
+    running job has no limit. `gpus`: how many free GPUs are idle for its sake."""
 
     id: int
     needs: int
@@ -145,8 +143,9 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a job does not start: a reason of the closed list, and one sentence that names what is in the
-    way. `blockers` are the ids of jobs that stand before it."""
+    """The reason why a job does not start, and one sentence that names what is in the way.
+
+    `blockers`: ids of jobs that hold what it needs or are before it in the queue."""
 
     reason: Reason
     sentence: str
@@ -154,8 +153,10 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CarriedState(msgspec.Struct, frozen=True, kw_only=True):
-    """What one plan passes on to the next: the GPU-time that overdue jobs are owed, and whether a batch of
-    them is being served."""
+    """State that one plan carries over to the next.
+
+    `owed_gpu_s`: GPU time that overdue jobs are owed. `serving_overdue`: a batch of them is being served.
+    Stored as JSON between passes."""
 
     owed_gpu_s: float = 0.0
     serving_overdue: bool = msgspec.field(default=False, name="batch")
@@ -164,9 +165,9 @@ class CarriedState(msgspec.Struct, frozen=True, kw_only=True):
 class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a plan depends on: equal inputs give equal plans.
 
-    `waiting`: the pending jobs to choose from, in any order. `running`: all that hold GPUs or CPU slots.
+    `waiting`: the pending jobs to choose from, in any order. `running`: all jobs that hold GPUs or CPU slots.
     `gpus`: all present ones. `cpu_slots`: how many jobs without GPUs may run at a time. `now`: wall time.
-    `policy`: with the limits in force. `carried`: what the last plan passed on."""
+    `policy`: with the limits in force. `carried`: the state carried over from the last plan."""
 
     waiting: Sequence[Waiting] = ()
     running: Sequence[Running] = ()
@@ -177,7 +178,7 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
     carried: CarriedState = CarriedState()
 
     def free_capacity(self, starts: Sequence[Start] = ()) -> FreeCapacity:
-        """What is free while `running` hold theirs, and after `starts`."""
+        """Return what is free beside the running jobs and `starts`."""
         taken = {uuid for job in self.running for uuid in job.gpus}
         taken |= {uuid for start in starts for uuid in start.gpus}
         in_slots = sum(1 for job in self.running if not job.gpus) + sum(1 for one in starts if not one.gpus)
@@ -189,8 +190,10 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """`starts` in order; `waits` has an entry for every other job of the window. `wake_at`: when another
-    look is worth it though nothing happens (wall time)."""
+    """Decisions of one pass.
+
+    `starts`: in order. `waits`: for every other job of the window, if asked for. `wake_at`: wall time at
+    which a further pass is worthwhile even if nothing happens."""
 
     starts: Sequence[Start]
     waits: Mapping[int, Wait]
@@ -201,8 +204,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FreeCapacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What is free: GPUs in service that nobody holds, and CPU slots; `shared` are GPUs of which parts are
-    taken, so that others may be free."""
+    """Free capacity: GPUs in service without a holder, and CPU slots.
+
+    `shared`: GPUs with holders of shares, so that further shares may be free."""
 
     gpus: int
     slots: int

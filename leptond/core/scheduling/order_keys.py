@@ -1,5 +1,6 @@
-"""A job's place in the queue, as numbers that do not change while it waits: so the database keeps them in
-indexes, and a plan need not look at the whole queue."""
+"""Order keys: a job's place in the queue as numbers that do not change while it waits.
+
+The database keeps them in indexes, so that a plan reads only the first jobs of each order."""
 
 from __future__ import annotations
 
@@ -13,24 +14,23 @@ SHORT_STRETCH = 1.0
 SOFT_STRETCH = 2.0
 HARD_STRETCH = 1.0
 ALONE_STRETCH = 30.0
-"""How many expected runs behind its submission a job stands: a short one; a long one that can be preempted;
-a long one that cannot; any where no job can be preempted. Found on traces: docs/decisions."""
+"""Expected runs that are added to the submit time: of short jobs; of long preemptible jobs; of other long
+jobs; of any job where none can be preempted. Found on traces: docs/decisions."""
 
 LEAST_RUN_S = 60.0
-"""Expected runs under this count as this: what a run costs in start and stop."""
+"""Expected runs below this, in seconds, count as this: the cost of a start and a stop."""
 
 
 class OrderKeys(NamedTuple):
-    """A job's places in the orders of the policies.
+    """A job's keys in the orders of the policies; ascending, times in wall seconds.
 
-    `order_at`: when the job was submitted, set back by what its priority is worth. `lane`: 0 for short
-    jobs, which go first, 1 for the rest. `due_at`: the place inside the lane. `alone_at`: the place where
-    no job can be preempted; there are no lanes then. `short_s`: the expected run, halved by each step of
-    priority.
+    `order_at`: effective submit time, i.e. the submit time less what its priority is worth. `lane`: 0 for
+    short jobs, which go first, 1 for the others. `due_at`: key within the lane. `alone_at`: key where no job
+    can be preempted; there are no lanes then. `short_s`: expected run, halved for each step of priority.
 
-    A job stands as if it had been submitted a multiple of its expected run later (in its lane, a wide one
-    less, for it is harder to place): short ones pass long ones, but nothing that is submitted after that
-    time does, and so the wait is bounded without any ageing."""
+    `due_at` is the effective submit time plus a multiple of the expected run (in the long lane less for wide
+    jobs, which are harder to place). So short jobs pass long ones, but no job submitted after that time does,
+    and waits are bounded without ageing."""
 
     order_at: float
     lane: int
@@ -40,7 +40,8 @@ class OrderKeys(NamedTuple):
 
 
 class OrderInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rank of a job depends on; see Waiting."""
+    """What the order keys of a job depend on; fields as in
+    :class:`leptond.core.scheduling.inputs.Waiting`."""
 
     priority: int
     gpus: int
@@ -52,19 +53,21 @@ class OrderInputs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def expected_run_s(job: Waiting | Running | OrderInputs, policy: Policy) -> float:
-    """How long the job is expected to run: as its history tells, else as long as it may."""
+    """Return the expected run of a job in seconds: predicted from its history, else its time limit, else a
+    constant."""
     if job.predicted_s is not None:
         return job.predicted_s if job.limit_s is None else min(job.predicted_s, job.limit_s)
     return job.limit_s if job.limit_s is not None else policy.unknown_run_s
 
 
 def order_keys(job: Waiting | OrderInputs, policy: Policy) -> OrderKeys:
-    """The rank of a pending job."""
+    """Compute the order keys of a pending job."""
     return _order_keys(job, job.gpus, job.attained_gpu_s, policy)
 
 
 def running_order_keys(job: Running, attained_gpu_s: float, policy: Policy) -> OrderKeys:
-    """The rank that a running job would have if it waited, after so much GPU-time in all."""
+    """Compute the order keys that a running job would have if it waited with `attained_gpu_s` of GPU time in
+    all."""
     return _order_keys(job, len(job.gpus), attained_gpu_s, policy)
 
 

@@ -1,8 +1,7 @@
-"""Which GPUs a start gets: values in, UUIDs out. The same input gives the same answer.
+"""Placement: which GPUs a start gets. Pure and deterministic.
 
-A gang is as fast as its slowest link, so the best-connected set comes first; among equals, the one whose
-loss hurts the rest least, so that what stays free still has whole NVLink sets and whole memory nodes.
-"""
+A gang is as fast as its slowest link, so the best connected set comes first; among equals, the set whose loss
+hurts the rest least, so that whole NVLink sets and whole NUMA nodes stay free."""
 
 from __future__ import annotations
 
@@ -18,16 +17,19 @@ from leptond.core.jobs.model import DEFAULT_QUEUE, Gpu
 from leptond.core.scheduling.gpu_links import PCI, SAME_BOARD, link_quality
 
 EXACT_SETS = 300
-"""Up to so many sets of GPUs are all compared; beyond, sets are grown from every GPU and those compared."""
+"""Up to this many sets of GPUs are all compared; beyond, one set is grown from each GPU and those are
+compared."""
 
 _TOKEN = re.compile(r"[a-z0-9]+")
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job asks of its GPUs. `memory_bytes` is what it uses of each: with `exclusive` a GPU of at
-    least that size for itself, without it a share, so that others may be packed beside it; None is a whole
-    GPU. `exclusive` also keeps others off the further slices of a GPU in MIG mode. `avoid` names GPUs that
-    an earlier attempt failed on. `queue` may `borrow` idle GPUs that other queues own."""
+    """What a job needs of its GPUs.
+
+    `memory_bytes`: what it uses of each: with `exclusive` a GPU of at least that size for itself, without it
+    a share, so that other jobs may be packed beside it; None: a whole GPU. `exclusive` also keeps other jobs
+    off the further slices of a GPU in MIG mode. `avoid`: UUIDs of GPUs that an earlier attempt failed on.
+    `queue`: its queue, which may `borrow` idle GPUs that other queues own."""
 
     gpus: int
     gpu_type: str | None = None
@@ -40,12 +42,12 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share_bytes(self) -> int | None:
-        """The memory that it takes of a GPU which others may share; None when it has GPUs to itself."""
+        """Memory that it takes of a GPU which others may share; None if it has GPUs to itself."""
         return None if self.exclusive else self.memory_bytes
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job holds of one GPU: `share_bytes` of its memory, or (None) all of it."""
+    """What a job holds of one GPU: `share_bytes` of its memory; None: all of it."""
 
     job: int
     uuid: str
@@ -54,7 +56,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Occupancy:
-    """Who holds what, and what is left; takes note of starts as they are planned."""
+    """Holders of each GPU and what is left of it; planned starts are counted in."""
 
     def __init__(self, gpus: Sequence[Gpu], holdings: Iterable[Holding] = ()) -> None:
         self.gpus = gpus
@@ -67,7 +69,7 @@ class Occupancy:
             self.hold(holding)
 
     def hold(self, holding: Holding) -> None:
-        """Takes note of what a job has."""
+        """Count what a job holds."""
         self.holdings.append(holding)
         if holding.share_bytes is None:
             self._whole[holding.uuid] = holding.job
@@ -78,33 +80,33 @@ class Occupancy:
             self._boards.setdefault(gpu.board, {})[holding.job] = holding.exclusive
 
     def take(self, job: int, need: Need, uuids: Iterable[str]) -> None:
-        """Takes note of a start."""
+        """Count a planned start."""
         for uuid in uuids:
             self.hold(Holding(job=job, uuid=uuid, share_bytes=need.share_bytes, exclusive=need.exclusive))
 
     def without(self, jobs: Collection[int]) -> Occupancy:
-        """What there would be without these jobs."""
+        """Return the occupancy without these jobs."""
         left = [holding for holding in self.holdings if holding.job not in jobs]
         return Occupancy(self.gpus, left)
 
     def holders(self, uuid: str) -> list[int]:
-        """The jobs that have the GPU or a part of it."""
+        """Return the ids of jobs that hold the GPU or a share of it."""
         if uuid in self._whole:
             return [self._whole[uuid]]
         return sorted(self._shares.get(uuid, ()))
 
     def free_bytes(self, gpu: Gpu) -> int:
-        """Memory that nobody was promised."""
+        """Return the memory that no job holds."""
         if gpu.uuid in self._whole:
             return 0
         return gpu.memory_bytes - sum(self._shares.get(gpu.uuid, {}).values())
 
     def is_free(self, gpu: Gpu) -> bool:
-        """Whether nobody has any of it."""
+        """Return True if no job holds any of it."""
         return gpu.uuid not in self._whole and not self._shares.get(gpu.uuid)
 
-    def takes(self, need: Need, gpu: Gpu) -> bool:
-        """Whether there is room on `gpu` for one share, or the whole, that `need` asks for."""
+    def has_room_for(self, need: Need, gpu: Gpu) -> bool:
+        """Return True if `gpu` has the share, or is wholly free, as `need` asks."""
         if gpu.board is not None:
             others = self._boards.get(gpu.board, {})
             if any(others.values()) or (need.exclusive and others):
@@ -115,7 +117,7 @@ class Occupancy:
 
 
 def suits(need: Need, gpu: Gpu) -> bool:
-    """Whether `gpu` is of the kind that the job asks for, whoever has it now."""
+    """Return True if `gpu` is of the type and size that the job needs, whatever holds it now."""
     if need.memory_bytes is not None and gpu.memory_bytes < need.memory_bytes:
         return False
     return need.gpu_type is None or type_matches(need.gpu_type, gpu.name)
@@ -123,8 +125,7 @@ def suits(need: Need, gpu: Gpu) -> bool:
 
 @lru_cache(maxsize=4096)
 def type_matches(wanted: str, name: str) -> bool:
-    """Whether a GPU of this NVML name is of the type that is wanted: each word of it stands in the name.
-    Commas are between alternatives.
+    """Return True if a GPU's NVML name has every word of the wanted type. Commas separate alternatives.
 
     >>> type_matches("a100-80gb", "NVIDIA A100-SXM4-80GB"), type_matches("l40", "NVIDIA L40S")
     (True, False)
@@ -138,54 +139,57 @@ def type_matches(wanted: str, name: str) -> bool:
 
 
 def queue_may_use(need: Need, gpu: Gpu) -> bool:
-    """Whether the job's queue may have `gpu` at all: it is nobody's, or its own, or lent to it."""
+    """Return True if the job's queue may have `gpu` at all: it has no owner, is its own, or is lent to it."""
     if gpu.owner is None or gpu.owner == need.queue:
         return True
     return need.borrow and (gpu.lend == "all" or (gpu.lend == "preemptible" and need.preemptible))
 
 
 def eligible(need: Need, gpus: Iterable[Gpu]) -> list[Gpu]:
-    """The GPUs in service that the job could have if nobody else had any."""
+    """Return the GPUs in service that the job could have if all were free."""
     return _uniform(
         need, [gpu for gpu in gpus if gpu.schedulable and suits(need, gpu) and queue_may_use(need, gpu)]
     )
 
 
-def candidates(need: Need, room: Occupancy, among: Iterable[Gpu] | None = None) -> list[Gpu]:
-    """The GPUs (of those in `among`) that the job could have now; it fits when they are as many as it asks
-    for."""
+def candidates(need: Need, occupancy: Occupancy, among: Iterable[Gpu] | None = None) -> list[Gpu]:
+    """Return the GPUs (of `among`) that the job could have now; it fits if they are as many as it needs."""
     return _uniform(
         need,
         [
             gpu
-            for gpu in (room.gpus if among is None else among)
-            if gpu.schedulable and room.takes(need, gpu) and suits(need, gpu) and queue_may_use(need, gpu)
+            for gpu in (occupancy.gpus if among is None else among)
+            if gpu.schedulable
+            and occupancy.has_room_for(need, gpu)
+            and suits(need, gpu)
+            and queue_may_use(need, gpu)
         ],
     )
 
 
 def _uniform(need: Need, gpus: list[Gpu]) -> list[Gpu]:
-    """A gang is of whole GPUs or of slices, never of both: a process sees one slice at most."""
+    """Restrict a gang to whole GPUs or to slices: a process sees at most one slice."""
     if need.gpus < 2 or not any(gpu.mig for gpu in gpus):
         return gpus
     whole = [gpu for gpu in gpus if not gpu.mig]
     return whole if len(whole) >= need.gpus else max(whole, [gpu for gpu in gpus if gpu.mig], key=len)
 
 
-def choose(need: Need, room: Occupancy, among: Iterable[Gpu] | None = None) -> list[str] | None:
-    """The GPUs (of those in `among`) that a start gets, by index; None when too few are free for it. In this
-    order: not those that the job failed on; all of one type; not borrowed ones; a share where the least is
-    left beside it; the best slowest link; the best links in sum; the queue's own; what leaves the others best
-    connected; the lowest indices."""
-    free = candidates(need, room, among)
+def choose(need: Need, occupancy: Occupancy, among: Iterable[Gpu] | None = None) -> list[str] | None:
+    """Choose the GPUs (of `among`) of a start, ordered by index; None if too few are free.
+
+    Criteria, in this order: none that the job failed on; all of one type; none borrowed; for a share, the
+    least memory left beside it; the best slowest link; the best sum of links; GPUs of its own queue; the best
+    links left among the others; the lowest indices."""
+    free = candidates(need, occupancy, among)
     if len(free) < need.gpus:
         return None
-    chosen = _Choice(need, room, _narrowed(need, free)).best()
+    chosen = _SetSearch(need, occupancy, _narrowed(need, free)).best()
     return [gpu.uuid for gpu in sorted(chosen, key=lambda gpu: gpu.index)]
 
 
 def _narrowed(need: Need, free: list[Gpu]) -> list[Gpu]:
-    """Without what the order of :func:`choose` rules out from the start."""
+    """Drop GPUs that the first criteria of :func:`choose` rule out."""
     fresh = [gpu for gpu in free if gpu.uuid not in need.avoid]
     if len(fresh) < need.gpus:
         return free
@@ -199,22 +203,22 @@ def _narrowed(need: Need, free: list[Gpu]) -> list[Gpu]:
 Score = tuple[int, int, int, int, int, int, int, int, tuple[int, ...]]
 
 
-class _Choice:
-    """The comparison of sets of the GPUs in `free`."""
+class _SetSearch:
+    """Search for the best set among the GPUs `free`."""
 
-    def __init__(self, need: Need, room: Occupancy, free: Sequence[Gpu]) -> None:
+    def __init__(self, need: Need, occupancy: Occupancy, free: Sequence[Gpu]) -> None:
         self._free = free = sorted(free, key=lambda gpu: (gpu.index, gpu.uuid))
         self._count = need.gpus
         self._avoid = [int(gpu.uuid in need.avoid) for gpu in free]
         self._borrowed = [int(gpu.owner is not None and gpu.owner != need.queue) for gpu in free]
         self._common = [int(gpu.owner is None) for gpu in free]
         memory = need.memory_bytes
-        self._left = [0 if memory is None else room.free_bytes(gpu) - memory for gpu in free]
+        self._memory_left = [0 if memory is None else occupancy.free_bytes(gpu) - memory for gpu in free]
         self._link = [[connection_quality(one, other) for other in free] for one in free]
         self._links = [sum(row) - row[i] for i, row in enumerate(self._link)]
 
     def best(self) -> list[Gpu]:
-        """The set with the lowest score."""
+        """Return the set with the lowest score."""
         total = len(self._free)
         if self._alike():
             return self._free[: self._count]
@@ -225,8 +229,15 @@ class _Choice:
         return [self._free[i] for i in min(sets, key=self._score)]
 
     def _alike(self) -> bool:
-        """Whether no GPU differs from another, nor a link: then the order of indices is all that counts."""
-        facts = (self._avoid, self._borrowed, self._common, self._left, [gpu.name for gpu in self._free])
+        """Return True if no GPU and no link differs from another, so that only the order of indices
+        counts."""
+        facts = (
+            self._avoid,
+            self._borrowed,
+            self._common,
+            self._memory_left,
+            [gpu.name for gpu in self._free],
+        )
         links = {link for i, row in enumerate(self._link) for j, link in enumerate(row) if i != j}
         return len(links) <= 1 and all(len(set(one)) <= 1 for one in facts)
 
@@ -237,7 +248,7 @@ class _Choice:
             sum(self._avoid[i] for i in some),
             len({self._free[i].name for i in some}),
             sum(self._borrowed[i] for i in some),
-            sum(self._left[i] for i in some),
+            sum(self._memory_left[i] for i in some),
             -min(pairs, default=0),
             -inside,
             sum(self._common[i] for i in some),
@@ -246,7 +257,7 @@ class _Choice:
         )
 
     def _grown(self, seed: int) -> tuple[int, ...]:
-        """The set that begins with `seed` and takes in what goes best with it, one after another."""
+        """Grow a set from `seed`, adding the GPU that fits best one at a time."""
         some = [seed]
         slowest = list(self._link[seed])
         added = list(self._link[seed])
@@ -257,7 +268,7 @@ class _Choice:
                     self._avoid[i],
                     self._free[i].name != self._free[seed].name,
                     self._borrowed[i],
-                    self._left[i],
+                    self._memory_left[i],
                     -slowest[i],
                     -added[i],
                     self._common[i],
@@ -272,7 +283,7 @@ class _Choice:
 
 
 def connection_quality(one: Gpu, other: Gpu) -> int:
-    """How well two GPUs are connected: a rank that only compares. 0 when nothing is known."""
+    """Return a number to compare the connections of two GPUs by, higher is better; 0 if nothing is known."""
     if one.uuid == other.uuid:
         return 0
     token = one.links.get(other.uuid) or other.links.get(one.uuid)
@@ -286,8 +297,9 @@ def connection_quality(one: Gpu, other: Gpu) -> int:
 
 
 def gpu_equivalents(need: Need, gpus: Iterable[Gpu]) -> float:
-    """How many GPUs a job that waits would count for: a share counts as the part that it is of the smallest
-    of `gpus` that suits."""
+    """Return how many GPUs a waiting job counts for.
+
+    A share counts as its part of the smallest of `gpus` that suits."""
     if need.share_bytes is None:
         return float(need.gpus)
     smallest = min((gpu.memory_bytes for gpu in gpus if suits(need, gpu)), default=need.share_bytes)

@@ -1,8 +1,8 @@
-"""Who starts now, on which GPUs, who makes room, and why the others wait: values in, decisions out.
+"""The planner: which jobs start now, on which GPUs, which are preempted, and why the others wait.
 
-The values are in :mod:`leptond.core.scheduling.inputs`; the moves that all policies share in
-:mod:`leptond.core.scheduling.plan_builder`; the policies in :mod:`leptond.core.scheduling.policies`, one a
-file; the sentences in :mod:`leptond.core.scheduling.wait_reasons`."""
+A pure function. Its values are in :mod:`leptond.core.scheduling.inputs`, the moves that all policies share in
+:mod:`leptond.core.scheduling.plan_builder`, the policies in :mod:`leptond.core.scheduling.policies`, the
+sentences in :mod:`leptond.core.scheduling.wait_reasons`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ __all__ = [
 
 
 def plan(inputs: PlanInput, *, explain: bool | None = True) -> Plan:
-    """The starts and preemptions that are right at `inputs.now`. Without `explain` the reasons of those that
-    wait are left out, which saves most of the work in a deep queue; with None there are only those of jobs
-    that need GPUs, and only if GPUs stay free that nobody holds: what the ledger asks for."""
+    """Decide the starts and preemptions that are due at `inputs.now`.
+
+    `explain`: True gives a reason for every job that waits; False gives none, which saves most of the work in
+    a deep queue; None gives those of jobs that need GPUs, and only if GPUs stay free, as the ledger needs
+    them."""
     builder = PlanBuilder(inputs)
     if not inputs.policy.paused:
         builder.start_cpu_jobs()

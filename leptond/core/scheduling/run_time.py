@@ -1,8 +1,7 @@
-"""How long a job will run: from what its like took, never from its limit alone.
+"""Run time predictions, from earlier runs of the same kind of command.
 
-The mean of the same user's last two runs is a better prediction than what users say (Tsafrir, Etsion and
-Feitelson, TPDS 2007); the limit stays what kills.
-"""
+The mean of the same user's last two runs predicts better than users do (Tsafrir, Etsion and Feitelson, TPDS
+2007). A prediction never ends a job; only its time limit does."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def command_kind(argv: Sequence[str], *, shell: bool) -> str:
-    """What kind of command it is: its words with every number taken for the same, so that the members of
-    a sweep, and a run with another seed, are of one kind. A short hash.
+    """Return a short hash of a command with every number taken for the same.
+
+    Members of a sweep, and runs with another seed, are of one kind.
 
     >>> one, other = ["python", "a.py", "--lr=0.1"], ["python", "a.py", "--lr=3e-4"]
     >>> command_kind(one, shell=False) == command_kind(other, shell=False)
@@ -26,14 +26,14 @@ def command_kind(argv: Sequence[str], *, shell: bool) -> str:
 
 
 def predicted_run_s(last_s: float | None, before_s: float | None) -> float | None:
-    """The mean of the last two successful runs; None without any."""
+    """Return the mean of the last two successful runs in seconds; None without any."""
     known = [run_s for run_s in (last_s, before_s) if run_s is not None]
     return max(0.001, sum(known) / len(known)) if known else None
 
 
 def remaining_run_s(expected_s: float, ran_s: float, limit_s: float | None) -> float:
-    """How much longer a run is expected to take after `ran_s`. A prediction that is overrun is doubled
-    until it is not, up to the limit.
+    """Return the expected rest of a run after `ran_s` seconds. An exceeded prediction is doubled until it
+    holds, up to the limit.
 
     >>> remaining_run_s(100.0, 30.0, None), remaining_run_s(100.0, 250.0, None)
     (70.0, 150.0)
@@ -49,5 +49,5 @@ def remaining_run_s(expected_s: float, ran_s: float, limit_s: float | None) -> f
 
 
 def smoothed_cost_s(old_s: float | None, new_s: float) -> float:
-    """The moving mean of what preemptions cost: the newest counts half."""
+    """Return the exponential moving mean of preemption costs, in seconds; the newest counts half."""
     return new_s if old_s is None else (old_s + new_s) / 2

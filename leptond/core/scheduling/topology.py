@@ -1,4 +1,5 @@
-"""Machines that are not there, and how their GPUs are connected: for simulated devices and tests."""
+"""Simulated topologies: how the GPUs of machines that are not there are connected. For simulated devices and
+tests."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Literal
 import msgspec
 
 Topology = Literal["none", "pcie", "pairs", "cube-mesh", "nvswitch"]
-"""`none`: nothing is known. `pcie`: two memory nodes with half of the GPUs each, two GPUs a PCIe switch.
+"""`none`: nothing is known. `pcie`: two NUMA nodes with half of the GPUs each, two GPUs a PCIe switch.
 `pairs`: the same with an NVLink bridge over each two. `cube-mesh`: eight GPUs as in a DGX-1. `nvswitch`:
 every GPU with every other, as in an HGX H100."""
 
@@ -20,7 +21,7 @@ _MESH: Mapping[tuple[int, int], str] = {
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a device sits: its memory node, the CPUs of that node, the links to other devices by number."""
+    """Location of a device: its NUMA node, the CPUs of that node, and its links to other devices by index."""
 
     numa_node: int | None = None
     cpus: Sequence[int] = ()
@@ -28,7 +29,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def places(kind: Topology, count: int, cpus: Sequence[int]) -> list[Place]:
-    """Where each of `count` devices sits, on a machine with these CPUs."""
+    """Return the location of each of `count` devices on a machine with these CPUs."""
     if kind == "none":
         return [Place()] * count
     half = len(cpus) // 2

@@ -1,4 +1,4 @@
-"""Why jobs wait, in words: one reason of the closed list and one sentence that names what is in the way."""
+"""Reasons why jobs wait: one of a closed list, and one sentence that names what is in the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from leptond.core.scheduling.plan_builder import PREEMPTING_POLICIES, PlanBuilde
 
 
 def wait_reasons(builder: PlanBuilder, jobs: Sequence[Waiting]) -> dict[int, Wait]:
-    """An entry for each of `jobs` (of the window) that does not start, after the moves of the policy."""
+    """Return a reason for each of `jobs` that does not start, after the policy has made its moves."""
     if builder.policy.paused:
         wait = Wait(reason=Reason.PAUSED, sentence="the scheduler is paused")
         return {job.id: wait for job in jobs}
@@ -63,13 +63,13 @@ def _no_gpus(builder: PlanBuilder, job: Waiting, holders: Sequence[int], ahead: 
     plain = builder.constraints.accepts_any_gpu(job)
     free = len(builder.free if plain else builder.constraints.candidates(job))
     if not plain:
-        holders = _of(builder, builder.constraints.eligible_gpus(job))
+        holders = _holders_of(builder, builder.constraints.eligible_gpus(job))
     if job.gpus > free:
-        kept = builder.reservation
-        mine = kept is not None and kept.job.id == job.id and free
+        held = builder.reservation
+        reserved = held is not None and held.job.id == job.id and free
         return Wait(
             reason=Reason.PRIORITY if ahead and not free else Reason.RESOURCES,
-            sentence=f"needs {_what(job)}, {free} free{', kept for it' if mine else ''}"
+            sentence=f"needs {_what(job)}, {free} free{', kept for it' if reserved else ''}"
             f"{_by(holders)}{_withheld(builder, job)}",
             blockers=[*holders, *ahead],
         )
@@ -85,7 +85,7 @@ def _no_gpus(builder: PlanBuilder, job: Waiting, holders: Sequence[int], ahead: 
 
 
 def _not_possible(builder: PlanBuilder, job: Waiting) -> Wait:
-    """Of the kind that it asks for, its queue can have too few."""
+    """Say that its queue can have too few GPUs of the kind that it needs."""
     count = len(builder.constraints.eligible_gpus(job))
     return Wait(
         reason=_out_of_service(builder.gpus),
@@ -95,7 +95,7 @@ def _not_possible(builder: PlanBuilder, job: Waiting) -> Wait:
 
 
 def _what(job: Waiting) -> str:
-    """What it asks of its GPUs."""
+    """Describe what a job needs of its GPUs."""
     kind = f" of type {job.gpu_type}" if job.gpu_type is not None else ""
     carried = job.gpu_memory_bytes
     size = "" if carried is None else f" with {carried / 1024**3:g} GiB{'' if job.exclusive else ' free'}"
@@ -103,7 +103,7 @@ def _what(job: Waiting) -> str:
 
 
 def _withheld(builder: PlanBuilder, job: Waiting) -> str:
-    """Whose GPUs are idle and not for it."""
+    """Name the idle GPUs that the job may not have, and the queues that own them."""
     found: dict[str, list[int]] = {}
     for gpu in builder.constraints.withheld(job):
         found.setdefault(gpu.owner or "", []).append(gpu.index)
@@ -115,15 +115,15 @@ def _withheld(builder: PlanBuilder, job: Waiting) -> str:
     )
 
 
-def _of(builder: PlanBuilder, uuids: Collection[str]) -> list[int]:
-    """The jobs that have any of these GPUs, and those that start on some now."""
+def _holders_of(builder: PlanBuilder, uuids: Collection[str]) -> list[int]:
+    """Return the jobs that hold any of these GPUs, or start on them now."""
     found = {one.id for uuid in uuids for one in builder.holders.get(uuid, ())}
     found |= {start.id for start in builder.starts if set(start.gpus).intersection(uuids)}
     return sorted(found)
 
 
 def _out_of_service(gpus: Sequence[Gpu]) -> Reason:
-    """Why too few GPUs are in service: people took them out, they are not well, or there are no more."""
+    """Return why too few GPUs are in service: drained, unhealthy, or there are no more."""
     reasons = [gpu.why_not for gpu in gpus if not gpu.schedulable]
     if any(reason.startswith("drained") for reason in reasons):
         return Reason.DRAINING

@@ -1,9 +1,7 @@
-"""What another policy would have made of the jobs of a window: the planner itself, run over their real
-arrivals and run times, once with each policy.
+"""Comparison of policies on past jobs: the planner itself, simulated over their real arrivals and run times.
 
-Counts only: every GPU is like every other, a job's attempts are one run, and nobody is preempted. So it
-compares orders and reservations, which is what a policy without preemption decides.
-"""
+GPUs are taken as alike, the attempts of a job as one run, and no job is preempted. So it compares orders and
+reservations, which are what a policy without preemption decides."""
 
 from __future__ import annotations
 
@@ -17,12 +15,12 @@ from leptond.core.jobs.model import Gpu
 from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 
 MAX_JOBS = 1000
-"""Most jobs that are replayed: beyond it a report would take too long."""
+"""Most jobs in one simulation, so that a report takes no longer than seconds."""
 
 
 class PastRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it was: from when on it could start (UTC seconds), its GPUs, how long it took and how long it
-    might have."""
+    """A past job: from when it could start (`ready_at`, UTC seconds), its GPUs, run time and time limit in
+    seconds."""
 
     id: int
     ready_at: float
@@ -42,7 +40,8 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def simulate(runs: Sequence[PastRun], gpus: int, policy: Policy) -> PolicyResult:
-    """`runs` on a machine of `gpus` GPUs under `policy`. Every run must fit the machine."""
+    """Simulate `runs` on a machine of `gpus` GPUs under `policy`. Raises ValueError for a run that does not
+    fit."""
     devices = [Gpu(uuid=f"GPU-{i:03}", index=i, name="", memory_bytes=1) for i in range(gpus)]
     arrivals = sorted(runs, key=lambda run: (run.ready_at, run.id), reverse=True)
     by_id = {run.id: run for run in runs}
@@ -109,21 +108,21 @@ def _waiting(run: PastRun) -> Waiting:
 
 
 def past_runs(history: LedgerHistory, begin: int, end: int) -> list[PastRun]:
-    """The jobs that began and ended in [begin, end) ms, each as one run."""
+    """Return the jobs that began and ended within [begin, end) in ms, each as one run."""
     spans: dict[int, list[int]] = {}
-    for number, fact in enumerate(history.attempts):
-        spans.setdefault(fact.span.job, []).append(number)
+    for number, record in enumerate(history.attempts):
+        spans.setdefault(record.span.job, []).append(number)
     found = []
     for job, numbers in spans.items():
-        facts = [history.attempts[number] for number in numbers]
-        first = min(facts, key=lambda fact: fact.number)
+        records = [history.attempts[number] for number in numbers]
+        first = min(records, key=lambda record: record.number)
         took = 0
-        for fact in facts:
-            if fact.span.start is None:
+        for record in records:
+            if record.span.start is None:
                 continue
-            if fact.span.end is None or fact.span.start < begin or fact.span.end > end:
+            if record.span.end is None or record.span.start < begin or record.span.end > end:
                 break
-            took += fact.span.end - fact.span.start
+            took += record.span.end - record.span.start
         else:
             if took > 0 and first.number == 1 and first.submitted is not None:
                 found.append(
@@ -144,8 +143,9 @@ def past_runs(history: LedgerHistory, begin: int, end: int) -> list[PastRun]:
 def compare_policies(
     history: LedgerHistory, begin: int, end: int, *, policy: Policy, other: Policy, price: float | None
 ) -> Comparison | None:
-    """What `policy` saves against `other` on the jobs of a window; None without jobs, or with too many.
-    `price`: of a GPU-hour."""
+    """Compare `policy` with `other` on the jobs of a window; None without jobs, or with too many.
+
+    `price`: of a GPU-hour, for the saved cost."""
     gpus = len(history.devices)
     runs = [run for run in past_runs(history, begin, end) if run.gpus <= gpus]
     if not runs or len(runs) > MAX_JOBS:

@@ -1,1 +1,1 @@
-"""Progress, and successive halving."""
+"""Progress of trainings, sweeps, and successive halving."""

@@ -1,10 +1,9 @@
 """Asynchronous successive halving: which trials of a sweep go on. Pure.
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020 (ASHA), in the variant that stops:
-every trial runs until others are better at a rung. Rungs are at `min_step` times powers of `eta` steps.
-Nobody waits for anybody: a trial that reaches a rung is measured against those that have reached it before,
-once. The first ``eta - 1`` at a rung go on whatever they show; in return no GPU is ever idle for a decision.
-"""
+every trial runs until others are better at a rung. Rungs are at `min_step` times powers of `eta` steps. A
+trial that reaches a rung is compared once with those that have reached it before. The first ``eta - 1`` at a
+rung always go on, so that no GPU waits for a decision."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from leptond.core.jobs.model import Attempt
 Mode = Literal["min", "max"]
 
 RUNGS = 3
-"""How many rungs there are below the end where nobody says where the first one is."""
+"""Rungs below the end, unless the first rung is given."""
 
 MOST_STEPS = 2**53
 
@@ -34,7 +33,7 @@ class RungDecision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def first_rung(total: int, eta: int) -> int:
-    """Where the first rung of a training of `total` steps is, unless somebody says so.
+    """Return the default first rung of a training of `total` steps.
 
     >>> first_rung(2700, 3), first_rung(5, 3)
     (100, 1)
@@ -43,13 +42,14 @@ def first_rung(total: int, eta: int) -> int:
 
 
 class RungSchedule(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the rungs are."""
+    """Steps of the rungs: `min_step` times powers of `eta`."""
 
     min_step: int
     eta: int
 
     def rungs(self, step: int, total: int | None) -> list[int]:
-        """The rungs at or below `step`, ascending. The end (`total`) is none: there is nothing left to save.
+        """Return the rungs at or below `step`, ascending. The end (`total`) is not a rung: nothing is left to
+        save there.
 
         >>> schedule = RungSchedule(min_step=100, eta=3)
         >>> schedule.rungs(900, total=900), schedule.rungs(99, total=None)
@@ -70,13 +70,13 @@ def rungs_reached(
     rule: RungSchedule,
     total: int | None,
 ) -> dict[int, tuple[int, float | None]]:
-    """The rungs that a trial has reached beyond the `highest` that is known of it, ascending, each with the
-    step and the value that count there.
+    """Return the rungs beyond `highest` that a trial has reached, ascending, each with the step and the value
+    that count there.
 
-    `said` is what the trial itself took note of at its rungs; where it does not (a program that prints marker
-    lines), `shown` counts, the (step, value) of its reports in their order: the first that is at a rung or
-    beyond. Of several rungs between two reports only the last counts, and none at the end: what a trial shows
-    much later says nothing about a rung.
+    `said`: what the trial itself recorded at its rungs. For programs that record nothing there (marker
+    lines), `shown` counts, the (step, value) of its progress messages in order: the first at or beyond a
+    rung. Of several rungs between two messages only the last counts, and none at the end: a value from much
+    later says nothing about a rung.
 
     >>> rule = RungSchedule(min_step=100, eta=3)
     >>> rungs_reached({}, [(90, 3.0), (110, 2.0), (950, 1.0)], highest=0, rule=rule, total=5000)
@@ -101,11 +101,11 @@ def rungs_reached(
 def decide_at_rung(
     value: float | None, so_far: Sequence[float | None], *, mode: Mode, eta: int
 ) -> RungDecision:
-    """Whether a trial goes on that shows `value` at a rung. `so_far` holds what all showed there that have
-    reached it, its own value among them; None, like anything that is not finite, is worse than every number.
+    """Decide if a trial with `value` at a rung goes on.
 
-    It goes on while fewer than `eta` are there, and then if it is among the best ``1 / eta`` of them. Equal
-    values have the same rank.
+    `so_far` holds the values of all trials that have reached the rung, its own included; None, like any value
+    that is not finite, is worse than every number. It goes on while fewer than `eta` are there, and later if
+    it is among the best ``1 / eta`` of them. Equal values have the same rank.
 
     >>> decide_at_rung(0.5, [0.9, 0.4, 0.5], mode="min", eta=3)
     RungDecision(go_on=False, rank=2, of=3, keep=1)
@@ -125,7 +125,7 @@ def _cost(value: float | None, mode: Mode) -> float:
 
 
 def better(value: float | None, than: float | None, mode: Mode) -> bool:
-    """Whether a value is better than another; what is not finite never is.
+    """Return True if a value is better than another; a value that is not finite never is.
 
     >>> better(1.0, None, "min"), better(None, 1.0, "min"), better(2.0, 1.0, "max")
     (True, False, True)
@@ -134,7 +134,7 @@ def better(value: float | None, than: float | None, mode: Mode) -> bool:
 
 
 def explain_stop(rung: int, value: float | None, judgement: RungDecision) -> str:
-    """Why a trial was stopped, for people.
+    """Return the reason why a trial was stopped, for people.
 
     >>> explain_stop(400, 2.3125, RungDecision(go_on=False, rank=9, of=12, keep=4))
     'stopped early: rung 400, value 2.312, 9th of 12; the best 4 go on'
@@ -155,8 +155,8 @@ def _ordinal(number: int) -> str:
 
 
 def spared_ms(attempt: Attempt) -> int:
-    """What the steps that an attempt had left would have taken, in milliseconds, at the seconds a step that
-    it has shown; 0 where its total or its pace is not known. An estimate: nobody has run them."""
+    """Estimate the milliseconds that the remaining steps of an attempt would have taken, at its own seconds a
+    step; 0 where its total or its pace is not known."""
     if None in (attempt.step, attempt.first_step, attempt.total_steps) or (
         attempt.progress_at is None or attempt.first_progress_at is None
     ):

@@ -1,4 +1,4 @@
-"""What a job says about itself, as values: reports, marker lines, and what follows from them. Pure."""
+"""Progress messages of jobs and marker lines, and what follows from them. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVE_POINTS = 2000
 """Most points kept of a job's curve."""
 
 MARKER = "::leptond "
-"""How a line of output begins that reports progress: ``::leptond step=120 total=2000 loss=1.83``."""
+"""Prefix of an output line that reports progress: ``::leptond step=120 total=2000 loss=1.83``."""
 
 EVENT_LEAST_S = 10.0
 EVENT_SHARE = 0.02
@@ -24,16 +24,16 @@ Step = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint that is safely on disk. `at` is UTC seconds."""
+    """A checkpoint that is durably on disk. `at` is UTC seconds."""
 
     step: Step
     at: float
 
 
 class ProgressMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A datagram on the report channel: the whole state of the reporting process, or (`line`) a marker line
-    that its attempt printed. A metric of None is not a finite number. `rungs`: what its sweep's metric was at
-    the rungs that it has passed, with the step of that."""
+    """A datagram with the whole state of the reporting process, or (`line`) a marker line that its attempt
+    printed. A metric of None is not a finite number. `rungs`: the sweep's metric at the rungs passed, with
+    its step."""
 
     v: int
     attempt: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32)]
@@ -55,7 +55,7 @@ _WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
 
 
 def decode(data: bytes) -> ProgressMessage:
-    """The report in a datagram. Raises ValueError."""
+    """Decode a datagram. Raises ValueError."""
     try:
         report = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -64,8 +64,8 @@ def decode(data: bytes) -> ProgressMessage:
 
 
 def parse_marker(report: ProgressMessage) -> ProgressMessage:
-    """The report that a marker line makes: ``step``, ``total`` and ``checkpoint`` are whole numbers, every
-    other ``name=number`` is a metric, and words that are neither are passed over.
+    """Parse a marker line: ``step``, ``total`` and ``checkpoint`` are whole numbers, every other
+    ``name=number`` is a metric, and other words are skipped.
 
     >>> line = "::leptond step=3 total=9 loss=1.5"
     >>> parse_marker(ProgressMessage(v=1, attempt="0" * 32, at=5.0, line=line)).metrics
@@ -96,25 +96,26 @@ def parse_marker(report: ProgressMessage) -> ProgressMessage:
 
 
 class ProgressBatch(msgspec.Struct, kw_only=True):
-    """What came from one attempt since the last write: the newest state, and the points of its curve."""
+    """Messages of one attempt since the last write: the newest state, and the points of its curve."""
 
     latest: ProgressMessage
     points: list[ProgressMessage] = []
 
     def add(self, report: ProgressMessage) -> None:
-        """Takes a further report in. What it leaves unsaid stays as it was."""
+        """Add a message. Fields that it leaves out stay as they were."""
         self.latest = merged(self.latest, report)
         if report.metrics:
             self.points.append(report)
 
 
 def new_batch(report: ProgressMessage) -> ProgressBatch:
-    """The beginning of a collection."""
+    """Return a batch of one message."""
     return ProgressBatch(latest=report, points=[report] if report.metrics else [])
 
 
 def merged(old: ProgressMessage, new: ProgressMessage) -> ProgressMessage:
-    """`new` where it says something, else `old`. The first step and the highest version stay."""
+    """Return `new`, with the fields that it leaves out from `old`. The first step and the highest version
+    stay."""
     return ProgressMessage(
         v=new.v,
         attempt=new.attempt,
@@ -132,15 +133,15 @@ def merged(old: ProgressMessage, new: ProgressMessage) -> ProgressMessage:
 
 
 def advances(attempt_step: int | None, checkpoint_step: int | None, report: ProgressMessage) -> bool:
-    """Whether a report shows that the training moves: another step, or another checkpoint, than before."""
+    """Return True if a message shows that the training moves: another step, or another checkpoint."""
     moved = report.step is not None and report.step != attempt_step
     saved = report.checkpoint is not None and report.checkpoint.step != checkpoint_step
     return moved or saved
 
 
 def event_due(first_at: float, last_event_at: float | None, now: float) -> bool:
-    """Whether progress is worth an event now: the first is, then one whenever the attempt has grown by a
-    fiftieth since the last, ten seconds at least. A day's training makes some 300.
+    """Return True if progress deserves an event now: the first does, then one whenever the attempt has grown
+    by a fiftieth since the last, at least ten seconds apart. A day's training makes about 300.
 
     >>> event_due(0.0, None, 0.0), event_due(0.0, 5.0, 14.0), event_due(0.0, 1000.0, 1021.0)
     (True, False, True)
@@ -151,15 +152,15 @@ def event_due(first_at: float, last_event_at: float | None, now: float) -> bool:
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast an attempt trains, and when that ends. `left_s` is None where it cannot be told."""
+    """Speed of an attempt, and its remaining time in seconds; None where not known."""
 
     steps_per_s: float | None = None
     left_s: float | None = None
 
 
 def pace(attempt: Attempt, now: float) -> Pace:
-    """The mean speed of an attempt since its first report, and the seconds left at it. Only differences
-    count, so that what was done before a resume does not make it look fast."""
+    """Compute the mean speed of an attempt since its first message, and its remaining time. Steps done before
+    a resume do not count."""
     if None in (attempt.step, attempt.first_step, attempt.progress_at, attempt.first_progress_at):
         return Pace()
     assert attempt.step is not None
@@ -177,8 +178,8 @@ def pace(attempt: Attempt, now: float) -> Pace:
 
 
 def curve_point(stride: int, seen: int, kept: int, limit: int = CURVE_POINTS) -> tuple[bool, int]:
-    """Whether the report number `seen` (from 0) goes into a curve of `kept` points, and the stride from
-    then on: double, when the curve is full. The caller then drops what is no multiple of it.
+    """Return (True if message number `seen`, from 0, goes into a curve of `kept` points; the stride from then
+    on). The stride doubles when the curve is full; the caller then drops points at no multiple of it.
 
     >>> curve_point(1, 5, 5), curve_point(4, 6, 3), curve_point(1, 2000, 2000), curve_point(1, 2001, 2000)
     ((True, 1), (False, 4), (True, 2), (False, 2))

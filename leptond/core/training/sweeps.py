@@ -1,5 +1,5 @@
-"""Which configurations a sweep tries, and how a trial's command is told of its own. Pure: the same request
-with the same seed makes the same trials."""
+"""Configurations of a sweep, and the command of each trial. Pure: equal requests with equal seeds make equal
+trials."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from leptond.core.jobs.scalars import choices, scalar
 
 MAX_TRIALS = 1000
 MAX_COMBINATIONS = 1_000_000
-"""Most that a grid may span: of more, even a choice of a few takes long."""
+"""Most combinations of a grid: choosing from more takes too long."""
 
 DIGITS = 4
-"""Significant digits of a number that was drawn: nobody needs more of a guess, and it can be read."""
+"""Significant digits of a sampled number, for legibility."""
 
 Params = dict[str, Scalar]
 
@@ -29,7 +29,7 @@ _RANGE = re.compile(r"^(log|uniform|int):(\S+?)\.\.(\S+)\Z")
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers from `low` to `high`, both included, drawn evenly, or evenly by their logarithms."""
+    """Numbers from `low` to `high`, both included, sampled uniformly or log-uniformly."""
 
     kind: Literal["log", "uniform", "int"]
     low: float
@@ -37,12 +37,12 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Space = Range | list[Scalar]
-"""What a value is drawn from: a range, or any of a list."""
+"""What a value is sampled from: a range, or a list."""
 
 
 def parse_space(text: str) -> Space:
-    """The space that a text names: ``log:1e-5..1e-1``, ``uniform:0..0.5``, ``int:1..8``, or words with commas
-    between them. Raises ValueError, which says what is wrong."""
+    """Parse a space: ``log:1e-5..1e-1``, ``uniform:0..0.5``, ``int:1..8``, or words separated by commas.
+    Raises ValueError."""
     if not re.match(r"^(log|uniform|int):", text):
         return list(choices(text))
     match = _RANGE.match(text)
@@ -60,7 +60,7 @@ def parse_space(text: str) -> Space:
 
 
 def sample(space: Space, dice: random.Random) -> Scalar:
-    """A value, within the bounds of the space."""
+    """Sample a value within the bounds of a space."""
     if isinstance(space, list):
         return space[dice.randrange(len(space))]
     if space.kind == "int":
@@ -80,9 +80,11 @@ def trials(
     count: int | None,
     seed: int,
 ) -> list[Params]:
-    """The configurations of a sweep, in the order in which they are tried: `count` of them, or (None) every
-    combination of the grid once. The combinations come in turn, and where there are fewer trials than
-    combinations, a choice of them; what is drawn is drawn anew for each trial. Raises ValueError.
+    """Return the configurations of a sweep in the order in which they are tried: `count` of them, or (None)
+    every combination of the grid once.
+
+    Combinations come in order, and where there are fewer trials than combinations, a random choice of them.
+    Sampled parameters are sampled anew for each trial. Raises ValueError.
 
     >>> trials({"lr": [0.1, 0.2], "width": [8]}, {}, count=None, seed=0)
     [{'lr': 0.1, 'width': 8}, {'lr': 0.2, 'width': 8}]
@@ -123,7 +125,7 @@ def trials(
 
 
 def _picked(grid: Mapping[str, Sequence[Scalar]], numbers: set[int]) -> list[tuple[int, tuple[Scalar, ...]]]:
-    """The combinations of these numbers, in the order of the product."""
+    """Return the combinations of these numbers, in the order of the product."""
     last = max(numbers) + 1
     return [
         (number, point)
@@ -133,15 +135,15 @@ def _picked(grid: Mapping[str, Sequence[Scalar]], numbers: set[int]) -> list[tup
 
 
 def argument_text(value: Scalar) -> str:
-    """A value as an argument: ``0.001``, ``1e-05``, ``adamw``."""
+    """Return a value as an argument: ``0.001``, ``1e-05``, ``adamw``."""
     return value if isinstance(value, str) else repr(value)
 
 
 def trial_command(
     argv: Sequence[str], params: Mapping[str, Scalar], *, shell: bool, arguments: bool
 ) -> list[str]:
-    """A trial's command: each ``{name}`` in it gives way to the value, and (`arguments`) what has no such
-    place is added at the end as ``--name=value``.
+    """Return a trial's command: each ``{name}`` is replaced with the value, and (`arguments`) values without
+    a place are appended as ``--name=value``.
 
     >>> trial_command(["train.py", "{lr}"], {"lr": 0.1, "width": 8}, shell=False, arguments=True)
     ['train.py', '0.1', '--width=8']

@@ -1,4 +1,4 @@
-"""The policies, by the name that the configuration calls them."""
+"""The policies, by their name in the configuration."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ POLICIES: Mapping[str, Callable[[PlanBuilder], None]] = {
     "easy": easy,
     "throughput": throughput,
 }
-"""Each takes its moves on a turn."""
+"""Each makes its moves on a :class:`leptond.core.scheduling.plan_builder.PlanBuilder`."""

@@ -1,9 +1,9 @@
-"""The default: short jobs first, long ones when they are due, wide ones in batches, and whoever can resume
-makes room.
+"""The default policy: short jobs first, long ones when they are due, wide ones in batches, with preemption of
+jobs that can resume.
 
-Two-level least attained service (Tiresias, NSDI 2019) over the jobs that can be preempted, the class by the
-limit for the others; inside a class by the time that a job is due
-(:mod:`leptond.core.scheduling.order_keys`). Measured on traces: docs/decisions."""
+Two-level least attained service (Tiresias, NSDI 2019) over the preemptible jobs, classes by time limit for
+the others; within a class by due time (:mod:`leptond.core.scheduling.order_keys`). Measured on traces:
+docs/decisions."""
 
 from __future__ import annotations
 
@@ -16,116 +16,120 @@ from leptond.core.scheduling.inputs import CarriedState, Running, Waiting
 from leptond.core.scheduling.order_keys import LEAST_RUN_S, expected_run_s, running_order_keys
 from leptond.core.scheduling.plan_builder import PlanBuilder, SortKey, SortKeyOf, preempt_exempt_s
 
-RunningOrder = Callable[[PlanBuilder, Running, float], SortKey]
+RunningSortKey = Callable[[PlanBuilder, Running, float], SortKey]
 
-VERY = 4.0
-"""Where jobs can make room for others, waits are short by themselves: only what is overdue so many times
-over goes before all others."""
+PREEMPTIBLE_FACTOR = 4.0
+"""Factor on `overdue_factor` where jobs can be preempted: waits are short there, and only very overdue jobs
+need to be served before all others."""
 
 
 def auto(builder: PlanBuilder) -> None:
-    """The default policy."""
-    _serve(builder, builder.by_due_time, _due)
+    """Schedule by class and due time."""
+    _serve(builder, builder.by_due_time, _running_by_due_time)
 
 
 def throughput(builder: PlanBuilder) -> None:
-    """As `auto`, with the shortest expected run first among the long jobs: a better mean, paid for by wide
-    and long ones."""
-    _serve(builder, lambda job: _by_run(builder, job), _run_by_run)
+    """Schedule as `auto`, but the shortest expected run first among the long jobs.
+
+    The mean wait is shorter, at the expense of wide and long jobs."""
+    _serve(builder, lambda job: _by_expected_run(builder, job), _running_by_expected_run)
 
 
-def _due(builder: PlanBuilder, job: Running, attained_gpu_s: float) -> SortKey:
-    stored = running_order_keys(job, attained_gpu_s, builder.policy)
-    return (not job.urgent, stored.lane, stored.due_at + job.handicap_s, job.id)
+def _running_by_due_time(builder: PlanBuilder, job: Running, attained_gpu_s: float) -> SortKey:
+    keys = running_order_keys(job, attained_gpu_s, builder.policy)
+    return (not job.urgent, keys.lane, keys.due_at + job.handicap_s, job.id)
 
 
-def _by_run(builder: PlanBuilder, job: Waiting) -> SortKey:
+def _by_expected_run(builder: PlanBuilder, job: Waiting) -> SortKey:
     urgent, lane, due_at, number = builder.by_due_time(job)
     return (urgent, lane, builder.order_keys(job).short_s if lane else due_at, number)
 
 
-def _run_by_run(builder: PlanBuilder, job: Running, attained_gpu_s: float) -> SortKey:
-    stored = running_order_keys(job, attained_gpu_s, builder.policy)
-    place = stored.short_s if stored.lane else stored.due_at + job.handicap_s
-    return (not job.urgent, stored.lane, place, job.id)
+def _running_by_expected_run(builder: PlanBuilder, job: Running, attained_gpu_s: float) -> SortKey:
+    keys = running_order_keys(job, attained_gpu_s, builder.policy)
+    place = keys.short_s if keys.lane else keys.due_at + job.handicap_s
+    return (not job.urgent, keys.lane, place, job.id)
 
 
-class Soft(msgspec.Struct, frozen=True):
-    """A running job that may be told to make room, with the place that it holds in the queue's order."""
+class Victim(msgspec.Struct, frozen=True):
+    """A running job that may be preempted, with its sort key in the order of the queue."""
 
     key: SortKey
     job: Running
 
 
-def _serve(builder: PlanBuilder, order: SortKeyOf, running_order: RunningOrder) -> None:
-    soft = _soft(builder, running_order)
-    if not builder.free and not builder.releasing and not soft:
-        _wake(builder)
+def _serve(builder: PlanBuilder, key: SortKeyOf, running_key: RunningSortKey) -> None:
+    victims = _victims(builder, running_key)
+    if not builder.free and not builder.releasing and not victims:
+        _wake_for_preemption(builder)
         return
-    queue = builder.queue(order)
-    batch = _batch(builder, queue)
+    queue = builder.queue(key)
+    batch = _overdue_batch(builder, queue)
     for job in batch:
         if builder.blocking_limit(job) is not None:
             continue
-        gone = builder.make_room(job, [each.job for each in soft])
-        if gone is None:
-            builder.reserve(job, [each.job for each in soft])
+        preempted = builder.make_room(job, [each.job for each in victims])
+        if preempted is None:
+            builder.reserve(job, [each.job for each in victims])
             break
-        soft = [each for each in soft if each.job not in gone]
-    if soft or builder.releasing:
-        _pass_with_evictions(builder, queue, order, soft)
+        victims = [each for each in victims if each.job not in preempted]
+    if victims or builder.releasing:
+        _preempting_pass(builder, queue, key, victims)
     else:
         for job in queue:
             if not builder.free:
                 break
             if job.gpus <= len(builder.free) and job.id not in builder.placed:
                 builder.start(job)
-    _remember(builder, queue, batch)
+    _account_starts(builder, queue, batch)
     if len(builder.placed) < len(builder.waiting):
-        _wake(builder)
+        _wake_for_preemption(builder)
 
 
-def _pass_with_evictions(
-    builder: PlanBuilder, queue: list[Waiting], order: SortKeyOf, soft: list[Soft]
+def _preempting_pass(
+    builder: PlanBuilder, queue: list[Waiting], key: SortKeyOf, victims: list[Victim]
 ) -> None:
-    """The queue in order; each job takes what is free, or what those behind it can give."""
-    keys = [each.key for each in soft]
-    movable = sum(len(each.job.gpus) for each in soft)
+    """Go through the queue in order; each job takes what is free, or what jobs behind it can release."""
+    keys = [each.key for each in victims]
+    movable = sum(len(each.job.gpus) for each in victims)
     for job in queue:
         ready = len(builder.free) + len(builder.releasing)
         if not ready and not movable:
             return
         if job.gpus > ready + movable or job.id in builder.placed:
             continue
-        behind = bisect_right(keys, order(job))
-        if not ready and behind == len(soft):
+        behind = bisect_right(keys, key(job))
+        if not ready and behind == len(victims):
             return
-        gone = builder.make_room(job, [each.job for each in soft[behind:]])
-        if gone:
-            soft = [each for each in soft if each.job not in gone]
-            keys = [each.key for each in soft]
-            movable = sum(len(each.job.gpus) for each in soft)
+        preempted = builder.make_room(job, [each.job for each in victims[behind:]])
+        if preempted:
+            victims = [each for each in victims if each.job not in preempted]
+            keys = [each.key for each in victims]
+            movable = sum(len(each.job.gpus) for each in victims)
 
 
-def _soft(builder: PlanBuilder, running_order: RunningOrder) -> list[Soft]:
-    """Who may be evicted, in the order of the queue: those that can resume and have run long enough."""
+def _victims(builder: PlanBuilder, running_key: RunningSortKey) -> list[Victim]:
+    """Return the jobs that may be preempted, in the order of the queue: preemptible ones that have run long
+    enough."""
     found = []
     for job in builder.running:
         if not job.preemptible or job.stopping or not job.gpus or job.share_bytes is not None:
-            continue  # of a GPU that others share, one of them frees nothing
+            continue  # a shared GPU comes free only with its last holder
         ran_s = builder.now - job.started_at
         if ran_s < preempt_exempt_s(job.eviction_cost_s, builder.policy):
             continue
         attained_gpu_s = job.attained_gpu_s + ran_s * len(job.gpus)
-        found.append(Soft(running_order(builder, job, attained_gpu_s), job))
+        found.append(Victim(running_key(builder, job, attained_gpu_s), job))
     return sorted(found, key=lambda each: each.key)
 
 
-def _batch(builder: PlanBuilder, queue: list[Waiting]) -> list[Waiting]:
-    """The overdue jobs that are served before all others now, oldest first: those that every job which does
-    not make room keeps out, and long ones behind a stream of short ones that never ends."""
+def _overdue_batch(builder: PlanBuilder, queue: list[Waiting]) -> list[Waiting]:
+    """Return the overdue jobs to serve before all others, the oldest first.
+
+    These are jobs that running jobs keep out by never making room, and long jobs behind an endless stream of
+    short ones. Empty unless a batch is being served."""
     policy, carried = builder.policy, builder.carried
-    factor = policy.overdue_factor * (VERY if builder.any_preemptible else 1.0)
+    factor = policy.overdue_factor * (PREEMPTIBLE_FACTOR if builder.any_preemptible else 1.0)
     overdue = []
     for job in queue:
         waited_s = builder.now - job.since
@@ -138,9 +142,11 @@ def _batch(builder: PlanBuilder, queue: list[Waiting]) -> list[Waiting]:
     return sorted(overdue, key=lambda job: (job.since, job.id)) if builder.carried.serving_overdue else []
 
 
-def _remember(builder: PlanBuilder, queue: list[Waiting], batch: list[Waiting]) -> None:
-    """Books what was given out: a share of it is owed to the overdue, up to one batch, less what they
-    got. A job that others make room for counts when it starts, so that it is first until then."""
+def _account_starts(builder: PlanBuilder, queue: list[Waiting], batch: list[Waiting]) -> None:
+    """Credit overdue jobs with their share of the GPU time just given out, at most one batch, less what they
+    got.
+
+    A job with preemptions under way is accounted when it starts, so that it stays first until then."""
     started = {start.id for start in builder.starts}
     if not started:
         return
@@ -148,14 +154,17 @@ def _remember(builder: PlanBuilder, queue: list[Waiting], batch: list[Waiting]) 
     owed = builder.carried.owed_gpu_s
     for job in queue:
         if job.id in started:
-            left_s = max(LEAST_RUN_S, expected_run_s(job, builder.policy) - job.attained_gpu_s / job.gpus)
-            owed += left_s * job.gpus * (builder.policy.overdue_share - (job.id in served))
+            remaining_s = max(
+                LEAST_RUN_S, expected_run_s(job, builder.policy) - job.attained_gpu_s / job.gpus
+            )
+            owed += remaining_s * job.gpus * (builder.policy.overdue_share - (job.id in served))
     owed = min(owed, builder.policy.overdue_batch_gpu_s)
     builder.carried = CarriedState(owed_gpu_s=owed, serving_overdue=builder.carried.serving_overdue)
 
 
-def _wake(builder: PlanBuilder) -> None:
-    """When time alone changes who may be evicted: a minimum run is over, or a job turns long."""
+def _wake_for_preemption(builder: PlanBuilder) -> None:
+    """Ask for a pass when time alone changes what may be preempted: an exempt time is over, or a job turns
+    long."""
     for job in builder.running:
         if not job.preemptible or job.stopping or not job.gpus:
             continue

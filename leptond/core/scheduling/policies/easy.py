@@ -6,8 +6,10 @@ from leptond.core.scheduling.plan_builder import PlanBuilder
 
 
 def easy(builder: PlanBuilder) -> None:
-    """In order of submission; the first that does not fit is promised a time, and others pass it only if
-    they cannot delay that. For those who want promises: on one machine they cost half of its speed."""
+    """Schedule by effective submit time with EASY backfill.
+
+    The first job that does not fit gets a reservation, and others may start before it only if they cannot
+    delay it. Start times are certain, at the cost of about half of the throughput of one machine."""
     for job in builder.queue(builder.by_submit_time):
         if not builder.start(job) and builder.reservation is None and builder.blocking_limit(job) is None:
             builder.reserve(job)

@@ -1,4 +1,4 @@
-"""The plain queues: one order, and a rule for what does not fit."""
+"""The plain policies: one order, and one rule for jobs that do not fit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from leptond.core.scheduling.plan_builder import PlanBuilder
 
 
 def fifo(builder: PlanBuilder) -> None:
-    """Strictly in order of submission: nobody passes a job that does not fit. A job that a cap bars is
-    passed all the same, for it waits for no GPU."""
+    """Schedule strictly by effective submit time: no job starts before one that does not fit.
+
+    Jobs that a limit blocks are skipped, for they do not wait for GPUs."""
     for job in builder.queue(builder.by_submit_time):
         if not builder.start(job) and builder.blocking_limit(job) is None:
             builder.reserve(job)
@@ -16,8 +17,9 @@ def fifo(builder: PlanBuilder) -> None:
 
 
 def firstfit(builder: PlanBuilder) -> None:
-    """In order of submission, and what does not fit is passed over; once that has gone on for
-    `max_bypass_s`, the GPUs that come free are kept for it. With 0 it goes on as long as it takes."""
+    """Schedule by effective submit time and skip jobs that do not fit.
+
+    Once a job has waited for `max_bypass_s`, GPUs are reserved for it (0: never)."""
     patience_s = builder.policy.max_bypass_s
     for job in builder.queue(builder.by_submit_time):
         if not builder.free:
@@ -32,8 +34,9 @@ def firstfit(builder: PlanBuilder) -> None:
 
 
 def shortest(builder: PlanBuilder) -> None:
-    """The shortest expected run first, what does not fit is passed over. The mean wait is short, that of
-    long and wide jobs is without bound."""
+    """Schedule the shortest expected run first and skip jobs that do not fit.
+
+    The mean wait is short; that of long and wide jobs is unbounded."""
     for job in builder.queue(builder.by_expected_run):
         if not builder.free:
             return
