@@ -1,9 +1,8 @@
-"""Which configurations are tried, and who goes on."""
+"""Sweeps: the configurations that are tried, and the command of each."""
 
 import math
 import random
 import shlex
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 
 from leptond.core.jobs.scalars import scalar
 from leptond.core.training import sweeps
-from leptond.core.training.halving import RungSchedule, better, decide_at_rung, rungs_reached
 from leptond.core.training.sweeps import Range, parse_space, sample, trial_command, trials
 
 NAMES = st.sampled_from(["lr", "width", "optimizer", "wd"])
@@ -21,10 +19,6 @@ VALUES = st.lists(
 GRIDS = st.dictionaries(
     NAMES, VALUES.map(lambda found: list({repr(one): one for one in found}.values())), min_size=1
 )
-LOSSES = st.one_of(st.none(), st.sampled_from([math.nan, math.inf, -math.inf]), st.floats(-10, 10))
-
-
-# -- configurations ----------------------------------------------------------------------------------------
 
 
 @given(grid=GRIDS)
@@ -120,64 +114,3 @@ def test_a_command_is_told_of_each_parameter_once():
     assert trial_command(["train.py"], params, shell=False, arguments=False) == ["train.py"]
     (line,) = trial_command(["train.py --n {n}"], params, shell=True, arguments=True)
     assert shlex.split(line) == ["train.py", "--n", "3", "--lr=1e-05", "--name=it's"]
-
-
-# -- who goes on -------------------------------------------------------------------------------------------
-
-
-@given(
-    values=st.lists(LOSSES, min_size=1, max_size=30),
-    mode=st.sampled_from(["min", "max"]),
-    eta=st.integers(2, 5),
-)
-def test_of_those_that_have_reached_a_rung_the_best_part_goes_on(values, mode, eta):
-    for count, mine in enumerate(values, 1):
-        so_far = values[:count]
-        found = decide_at_rung(mine, so_far, mode=mode, eta=eta)
-        assert (found.of, found.keep) == (count, count // eta)
-        finite = mine is not None and math.isfinite(mine)
-        beaten_by = sum(better(one, mine, mode) for one in so_far)
-        assert found.rank == 1 + beaten_by
-        if count < eta:
-            assert found.go_on, "there is nobody yet to be measured against"
-        else:
-            assert found.go_on == (finite and beaten_by < count // eta)
-    went_on = [decide_at_rung(one, values, mode=mode, eta=eta).go_on for one in values]
-    if len(values) >= eta and len({one for one in values if one is not None and math.isfinite(one)}) == len(
-        values
-    ):
-        assert sum(went_on) == len(values) // eta, "of different values just so many are among the best"
-
-
-@given(values=st.lists(st.floats(-10, 10), min_size=2, max_size=30), eta=st.integers(2, 5))
-def test_the_best_of_all_is_never_stopped(values, eta):
-    for count, mine in enumerate(values, 1):
-        if mine == min(values[:count]):
-            assert decide_at_rung(mine, values[:count], mode="min", eta=eta).go_on
-
-
-@given(
-    steps=st.lists(st.integers(1, 5000), min_size=1, max_size=60).map(sorted),
-    first=st.integers(1, 50),
-    eta=st.integers(2, 4),
-    cuts=st.lists(st.integers(0, 60), max_size=5),
-)
-def test_a_rung_is_reached_once_however_the_reports_come(steps, first, eta, cuts):
-    rule, total = RungSchedule(min_step=first, eta=eta), 4000
-    shown = [(step, 1.0 / step) for step in steps]
-    edges = sorted({0, *[cut for cut in cuts if cut < len(shown)], len(shown)})
-    seen: list[int] = []
-    for begin, end in pairwise(edges):
-        found = rungs_reached({}, shown[begin:end], highest=max(seen, default=0), rule=rule, total=total)
-        assert list(found) == sorted(found)
-        assert all(rung <= step < total and value == 1.0 / step for rung, (step, value) in found.items())
-        seen += found
-    assert seen == sorted(set(seen))
-    at_once = rungs_reached({}, shown, highest=0, rule=rule, total=total)
-    assert list(at_once) == seen, "the same, whatever came together"
-
-
-def test_what_the_trial_took_note_of_at_its_rungs_counts_more_than_its_reports():
-    rule = RungSchedule(min_step=10, eta=2)
-    said = {10: (10, 5.0), 20: (20, 4.0), 30: (30, 3.0)}
-    assert rungs_reached(said, [(47, 1.0)], highest=10, rule=rule, total=1000) == {20: (20, 4.0)}
