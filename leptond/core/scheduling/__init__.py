@@ -1,1 +1,1 @@
-"""Who starts when, on which GPUs, and why the others wait."""
+"""Scheduling decisions: which jobs start, on which GPUs, and why the others wait."""
