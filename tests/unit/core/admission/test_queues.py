@@ -52,14 +52,14 @@ def test_a_closed_queue_takes_no_jobs():
         Queue(name="q", state="closed").must_be_open()
 
 
-LIMITS = st.none() | st.floats(1, 1e6)
+OWN = st.none() | st.floats(1, 1e6)
+USUAL = st.just(0.0) | st.floats(1, 1e6)  # 0: no limit
 
 
-@given(own=LIMITS, own_max=LIMITS, usual=LIMITS, usual_max=LIMITS)
+@given(own=OWN, own_max=OWN, usual=USUAL, usual_max=USUAL)
 def test_the_stricter_limit_and_the_queues_own_default_count(own, own_max, usual, usual_max):
     queue = Queue(name="q", default_time_limit_s=own, max_time_limit_s=own_max)
     found = queue.defaults(Defaults(time_limit_s=usual, max_time_limit_s=usual_max))
-    assert found.time_limit_s == (own if own is not None else usual)
-    assert found.max_time_limit_s == min(
-        (one for one in (own_max, usual_max) if one is not None), default=None
-    )
+    assert found.time_limit_s == (own or usual)
+    assert found.max_time_limit_s == min((one for one in (own_max, usual_max) if one), default=0.0)
+    assert found.grace_s == Defaults().grace_s
