@@ -54,13 +54,13 @@ class OutputCopies:
     async def _step(self) -> float | None:
         if self._position is None:
             self._position = await self._store.write(output_copies.position)
-        due, newest = await self._store.read(output_copies.after, self._position, limit=LIMIT)
+        due, newest, more = await self._store.read(output_copies.after, self._position, limit=LIMIT)
         for one in due:
             await self._carry_out(one)
         if due:
             await self._store.write(output_copies.passed, newest)
         self._position = newest
-        return 0.0 if len(due) == LIMIT else None
+        return 0.0 if more else None
 
     async def _carry_out(self, one: output_copies.Due) -> None:
         job = one.job

@@ -32,8 +32,9 @@ def passed(db: sqlite3.Connection, event_id: int) -> None:
     webhooks.passed(db, FOLLOWER, event_id)
 
 
-def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Due], int]:
-    """What is due by the events above `last_id`, oldest first, and the id to go on from."""
+def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Due], int, bool]:
+    """What is due by the events above `last_id`, oldest first, the id to go on from, and whether there are
+    more than `limit` of them."""
     newest = events.last_id(db)
     found = db.execute(
         "SELECT e.id AS event_id, e.attempt AS of_attempt, json_extract(e.data, '$.from') AS before,"
@@ -48,4 +49,5 @@ def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Due
         if over or row["after"] == "running":
             job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (row["id"],)).fetchone())
             due.append(Due(job=job, attempt=row["of_attempt"], over=over))
-    return due, found[-1]["event_id"] if len(found) == limit else newest
+    more = len(found) == limit
+    return due, found[-1]["event_id"] if more else newest, more
