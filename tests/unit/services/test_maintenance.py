@@ -5,7 +5,8 @@ import sqlite3
 
 import pytest
 
-from leptond.config import RetentionSettings, Settings, StorageSettings
+from leptond.config import Settings, StorageSettings
+from leptond.core.retention_limits import RetentionLimits
 from leptond.services import maintenance as module
 from leptond.services.maintenance import INTERVAL_S, Maintenance, keep_backup
 from leptond.services.retention import Retention
@@ -42,7 +43,7 @@ def make(store, clock, tmp_path):
     (tmp_path / "jobs").mkdir()
 
     def maintenance(**storage):
-        settings = Settings(storage=StorageSettings(**storage), retention=RetentionSettings(job_age_s=DAY))
+        settings = Settings(storage=StorageSettings(**storage), retention=RetentionLimits(job_age_s=DAY))
         return Maintenance(settings, store, clock, Retention(store, clock))
 
     return maintenance
