@@ -26,6 +26,10 @@ class IdleNotes:
         self._unwritten: list[Note] = []
         self.passed_at: float | None = None
 
+    def passed(self, at: float) -> None:
+        """The queue has been looked through at `at` (wall time)."""
+        self.passed_at = at
+
     def note(
         self,
         cause: tuple[IdleCause, str] | None,

@@ -90,7 +90,7 @@ class Scheduler:
         while True:
             self._wakeup.arm()
             if loop.time() >= due:
-                self._wakeup.reasons |= WakeReason.TIMER
+                self._wakeup.timer()
             try:
                 due = await self._step(due)
             except StoreUnavailable as error:
@@ -162,7 +162,7 @@ class Scheduler:
         self._standby.refill(view.wanted, view.jobs.values())
         if version is not None:
             await self._handover.name(view.outlook)
-        self._notes.passed_at = view.at
+        self._notes.passed(view.at)
         return await self._sleep_s(view)
 
     async def _claim(self, decided: snapshot.Decided, woken_at: float | None) -> None:

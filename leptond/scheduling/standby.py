@@ -103,8 +103,8 @@ class Standby:
 
     def _begin(self, job: Job) -> None:
         one = self._prepared[job.id] = Prepared(job=job, attempt_id=secrets.token_hex(16), shim=None)
-        self._arrivals[one.attempt_id] = asyncio.get_running_loop().create_future()
-        self._group.create_task(self._prepare(one), name=f"prepare-{job.id}")
+        arrival = self._arrivals[one.attempt_id] = asyncio.get_running_loop().create_future()
+        self._group.create_task(self._prepare(one, arrival), name=f"prepare-{job.id}")
 
     def _discard(self, job_id: int) -> None:
         one = self._prepared[job_id]
@@ -112,8 +112,8 @@ class Standby:
             del self._prepared[job_id], self._arrivals[one.attempt_id]
             self._group.create_task(self._engine.discard(one.attempt_id), name=f"discard-{job_id}")
 
-    async def _prepare(self, one: Prepared) -> None:
-        job, arrival = one.job, self._arrivals[one.attempt_id]
+    async def _prepare(self, one: Prepared, arrival: asyncio.Future[Identity]) -> None:
+        job = one.job
         await asyncio.sleep(0)  # a commit that waits goes to its thread first
         try:
             shim = await self._engine.prepare(job, one.attempt_id)

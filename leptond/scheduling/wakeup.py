@@ -31,6 +31,10 @@ class Wakeup:
         self.reasons |= WakeReason.STANDBY
         self._changed.set()
 
+    def timer(self) -> None:
+        """The time is over that the last pass allowed."""
+        self.reasons |= WakeReason.TIMER
+
     def _note(self, reason: WakeReason) -> None:
         self.reasons |= reason
         if self._since is None:
@@ -54,4 +58,4 @@ class Wakeup:
             async with asyncio.timeout_at(until):
                 await self._changed.wait()
         except TimeoutError:
-            self.reasons |= WakeReason.TIMER
+            self.timer()

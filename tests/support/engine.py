@@ -4,27 +4,27 @@ of the engine."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
+from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
 from leptond.engines.base import End, Given, SpawnFailed
-
-BOOT = "fake-boot"
 
 
 class FakeEngine:
     """Attempts without processes. `spawn_error` and `disk_error` fail what is asked for next; `earlier` has
-    the GPUs that an earlier daemon gave to attempts (by id), `alive` the attempts that can be adopted."""
+    the GPUs that an earlier daemon gave to attempts (by id), `alive` the attempts that can be adopted,
+    `processes` those that have processes; `on_go` is called with an id before its gate opens."""
 
     def __init__(self) -> None:
         self.spawn_error: SpawnFailed | None = None
         self.disk_error = ""
-        self.slow: asyncio.Event | None = None
         self.earlier: dict[str, list[str]] = {}
         self.alive: set[str] = set()
         self.processes: set[str] = set()
-        self.gates: set[str] = set()
+        self.on_go: Callable[[str], None] = lambda attempt_id: None
+        self.gates: dict[str, int] = {}
         self.released: dict[str, Given] = {}
         self.discarded: list[str] = []
         self.abandoned: list[str] = []
@@ -33,13 +33,23 @@ class FakeEngine:
         self.pushed: list[str] = []
         self.killed: list[str] = []
         self.cleared: list[set[str]] = []
+        self.calls: list[str] = []
+        self._free = asyncio.Event()
+        self._free.set()
         self._ends: dict[str, asyncio.Future[End]] = {}
         self._pid = 1000
 
-    def end(self, attempt_id: str, exit_code: int = 0, **facts: object) -> None:
+    def hold_back(self, on: bool) -> None:
+        """While `on`, no shim reaches its gate."""
+        if on:
+            self._free.clear()
+        else:
+            self._free.set()
+
+    def end(self, attempt_id: str, exit_code: int | None = 0, **facts: Any) -> None:
         """The command of an attempt ends, and with it all its processes."""
         told: dict[str, Any] = {"exit_code": exit_code, "run_s": 1.0, **facts}
-        record = ExitRecord(attempt_id=attempt_id, boot_id=BOOT, **told)
+        record = ExitRecord(attempt_id=attempt_id, boot_id=kernel_boot_id(), **told)
         self._end_of(attempt_id).set_result(End(record=record))
 
     def _end_of(self, attempt_id: str) -> asyncio.Future[End]:
@@ -48,25 +58,25 @@ class FakeEngine:
         return self._ends[attempt_id]
 
     async def prepare(self, job: Job, attempt_id: str) -> Identity:
-        if self.slow is not None:
-            await self.slow.wait()
+        await self._free.wait()
         if self.spawn_error is not None:
             raise self.spawn_error
         self._pid += 1
-        self.gates.add(attempt_id)
-        return Identity(boot_id=BOOT, pid=self._pid, start_ticks=self._pid)
+        self.gates[attempt_id] = job.id
+        return Identity(boot_id=kernel_boot_id(), pid=self._pid, start_ticks=self._pid)
 
     def is_prepared(self, attempt_id: str) -> bool:
         return attempt_id in self.gates
 
     async def discard(self, attempt_id: str) -> None:
-        self.gates.discard(attempt_id)
+        self.gates.pop(attempt_id, None)
         self.discarded.append(attempt_id)
 
     async def clear_standby(self, live: Collection[str]) -> None:
         self.cleared.append(set(live))
 
     def go(self, attempt_id: str, given: Given) -> None:
+        self.on_go(attempt_id)
         self.released[attempt_id] = given
 
     async def released_gpus(
@@ -84,10 +94,9 @@ class FakeEngine:
         return self.disk_error
 
     def abandon(self, attempt_id: str) -> None:
-        self.gates.discard(attempt_id)
+        self.gates.pop(attempt_id, None)
         self.abandoned.append(attempt_id)
-        record = ExitRecord(attempt_id=attempt_id, boot_id=BOOT, never_started=True)
-        self._end_of(attempt_id).set_result(End(record=record))
+        self.end(attempt_id, None, never_started=True)
 
     def adopt(self, attempt: Attempt) -> bool:
         return attempt.id in self.alive
