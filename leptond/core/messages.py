@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from leptond.core.jobs.states import State
 from leptond.core.jobs.timespec import spell_duration
 
 
@@ -32,11 +33,11 @@ def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | No
     who = f"job {job['id']} ({job['name']})"
     about = f"{job['user']}, {job['gpus']} GPUs" if job["gpus"] else f"{job['user']}, no GPU"
     if event == "job.ended":
-        good = job["state"] == "succeeded"
+        good = job["state"] == State.SUCCEEDED
         ran = _ran(job)
         told = [job.get("explanation"), f"ran for {ran}" if ran else None, about]
         kind: Literal["success", "failure", "info"] = (
-            "success" if good else "info" if job["state"] == "cancelled" else "failure"
+            "success" if good else "info" if job["state"] == State.CANCELLED else "failure"
         )
         return Message(
             title=f"{who} {str(job['state']).replace('_', ' ')}",

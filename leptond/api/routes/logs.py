@@ -20,6 +20,7 @@ from leptond.api.routes.jobs import one_job, ref_of
 from leptond.attempt_files.output_log import JobLog
 from leptond.base.errors import BadRequest, Invalid, NotFound
 from leptond.core.jobs.model import TERMINAL
+from leptond.core.jobs.states import AttemptState
 
 table = Table("logs")
 
@@ -228,4 +229,4 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
 
 async def _has_ended(context: Context, ref: str, number: int) -> bool:
     job = await one_job(context, ref)
-    return _attempt(job, number).state == "ended"
+    return _attempt(job, number).state is AttemptState.ENDED

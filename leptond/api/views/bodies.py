@@ -18,6 +18,7 @@ from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import LIVE, State
 from leptond.core.jobs.resubmit import HIDDEN, line
+from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.planner import Wait
@@ -148,7 +149,7 @@ def _run_s(one: model.Job, last: model.Attempt | None, now: float) -> float | No
 
 def gpu_seconds(one: model.Attempt, boot: float) -> float:
     """GPU time of an attempt, up to now if it is alive."""
-    if one.state == "ended":
+    if one.state is AttemptState.ENDED:
         return one.gpu_ms / 1000
     return round(max(0.0, boot - one.claimed_boot) * one.gpu_parts, 3)
 

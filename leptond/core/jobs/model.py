@@ -19,6 +19,7 @@ from leptond.core.jobs import fields
 from leptond.core.jobs.states import LEGAL as LEGAL
 from leptond.core.jobs.states import LIVE as LIVE
 from leptond.core.jobs.states import TERMINAL as TERMINAL
+from leptond.core.jobs.states import AttemptState as AttemptState
 from leptond.core.jobs.states import FailureClass as FailureClass
 from leptond.core.jobs.states import State as State
 from leptond.core.jobs.trackers import Tracker
@@ -340,7 +341,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     job_id: int
     number: int
-    state: str
+    state: AttemptState
     gpus: list[LeasedGpu]
     n_gpus: int
     claimed_at: float

@@ -45,6 +45,27 @@ TERMINAL = frozenset(state for state, following in LEGAL.items() if not followin
 UNFINISHED = frozenset(State) - TERMINAL
 
 
+class AttemptState(StrEnum):
+    """Where an attempt stands. Its end is final."""
+
+    STARTING = "starting"
+    """Claimed: its GPUs are leased, and its shim is prepared or comes up."""
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """A stop was asked for; its processes may still run."""
+    ENDED = "ended"
+
+
+LEGAL_ATTEMPT: Mapping[AttemptState, frozenset[AttemptState]] = {
+    AttemptState.STARTING: frozenset({AttemptState.RUNNING, AttemptState.STOPPING, AttemptState.ENDED}),
+    AttemptState.RUNNING: frozenset({AttemptState.STOPPING, AttemptState.ENDED}),
+    AttemptState.STOPPING: frozenset({AttemptState.ENDED}),
+    AttemptState.ENDED: frozenset(),
+}
+"""The moves of an attempt. The database enforces that an end is final, that an attempt ends after its leases,
+and that a job has one attempt that has not ended (a test compares them)."""
+
+
 class FailureClass(StrEnum):
     """What an attempt's end means (rules: :mod:`leptond.core.outcome.classify`)."""
 

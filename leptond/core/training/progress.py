@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from leptond.core.jobs.model import Attempt, Knob, MetricName
+from leptond.core.jobs.states import AttemptState
 
 CURVE_POINTS = 2000
 """Most points kept of a job's curve."""
@@ -171,7 +172,7 @@ def pace(attempt: Attempt, now: float) -> Pace:
     if done <= 0 or took_s <= 0:
         return Pace()
     rate = done / took_s
-    if attempt.total_steps is None or attempt.state == "ended":
+    if attempt.total_steps is None or attempt.state is AttemptState.ENDED:
         return Pace(steps_per_s=rate)
     left_s = (attempt.total_steps - attempt.step) / rate - (now - attempt.progress_at)
     return Pace(steps_per_s=rate, left_s=max(0.0, left_s))

@@ -16,6 +16,7 @@ from leptond.core.accounting.budgets import (
 )
 from leptond.core.admission.admission import Admitted
 from leptond.store.database import events
+from leptond.store.database.conditions import IS_PENDING
 
 
 def every(db: sqlite3.Connection) -> list[Budget]:
@@ -59,7 +60,7 @@ def books(db: sqlite3.Connection, budget: Budget, now: float) -> BudgetUsage:
     ).fetchone()[0]
     open_s += db.execute(
         "SELECT coalesce(sum((last_id - id + 1) * gpus * coalesce(time_limit_s, 0)), 0) FROM folds"
-        f" WHERE state = 'pending' AND {column} = ?",
+        f" WHERE {IS_PENDING} AND {column} = ?",
         (budget.name,),
     ).fetchone()[0]
     return BudgetUsage(

@@ -22,6 +22,7 @@ from leptond.core.accounting.ledger import (
 from leptond.core.accounting.prices import Listed
 from leptond.core.accounting.report_types import AttemptRecord, Device, IdleEnergy, LedgerHistory, SampledUse
 from leptond.core.jobs.model import LeasedGpu, State
+from leptond.store.database.conditions import ATTEMPT_LIVES
 
 ABSENT_S = 7 * 86400.0
 """How long a device that is gone still counts as one of ours: it is paid for while it is being mended."""
@@ -247,7 +248,7 @@ def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[AttemptReco
     """Attempts that held GPUs in the window, or waited for their hand-over in it (indexes attempts_gpu_end
     and attempts_gpu_live, migration of the ledger)."""
     ended = _OF_JOBS.format(index="attempts_gpu_end", when="attempts.ended_at > ?")
-    live = _OF_JOBS.format(index="attempts_gpu_live", when="attempts.state <> 'ended'")
+    live = _OF_JOBS.format(index="attempts_gpu_live", when=f"attempts.{ATTEMPT_LIVES}")
     rows = [
         *db.execute(f"{ended} AND coalesce(startable_at, claimed_at) < ?", (begin, end)),
         *db.execute(f"{live} AND coalesce(startable_at, claimed_at) < ?", (end,)),

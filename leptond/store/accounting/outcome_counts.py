@@ -7,6 +7,7 @@ import sqlite3
 import msgspec
 
 from leptond.core.jobs.model import LIVE
+from leptond.core.jobs.states import State
 from leptond.store.database import events
 
 
@@ -38,7 +39,7 @@ def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Out
     ).fetchall()
     found = []
     for row in rows:
-        first = row["after"] == "starting" and row["attempt"] == 1 and row["claimed_at"] is not None
+        first = row["after"] == State.STARTING and row["attempt"] == 1 and row["claimed_at"] is not None
         since = max(row["submitted_at"] or 0.0, row["begin_at"] or 0.0)
         found.append(
             Outcome(

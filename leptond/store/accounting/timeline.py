@@ -8,6 +8,7 @@ import msgspec
 
 from leptond.core.jobs.model import LeasedGpu
 from leptond.store.database import rows
+from leptond.store.database.conditions import ATTEMPT_ENDED, ATTEMPT_LIVES, IS_LIVE
 
 
 class Lane(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +39,14 @@ def between(db: sqlite3.Connection, since: float, until: float, limit: int) -> t
     whether there were more than `limit` (indexes jobs_live, attempts_by_end)."""
     found = db.execute(
         f"SELECT {_COLUMNS} FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
-        " WHERE jobs.state IN ('starting', 'running', 'stopping') AND attempts.state <> 'ended'"
+        f" WHERE jobs.{IS_LIVE} AND attempts.{ATTEMPT_LIVES}"
         " AND attempts.n_gpus > 0 AND attempts.claimed_at < ?",
         (until,),
     ).fetchall()
     found += db.execute(
         f"SELECT {_COLUMNS} FROM attempts INDEXED BY attempts_by_end JOIN jobs ON jobs.id = attempts.job_id"
         " WHERE attempts.ended_at > ? AND attempts.n_gpus > 0 AND attempts.claimed_at < ?"
-        " AND attempts.state = 'ended' ORDER BY attempts.ended_at DESC LIMIT ?",
+        f" AND attempts.{ATTEMPT_ENDED} ORDER BY attempts.ended_at DESC LIMIT ?",
         (since, until, limit + 1),
     ).fetchall()
     lanes = [

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from leptond.core.jobs.model import FailureClass
 from leptond.core.scheduling import planner
 from leptond.store.database import rows
+from leptond.store.database.conditions import IS_READY
 from leptond.store.planning import owners
 
 WINDOW = 1000
@@ -120,7 +121,7 @@ def _select(
     cursor.row_factory = None  # tuples: most of the time would be spent on names otherwise
     found: list[_Row] = cursor.execute(
         f"SELECT {_COLUMNS} FROM jobs INDEXED BY {part.by}"
-        f" WHERE state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND {part.only}"
+        f" WHERE {IS_READY} AND {part.only}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
         f" ORDER BY {part.order}, id LIMIT ?",
         (*values, boot, now, size),

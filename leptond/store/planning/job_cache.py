@@ -9,13 +9,14 @@ from typing import Any
 
 from leptond.core.jobs.model import Job
 from leptond.store.database import rows
+from leptond.store.database.conditions import IS_PENDING
 
 
 def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3.Row]:
     """Yield the rows of those of these jobs that wait."""
     for job_id in ids:
         row = db.execute(
-            "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (job_id,)
+            f"SELECT * FROM jobs WHERE id = ? AND {IS_PENDING} AND held = 0", (job_id,)
         ).fetchone()
         if row is not None:
             yield row

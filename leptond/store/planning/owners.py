@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from leptond.core.scheduling.fair_share import UsageOwner
+from leptond.store.database.conditions import IS_LIVE, IS_READY
 
 MOST = 64
 """Of more owners than this, one plan looks at so many; which ones changes with time."""
@@ -15,7 +16,6 @@ INDEX = {True: "jobs_by_owner", False: "jobs_by_owner_cpu"}
 NEEDS = {True: "gpus > 0", False: "gpus = 0"}
 """The index and what is in it: jobs that need GPUs, and jobs that need none."""
 
-_READY = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
 
 OF_OWNER = "user = ? AND queue = ? AND coalesce(project, '') = ?"
 """What the jobs of one owner have in common, for the parameters of :func:`key`."""
@@ -36,7 +36,7 @@ def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[UsageOwne
 
 
 def _walk(db: sqlite3.Connection, gpus: bool) -> Iterator[UsageOwner]:
-    of = f"FROM jobs INDEXED BY {INDEX[gpus]} WHERE {_READY} AND {NEEDS[gpus]}"
+    of = f"FROM jobs INDEXED BY {INDEX[gpus]} WHERE {IS_READY} AND {NEEDS[gpus]}"
     for user in _steps(db, "user", of, ()):
         for queue in _steps(db, "queue", f"{of} AND user = ?", (user,)):
             where = f"{of} AND user = ? AND queue = ?"
@@ -63,7 +63,7 @@ def full_arrays(db: sqlite3.Connection) -> list[int]:
     limits: dict[int, int] = {}
     for row in db.execute(
         "SELECT array_id, array_limit FROM jobs INDEXED BY jobs_live"
-        " WHERE state IN ('starting', 'running', 'stopping') AND array_limit IS NOT NULL"
+        f" WHERE {IS_LIVE} AND array_limit IS NOT NULL"
     ):
         members[row["array_id"]] = members.get(row["array_id"], 0) + 1
         limits[row["array_id"]] = row["array_limit"]

@@ -10,10 +10,12 @@ import msgspec
 
 from leptond.core.accounting.ledger import IdleCause
 from leptond.core.jobs.model import Gpu, Job, Reason
+from leptond.core.jobs.states import AttemptState, State
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.fair_share import Fairness, UsageOwner, handicaps
 from leptond.core.scheduling.idle_cause import idle_cause
 from leptond.core.scheduling.inputs import PlanInput
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, IS_PENDING
 from leptond.store.planning import candidates
 from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW
 from leptond.store.queue import fair_share
@@ -119,9 +121,9 @@ def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[
             priority=priority,
             since=max(submitted_at, begin_at or 0.0),
             started_at=claimed_at,
-            preemptible=bool(preemptible) and state != "starting",
+            preemptible=bool(preemptible) and state != State.STARTING,
             urgent=bool(urgent),
-            stopping=state == "stopping",
+            stopping=state == State.STOPPING,
             limit_s=limit_s,
             predicted_s=predicted_s,
             attained_gpu_s=gpu_ms / 1000,
@@ -154,7 +156,7 @@ def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[
             " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
             " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
             " AND runs.gpus = jobs.gpus"
-            " WHERE jobs.state IN ('starting', 'running', 'stopping') ORDER BY jobs.id"
+            f" WHERE jobs.{IS_LIVE} ORDER BY jobs.id"
         )
     ]
     return running, [device(gpu, unhealthy) for gpu in devices if gpu.present]
@@ -291,12 +293,12 @@ def next_wake(db: sqlite3.Connection, *, now: float, boot: float) -> float | Non
     """Seconds until the next back-off or begin time is over; None when there is none."""
     backoff = db.execute(
         "SELECT min(backoff_boot) FROM jobs INDEXED BY jobs_backoff"
-        " WHERE state = 'pending' AND held = 0 AND backoff_boot > ?",
+        f" WHERE {IS_PENDING} AND held = 0 AND backoff_boot > ?",
         (boot,),
     ).fetchone()[0]
     begin = db.execute(
         "SELECT min(begin_at) FROM jobs INDEXED BY jobs_begin"
-        " WHERE state = 'pending' AND held = 0 AND begin_at > ?",
+        f" WHERE {IS_PENDING} AND held = 0 AND begin_at > ?",
         (now,),
     ).fetchone()[0]
     waits = [backoff - boot] if backoff is not None else []
@@ -312,9 +314,9 @@ def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
         for row in db.execute(
             # CROSS: from the few live jobs to their attempts; SQLite would rather look through all attempts
             "SELECT attempts.* FROM jobs INDEXED BY jobs_live CROSS JOIN attempts"
-            " ON attempts.job_id = jobs.id AND attempts.state <> 'ended'"
-            " WHERE jobs.state IN ('starting', 'running', 'stopping') AND jobs.state = 'stopping'"
-            " AND attempts.state = 'stopping'"
+            f" ON attempts.job_id = jobs.id AND attempts.{ATTEMPT_LIVES}"
+            f" WHERE jobs.{IS_LIVE} AND jobs.state = '{State.STOPPING}'"
+            f" AND attempts.state = '{AttemptState.STOPPING}'"
         )
     ]
 
@@ -330,7 +332,7 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
         # a wall clock that was set in between must not make years of it: never longer than a back-off can be
         "UPDATE jobs INDEXED BY jobs_backoff SET backoff_boot = ? + min(max(0, backoff_at - ?),"
         " max(60, coalesce(json_extract(spec, '$.retry_max_delay_s'), 0)))"
-        " WHERE state = 'pending' AND backoff_boot IS NOT NULL AND backoff_at IS NOT NULL",
+        f" WHERE {IS_PENDING} AND backoff_boot IS NOT NULL AND backoff_at IS NOT NULL",
         (boot, now),
     )
     return row is not None

@@ -18,6 +18,7 @@ from leptond.core.scheduling import planner
 from leptond.core.scheduling.handover import Outlook, Successor
 from leptond.core.scheduling.standby import Prepared, same_launch
 from leptond.store.database import rows
+from leptond.store.database.conditions import ATTEMPT_RUNS
 from leptond.store.planning import snapshot
 from leptond.store.planning.commit_plan import ClaimContext, pending, started_at_gate
 from leptond.store.queue import attempts
@@ -66,7 +67,7 @@ def choose(
         if set(made.starts[0].gpus) != set(job.gpus):
             continue
         row = db.execute(
-            "SELECT id, gpus FROM attempts WHERE job_id = ? AND state = 'running'", (job.id,)
+            f"SELECT id, gpus FROM attempts WHERE job_id = ? AND {ATTEMPT_RUNS}", (job.id,)
         ).fetchone()
         if row is not None:
             found.append(

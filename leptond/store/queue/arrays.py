@@ -12,6 +12,7 @@ import msgspec
 
 from leptond.base.errors import NotFound, WrongState
 from leptond.core.jobs.model import TERMINAL, State
+from leptond.core.jobs.states import FailureClass
 from leptond.store.database import events, rows
 from leptond.store.queue import compact_arrays, dependencies, jobs, order_keys
 
@@ -65,7 +66,7 @@ def find(db: sqlite3.Connection, array_id: int) -> Array:
 def _first_failed(db: sqlite3.Connection, array_id: int) -> str | None:
     row = db.execute(
         "SELECT array_index FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NOT NULL"
-        " AND state <> 'succeeded' AND class IS NOT 'stopped-early' ORDER BY array_index LIMIT 1",
+        f" AND state <> '{State.SUCCEEDED}' AND class IS NOT 'stopped-early' ORDER BY array_index LIMIT 1",
         (array_id,),
     ).fetchone()
     found = [row["array_index"]] if row is not None else []
@@ -124,8 +125,8 @@ def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: st
     count = 0
     for compact in compact_arrays.of_array(db, array_id, pending=True):
         db.execute(
-            "UPDATE folds SET state = 'cancelled', ended_at = ?, class = 'cancelled', explanation = ?,"
-            " version = version + 1 WHERE id = ?",
+            f"UPDATE folds SET state = '{State.CANCELLED}', ended_at = ?, class = '{FailureClass.CANCELLED}',"
+            " explanation = ?, version = version + 1 WHERE id = ?",
             (now, why, compact.first),
         )
         _tell(db, "array.cancelled", compact, {"explanation": why}, by, now)

@@ -24,7 +24,7 @@ from leptond.core.jobs.model import (
     State,
     StopReason,
 )
-from leptond.core.jobs.states import end_state, move
+from leptond.core.jobs.states import AttemptState, end_state, move
 from leptond.core.outcome.classify import Verdict
 from leptond.core.outcome.retry import Decision, Past, Spent, decide, unless_unkillable
 from leptond.core.scheduling.fair_share import UsageOwner
@@ -32,6 +32,7 @@ from leptond.core.scheduling.inputs import Preempt, Start
 from leptond.core.training.halving import spared_ms
 from leptond.store.accounting import ledger
 from leptond.store.database import events, rows
+from leptond.store.database.conditions import ATTEMPT_ENDED, ATTEMPT_LIVES, IS_LIVE, IS_PENDING, IS_READY
 from leptond.store.queue import fair_share, jobs, order_keys
 from leptond.store.queue import gpus as gpu_rows
 
@@ -69,8 +70,8 @@ def claim(
     turn = turn if turn is not None else Turn()
     ledger.note_idle_causes(db, turn.idle_cause)
     row = db.execute(
-        "SELECT * FROM jobs WHERE id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
-        " AND deps_failed = 0 AND (backoff_boot IS NULL OR backoff_boot <= ?)"
+        f"SELECT * FROM jobs WHERE id = ? AND {IS_READY}"
+        " AND (backoff_boot IS NULL OR backoff_boot <= ?)"
         " AND (begin_at IS NULL OR begin_at <= ?)",
         (start.id, boot, now),
     ).fetchone()
@@ -100,7 +101,8 @@ def claim(
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
     db.execute(
         "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
-        " startable_at, gap_cause, price_micros) VALUES (?, ?, ?, 'starting', ?, ?, ?, ?, ?, ?, ?, ?)",
+        f" startable_at, gap_cause, price_micros)"
+        f" VALUES (?, ?, ?, '{AttemptState.STARTING}', ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             attempt_id,
             start.id,
@@ -140,10 +142,10 @@ def started(
         "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
         (shim.pid, shim.start_ticks, attempt_id),
     )
-    if attempt.state != "starting":
+    if attempt.state is not AttemptState.STARTING:
         return False
     db.execute(
-        "UPDATE attempts SET state = 'running', started_at = ?, deadline_at = ? WHERE id = ?",
+        f"UPDATE attempts SET state = '{AttemptState.RUNNING}', started_at = ?, deadline_at = ? WHERE id = ?",
         (now, deadline_at, attempt_id),
     )
     move(State.STARTING, State.RUNNING)
@@ -166,7 +168,7 @@ def set_pid(
     to look at."""
     changed = db.execute(
         "UPDATE attempts SET pid = ?, start = ?, deadline_at = coalesce(?, deadline_at)"
-        " WHERE id = ? AND state <> 'ended' RETURNING job_id",
+        f" WHERE id = ? AND {ATTEMPT_LIVES} RETURNING job_id",
         (pid, start, deadline_at, attempt_id),
     ).fetchone()
     if changed is not None and deadline_at is not None:
@@ -176,7 +178,7 @@ def set_pid(
 def overran(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
     """Shows that an attempt reached its limit and is in its grace. The shim does the stopping."""
     attempt = get(db, attempt_id)
-    if attempt.state != "running":
+    if attempt.state is not AttemptState.RUNNING:
         return
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
     jobs.stop(db, job, StopReason.TIMEOUT, by="leptond", grace_s=job.spec.grace_s or 0.0, now=now)
@@ -199,12 +201,9 @@ def ids_like(db: sqlite3.Connection, beginning: str) -> list[str]:
 def live(db: sqlite3.Connection) -> list[Claim]:
     """Every attempt that has not ended (index jobs_live)."""
     found = []
-    for row in db.execute(
-        "SELECT * FROM jobs INDEXED BY jobs_live"
-        " WHERE state IN ('starting', 'running', 'stopping') ORDER BY id"
-    ).fetchall():
+    for row in db.execute(f"SELECT * FROM jobs INDEXED BY jobs_live WHERE {IS_LIVE} ORDER BY id").fetchall():
         attempt = db.execute(
-            "SELECT * FROM attempts WHERE job_id = ? AND state <> 'ended'", (row["id"],)
+            f"SELECT * FROM attempts WHERE job_id = ? AND {ATTEMPT_LIVES}", (row["id"],)
         ).fetchone()
         if attempt is not None:
             found.append(Claim(job=rows.job(row), attempt=rows.attempt(attempt)))
@@ -223,7 +222,7 @@ def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
         )
         for row in db.execute(
             "SELECT class, exit_code, signal, run_s, signature FROM attempts"
-            " WHERE job_id = ? AND number < ? AND state = 'ended' AND class <> ? ORDER BY number",
+            f" WHERE job_id = ? AND number < ? AND {ATTEMPT_ENDED} AND class <> ? ORDER BY number",
             (job_id, number, FailureClass.PREEMPTED),
         )
     ]
@@ -245,7 +244,7 @@ def finish(
     sends the job to its end or back into the queue. None when it had been finished before; then nothing
     changes."""
     attempt = get(db, attempt_id)
-    if attempt.state == "ended":
+    if attempt.state is AttemptState.ENDED:
         return None
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
     exit_code = record.exit_code if record is not None else None
@@ -277,8 +276,9 @@ def finish(
         db.execute("UPDATE gpus SET released_at = ? WHERE uuid = ?", (ended_at, gpu.uuid))
     db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
     db.execute(
-        "UPDATE attempts SET state = 'ended', ended_at = ?, run_s = ?, exit_code = ?, signal = ?, class = ?,"
-        " rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?, max_rss_bytes = ?, cpu_s = ?,"
+        f"UPDATE attempts SET state = '{AttemptState.ENDED}', ended_at = ?, run_s = ?, exit_code = ?,"
+        " signal = ?, class = ?, rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?,"
+        " max_rss_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
         " signature = ?, retries_saved = ?, pid = coalesce(?, pid), start = coalesce(?, start),"
         " started_at = coalesce(?, started_at),"
@@ -359,10 +359,10 @@ def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
     """Tells a running job, durably, to make room; the scheduler delivers it. False when the world has moved
     on since the plan was made, and then nothing changes."""
     row = db.execute(
-        "SELECT * FROM jobs WHERE id = ? AND state = 'running' AND preemptible = 1", (wanted.id,)
+        f"SELECT * FROM jobs WHERE id = ? AND state = '{State.RUNNING}' AND preemptible = 1", (wanted.id,)
     ).fetchone()
     waits = db.execute(
-        "SELECT 1 FROM jobs WHERE id = ? AND state = 'pending' AND held = 0", (wanted.for_id,)
+        f"SELECT 1 FROM jobs WHERE id = ? AND {IS_PENDING} AND held = 0", (wanted.for_id,)
     ).fetchone()
     if row is None or waits is None:
         return False

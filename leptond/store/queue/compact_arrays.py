@@ -15,6 +15,7 @@ from leptond.core.jobs import fields
 from leptond.core.jobs.arrays import Indices, parse_array
 from leptond.core.jobs.model import MAX_ARRAY, Job, State
 from leptond.store.database import events, rows
+from leptond.store.database.conditions import IS_PENDING, IS_READY
 
 AT_ONCE = 64
 """Members that get their rows with the submit: enough for what starts before the next expansion."""
@@ -99,7 +100,7 @@ def at(db: sqlite3.Connection, job_id: int) -> CompactArray | None:
 
 def of_array(db: sqlite3.Connection, array_id: int, *, pending: bool = False) -> list[CompactArray]:
     """The compact parts of an array, by id (index folds_array); with `pending` only what still waits."""
-    only = " AND state = 'pending'" if pending else ""
+    only = f" AND {IS_PENDING}" if pending else ""
     found = db.execute(f"SELECT * FROM folds WHERE array_id = ?{only} ORDER BY id", (array_id,))
     return [CompactArray(row) for row in found]
 
@@ -201,7 +202,7 @@ def short(db: sqlite3.Connection) -> list[Short]:
         Short(array_id=row["id"], missing=HIGH - row["ready"])
         for row in db.execute(
             "SELECT id, ready FROM arrays WHERE ready < ? AND EXISTS (SELECT 1 FROM folds WHERE array_id ="
-            " arrays.id AND state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0)"
+            f" arrays.id AND {IS_READY})"
             " ORDER BY ready",
             (LOW,),
         )
@@ -211,8 +212,7 @@ def short(db: sqlite3.Connection) -> list[Short]:
 def refill(db: sqlite3.Connection, array_id: int, count: int, now: float) -> int:
     """Expand the next members of an array that could start, at most `count`; the number of them."""
     row = db.execute(
-        "SELECT * FROM folds WHERE array_id = ? AND state = 'pending' AND held = 0 AND deps_waiting = 0"
-        " AND deps_failed = 0 ORDER BY id LIMIT 1",
+        f"SELECT * FROM folds WHERE array_id = ? AND {IS_READY} ORDER BY id LIMIT 1",
         (array_id,),
     ).fetchone()
     if row is None or count < 1:
@@ -225,7 +225,7 @@ def refill(db: sqlite3.Connection, array_id: int, count: int, now: float) -> int
 
 def covered(db: sqlite3.Connection, ids: Sequence[int], *, pending: bool = False) -> set[int]:
     """Those of `ids` that are compact members; with `pending` only those that still wait."""
-    only = " WHERE state = 'pending'" if pending else ""
+    only = f" WHERE {IS_PENDING}" if pending else ""
     spans = [
         (row["id"], row["last_id"]) for row in db.execute(f"SELECT id, last_id FROM folds{only} ORDER BY id")
     ]

@@ -10,7 +10,9 @@ import msgspec
 
 from leptond.base.errors import Invalid
 from leptond.core.jobs.model import TERMINAL, DependencyKind, State
+from leptond.core.jobs.states import FailureClass
 from leptond.store.database import events
+from leptond.store.database.conditions import IS_PENDING
 from leptond.store.queue import compact_arrays
 
 
@@ -56,8 +58,9 @@ def _all(db: sqlite3.Connection, array_id: int) -> dict[State, int]:
     of a sweep, a trial that was stopped early has done its part."""
     found: Counter[State] = Counter()
     for row in db.execute(
-        "SELECT CASE WHEN state = 'cancelled' AND class = 'stopped-early' THEN 'succeeded' ELSE state"
-        " END AS seen, count(*) AS n FROM jobs WHERE array_id = ? GROUP BY seen",
+        f"SELECT CASE WHEN state = '{State.CANCELLED}' AND class = '{FailureClass.STOPPED_EARLY}'"
+        f" THEN '{State.SUCCEEDED}' ELSE state END AS seen, count(*) AS n"
+        " FROM jobs WHERE array_id = ? GROUP BY seen",
         (array_id,),
     ):
         found[State(row["seen"])] += row["n"]
@@ -164,7 +167,7 @@ def _told(db: sqlite3.Connection, job_id: int, count: int, met: bool) -> None:
     values = (count, 0 if met else count, job_id)
     moved = "deps_waiting = deps_waiting - ?, deps_failed = deps_failed + ?"
     db.execute(f"UPDATE jobs SET {moved} WHERE id = ?", values)
-    db.execute(f"UPDATE folds SET {moved} WHERE array_id = ? AND state = 'pending'", values)
+    db.execute(f"UPDATE folds SET {moved} WHERE array_id = ? AND {IS_PENDING}", values)
 
 
 def of(db: sqlite3.Connection, job_id: int, array_id: int | None = None) -> list[Dependency]:

@@ -9,6 +9,7 @@ import msgspec
 from leptond.base.errors import NotFound, TooMany
 from leptond.core.scheduling.fair_share import Caps, Kind, Limits, UsageOwner, Weights, accrued, decayed
 from leptond.store.database import events
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE
 from leptond.store.queue.queues import pending
 
 HALF_LIFE_S = 7 * 86400.0
@@ -91,7 +92,7 @@ def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None
             " ELSE 1.0 * leases.memory_bytes / gpus.memory_bytes END), 0.0) FROM leases"
             " JOIN gpus ON gpus.uuid = leases.gpu_uuid WHERE leases.attempt_id = attempts.id) AS parts"
             " FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
-            " WHERE jobs.state IN ('starting', 'running', 'stopping') AND attempts.state <> 'ended'"
+            f" WHERE jobs.{IS_LIVE} AND attempts.{ATTEMPT_LIVES}"
         )
     ]
 

@@ -22,10 +22,11 @@ from leptond.core.jobs.model import (
     State,
     StopReason,
 )
-from leptond.core.jobs.states import move
+from leptond.core.jobs.states import AttemptState, move
 from leptond.core.scheduling.fair_share import Limits
 from leptond.store.accounting import budgets
 from leptond.store.database import events, rows
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_PENDING
 from leptond.store.queue import (
     compact_arrays,
     dependencies,
@@ -70,7 +71,7 @@ def submit(
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
         if answer is not None:
             return submits.remembered(answer), False
-    pending = db.execute("SELECT n FROM job_counts WHERE state = 'pending'").fetchone()[0]
+    pending = db.execute(f"SELECT n FROM job_counts WHERE {IS_PENDING}").fetchone()[0]
     asked = sum(one.count for one in admitted)
     if pending + asked > max_pending:
         raise TooMany(
@@ -201,9 +202,9 @@ def stop(
     first. `note` tells people why."""
     first = "?" if reason in FINAL_STOPS else "coalesce(stop_reason, ?)"
     db.execute(
-        f"UPDATE attempts SET state = 'stopping', stop_reason = {first},"
+        f"UPDATE attempts SET state = '{AttemptState.STOPPING}', stop_reason = {first},"
         " stop_by = coalesce(stop_by, ?), stop_at = coalesce(stop_at, ?), stop_note = coalesce(?, stop_note),"
-        " stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND state <> 'ended'",
+        f" stop_grace_s = min(coalesce(stop_grace_s, ?), ?) WHERE job_id = ? AND {ATTEMPT_LIVES}",
         (reason, by, now, note, grace_s, grace_s, job.id),
     )
     if job.state is not State.STOPPING:

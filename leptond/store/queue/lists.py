@@ -13,6 +13,7 @@ from leptond.base.errors import BadRequest
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import LIVE, Attempt, Job, State
 from leptond.store.database import rows
+from leptond.store.database.conditions import IS_LIVE, IS_PENDING, IS_READY, state_in
 from leptond.store.queue import compact_arrays
 
 
@@ -72,7 +73,7 @@ def in_queue_order(
     group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
     found: list[Job] = []
     if group == 0:
-        live = [*where, "state IN ('starting', 'running', 'stopping')", "id > ?"]
+        live = [*where, IS_LIVE, "id > ?"]
         found += _select(db, live, [*values, first], "id", limit + 1, "jobs_live")
     if len(found) <= limit:
         found += _pending(db, where, values, limit + 1 - len(found), (first, second) if group == 1 else None)
@@ -89,7 +90,7 @@ def _pending(
     db: sqlite3.Connection, where: list[str], values: list[Any], limit: int, after: tuple[int, int] | None
 ) -> list[Job]:
     """The next pending jobs in the queue's order, after (priority, id) (indexes jobs_queue, folds_queue)."""
-    where = [*where, "state = 'pending'"]
+    where = [*where, IS_PENDING]
     order = "priority DESC, id"
     keys = [after[0], *after] if after is not None else []
     next_row = "(priority < ? OR (priority = ? AND {} > ?))"
@@ -141,7 +142,7 @@ def attempts_of(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, lis
 def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Job]:
     """Jobs that ended badly since `since`, newest first (index jobs_ended)."""
     found = db.execute(
-        "SELECT * FROM jobs WHERE ended_at >= ? AND state IN ('failed', 'timed_out', 'lost')"
+        f"SELECT * FROM jobs WHERE ended_at >= ? AND {state_in({State.FAILED, State.TIMED_OUT, State.LOST})}"
         " ORDER BY ended_at DESC LIMIT ?",
         (since, limit),
     )
@@ -156,9 +157,10 @@ def held_count(db: sqlite3.Connection) -> int:
 
 def oldest_wait(db: sqlite3.Connection) -> float | None:
     """Submission time of the oldest job that could start (indexes jobs_oldest; and the compact arrays)."""
-    ready = "state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
     found = [
-        db.execute(f"SELECT id, submitted_at FROM {table} WHERE {ready}{more} ORDER BY id LIMIT 1").fetchone()
+        db.execute(
+            f"SELECT id, submitted_at FROM {table} WHERE {IS_READY}{more} ORDER BY id LIMIT 1"
+        ).fetchone()
         for table, more in (("jobs INDEXED BY jobs_oldest", " AND backoff_boot IS NULL"), ("folds", ""))
     ]
     oldest = min((row for row in found if row is not None), key=lambda row: row["id"], default=None)

@@ -13,6 +13,7 @@ from leptond.core.jobs.model import JobSpec
 from leptond.core.scheduling import run_time
 from leptond.core.scheduling.inputs import Policy
 from leptond.core.scheduling.order_keys import OrderInputs, order_keys
+from leptond.store.database.conditions import IS_PENDING, IS_READY
 
 _policy = msgspec.json.Decoder(Policy)
 _spec = msgspec.json.Decoder(JobSpec)
@@ -43,7 +44,7 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
     placed = last = 0
     while True:
         some = db.execute(
-            f"SELECT * FROM jobs WHERE state = 'pending'{only} AND id > ? ORDER BY id LIMIT 1000", (last,)
+            f"SELECT * FROM jobs WHERE {IS_PENDING}{only} AND id > ? ORDER BY id LIMIT 1000", (last,)
         ).fetchall()
         if not some:
             break
@@ -51,7 +52,7 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
             since = _since(job, job["priority"], before) if job["signature"] else None
             _place(db, job, policy, since=since)
         placed, last = placed + len(some), some[-1]["id"]
-    for fold in db.execute(f"SELECT * FROM folds WHERE state = 'pending'{only}").fetchall():
+    for fold in db.execute(f"SELECT * FROM folds WHERE {IS_PENDING}{only}").fetchall():
         place_fold(db, fold, policy)
     return placed
 
@@ -101,7 +102,7 @@ def _newest(db: sqlite3.Connection, policy: Policy) -> float:
     it. Nobody who comes later counts from an earlier time, also when the wall clock has been set back in
     between: equal jobs keep their order."""
     newest = db.execute(
-        "SELECT submitted_at, begin_at, order_at, priority FROM jobs WHERE state = 'pending'"
+        f"SELECT submitted_at, begin_at, order_at, priority FROM jobs WHERE {IS_PENDING}"
         " ORDER BY id DESC LIMIT ?",
         (LAST,),
     )
@@ -136,7 +137,7 @@ def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> Non
     )
     db.execute(
         "UPDATE arrays SET ready = (SELECT count(*) FROM jobs WHERE array_id = arrays.id"
-        " AND state = 'pending' AND held = 0 AND deps_waiting = 0 AND deps_failed = 0"
+        f" AND {IS_READY}"
         " AND backoff_boot IS NULL"
         " AND jobs.queue = arrays.queue AND jobs.gpus = arrays.gpus AND jobs.order_at = arrays.order_at"
         " AND jobs.due_at = arrays.due_at AND jobs.alone_at = arrays.alone_at"

@@ -12,6 +12,7 @@ from leptond.base.errors import Conflict, Invalid, NotFound, WrongState
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import DEFAULT_QUEUE
 from leptond.store.database import events
+from leptond.store.database.conditions import IS_LIVE
 
 msgspec.json.Decoder(Queue)  # found out about before there are threads (see rows.py)
 
@@ -95,8 +96,7 @@ def remove(db: sqlite3.Connection, name: str, *, by: str, now: float) -> None:
         raise WrongState("the queue default stays: it is that of jobs that name none")
     waiting = pending(db, "queue", name)
     live = db.execute(
-        "SELECT count(*) FROM jobs INDEXED BY jobs_live"
-        " WHERE state IN ('starting', 'running', 'stopping') AND queue = ?",
+        f"SELECT count(*) FROM jobs INDEXED BY jobs_live WHERE {IS_LIVE} AND queue = ?",
         (name,),
     ).fetchone()[0]
     if waiting or live:

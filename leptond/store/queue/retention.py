@@ -11,6 +11,7 @@ import msgspec
 from leptond.core.jobs.model import State
 from leptond.core.retention_limits import RetentionLimits
 from leptond.store.database import events
+from leptond.store.database.conditions import ATTEMPT_ENDED, IS_PENDING, IS_TERMINAL
 from leptond.store.queue import compact_arrays
 
 SLICE = 20
@@ -49,10 +50,7 @@ def due(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> Due:
     if limits.job_age_s:
         look.take("ended_at < ?", (now - limits.job_age_s,), None)
     if limits.max_jobs:
-        row = db.execute(
-            "SELECT sum(n) FROM job_counts WHERE state IN"
-            " ('succeeded', 'failed', 'timed_out', 'cancelled', 'lost')"
-        ).fetchone()
+        row = db.execute(f"SELECT sum(n) FROM job_counts WHERE {IS_TERMINAL}").fetchone()
         look.take("ended_at IS NOT NULL", (), (row[0] or 0) - limits.max_jobs)
     return Due(
         jobs=list(look.jobs),
@@ -102,7 +100,7 @@ class _Look:
             self._open[array_id] = any(
                 self._db.execute(query, (array_id,)).fetchone() is not None
                 for query in (
-                    "SELECT 1 FROM folds WHERE array_id = ? AND state = 'pending' LIMIT 1",
+                    f"SELECT 1 FROM folds WHERE array_id = ? AND {IS_PENDING} LIMIT 1",
                     "SELECT 1 FROM jobs INDEXED BY jobs_array WHERE array_id = ? AND ended_at IS NULL"
                     " ORDER BY array_index DESC LIMIT 1",
                 )
@@ -120,13 +118,13 @@ def _outputs(
     if limits.log_total_bytes:
         left = db.execute(
             "SELECT coalesce(sum(log_bytes - log_dropped_bytes), 0) FROM attempts INDEXED BY attempts_output"
-            " WHERE state = 'ended' AND log_removed = 0"
+            f" WHERE {ATTEMPT_ENDED} AND log_removed = 0"
         ).fetchone()[0]
     found: list[Output] = []
     for row in db.execute(
         "SELECT a.id, a.job_id, a.number, a.ended_at, a.log_bytes - a.log_dropped_bytes AS bytes"
         " FROM attempts AS a INDEXED BY attempts_output JOIN jobs ON jobs.id = a.job_id"
-        " WHERE a.state = 'ended' AND a.log_removed = 0 AND jobs.ended_at IS NOT NULL"
+        f" WHERE a.{ATTEMPT_ENDED} AND a.log_removed = 0 AND jobs.ended_at IS NOT NULL"
         " ORDER BY a.ended_at"
     ):
         old = bool(limits.log_age_s) and (row["ended_at"] or 0.0) < now - limits.log_age_s
@@ -249,7 +247,7 @@ def unused_roots(db: sqlite3.Connection, candidates: Sequence[int]) -> list[int]
 def output_gone(db: sqlite3.Connection, attempt_ids: Sequence[str]) -> None:
     """Notes that the output of ended attempts is not kept any more."""
     for attempt_id in attempt_ids:
-        db.execute("UPDATE attempts SET log_removed = 1 WHERE id = ? AND state = 'ended'", (attempt_id,))
+        db.execute(f"UPDATE attempts SET log_removed = 1 WHERE id = ? AND {ATTEMPT_ENDED}", (attempt_id,))
 
 
 def count_events(db: sqlite3.Connection, up_to: int) -> int:

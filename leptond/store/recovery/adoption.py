@@ -13,7 +13,9 @@ import msgspec
 
 from leptond.attempt_files.directory import OnDisk, command_pid, is_alive
 from leptond.core.jobs.model import LIVE, TERMINAL, FailureClass, Identity, State
+from leptond.core.jobs.states import UNFINISHED, AttemptState
 from leptond.store.database import events, rows
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, state_in
 from leptond.store.queue import compact_arrays, jobs
 from leptond.store.queue.attempts import get
 
@@ -69,13 +71,13 @@ def highest_id(db: sqlite3.Connection) -> int:
 def unfinished(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, Known]:
     """Those of `ids` that are jobs of this database and have not ended."""
     found: dict[int, Known] = {}
-    states = "('pending', 'starting', 'running', 'stopping')"
-    count = db.execute(f"SELECT sum(n) FROM job_counts WHERE state IN {states}").fetchone()[0]
+    is_unfinished = state_in(UNFINISHED)
+    count = db.execute(f"SELECT sum(n) FROM job_counts WHERE {is_unfinished}").fetchone()[0]
     if count < len(ids):
         # few have not ended: they are read rather than each of `ids` looked for
         asked = set(ids)
         looks: list[tuple[str, tuple[int, ...]]] = [
-            (f"SELECT id, state, attempt FROM jobs WHERE state IN {states}", ())
+            (f"SELECT id, state, attempt FROM jobs WHERE {is_unfinished}", ())
         ]
     else:
         asked = None
@@ -112,8 +114,8 @@ def unidentified(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
         (row["id"], row["job_id"], row["number"])
         for row in db.execute(
             "SELECT attempts.* FROM jobs INDEXED BY jobs_live JOIN attempts ON attempts.job_id = jobs.id"
-            " WHERE jobs.state IN ('starting', 'running', 'stopping')"
-            " AND attempts.state <> 'ended' AND attempts.shim_pid IS NULL"
+            f" WHERE jobs.{IS_LIVE}"
+            f" AND attempts.{ATTEMPT_LIVES} AND attempts.shim_pid IS NULL"
         )
     ]
 
@@ -123,7 +125,7 @@ def identify(db: sqlite3.Connection, attempt_id: str, shim: Identity) -> None:
     shim's record will tell."""
     db.execute(
         "UPDATE attempts SET shim_pid = ?, shim_start = ?, boot_id = ?, pid = coalesce(pid, ?)"
-        " WHERE id = ? AND state <> 'ended'",
+        f" WHERE id = ? AND {ATTEMPT_LIVES}",
         (shim.pid, shim.start_ticks, shim.boot_id, command_pid(shim.pid), attempt_id),
     )
 
@@ -141,7 +143,7 @@ def take_in(
         _insert_job(db, job_id, last, user=user, now=now)
     elif State(row["state"]) in LIVE:
         live = db.execute(
-            "SELECT id, boot_id, shim_pid, shim_start FROM attempts WHERE job_id = ? AND state <> 'ended'",
+            f"SELECT id, boot_id, shim_pid, shim_start FROM attempts WHERE job_id = ? AND {ATTEMPT_LIVES}",
             (job_id,),
         ).fetchone()
         if live is not None:
@@ -207,8 +209,8 @@ def end_unseen(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
     db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
     db.execute(
-        "UPDATE attempts SET state = 'ended', ended_at = ?, class = ?, rule = 'adopted', explanation = ?"
-        " WHERE id = ?",
+        f"UPDATE attempts SET state = '{AttemptState.ENDED}', ended_at = ?, class = ?, rule = 'adopted',"
+        " explanation = ? WHERE id = ?",
         (now, FailureClass.INFRA_NODE, "over before the database was put back", attempt_id),
     )
     jobs.touch(db, job.id, {"state": State.PENDING, "deadline_at": None})
@@ -225,7 +227,7 @@ def _past(db: sqlite3.Connection, job_id: int, one: OnDisk, *, now: float) -> No
     db.execute(
         "INSERT OR IGNORE INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot,"
         " boot_id, started_at, ended_at, run_s, exit_code, signal, class, rule, explanation)"
-        " VALUES (?, ?, ?, 'ended', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'adopted', ?)",
+        f" VALUES (?, ?, ?, '{AttemptState.ENDED}', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'adopted', ?)",
         (
             one.attempt_id or secrets.token_hex(16),
             job_id,
@@ -252,7 +254,8 @@ def _live(db: sqlite3.Connection, job_id: int, one: OnDisk, *, now: float, boot:
     started_at = (one.exit or {}).get("started_at") or one.claim.get("claimed_at") or now
     db.execute(
         "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
-        " shim_pid, shim_start, started_at, pid) VALUES (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f" shim_pid, shim_start, started_at, pid)"
+        f" VALUES (?, ?, ?, '{AttemptState.RUNNING}', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             one.attempt_id,
             job_id,

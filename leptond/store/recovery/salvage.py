@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 
 from leptond.core.jobs.model import FailureClass
+from leptond.core.jobs.states import TERMINAL, AttemptState, State
 from leptond.store.database import rows
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, IS_PENDING, IS_TERMINAL
 from leptond.store.database.examine import check, looked_at
 from leptond.store.database.migrate import available, migrate, newest, version
 from leptond.store.database.sqlite_errors import store_errors
@@ -28,17 +30,17 @@ COUNTS = {
     " WHERE folds.state = states.state) FROM job_counts AS states",
     "pending_counts": "INSERT INTO pending_counts SELECT kind, name, sum(n) FROM ("
     + " UNION ALL ".join(
-        f"SELECT '{kind}' AS kind, {kind} AS name, count(*) AS n FROM jobs WHERE state = 'pending'"
+        f"SELECT '{kind}' AS kind, {kind} AS name, count(*) AS n FROM jobs WHERE {IS_PENDING}"
         f" GROUP BY {kind} UNION ALL SELECT '{kind}', {kind}, sum(last_id - id + 1) FROM folds"
-        f" WHERE state = 'pending' GROUP BY {kind}"
+        f" WHERE {IS_PENDING} GROUP BY {kind}"
         for kind in ("user", "project", "queue")
     )
     + ") WHERE name IS NOT NULL GROUP BY kind, name",
-    "held_count": "INSERT INTO held_count SELECT 1, (SELECT count(*) FROM jobs WHERE state = 'pending'"
-    " AND held = 1) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds WHERE state = 'pending'"
+    "held_count": f"INSERT INTO held_count SELECT 1, (SELECT count(*) FROM jobs WHERE {IS_PENDING}"
+    f" AND held = 1) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds WHERE {IS_PENDING}"
     " AND held = 1)",
     "arrays": "INSERT INTO arrays SELECT f.array_id, (SELECT count(*) FROM jobs AS j WHERE"
-    " j.array_id = f.array_id AND j.state = 'pending' AND j.held = 0 AND j.deps_waiting = 0"
+    f" j.array_id = f.array_id AND j.{IS_PENDING} AND j.held = 0 AND j.deps_waiting = 0"
     " AND j.deps_failed = 0 AND j.backoff_boot IS NULL AND j.queue = f.queue AND j.gpus = f.gpus"
     " AND j.order_at = f.order_at AND j.due_at = f.due_at AND j.alone_at = f.alone_at"
     " AND j.short_s = f.short_s), f.queue, f.gpus, f.order_at, f.due_at, f.alone_at, f.short_s"
@@ -278,32 +280,33 @@ def _raise_sequence(db: sqlite3.Connection, name: str, seq: object) -> None:
 def _agree(db: sqlite3.Connection) -> None:
     """Makes the tables agree where one has lost rows that another one speaks of. What really runs is told by
     the attempts' directories afterwards: here a job without its attempt only goes back to before it."""
-    ended = ", ".join(f"'{state}'" for state in ("succeeded", "failed", "timed_out", "cancelled", "lost"))
+    ended = ", ".join(f"'{state}'" for state in State if state in TERMINAL)
     with _unguarded(db):
         _apart(db)
         db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
         # an attempt that runs, of a job that does not: the job's row is the older one, or it has ended
         for row in db.execute(
             "SELECT a.id, a.number, j.id AS job_id, j.state, j.attempt FROM attempts a JOIN jobs j"
-            " ON j.id = a.job_id WHERE a.state <> 'ended' AND (j.state NOT IN ('starting', 'running',"
-            " 'stopping') OR a.number <> j.attempt)"
+            f" ON j.id = a.job_id WHERE a.{ATTEMPT_LIVES} AND (NOT j.{IS_LIVE} OR a.number <> j.attempt)"
         ).fetchall():
-            if row["state"] == "pending" and row["number"] > row["attempt"]:
+            if row["state"] == State.PENDING and row["number"] > row["attempt"]:
                 db.execute(
-                    "UPDATE jobs SET state = 'running', attempt = ? WHERE id = ?",
+                    f"UPDATE jobs SET state = '{State.RUNNING}', attempt = ? WHERE id = ?",
                     (row["number"], row["job_id"]),
                 )
             else:
                 _end(db, row["id"])
         # a job that runs, without its attempt: the directories will tell
         for row in db.execute(
-            "SELECT id, attempt FROM jobs j WHERE state IN ('starting', 'running', 'stopping') AND NOT EXISTS"
-            " (SELECT 1 FROM attempts WHERE job_id = j.id AND state <> 'ended')"
+            f"SELECT id, attempt FROM jobs j WHERE {IS_LIVE} AND NOT EXISTS"
+            f" (SELECT 1 FROM attempts WHERE job_id = j.id AND {ATTEMPT_LIVES})"
         ).fetchall():
             there = db.execute(
                 "SELECT coalesce(max(number), 0) FROM attempts WHERE job_id = ?", (row["id"],)
             ).fetchone()[0]
-            db.execute("UPDATE jobs SET state = 'pending', attempt = ? WHERE id = ?", (there, row["id"]))
+            db.execute(
+                f"UPDATE jobs SET state = '{State.PENDING}', attempt = ? WHERE id = ?", (there, row["id"])
+            )
         db.execute(
             "UPDATE jobs SET attempt = max(attempt, coalesce((SELECT max(number) FROM attempts"
             " WHERE job_id = jobs.id), 0))"
@@ -316,16 +319,17 @@ def _agree(db: sqlite3.Connection) -> None:
         )
         db.execute(
             "UPDATE dependencies SET state = CASE WHEN kind = 'any' OR (kind = 'ok') ="
-            " ((SELECT state FROM jobs WHERE id = on_job_id) = 'succeeded') THEN 'met' ELSE 'failed' END"
+            f" ((SELECT state FROM jobs WHERE id = on_job_id) = '{State.SUCCEEDED}')"
+            " THEN 'met' ELSE 'failed' END"
             f" WHERE state = 'waiting' AND (SELECT state FROM jobs WHERE id = on_job_id) IN ({ended})"
         )
         db.execute("DELETE FROM array_dependencies WHERE job_id NOT IN (SELECT id FROM jobs)")
         db.execute(
             "UPDATE array_dependencies SET waiting = (SELECT count(*) FROM jobs WHERE array_id = on_array_id"
-            f" AND state NOT IN ({ended})) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
-            " WHERE array_id = on_array_id AND state = 'pending'), failed = max(failed, (SELECT count(*)"
-            f" FROM jobs WHERE array_id = on_array_id AND state IN ({ended}) AND kind <> 'any'"
-            " AND (kind = 'ok') <> (state = 'succeeded' OR class IS 'stopped-early')))"
+            f" AND NOT {IS_TERMINAL}) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
+            f" WHERE array_id = on_array_id AND {IS_PENDING}), failed = max(failed, (SELECT count(*)"
+            f" FROM jobs WHERE array_id = on_array_id AND {IS_TERMINAL} AND kind <> 'any'"
+            f" AND (kind = 'ok') <> (state = '{State.SUCCEEDED}' OR class IS 'stopped-early')))"
         )
         for state in ("waiting", "failed"):
             db.execute(
@@ -336,10 +340,10 @@ def _agree(db: sqlite3.Connection) -> None:
             )
             db.execute(
                 f"UPDATE folds SET deps_{state} = coalesce((SELECT deps_{state} FROM jobs"
-                " WHERE id = folds.array_id), deps_waiting) WHERE state = 'pending'"
+                f" WHERE id = folds.array_id), deps_waiting) WHERE {IS_PENDING}"
             )
         db.execute(
-            "DELETE FROM leases WHERE attempt_id NOT IN (SELECT id FROM attempts WHERE state <> 'ended')"
+            f"DELETE FROM leases WHERE attempt_id NOT IN (SELECT id FROM attempts WHERE {ATTEMPT_LIVES})"
         )
         db.execute("DELETE FROM leases WHERE gpu_uuid NOT IN (SELECT uuid FROM gpus)")
         _lease_again(db)
@@ -358,7 +362,9 @@ def _apart(db: sqlite3.Connection) -> None:
     names = [row["name"] for row in db.execute("PRAGMA table_info(folds)")]
     all_folds = db.execute("SELECT * FROM folds").fetchall()
     db.execute("DELETE FROM folds")
-    for row in sorted(all_folds, key=lambda one: (-one["version"], one["state"] == "pending", -one["id"])):
+    for row in sorted(
+        all_folds, key=lambda one: (-one["version"], one["state"] == State.PENDING, -one["id"])
+    ):
         first, last = row["id"], row["last_id"]
         taken = [
             (job["id"], job["id"])
@@ -384,15 +390,15 @@ def _apart(db: sqlite3.Connection) -> None:
 def _end(db: sqlite3.Connection, attempt_id: str) -> None:
     db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
     db.execute(
-        "UPDATE attempts SET state = 'ended', class = ?, rule = 'recovered', ended_at = claimed_at,"
-        " explanation = 'its end was lost with the database' WHERE id = ?",
+        f"UPDATE attempts SET state = '{AttemptState.ENDED}', class = ?, rule = 'recovered',"
+        " ended_at = claimed_at, explanation = 'its end was lost with the database' WHERE id = ?",
         (FailureClass.INFRA_NODE, attempt_id),
     )
 
 
 def _lease_again(db: sqlite3.Connection) -> None:
     """Leases of live attempts whose rows were lost."""
-    for row in db.execute("SELECT id, gpus, claimed_at FROM attempts WHERE state <> 'ended'").fetchall():
+    for row in db.execute(f"SELECT id, gpus, claimed_at FROM attempts WHERE {ATTEMPT_LIVES}").fetchall():
         for gpu in msgspec.json.decode(row["gpus"]):
             db.execute(
                 "INSERT OR IGNORE INTO gpus (uuid, idx, name, memory_bytes, simulated, present)"

@@ -18,6 +18,7 @@ from leptond.core.training.progress import (
     event_due,
 )
 from leptond.store.database import events, rows
+from leptond.store.database.conditions import ATTEMPT_RUNS
 from leptond.store.queue import jobs
 from leptond.store.training import sweeps
 
@@ -197,7 +198,7 @@ def hung(db: sqlite3.Connection, attempt_id: str, *, now: float) -> bool:
     """Notes durably that an attempt has to stop for want of progress; whether it was still running."""
     row = db.execute(
         "SELECT jobs.* FROM jobs JOIN attempts ON attempts.job_id = jobs.id"
-        " WHERE attempts.id = ? AND attempts.state = 'running'",
+        f" WHERE attempts.id = ? AND attempts.{ATTEMPT_RUNS}",
         (attempt_id,),
     ).fetchone()
     if row is None:

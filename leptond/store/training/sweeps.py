@@ -15,6 +15,7 @@ from leptond.core.training.halving import Mode
 from leptond.core.training.progress import ProgressBatch, ProgressMessage
 from leptond.core.training.sweeps import Params
 from leptond.store.database import rows
+from leptond.store.database.conditions import ATTEMPT_LIVES
 from leptond.store.queue import jobs
 from leptond.store.queue.submit import Stored
 
@@ -219,7 +220,7 @@ def _stop(db: sqlite3.Connection, job_id: int, sweep_id: int, why: str, now: flo
     if job.state in TERMINAL:
         return False
     asked = db.execute(
-        "SELECT stop_reason FROM attempts WHERE job_id = ? AND state <> 'ended'", (job_id,)
+        f"SELECT stop_reason FROM attempts WHERE job_id = ? AND {ATTEMPT_LIVES}", (job_id,)
     ).fetchone()
     if asked is not None and asked["stop_reason"] not in (None, StopReason.PREEMPT):
         return False  # it is on its way out for good
@@ -318,7 +319,7 @@ def best(db: sqlite3.Connection, sweep: Sweep) -> Best | None:
     row = db.execute(
         "SELECT trials.*, array_index FROM trials JOIN jobs ON jobs.id = job_id"
         " WHERE sweep_id = ? AND last IS NOT NULL"
-        f" ORDER BY (state = 'succeeded') DESC, last {order}, job_id LIMIT 1",
+        f" ORDER BY (state = '{State.SUCCEEDED}') DESC, last {order}, job_id LIMIT 1",
         (sweep.id,),
     ).fetchone()
     if row is None:

@@ -7,6 +7,7 @@ import sqlite3
 import msgspec
 
 from leptond.core.jobs.model import LIVE, TERMINAL, Job
+from leptond.core.jobs.states import State
 from leptond.store.database import events, rows
 from leptond.store.upkeep import webhooks
 
@@ -45,8 +46,8 @@ def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Due
     ).fetchall()
     due = []
     for row in found:
-        over = row["before"] in LIVE and (row["after"] == "pending" or row["after"] in TERMINAL)
-        if over or row["after"] == "running":
+        over = row["before"] in LIVE and (row["after"] == State.PENDING or row["after"] in TERMINAL)
+        if over or row["after"] == State.RUNNING:
             job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (row["id"],)).fetchone())
             due.append(Due(job=job, attempt=row["of_attempt"], over=over))
     more = len(found) == limit

@@ -6,7 +6,7 @@ import pytest
 
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import LEGAL, LIVE, TERMINAL, FailureClass, State
-from leptond.core.jobs.states import IllegalTransition, diagram, end_state, move
+from leptond.core.jobs.states import LEGAL_ATTEMPT, AttemptState, IllegalTransition, diagram, end_state, move
 from leptond.store.database.migrate import migrate
 
 
@@ -16,6 +16,54 @@ def test_the_database_enforces_the_same_table():
     stored = set(db.execute("SELECT from_state, to_state FROM transitions"))
     assert stored == {(old.value, new.value) for old, following in LEGAL.items() for new in following}
     db.close()
+
+
+ATTEMPT = (
+    "INSERT INTO attempts (id, job_id, number, state, class, n_gpus, claimed_at, claimed_boot, boot_id)"
+    " VALUES ('a', 1, 1, ?, ?, 0, 1, 1, 'boot')"
+)
+
+
+def refused(db, statement, *values):
+    """Whether the schema forbids a statement; nothing of it stays."""
+    db.execute("SAVEPOINT try")
+    try:
+        db.execute(statement, values)
+    except sqlite3.IntegrityError:
+        return True
+    finally:
+        db.execute("ROLLBACK TO try")
+        db.execute("RELEASE try")
+    return False
+
+
+def class_of(state):
+    return FailureClass.OK if state is AttemptState.ENDED else None
+
+
+def test_the_database_knows_the_states_of_an_attempt_and_keeps_its_end():
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(db, data_dir("migrations"))
+    db.execute("INSERT INTO jobs (spec, name, user, gpus, submitted_at) VALUES ('{}', 'a', 'b', 0, 1)")
+    assert refused(db, ATTEMPT, "odd", None)
+    forbidden = set()
+    for old in AttemptState:
+        db.execute("SAVEPOINT attempt")
+        db.execute(ATTEMPT, (old, class_of(old)))
+        for new in AttemptState:
+            if refused(db, "UPDATE attempts SET state = ?, class = ?", new, class_of(new)):
+                forbidden.add((old, new))
+        db.execute("ROLLBACK TO attempt")
+    assert forbidden == {(AttemptState.ENDED, new) for new in AttemptState if new is not AttemptState.ENDED}
+    assert not any(new in LEGAL_ATTEMPT[old] for old, new in forbidden)
+    db.close()
+
+
+def test_an_attempt_only_goes_on_and_can_always_end():
+    assert list(LEGAL_ATTEMPT) == list(AttemptState)
+    order = list(AttemptState)
+    for old, following in LEGAL_ATTEMPT.items():
+        assert following == set(order[order.index(old) + 1 :])
 
 
 def test_every_state_is_in_the_table_and_reachable():

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond.core.jobs.model import Attempt
+from leptond.core.jobs.states import AttemptState
 from leptond.core.training import progress
 from leptond.core.training.progress import (
     Checkpoint,
@@ -139,6 +140,6 @@ def test_the_time_left_is_told_from_what_this_attempt_did():
     assert pace(one, 1060.0).steps_per_s == pytest.approx(2.0)
     assert pace(one, 1060.0).left_s == pytest.approx(40.0)
     assert pace(one, 9999.0).left_s == 0.0
-    assert pace(msgspec.structs.replace(one, state="ended"), 1060.0).left_s is None
+    assert pace(msgspec.structs.replace(one, state=AttemptState.ENDED), 1060.0).left_s is None
     assert pace(attempt(step=3, progress_at=1.0), 2.0) == progress.Pace()
     assert pace(msgspec.structs.replace(one, step=800), 1060.0) == progress.Pace()
