@@ -92,7 +92,6 @@ REFUSED = {
     "error": _ONE_OUTPUT,
     "exclusive": "leave it out: a job's GPUs are its own unless it shares them with --gpu-mem",
     "input": "a job's standard input is empty",
-    "mail-user": "leptond sends no mail",
     "mem": "leptond does not limit host memory; leave it out",
     "mem-per-cpu": "leptond does not limit host memory; leave it out",
 }

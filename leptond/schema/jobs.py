@@ -59,6 +59,7 @@ class Job(msgspec.Struct, kw_only=True):
     name: str
     user: str
     project: str | None
+    contact: str | None = None
     labels: dict[str, str]
     state: State
     reason: Reason | None = None

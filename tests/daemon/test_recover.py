@@ -105,7 +105,7 @@ def test_an_older_database_put_back_while_jobs_run(one, tmp_path, how):
             shutil.copy(file, old)
         one.process.send_signal(signal.SIGCONT)
     one.post(f"/v1/jobs/{late}/release")
-    new = works(one, witness, gpus=1, name="newcomer", priority=7)
+    new = works(one, witness, gpus=1, name="newcomer", priority=7, contact="Ana, #night")
     short = one.submit("sh", "-c", "exit 7")
     pids = {early: early_pid, late: started(one, late, witness), new: started(one, new, witness)}
     one.finished(short)
@@ -120,6 +120,7 @@ def test_an_older_database_put_back_while_jobs_run(one, tmp_path, how):
         assert until(lambda job=job: one.job(job)["attempts"][-1]["pid"], "its pid") == pid
     found = one.job(new)
     assert (found["name"], found["priority"], found["labels"]) == ("newcomer", 7, {"orphan": "recovered"})
+    assert (found["contact"], found["spec"]["contact"]) == ("Ana, #night", "Ana, #night")
     ended = one.finished(short)
     assert (ended["state"], ended["exit_code"]) == ("failed", 7), "what ended unseen is booked"
     holders = [gpu["job_id"] for gpu in one.get("/v1/gpus").json["items"]]

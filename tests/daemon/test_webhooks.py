@@ -125,12 +125,12 @@ def log_of(daemon: Daemon) -> list[dict[str, Any]]:
 
 
 def test_what_was_asked_for_arrives_signed_and_in_order(hooked, receiver):
-    job = hooked.submit("sh", "-c", "exit 3", name="broken")
+    job = hooked.submit("sh", "-c", "exit 3", name="broken", contact="Ana, #night")
     headers, first = receiver.next()
     assert (first["event"], first["job_id"]) == ("job.submitted", job)
     headers, last = receiver.next()
     assert (last["event"], last["job"]["state"], last["job"]["exit_code"]) == ("job.ended", "failed", 3)
-    assert last["job"]["name"] == "broken"
+    assert (last["job"]["name"], last["job"]["contact"]) == ("broken", "Ana, #night")
     assert headers["X-Leptond-Event"] == "job.ended"
     assert headers["X-Leptond-Delivery"] == f"chat-{last['id']}"
     until(lambda: len(log_of(hooked)) == 2, "two deliveries in the log")

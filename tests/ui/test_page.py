@@ -229,6 +229,46 @@ def test_a_job_is_submitted_from_the_form(watched, served, tmp_path):
     page.locator("td", has_text="succeeded").first.wait_for()
 
 
+def test_a_contact_is_asked_for_shown_and_searched(watched, served):
+    page = watched.page
+    page.goto(url_of(served))
+    page.get_by_role("link", name="Submit", exact=True).click()
+    page.get_by_label("Command").fill("true")
+    page.get_by_label("Directory").fill("/")
+    page.get_by_label("Name", exact=True).fill("with-contact")
+    page.get_by_label("Contact").fill("Ana, #night & co")
+    page.get_by_label("hold it").check()
+    page.get_by_role("button", name="submit", exact=True).click()
+    page.wait_for_url(re.compile(r"#/jobs/\d+$"))
+    number = int(page.url.rpartition("/")[2])
+    assert served.job(number)["contact"] == "Ana, #night & co"
+    page.locator(".facts-list", has_text="Ana, #night & co").wait_for()
+    others = [served.submit("true", gpus=1, name="of-nobody", hold=True)]
+
+    def find(value):
+        page.get_by_label("Field").select_option("contact")
+        page.get_by_label("Value").fill(value)
+        page.get_by_role("button", name="find", exact=True).click()
+
+    page.goto(page.url.partition("#")[0] + "#/")
+    page.get_by_role("link", name="of-nobody", exact=True).wait_for()
+    find("Ana, #night & co")
+    page.get_by_role("link", name="of-nobody", exact=True).wait_for(state="detached")
+    page.get_by_role("link", name="with-contact", exact=True).wait_for()
+    find("somebody else")
+    page.get_by_text("No job that runs or waits is like that.").wait_for()
+    page.get_by_label("Value").fill("")
+    page.get_by_role("link", name="of-nobody", exact=True).wait_for()
+    for job in (number, *others):
+        served.post(f"/v1/jobs/{job}/cancel")
+    served.reached(number, "cancelled")
+    page.goto(page.url.partition("#")[0] + "#/history")
+    page.locator("td", has_text="of-nobody").wait_for()
+    find("Ana, #night & co")
+    page.locator("td", has_text="of-nobody").wait_for(state="detached")
+    page.locator("td", has_text="with-contact").wait_for()
+
+
 def test_what_is_refused_is_said(watched, served):
     page = watched.page
     page.goto(url_of(served))

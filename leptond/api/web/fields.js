@@ -12,6 +12,7 @@ export const INPUTS = [
   {"name": "retries", "kind": "count", "label": "Retries", "initial": "0", "min": 0, "max": 100},
   {"name": "hold", "kind": "flag", "label": "hold it"},
   {"name": "project", "kind": "text", "label": "Project"},
+  {"name": "contact", "kind": "text", "label": "Contact"},
 ];
 
 export const FACTS = {
@@ -21,6 +22,7 @@ export const FACTS = {
   ],
   about: [
     {"name": "project", "label": "project"},
+    {"name": "contact", "label": "contact"},
   ],
 };
 
@@ -28,4 +30,5 @@ export const FILTERS = [
   "user",
   "name",
   "project",
+  "contact",
 ];

@@ -82,6 +82,10 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}" + END
 """Names are safe as a path component, in a terminal and in a table."""
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128)]
+_PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+Contact = Annotated[str, Meta(pattern=f"^{_PRINTABLE}+{END}", min_length=1, max_length=256)]
+"""Free text on one line; nothing in it steers a terminal."""
+
 JobRef = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?" + END, max_length=32)]
 """``47`` one job, ``47_3`` member 3 of array 47, ``47_*`` every member of array 47."""
 
@@ -128,6 +132,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     env: Annotated[dict[str, str], Meta(max_length=256)] = {}
     name: Name | None = None
     project: Name | None = None
+    contact: Contact | None = None
     labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] = {}
     gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
     gpu_type: GpuType | None = None
@@ -237,6 +242,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     user: str
     project: str | None
+    contact: str | None
     labels: dict[str, str]
     state: State
     held: bool

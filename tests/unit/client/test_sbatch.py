@@ -41,6 +41,8 @@ echo hello
         (["--requeue", "--open-mode=append", "-H"], ["--hold"]),
         (["--mail-type=NONE"], []),
         (["-A", "vision"], ["--project", "vision"]),
+        (["--mail-user=ana@example.org"], ["--contact", "ana@example.org"]),
+        (["--job-name", "x", "--no-requeue", "-D/tmp"], ["--name", "x", "--no-requeue", "--chdir", "/tmp"]),
         (["-p", "night"], ["--queue", "night"]),
     ],
 )

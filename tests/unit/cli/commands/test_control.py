@@ -97,6 +97,10 @@ def test_edit_sends_only_what_is_named(cli: Cli, stub: Stub):
     assert stub.asked[-1].body == {"priority": 0, "time_limit_s": 7200, "project": None}
     assert "if-match" not in stub.asked[-1].headers
     assert cli("edit", "1").code == 2
+    cli("edit", "1", "--contact", "Ana, #night")
+    assert stub.asked[-1].body == {"contact": "Ana, #night"}
+    cli("edit", "1", "--contact", "")
+    assert stub.asked[-1].body == {"contact": None}
 
 
 def test_labels_are_merged_and_guarded_by_the_version(cli: Cli, stub: Stub):

@@ -82,3 +82,10 @@ def test_usage_is_a_row_for_each_that_had_gpu_time(cli: Cli, stub: Stub):
     assert stub.asked[-1].query["group_by"] == "user"
     assert json.loads(cli("export", "--json-lines", "--usage", "user").out)["jobs"] == 2
     assert cli("export", "--usage", "user", "--state", "failed").code == 2
+
+
+def test_a_column_that_is_new_comes_last(cli: Cli, stub: Stub):
+    stub.on("GET", "/v1/jobs", page(make_job(id=47, contact="Ana, #night")))
+    head, row = csv.reader(io.StringIO(cli("export").out))
+    assert (head[0], head[-1]) == ("id", "contact")
+    assert dict(zip(head, row, strict=True))["contact"] == "Ana, #night"

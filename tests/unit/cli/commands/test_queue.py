@@ -81,3 +81,12 @@ def test_history_is_of_the_ended_newest_first(cli: Cli, stub: Stub):
     row = dict(zip(*result.rows, strict=True))
     assert (row["EXIT"], row["TRIES"], row["GPU-H"], row["TIME"]) == ("SIGTERM", "2", "1.5", "4.500")
     assert row["ENDED"] == "2026-03-04T10:00:00Z"
+
+
+def test_lists_are_narrowed_by_a_contact(cli: Cli, stub: Stub):
+    stub.on("GET", "/v1/jobs", page())
+    for command in ("queue", "history", "export"):
+        cli(command, "--contact", "Ana, #night")
+        assert stub.asked[-1].query["contact"] == "Ana, #night"
+        cli(command)
+        assert "contact" not in stub.asked[-1].query

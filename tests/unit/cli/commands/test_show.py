@@ -112,3 +112,8 @@ def test_why_says_the_sentence_and_the_way_out(cli: Cli, stub: Stub):
 
 
 # -- logs ----------------------------------------------------------------------------------------------
+
+
+def test_show_has_the_contact(cli: Cli, stub: Stub):
+    stub.job(id=47, contact="Ana, #night", project="p")
+    assert ["contact", "Ana, #night"] in cli("show", "47").rows

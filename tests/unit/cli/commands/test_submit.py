@@ -307,6 +307,17 @@ def test_submit_can_wait(cli: Cli, stub: Stub):
     assert (result.code, result.out) == (9, "47\n")
 
 
+def test_a_contact_from_the_command_line_or_the_script(sent, tmp_path: Path):
+    assert sent("--contact", "Ana, #night", "true")["contact"] == "Ana, #night"
+    assert "contact" not in sent("true")
+    script = tmp_path / "train.sh"
+    script.write_text("#!/bin/sh\n#SBATCH --mail-user=ana@example.org\ntrue\n")
+    assert sent(str(script))["contact"] == "ana@example.org"
+    script.write_text("#!/bin/sh\n#LEPTON --contact bo\n#SBATCH --mail-user=ana@example.org\ntrue\n")
+    assert sent(str(script))["contact"] == "bo"
+    assert sent("--contact", "cy", str(script))["contact"] == "cy"
+
+
 # -- and back again ------------------------------------------------------------------------------------
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)

@@ -8,9 +8,12 @@ import sqlite3
 import pytest
 
 from leptond.base.paths import data_dir
+from leptond.core.admission.admission import Defaults, admit
+from leptond.core.jobs.model import JobSpec
 from leptond.store.database import rows
 from leptond.store.database.examine import examine
 from leptond.store.database.migrate import newest
+from leptond.store.queue import jobs
 from leptond.store.recovery.salvage import COUNTS, build
 from tests.unit.store.database.test_migrate import GOLDEN, make
 
@@ -105,6 +108,26 @@ def test_a_backup_comes_first_and_newer_rows_replace_its_own(whole, tmp_path):
     found = jobs_of(new)
     assert found[1].priority == 42
     assert found[2].priority == 0, "a lower version is an older one"
+
+
+def test_every_field_of_a_job_is_carried_over_also_of_a_compact_array(tmp_path):
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    build(None, None, old, MIGRATIONS)
+    asked = {"project": "p", "contact": "Ana, #night", "labels": {"a": "b"}, "priority": 3, "hold": True}
+    with contextlib.closing(sqlite3.connect(old, isolation_level=None)) as db:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        for array in (None, "0-199"):
+            one = admit(JobSpec(argv=["true"], array=array, **asked), gpus=0, home="/", defaults=Defaults())
+            jobs.submit(db, [one], user="ana", now=1.0, max_pending=1000)
+        db.execute("COMMIT")
+    before = jobs_of(old)
+    build(old, None, new, MIGRATIONS)
+    assert jobs_of(new) == before
+    with contextlib.closing(sqlite3.connect(new)) as db:
+        db.row_factory = sqlite3.Row
+        member = jobs.find(db, "2_150")
+    assert {name: getattr(member.current_spec(), name) for name in asked} == asked
 
 
 def test_every_table_that_is_kept_by_triggers_is_counted_again(tmp_path):
