@@ -17,8 +17,8 @@ from leptond.base.clock import kernel_boot_id
 
 @dataclass(frozen=True, kw_only=True)
 class OnDisk:
-    """One directory jobs/JOB/NUMBER. `attempt_id` is empty where the shim never got as far as to write down
-    who it is: then its command never started. `claim` is what it was claimed as (see engines/launch.py),
+    """One directory jobs/JOB/NUMBER. `attempt_id` is empty where the shim did not get as far as writing
+    its identity: then its command never started. `claim` is what it was claimed as (see engines/launch.py),
     empty in directories of 0.1.0; `exit` its exit record, if it has one; `held`: a shim has the directory."""
 
     job_id: int
@@ -33,8 +33,8 @@ class OnDisk:
 
     @property
     def alive(self) -> bool:
-        """Whether its shim is there, and still its: the process of this pid that started at that time in this
-        boot may wait for another attempt by now, or have one."""
+        """True if its shim is alive and still has this attempt: the process of this pid and start time may be
+        idle by now, or have another one."""
         return self.held and is_alive(self.boot_id, self.pid, self.start_ticks)
 
     @property
@@ -49,7 +49,7 @@ class OnDisk:
         return [gpu["index"] for gpu in self.claim.get("gpus", [])]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the JSON object of this attempt."""
         keys = ("job_id", "number", "attempt_id", "boot_id", "pid", "start_ticks")
         return {
             **{key: getattr(self, key) for key in keys},
@@ -78,7 +78,7 @@ def command_pid(shim: int) -> int | None:
 
 
 def _json(directory: Path, name: str) -> dict[str, Any] | None:
-    """An object that the shim left; None when there is none, or none that can be read."""
+    """Return an object that the shim left; None when there is none, or none that can be read."""
     try:
         fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:
@@ -89,8 +89,8 @@ def _json(directory: Path, name: str) -> dict[str, Any] | None:
 
 
 def is_held(directory: Path) -> bool:
-    """Whether a shim has the lock of this attempt's directory, which it keeps until it has left its record.
-    Also where that cannot be told: the job may have removed the file."""
+    """Return True if a shim has the lock of this attempt's directory, which it keeps until it has left its
+    record. Also where that is unknown: the job may have removed the file."""
     try:
         fd = os.open(directory / layout.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -105,7 +105,7 @@ def is_held(directory: Path) -> bool:
 
 
 def numbers(directory: Path) -> list[int]:
-    """The entries of `directory` that are numbers, in order; none when it is not there."""
+    """Return the entries of `directory` that are numbers, in order; none when it does not exist."""
     try:
         with os.scandir(directory) as entries:
             return sorted(
@@ -118,7 +118,7 @@ def numbers(directory: Path) -> list[int]:
 
 
 def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
-    """What one attempt's directory says."""
+    """Return what one attempt's directory holds."""
     directory = jobs_dir / str(job_id) / str(number)
     who = _json(directory, layout.IDENTITY) or {}
     end = _json(directory, layout.EXIT)
@@ -140,7 +140,8 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
 
 
 def live_attempts(jobs_dir: Path) -> list[OnDisk]:
-    """Every attempt whose shim is alive, by job and number. Raises OSError when `jobs_dir` cannot be read."""
+    """Return every attempt with a live shim, by job and number. Raises OSError when `jobs_dir` cannot be
+    read."""
     os.scandir(jobs_dir).close()
     found = []
     for job_id in numbers(jobs_dir):

@@ -35,7 +35,7 @@ SHIM_LOG = "shim.log"
 OUTPUT = "output.log"
 """The first bytes of the output."""
 SEGMENT_PATTERN = r"^output\.([0-9]{16})\.log$"
-"""What :func:`segment` makes."""
+"""The names that :func:`segment` makes."""
 
 
 def segment(offset: int) -> str:

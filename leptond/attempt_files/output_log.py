@@ -45,12 +45,12 @@ class JobLog:
         return sorted(found)
 
     def size(self) -> int:
-        """Logical size in bytes: all that was written, kept or not."""
+        """Return the logical size in bytes: all that was written, kept or not."""
         return max((offset + size for offset, size, _ in self._segments()), default=0)
 
     def read(self, offset: int, limit: int) -> tuple[bytes, int, int]:
-        """At most `limit` bytes from `offset` on, out of one segment; the offset to go on from; and how
-        many bytes were skipped before the first because they are not kept."""
+        """Return at most `limit` bytes from `offset` on, out of one segment; the offset to go on from; and
+        the number of bytes skipped before the first because they are not kept."""
         for start, size, name in self._segments():
             if offset >= start + size:
                 continue
@@ -62,7 +62,7 @@ class JobLog:
         return b"", offset, 0
 
     def tail(self, lines: int) -> int:
-        """The offset at which the last `lines` lines begin, within what is kept of the end."""
+        """Return the offset at which the last `lines` lines begin, within what is kept of the end."""
         segments = self._segments()
         if lines <= 0 or not segments:
             return self.size()

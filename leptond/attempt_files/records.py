@@ -1,4 +1,4 @@
-"""What daemon and shim leave for each other in an attempt's directory, as values."""
+"""The files that daemon, shim and job leave for each other in an attempt's directory, as values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from leptond.core.outcome.classify import LOG_TAIL_BYTES, Word
 
 PAGE_BYTES = 4096
 SHIM_LOG_CHARACTERS = 500
-"""How much of a shim's own errors is quoted."""
+"""The part of a shim's own errors that is quoted."""
 
 _exit_record = msgspec.json.Decoder(ExitRecord)
 _last_word = msgspec.json.Decoder(Word)

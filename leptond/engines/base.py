@@ -1,4 +1,4 @@
-"""What an engine can do: run attempts and say how they ended."""
+"""The protocol of an engine: it runs attempts and reports how they ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from leptond.core.outcome.classify import Word
 
 
 class SpawnFailed(Exception):
-    """The attempt could not be brought to its gate: the machine's fault, not the job's. `number` is the
+    """An attempt could not be brought to its gate: a fault of the machine, not of the job. `number` is the
     errno, where there is one."""
 
     def __init__(self, text: str, number: int = errno.EAGAIN) -> None:
@@ -22,11 +22,11 @@ class SpawnFailed(Exception):
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""The disk takes nothing: the next job would fare like the last."""
+"""Errors of a disk that takes nothing: every other job would fail in the same way."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt has from its claim on: its GPUs, since when (wall and boot time)."""
+    """The assignment of a claimed attempt: its GPUs, and the time of the claim (wall and boot time)."""
 
     gpus: Sequence[LeasedGpu]
     claimed_at: float
@@ -34,12 +34,12 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def given(attempt: Attempt) -> Given:
-    """What a claimed attempt has."""
+    """Return the assignment of a claimed attempt."""
     return Given(gpus=attempt.gpus, claimed_at=attempt.claimed_at, claimed_boot=attempt.claimed_boot)
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended: the shim's record, or, without one, why there is none."""
+    """The end of an attempt: the shim's record, or, without one, why there is none."""
 
     record: ExitRecord | None
     boot_changed: bool = False
@@ -50,11 +50,11 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Engine(Protocol):
-    """Where attempts run. Nothing starts before :meth:`go`."""
+    """A place where attempts run. No command starts before :meth:`go`."""
 
     async def prepare(self, job: Job, attempt_id: str) -> Identity:
-        """Brings the next attempt of `job` to its gate, claimed or not: who supervises it. Raises
-        SpawnFailed."""
+        """Bring the next attempt of `job` to its gate, claimed or not, and return the identity of its
+        supervisor. Raises SpawnFailed."""
 
     def is_prepared(self, attempt_id: str) -> bool:
         """Return True if a prepared attempt is still waiting at its gate."""
@@ -66,7 +66,7 @@ class Engine(Protocol):
         """Remove what an earlier daemon had prepared, except the attempts in `live`."""
 
     def go(self, attempt_id: str, given: Given) -> None:
-        """Opens the gate: the attempt gets its GPUs and its command starts."""
+        """Open the gate: the attempt gets its GPUs and its command starts."""
 
     async def released_gpus(
         self, attempt_id: str, job_id: int, number: int, shim: Identity
@@ -75,7 +75,7 @@ class Engine(Protocol):
         None if it had not."""
 
     async def started(self, attempt_id: str) -> int | None:
-        """After :meth:`go`: the command's pid, or None when it could not be executed."""
+        """After :meth:`go`: return the command's pid, or None when it could not be executed."""
 
     def start_mode(self, attempt_id: str) -> str | None:
         """Return how the command of an attempt started: ``warm`` or ``cold: WHY``; None if unknown."""
@@ -84,22 +84,22 @@ class Engine(Protocol):
         """Try whether the files of an attempt can be written: the error, or an empty string."""
 
     def abandon(self, attempt_id: str) -> None:
-        """Shuts the gate for good: the command never starts."""
+        """Shut the gate for good: the command never starts."""
 
     def adopt(self, attempt: Attempt) -> bool:
-        """Takes over an attempt that an earlier daemon started; False when nobody supervises it now."""
+        """Take over an attempt that an earlier daemon started; False when it has no supervisor any more."""
 
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Pass the current values of the job's knobs to a live attempt. Best effort; may be repeated."""
 
     async def ended(self, job: Job, attempt: Attempt) -> End:
-        """Waits until the last process of the attempt is gone."""
+        """Wait until the last process of the attempt is gone."""
 
     def ack_end(self, attempt_id: str) -> None:
         """Acknowledge that the end of an attempt is durable, so that its supervisor may let go of it."""
 
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
-        """Asks a started attempt to stop: the signal, the grace, the kill. Durable."""
+        """Stop a started attempt: the signal, the grace, the kill. Durable."""
 
     def orphans(self) -> set[str]:
         """Return the ids of attempts that have processes on this machine, or prefixes of ids (15 digits or

@@ -23,12 +23,12 @@ from leptond.engines.shim_pool import ShimPool
 log = structlog.get_logger("leptond.engine")
 
 WAKE_S = 1.0
-"""How long after its time a shim is woken once more, and then has to show that it is not stopped."""
+"""The time from a limit to waking the shim once more; as long again, and it must not be stopped."""
 
 RECORD_RETRY_S = 0.5
-"""How long until an exit record that could not be read is read again."""
+"""The time until an exit record that could not be read is read again."""
 STOP_RETRY_S = 0.5
-"""How long until a stop that the disk did not take is written again."""
+"""The time until a stop that the disk did not take is written again."""
 ORPHAN_GRACE_S = 0.5
 ORPHAN_LIMIT_S = 5.0
 

@@ -1,4 +1,4 @@
-"""What a shim is told: the command, its environment and its limits. Pure."""
+"""The launch description of a shim: the command, its environment and its limits. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the machine and the settings add to a job's spec. `standby` is where its files are until its GO,
+    """The facts that machine and settings add to a job's spec. `standby` is where its files are until its GO,
     and `directory` where they are from then on."""
 
     owner: Owner
@@ -47,9 +47,9 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def environment(job: Job, attempt_id: str, number: int, around: Surroundings) -> dict[str, str]:
-    """The job's environment, but for what only its GPUs decide (:func:`assignment`). Nothing of the
-    daemon's own passes; what the user names comes before the defaults, and leptond's own variables come
-    before everything."""
+    """Return the job's environment, except what depends on its GPUs (:func:`assignment`). Nothing of the
+    daemon's own is passed on; what the user sets overrides the defaults, and leptond's own variables override
+    both."""
     owner = around.owner
     grace_s = job.spec.grace_s or 0.0
     env = {
@@ -62,7 +62,7 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
         "PYTHONUNBUFFERED": "1",
         "MASTER_ADDR": "127.0.0.1",
         "LEPTOND_HOST": f"unix://{around.api_socket}",
-        # torchrun kills its workers 30 s after a SIGTERM unless it is told of a longer grace
+        # torchrun kills its workers 30 s after a SIGTERM unless it gets a longer grace
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(grace_s))),
         "TORCHELASTIC_ERROR_FILE": f"{around.directory}/{layout.ERROR}",
     }
@@ -100,7 +100,7 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
 
 
 def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
-    """What is decided only with the claim, as JSON for the shim: it comes with GO."""
+    """Return what is decided only with the claim, as JSON for the shim: it comes with GO."""
     env = {
         # an empty list hides every GPU; an unset variable would show them all
         "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in given.gpus),
@@ -108,7 +108,7 @@ def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
     }
     shares = [gpu.memory_bytes for gpu in given.gpus if gpu.memory_bytes is not None]
     if shares:
-        # what torch.cuda.set_per_process_memory_fraction takes; nobody else keeps the job within its share
+        # for torch.cuda.set_per_process_memory_fraction: nothing else keeps the job within its share
         part = min(gpu.part for gpu in given.gpus)
         env["LEPTOND_GPU_MEMORY_BYTES"] = str(min(shares))
         env["LEPTOND_GPU_MEMORY_FRACTION"] = f"{part:.6f}"
@@ -124,7 +124,7 @@ def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
 
 
 def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> dict[str, Any]:
-    """The launch description, as JSON for the shim. It adds LEPTOND_DEADLINE when it starts the clock."""
+    """Return the launch description, as JSON for the shim, which adds LEPTOND_DEADLINE at the start."""
     warn = job.spec.warn_signal
     return {
         "attempt_id": attempt_id,
@@ -150,7 +150,7 @@ def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> di
 
 
 def near_cpus(gpus: Sequence[LeasedGpu]) -> list[int]:
-    """The CPUs that are nearest to these GPUs; none (no preference) where they are not known of each."""
+    """Return the CPUs that are nearest to these GPUs; none (no preference) where they are unknown for one."""
     lists = [gpu.cpus for gpu in gpus]
     if not lists or None in lists:
         return []
@@ -158,7 +158,7 @@ def near_cpus(gpus: Sequence[LeasedGpu]) -> list[int]:
 
 
 def cpu_list(text: str) -> set[int]:
-    """The numbers in a list as the kernel writes them; none when it cannot be read.
+    """Return the numbers in a list as the kernel writes them; none when it cannot be parsed.
 
     >>> sorted(cpu_list("0-2,5"))
     [0, 1, 2, 5]
@@ -173,13 +173,13 @@ def cpu_list(text: str) -> set[int]:
 
 
 def claim(job: Job, number: int, lineage: str) -> dict[str, Any]:
-    """What the shim keeps beside its identity once it has its GO, so that a database which does not know the
-    attempt (a backup was put back, the file was damaged) can take it in again: of which database it is, and
-    the job as it is when it starts. Its GPUs are in the :func:`assignment`."""
+    """Return what the shim keeps beside its identity from GO on, so that a database which does not know the
+    attempt (a backup was put back, the file was damaged) can take it in again: its database, and
+    the job as it is at the start. Its GPUs are in the :func:`assignment`."""
     job = replace(job, state=State.STARTING, attempt=number, backoff_at=None, backoff_boot=None)
     return {"lineage": lineage, "job_id": job.id, "number": number, "job": msgspec.to_builtins(job)}
 
 
 def signal_number(name: str) -> int:
-    """The number of ``USR1`` or ``SIGUSR1``."""
+    """Return the number of ``USR1`` or ``SIGUSR1``."""
     return int(signal.Signals["SIG" + name.removeprefix("SIG")])

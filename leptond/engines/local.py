@@ -28,7 +28,7 @@ from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
 
 PLACE_POLL_S = 0.02
-"""How often a directory is checked that a shim may be about to move."""
+"""The interval of checks of a directory that a shim may be about to move."""
 
 
 class LocalEngine:
@@ -75,7 +75,7 @@ class LocalEngine:
 
     @property
     def containment(self) -> str:
-        """How processes are kept together: a sentence for people."""
+        """A sentence for people: the way processes are kept together."""
         root = self._cgroups.root
         return "process tree (no delegated cgroup v2)" if root is None else f"cgroup v2 below {root}"
 
@@ -116,8 +116,8 @@ class LocalEngine:
     # -- GO ----------------------------------------------------------------------------------------
 
     def go(self, attempt_id: str, given: Given) -> None:
-        """Open the gate: the attempt gets its GPUs, and its command starts. If it did is for :meth:`started`
-        to say."""
+        """Open the gate: the attempt gets its GPUs, and its command starts. :meth:`started` returns if it
+        did."""
         shim = self._shims[attempt_id]
         assert shim.gate is not None
         shim.move(ShimState.RUNNING)

@@ -21,7 +21,7 @@ COOKIE = "LEPTOND_ATTEMPT_ID"
 """The environment variable that marks every process of an attempt that did not clear its environment."""
 
 TAG_DIGITS = 15
-"""How many digits of an attempt's id (hexadecimal) are in its tag."""
+"""The number of digits of an attempt's id (hexadecimal) in its tag."""
 
 _TAG = 1 << 61
 _LIMIT = b"\nMax file locks "
@@ -59,8 +59,8 @@ def is_stopped(pid: int) -> bool:
 
 
 def tag_of(attempt_id: str) -> int:
-    """The number by which the processes of an attempt are known that have cleared their environment, left
-    their session and lost their parents: their RLIMIT_LOCKS. The kernel has not used that limit since
+    """Return the number that marks processes of an attempt that have cleared their environment, left their
+    session and lost their parents: their RLIMIT_LOCKS. The kernel has not used that limit since
     2.4.25, but a process inherits it, only root can raise it, and /proc/PID/limits shows it to everybody.
 
     >>> attempt_of_tag(tag_of("0123456789abcdef" * 2))
@@ -70,14 +70,14 @@ def tag_of(attempt_id: str) -> int:
 
 
 def attempt_of_tag(tag: int) -> str | None:
-    """The beginning of the attempt's id; None when it is nobody's tag."""
+    """Return the beginning of the attempt's id; None for a number that is no tag."""
     if not _TAG <= tag < 2 * _TAG:
         return None
     return f"{tag - _TAG:0{TAG_DIGITS}x}"
 
 
 def tags() -> dict[int, str]:
-    """Pid and beginning of the attempt's id of every living process that is tagged."""
+    """Return pid and beginning of the attempt's id of every living process that is tagged."""
     found = {pid: attempt for pid in all_pids() if (attempt := _tag_on(pid)) is not None}
     return {pid: attempt for pid, attempt in found.items() if is_alive(pid)}
 
@@ -89,10 +89,10 @@ def _tag_on(pid: int) -> str | None:
 
 
 def pin(identity: Identity) -> int | None:
-    """A pidfd of exactly this process, or None when it is gone (or belongs to an earlier boot).
+    """Return a pidfd of exactly this process, or None when it is gone (or belongs to an earlier boot).
 
     The start time is compared after the pidfd is open: from then on the pid cannot change hands. Raises
-    OSError when nobody can tell: no descriptors left, no memory.
+    OSError when that cannot be found out: no descriptors left, no memory.
     """
     if identity.boot_id != kernel_boot_id():
         return None
@@ -111,7 +111,7 @@ def pin(identity: Identity) -> int | None:
 
 
 def send(pidfd: int, number: int) -> bool:
-    """Signals the pinned process; False when it has ended."""
+    """Signal the pinned process; False when it has ended."""
     try:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
@@ -120,14 +120,14 @@ def send(pidfd: int, number: int) -> bool:
 
 
 def has_ended(pidfd: int) -> bool:
-    """Whether the pinned process has ended. (By poll: select takes no descriptor above 1023.)"""
+    """Return True if the pinned process has ended. (By poll: select takes no descriptor above 1023.)"""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
 
 
 async def ended(pidfd: int) -> None:
-    """Returns when the pinned process has ended; collects it if it is a child of ours."""
+    """Return when the pinned process has ended; collect it if it is a child of ours."""
     loop = asyncio.get_running_loop()
     gone: asyncio.Future[None] = loop.create_future()
 
@@ -141,14 +141,14 @@ async def ended(pidfd: int) -> None:
         await gone
     finally:
         loop.remove_reader(pidfd)
-    # an adopted process is somebody else's child; the call does not block
+    # an adopted process is not our child; the call does not block
     with contextlib.suppress(ChildProcessError):
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
 
 
 def cookies() -> dict[int, str]:
-    """Pid and attempt id of every process that carries the cookie. Processes whose environment we may not
-    read are not ours."""
+    """Return pid and attempt id of every process that carries the cookie. Processes whose environment we may
+    not read are not ours."""
     found = {}
     mark = f"{COOKIE}=".encode()
     for pid in all_pids():
@@ -160,8 +160,8 @@ def cookies() -> dict[int, str]:
 
 
 def attempt_of(pid: int) -> str | None:
-    """The attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
-    environment of what it starts), or by its shim. Empty for a process that is no attempt's, None for one
+    """Return the attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
+    environment of what it starts), or by its shim. Empty for a process of no attempt, None for one
     that /proc does not show (it has ended, or lives in another PID namespace)."""
     seen = False
     for _ in range(64):
@@ -169,7 +169,7 @@ def attempt_of(pid: int) -> str | None:
         if stat is None:
             break
         seen = True
-        for item in _read(pid, "environ").split(b"\0"):  # nothing: somebody else's
+        for item in _read(pid, "environ").split(b"\0"):  # nothing: of another user
             name, _, value = item.partition(b"=")
             if name in _MARKS:
                 return value.decode("ascii", "replace")
@@ -180,14 +180,13 @@ def attempt_of(pid: int) -> str | None:
 
 
 def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
-    """What is left of an attempt whose shim is gone, as pid and start time: processes with its cookie or its
-    tag, those in the session of its command `main`, and all descendants of these.
+    """Return pid and start time of what is left of an attempt without a shim: processes with its cookie or
+    its tag, those in the session of its command `main`, and all descendants of these.
 
-    The number of a session is not given to a new process while the session has members, so members without
-    a leader are ours; a leader that started at another time is somebody else, and so is its session. The
-    start times are read before anything else is, so whoever still has his when he is signalled is the one
-    that was looked at.
-    """
+    The number of a session is not given to a new process while the session has members, so members without a
+    leader are ours; a leader that started at another time is another process, and its session is not ours.
+    The start times are read first, so a process that still has the same one when it is signalled is the one
+    that was examined."""
     stats = {pid: stat for pid in all_pids() if (stat := _stat(pid)) is not None}
     members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
     members |= {pid for pid, attempt in tags().items() if attempt_id.startswith(attempt)}
@@ -203,7 +202,7 @@ def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
 
 
 def command_of(shim: Identity, pid: int | None) -> Identity | None:
-    """The identity of an attempt's command, if `pid` is a child of its live shim."""
+    """Return the identity of an attempt's command, if `pid` is a child of its live shim."""
     stat = _stat(pid) if pid is not None else None
     if pid is None or stat is None or stat.parent != shim.pid:
         return None
@@ -211,8 +210,8 @@ def command_of(shim: Identity, pid: int | None) -> Identity | None:
 
 
 async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
-    """Ends what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or
-    `limit_s` has passed. How many processes are left; where we could not look to the end, at least one."""
+    """End what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or `limit_s` has
+    passed. Return the number of processes left; at least one where /proc could not be read to the end."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
     left, seen, asked = {0}, set[int](), False
@@ -222,7 +221,7 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
                 left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
                 asked = True
                 seen |= left
-            # these are nobody's children that we could wait for, and there may be new ones: look again
+            # they are not our children to wait for, and there may be new ones: list them again
             if left:
                 await asyncio.sleep(0.05)
             if not left or loop.time() - begin >= grace_s:
@@ -247,7 +246,7 @@ def _signal_remains(attempt_id: str, main: Identity | None, number: int) -> set[
 
 
 def _kill_remains(attempt_id: str, main: Identity | None) -> set[int]:
-    """One round of killing: all are stopped first, so that nothing forks away meanwhile. Who was there."""
+    """Kill one round: all are stopped first, so that nothing forks away meanwhile. Return the pids."""
     left: dict[int, int] = {}
     for _ in range(20):
         now = remains(attempt_id, main)
@@ -264,8 +263,8 @@ CHASE_S = 0.02
 
 
 def _chase(attempt_id: str) -> set[int]:
-    """Catches what forks and exits faster than /proc can be listed: the newest pid of the machine is in
-    /proc/loadavg, and one look at it costs microseconds."""
+    """Catch what forks and exits faster than /proc can be listed: the newest pid of the machine is in
+    /proc/loadavg, and reading it costs microseconds."""
     found: set[int] = set()
     until = time.monotonic() + CHASE_S
     while time.monotonic() < until:
@@ -288,7 +287,7 @@ def _chase(attempt_id: str) -> set[int]:
 
 
 def _collect(pids: set[int]) -> None:
-    """Collects those that became our own children when their parents died, as they do where we are the
+    """Collect those that became our own children when their parents died, as they do where the daemon is the
     first process of a container."""
     for pid in pids:
         stat = _stat(pid)

@@ -18,12 +18,12 @@ from leptond.engines.gate import Gate
 log = structlog.get_logger("leptond.engine")
 
 OVERDUE_S = 15.0
-"""How much longer than its limit, its grace and the kill allow a shim may take before it is taken for stuck
-(stopped by a signal, say) and is itself killed."""
+"""The time beyond limit, grace and kill after which a shim counts as stuck (stopped by a signal, say) and is
+itself killed."""
 
 
 class ShimState(enum.Enum):
-    """Where a shim is in its life."""
+    """The states of a shim."""
 
     PREPARING = "preparing"
     """It has the launch description of an attempt and is on its way to its gate."""

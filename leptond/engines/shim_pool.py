@@ -30,7 +30,7 @@ BARE = ("-I", "-S", "-X", "utf8")
 """Options of an interpreter that needs nothing but the standard library."""
 
 RESTART_S = 1.0
-"""How long after the end of a zygote the next is started."""
+"""The time from the end of a zygote to the start of the next."""
 
 SPARES = 2
 """Shims of a zygote that are forked in advance."""
@@ -39,10 +39,10 @@ MOST_IDLE = 16
 """Idle shims of a zygote, at most."""
 
 SPARE_S = 0.02
-"""How long after one was taken another is forked: those that have ended by then make that needless."""
+"""The time from taking one to forking another: attempts that end meanwhile make that needless."""
 
 TRIM_S = 30.0
-"""How long after a shim became idle those above `SPARES` end."""
+"""The time from a shim's becoming idle to the end of those above `SPARES`."""
 
 LAUNCH_BYTES = 64 * 1024
 """The longest description that is sent through a gate: one that its buffer surely takes."""

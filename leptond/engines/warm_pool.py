@@ -23,9 +23,9 @@ from leptond.engines.zygote_handle import ZYGOTE, ZygoteHandle
 log = structlog.get_logger("leptond.engine")
 
 READY_S = 120.0
-"""How long the imports may take."""
+"""The limit of the imports."""
 REFUSED_S = 600.0
-"""How long until an environment that could not be kept warm is tried again."""
+"""The time until an environment that could not be kept warm is tried again."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

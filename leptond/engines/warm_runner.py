@@ -1,15 +1,14 @@
-"""Runs a Python command in a process that has its imports behind it, so that the command cannot tell.
+"""Runs a Python command in a process that has its imports behind it, as if it had been started anew.
 
 Loaded by a zygote that was started with the job's own interpreter, in the job's environment; uses the
-standard library alone. :func:`prepare` imports what was ordered and notes what the imports depended on.
-:func:`cold_reason` says in the command's process whether this very job may run there; where it may not, the
-process executes the command as if nothing had been. :func:`run` is then the rest of the process's life.
+standard library alone. :func:`prepare` imports the modules on its list and notes what the imports depended
+on. :func:`cold_reason` decides in the command's process if this job may run there; where it may not, the
+process executes the command. :func:`run` is then the rest of the process's life.
 
-What a job can still tell: its stack has two frames below ``<module>`` (faulthandler shows them, and so does
-a failure of its own ``sys.excepthook``), more modules are in ``sys.modules``, what the imports made is
-frozen for the garbage collector, and jobs of one warm process share a hash seed and the places of libraries
-in memory.
-"""
+Differences that a job can still see: its stack has two frames below ``<module>`` (faulthandler shows them,
+and so does a failure of its own ``sys.excepthook``), more modules are in ``sys.modules``, what the imports
+made is frozen for the garbage collector, and jobs of one warm process share a hash seed and the places of
+libraries in memory."""
 
 from __future__ import annotations
 
@@ -36,19 +35,19 @@ HIGH_FD = 64
 HUGE = 1 << 21
 MADV_COLLAPSE = 25
 CHANGES = 0x2 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
-"""What is told of a directory: writes, moves, creations, removals, its own end."""
+"""The inotify events of a directory: writes, moves, creations, removals, its own end."""
 LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs", "squashfs", "erofs"})
-"""File systems of which every change is told: nobody else writes them, and nothing lies below them."""
+"""File systems of which every change is reported: no other machine writes them, and nothing lies below."""
 
 reads: dict = {}  # type: ignore[type-arg]
-"""Variables that the imports have read, with what they found; None: nothing."""
+"""Variables that the imports have read, with the values they found; None: unset."""
 written: dict = {}  # type: ignore[type-arg]
-"""Variables that the imports have left changed; None: taken away."""
+"""Variables that the imports have left changed; None: removed."""
 files: dict = {}  # type: ignore[type-arg]
 tops: set = set()  # type: ignore[type-arg]
 cpus: set = set()  # type: ignore[type-arg]
 watch = -1
-"""The kernel's word of changes on disk; -1: there is none."""
+"""The inotify descriptor for changes on disk; -1: there is none."""
 
 
 class Refused(Exception):
@@ -56,8 +55,8 @@ class Refused(Exception):
 
 
 def prepare(imports: list, output: int) -> dict:  # type: ignore[type-arg]
-    """Imports what is there of `imports`. What is printed meanwhile arrives at the descriptor `output`, which
-    is closed. The facts for the daemon: ``refused``, where it is of no use, says why."""
+    """Import those of `imports` that are installed. What is printed meanwhile arrives at the descriptor
+    `output`, which is closed. Return facts for the daemon: ``refused`` is why this process is of no use."""
     try:
         _prepare(imports, output)
     except Refused as why:
@@ -114,7 +113,7 @@ def _prepare(imports: list, output: int) -> None:  # type: ignore[type-arg]
 
 
 def _collapse() -> None:
-    """Puts our memory into huge pages, where the kernel does that (Linux 6.1): a fork copies a page table
+    """Put the memory into huge pages, where the kernel does that (Linux 6.1): a fork copies a page table
     entry for each page, and with huge ones it takes a third of the time."""
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -129,7 +128,7 @@ def _collapse() -> None:
 
 
 def _recorder(plain: type) -> type:
-    """The class of os.environ, which also notes in `reads` what is looked up before it is written."""
+    """Return a class for os.environ that also notes in `reads` what is read before it is written."""
     touched = set()
 
     class Recording(plain):  # type: ignore[misc]
@@ -171,7 +170,7 @@ def _handlers() -> list:  # type: ignore[type-arg]
 
 
 def _alone() -> None:
-    """Raises Refused where a fork would lose threads. Libraries that know of forks (OpenBLAS) end theirs
+    """Raise Refused where a fork would lose threads. Libraries that know of forks (OpenBLAS) end theirs
     before one and start them anew when they need them; so one is made first."""
     child = os.fork()
     if child == 0:
@@ -182,8 +181,8 @@ def _alone() -> None:
 
 
 def _note_files() -> None:
-    """Notes what would be read anew in a cold start: the files of all modules, the directories that they are
-    looked for in, what configures the interpreter."""
+    """Note what would be read anew in a cold start: the files of all modules, the directories on their path,
+    what configures the interpreter."""
     found = {sys.executable, os.path.join(sys.prefix, "pyvenv.cfg")}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
@@ -196,12 +195,12 @@ def _note_files() -> None:
                 os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pth")
             )
     for path in found:
-        files[path] = _look(path)
+        files[path] = _state(path)
     _watch({path if os.path.isdir(path) else os.path.dirname(path) for path in found})
 
 
 def _watch(directories: set) -> None:  # type: ignore[type-arg]
-    """Lets the kernel tell of changes in these directories, so that not every start has to look at a thousand
+    """Have the kernel report changes in these directories, so that not every start has to check a thousand
     files. Where it cannot (no watches left, a file system whose files others write), `watch` stays -1."""
     global watch
     with open("/proc/self/mountinfo") as file:
@@ -216,15 +215,15 @@ def _watch(directories: set) -> None:  # type: ignore[type-arg]
         if kinds.get(mount) not in LOCAL or libc.inotify_add_watch(fd, os.fsencode(place), CHANGES) < 0:
             os.close(fd)
             return
-    # looked at once more: something may have changed between the first look and the watch
-    if all(_look(path) == seen for path, seen in files.items()):
+    # checked once more: something may have changed before the watch
+    if all(_state(path) == seen for path, seen in files.items()):
         watch = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
     os.close(fd)
 
 
-def _told() -> bool:
-    """Whether the kernel may have told of a change. Nobody reads what it told: it stays there for every
-    child, which then looks for itself."""
+def _may_have_changed() -> bool:
+    """Return True if the kernel may have reported a change. The report is not read: it stays there for every
+    child, which then checks the files itself."""
     if watch < 0:
         return True
     poll = select.poll()
@@ -232,7 +231,7 @@ def _told() -> bool:
     return bool(poll.poll(0))
 
 
-def _look(path: str) -> object:
+def _state(path: str) -> object:
     try:
         seen = os.stat(path)
         if stat.S_ISDIR(seen.st_mode):
@@ -251,16 +250,17 @@ def _importable(name: str) -> bool:
 
 
 def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
-    """Why the command must start cold; empty when it may run here. We are in its directory by now."""
+    """Return why the command must start cold; empty when it may run here. The process is in the command's
+    directory by now."""
     wanted, env = launch["warm"], launch["env"]
     if "" in reads:
         return "its imports look at the whole environment"
     for name, value in reads.items():
         if env.get(name) != value:
             return f"{name} is read by its imports and was different for the warm process"
-    if _told():
+    if _may_have_changed():
         for path, seen in files.items():
-            if _look(path) != seen:
+            if _state(path) != seen:
                 return f"{CHANGED}: {path}"
     if wanted["how"] == "script":
         if not os.path.isfile(wanted["target"]) or wanted["target"].endswith(".pyc"):
@@ -284,8 +284,8 @@ def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
 
 
 def run(launch: dict, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
-    """The command, from its first instruction. Returns, or raises what it raises; then the interpreter ends
-    as it would have."""
+    """Run the command from its first instruction. Returns, or raises what it raises; then the interpreter
+    ends as it would have."""
     wanted, env, argv = launch["warm"], launch["env"], launch["argv"]
     _be_ordinary(env, argv, show_as)
     main = types.ModuleType("__main__")
@@ -330,7 +330,7 @@ def _script(main, target: str, args: list):  # type: ignore[no-untyped-def, type
 
 
 def _be_ordinary(env: dict, argv: list, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
-    """Undoes what tells this process from one that was just executed."""
+    """Undo what differs in this process from one that was just executed."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python starts
@@ -371,7 +371,7 @@ def _be_ordinary(env: dict, argv: list, show_as) -> None:  # type: ignore[type-a
 
 
 def _fit_threads(count: int, env: dict) -> None:  # type: ignore[type-arg]
-    """The thread pools that libraries sized by the CPUs they saw when they were loaded."""
+    """Resize the thread pools that libraries sized by the CPUs at their import."""
     names = set()
     with open("/proc/self/maps") as file:
         for line in file:
@@ -397,7 +397,7 @@ def _fit_threads(count: int, env: dict) -> None:  # type: ignore[type-arg]
 
 
 def _hide_frames() -> None:
-    """Takes our frames out of the traceback of the exception that ends the command, when it is shown."""
+    """Take our frames out of the traceback of the exception that ends the command, when it is shown."""
     shown = sys.excepthook
 
     def hook(kind, value, trace):  # type: ignore[no-untyped-def]

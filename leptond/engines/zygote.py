@@ -4,7 +4,7 @@ It runs as ``python -I -S -X utf8 zygote.py FD``, uses the standard library alon
 SOCK_SEQPACKET connection with the daemon. A request is JSON (``id``, ``env``) with three descriptors: the
 gate of the shim, its launch description, its ``shim.log``. The forked child answers by itself, with its
 pid, its start time and a pidfd of itself, before it does anything else: where the daemon has given up waiting
-and shut its end, the child cannot send, and ends. So a request that was not answered has started nothing.
+and shut its end, the child cannot send, and ends. So a request without an answer has started nothing.
 
 A shim whose launch description is empty waits for one at its gate. All shims can take another attempt when
 one has ended; what /proc shows as their environment then names the new one.
@@ -44,7 +44,7 @@ HIGH_FD = 16
 OUTPUT_FD = 4
 """Where a warm zygote reads what its imports print."""
 NAME_BYTES = 32
-"""Room for an attempt's id in the environment that /proc shows."""
+"""Space for an attempt's id in the environment that /proc shows."""
 PR_SET_MM = 35
 PR_SET_MM_MAP = 14
 
@@ -73,8 +73,8 @@ def load(*names: str, keep_bytecode: bool) -> list[Any]:
 
 
 def show_as(argv: list[str], env: dict[str, str]) -> bool:
-    """Makes /proc show this command line and this environment for us, as after an exec: by them people and
-    leptond know a process. A forked process shows those of the one that it was forked from.
+    """Make /proc show this command line and this environment for this process, as after an exec: people and
+    leptond know a process by them. A forked process shows those of the one that it was forked from.
 
     The C library's environment must hold copies of its own by now: what it was started with may be
     overwritten. False where the kernel does not take it, and it shows as much as there is room for.
@@ -93,9 +93,9 @@ def show_as(argv: list[str], env: dict[str, str]) -> bool:
     numbers = [stat.number(field) for field in (26, 27, 45, 46, 47)]  # code, data, heap
     libc.sbrk.restype = ctypes.c_void_p
     numbers += [libc.sbrk(0), stat.number(28), begin, middle, middle, end, 0]
-    told = struct.pack("=12QIi", *numbers, 0, -1)
-    size = ctypes.c_ulong(len(told))
-    if libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.c_char_p(told), size, ctypes.c_ulong(0)) != 0:
+    fields = struct.pack("=12QIi", *numbers, 0, -1)
+    size = ctypes.c_ulong(len(fields))
+    if libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.c_char_p(fields), size, ctypes.c_ulong(0)) != 0:
         _overwrite(args, stat.number(48), stat.number(49))  # a kernel without CONFIG_CHECKPOINT_RESTORE
         _overwrite(environ, stat.number(50), stat.number(51))
         return False
@@ -104,14 +104,15 @@ def show_as(argv: list[str], env: dict[str, str]) -> bool:
 
 
 def rename(attempt_id: str) -> None:
-    """Shows this attempt's id as ours; empty: none. It is in the last variable, which has room for it."""
+    """Show this attempt's id as that of this process; empty: none. It is in the last variable, which has room
+    for it."""
     block, _ = globals()["_shown"]
     name = attempt_id.encode().ljust(NAME_BYTES, b"\0")
     block[len(block) - 1 - NAME_BYTES : len(block) - 1] = name[:NAME_BYTES]
 
 
 def _overwrite(text: bytes, begin: int, end: int) -> None:
-    """As much of `text` as there is room for, in whole strings."""
+    """Write as much of `text` as there is space for, in whole strings."""
     room = end - begin
     if len(text) > room:
         text = text[: text.rfind(b"\0", 0, room) + 1]
@@ -233,7 +234,7 @@ def main() -> tuple[Callable[..., None], dict[str, Any]]:
         signal.signal(number, signal.SIG_IGN)  # the end of the daemon is its end, and nothing else
     facts: dict[str, Any] = {}
     if warm:
-        del sys.path[0]  # our own directory, which nobody is to import from
+        del sys.path[0]  # our own directory: no job is to import from it
         os.chdir("/")
         facts = runner[0].prepare(json.loads(sys.argv[2]), OUTPUT_FD)
     gc.freeze()  # a collection in a shim must not touch, and so copy, what is here

@@ -19,7 +19,7 @@ from leptond.engines.shim_handle import Process, ShimHandle
 ZYGOTE = Path(__file__).parent / "zygote.py"
 
 ANSWER_S = 2.0
-"""How long a zygote may take to fork. It takes a millisecond; a busy machine takes longer."""
+"""The limit of a fork. It takes a millisecond; on a busy machine it takes longer."""
 
 HIGH_FD = 16
 """Above the numbers that descriptors are moved to in a child."""

@@ -12,7 +12,7 @@ from leptond.gpus.simulated import SimulatedBackend
 
 
 def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda note: None) -> GpuBackend:
-    """The backend that the settings name, not opened yet. `on_note` gets a sentence at every trouble."""
+    """Return the backend that the settings name, not opened yet. `on_note` gets a sentence at each fault."""
     match settings.backend:
         case "simulated":
             return SimulatedBackend(

@@ -1,4 +1,4 @@
-"""What leptond wants to know of GPUs, whoever tells it."""
+"""The facts about GPUs that every source of devices gives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class GpuBackendError(Exception):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device as it is found. `mig`: a slice of a GPU rather than a whole one; `pci_bus_id` is then that of
+    """A device. `mig`: a slice of a GPU rather than a whole one; `pci_bus_id` is then that of
     the GPU. `cpus`: the CPUs that are nearest to it, as the kernel lists them (``0-15,32-47``). `links`: the
     way to other devices by their UUIDs, in the words of ``nvidia-smi topo -m``."""
 
@@ -37,7 +37,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """How a device is doing. None: the device or the driver does not tell. `error`: it did not answer
+    """One reading of a device. None: the device or the driver does not report it. `error`: it did not answer
     properly. `utilization` is 0 to 1, `sampled_at` UTC seconds."""
 
     uuid: str
@@ -58,17 +58,17 @@ class GpuBackend(Protocol):
     note: str | None
 
     async def open(self) -> list[Device]:
-        """Finds the devices. Raises GpuBackendError."""
+        """Find the devices. Raises GpuBackendError."""
 
     async def look(self) -> list[Device]:
-        """The devices that are there now. Those that :meth:`open` found stay the ones that are sampled.
-        Raises GpuBackendError."""
+        """Return the devices that are present now. Those that :meth:`open` found stay the ones that are
+        sampled. Raises GpuBackendError."""
 
     async def sample(self) -> list[Sample]:
-        """One sample a device. Raises GpuBackendError."""
+        """Return one sample a device. Raises GpuBackendError."""
 
     async def close(self) -> None:
-        """Lets go of whatever it holds."""
+        """Release what the backend holds."""
 
 
 class NoGpus:

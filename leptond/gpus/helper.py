@@ -1,4 +1,4 @@
-"""A helper process that is asked, with a deadline for every question.
+"""A helper process that answers questions, each with a deadline.
 
 A driver call that blocks cannot be interrupted, and its process may not even be killable. So a helper that
 does not answer in time is killed, left to its fate where that fails, and replaced after a while.
@@ -19,7 +19,7 @@ import msgspec
 from leptond.gpus.base import Device, Sample
 
 MAX_STUCK = 3
-"""Helpers that could not be killed. With that many, no further one is started."""
+"""The number of helpers that cannot be killed at which no further one is started."""
 LINE_LIMIT = 4 * 1024 * 1024
 
 Process = asyncio.subprocess.Process
@@ -83,12 +83,12 @@ class Helper:
 
     @property
     def pid(self) -> int | None:
-        """The process that is asked now."""
+        """The pid of the helper, while there is one."""
         return self._process.pid if self._process is not None else None
 
     async def ask(self, call: str) -> Answer:
-        """The answer to a question. Raises NoAnswer: at once when no helper may be started now, else when
-        the deadline has passed."""
+        """Return the answer to a question. Raises NoAnswer: at once when no helper may be started now, else
+        when the deadline has passed."""
         async with self._lock:
             asked_at = time.monotonic()
             new = self._process is None
@@ -114,7 +114,7 @@ class Helper:
             return answer
 
     async def stop(self) -> None:
-        """Ends the helper; the next question starts another."""
+        """End the helper; the next question starts another."""
         if self._process is not None and self._lock.locked():
             self._signal(self._process)  # the question under way now comes to its end
         with contextlib.suppress(TimeoutError):
@@ -124,7 +124,7 @@ class Helper:
                     await self._end(process)
 
     async def close(self) -> None:
-        """Ends the helper and starts no other. One that cannot be killed is left."""
+        """End the helper and start no other. One that cannot be killed is left."""
         self._closed = True
         await self.stop()
 
@@ -155,12 +155,12 @@ class Helper:
             raise OSError("it was closed")
         self._number += 1
         process.stdin.write(json.dumps({"id": self._number, "call": call}).encode() + b"\n")
-        with contextlib.suppress(ConnectionError):  # it has ended: the end of its output tells so as well
+        with contextlib.suppress(ConnectionError):  # it has ended: its output ends as well
             await process.stdin.drain()
         while line := await process.stdout.readline():
             answer = self._decoder.decode(line)
             if answer.id == self._number:
-                return answer  # others belong to questions whose asker was cancelled
+                return answer  # others belong to questions that were cancelled
         raise EOFError
 
     async def _give_up(self, asked_at: float, why: str) -> NoReturn:
@@ -184,7 +184,7 @@ class Helper:
         raise NoAnswer(why, since)
 
     async def _end_of(self, process: Process | None) -> str:
-        """How a helper that closed its output ended, in words."""
+        """Return in words how a helper ended that closed its output."""
         if process is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._times.kill_s):
@@ -193,7 +193,7 @@ class Helper:
         return "its output"
 
     async def _end(self, process: Process) -> bool:
-        """Kills a helper; whether it ended soon."""
+        """Kill a helper; return True if it ended in time."""
         assert process.stdin is not None
         assert process.stdout is not None
         self._signal(process)

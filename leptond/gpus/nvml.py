@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, as the helper process tells of them."""
+"""NVIDIA GPUs, through the helper process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SILENT = "the NVIDIA driver does not answer: no job is given a GPU until it does
 
 
 class NvmlBackend:
-    """With `optional`, a machine without a driver has no GPUs instead of an error. `on_note` is told of
-    trouble with the helper, a sentence each time. `helper` is the command that answers in its place."""
+    """With `optional`, a machine without a driver has no GPUs instead of an error. `on_note` gets
+    a sentence at each fault of the helper. `helper` is the command that answers in its place."""
 
     name = "nvml"
 
@@ -40,13 +40,13 @@ class NvmlBackend:
         self._optional = optional
         self._on_note = on_note
         self._helper = Helper(helper, times or Times(), on_note)
-        self._looker = Helper(helper, times or Times(), lambda note: None)
+        self._lister = Helper(helper, times or Times(), lambda note: None)
         self._devices: list[Device] = []
         self._usual_note: str | None = None
 
     async def open(self) -> list[Device]:
-        """The devices. Raises GpuBackendError; not for a missing driver, if GPUs are optional."""
-        await self._helper.stop()  # one that is there shows what was there when it was started
+        """Return the devices. Raises GpuBackendError; not for a missing driver, if GPUs are optional."""
+        await self._helper.stop()  # a running one shows what was present when it was started
         try:
             answer = await self._helper.ask("list")
         except NoAnswer as error:
@@ -66,14 +66,15 @@ class NvmlBackend:
         return list(self._devices)
 
     async def look(self) -> list[Device]:
-        """Asks a helper of its own: what the driver showed a process at its start is what it goes on showing
-        it, and the helper that samples keeps the driver loaded meanwhile. Raises GpuBackendError."""
+        """Return the devices that are present now. Asks a helper of its own: the driver goes on showing a
+        process what it showed at its start, and the helper that samples keeps the driver loaded meanwhile.
+        Raises GpuBackendError."""
         try:
-            answer = await self._looker.ask("list")
+            answer = await self._lister.ask("list")
         except NoAnswer as error:
             raise GpuBackendError(f"the NVIDIA driver does not answer: {error}") from error
         finally:
-            await self._looker.stop()
+            await self._lister.stop()
         if answer.error is None:
             return answer.devices
         if answer.missing and self._optional:
@@ -81,7 +82,7 @@ class NvmlBackend:
         raise GpuBackendError(f"the NVIDIA GPUs cannot be used: {answer.error}")
 
     async def sample(self) -> list[Sample]:
-        """One sample a device; while the driver is silent, samples that say so."""
+        """Return one sample a device; while the driver is silent, samples with that error."""
         if not self._devices:
             return []
         try:
@@ -94,8 +95,8 @@ class NvmlBackend:
         return self._all(answer.error) if answer.error is not None else self._matched(answer)
 
     async def close(self) -> None:
-        """Ends the helpers; one that cannot be ended is left."""
-        await self._looker.close()
+        """End the helpers; one that cannot be ended is left."""
+        await self._lister.close()
         await self._helper.close()
 
     def _matched(self, answer: Answer) -> list[Sample]:
@@ -112,6 +113,6 @@ class NvmlBackend:
 
 
 def deadlines(driver_timeout_s: float) -> Times:
-    """Every deadline from the one that is set: a first answer may take three times as long, since a driver
-    without persistence mode wakes each GPU for it, which takes seconds a GPU."""
+    """Return all deadlines by the one that is set: a first answer may take three times as long, since a
+    driver without persistence mode wakes each GPU for it, which takes seconds a GPU."""
     return msgspec.structs.replace(Times(), answer_s=driver_timeout_s, start_s=3 * driver_timeout_s)

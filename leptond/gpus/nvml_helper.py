@@ -70,16 +70,17 @@ class Broken(NamedTuple):
 
 
 _seen: dict[int, list[str]] = {}
-"""The UUIDs that each GPU (by the driver's number) has shown: one that is lost does not tell its own."""
+"""The UUIDs that each GPU (by the driver's number) has shown: one that is lost does not report its own."""
 
 
 def text(value: Any) -> str:
-    """Older bindings return bytes."""
+    """Return a string of the driver's, which older bindings return as bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def asked(call: Callable[..., Any], *args: Any) -> Any:
-    """What the driver answers, or None when it does not tell this of this device. Raises NVMLError."""
+    """Return what the driver answers, or None when it does not report this of this device. Raises
+    NVMLError."""
     try:
         return call(*args)
     except UNTOLD:
@@ -87,7 +88,7 @@ def asked(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def told(call: Callable[..., Any], *args: Any) -> Any:
-    """As :func:`asked`, for what is only good to know: None whatever goes wrong."""
+    """As :func:`asked`, for optional facts: None at any error."""
     try:
         return call(*args)
     except pynvml.NVMLError:
@@ -115,7 +116,7 @@ class Reading:
 
 
 def walk() -> list[Found | Broken]:
-    """Every device, in the driver's order (that of the PCI bus). A GPU whose MIG mode is on is used by its
+    """Return every device, in the driver's order (that of the PCI bus). A GPU in MIG mode is used by its
     slices only. A GPU that fails does not spoil the others."""
     devices: list[Found | Broken] = []
     for number in range(pynvml.nvmlDeviceGetCount()):
@@ -133,7 +134,7 @@ def walk() -> list[Found | Broken]:
 
 
 def parts(gpu: Any) -> list[Found]:
-    """A GPU as the devices that jobs can use: itself, or its slices."""
+    """Return a GPU as the devices that jobs can use: itself, or its slices."""
     mode = asked(pynvml.nvmlDeviceGetMigMode, gpu)
     if not mode or mode[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
         return [Found(text(pynvml.nvmlDeviceGetUUID(gpu)), gpu, gpu, False)]
@@ -146,7 +147,7 @@ def parts(gpu: Any) -> list[Found]:
 
 
 def list_devices() -> dict[str, Any]:
-    """What is there. `trouble`: a sentence for every GPU that jobs cannot use."""
+    """Return the devices. `trouble`: a sentence for every GPU that jobs cannot use."""
     devices, whole, trouble = [], [], []
     for index, found in enumerate(walk()):
         if isinstance(found, Broken):
@@ -166,7 +167,7 @@ def list_devices() -> dict[str, Any]:
 
 
 def describe(index: int, found: Found) -> dict[str, Any]:
-    """What does not change of a device. Raises NVMLError."""
+    """Return the constant facts of a device. Raises NVMLError."""
     memory = asked(pynvml.nvmlDeviceGetMemoryInfo, found.handle)
     pci = asked(pynvml.nvmlDeviceGetPciInfo, found.gpu)
     bus_id = text(pci.busId) if pci is not None else None
@@ -183,8 +184,8 @@ def describe(index: int, found: Found) -> dict[str, Any]:
 
 
 def numa_node(bus_id: str, devices: str = PCI_DEVICES) -> int | None:
-    """The memory node that the GPU's slot is nearest to, as the kernel knows it. (NVML's own call tells
-    the node that the GPU's memory is, which few machines have.)"""
+    """Return the NUMA node that is nearest to the GPU's slot, from the kernel. (NVML's own call returns the
+    node that the GPU's memory is, which few machines have.)"""
     try:
         node = int(of_slot(bus_id, "numa_node", devices))
     except (OSError, ValueError):
@@ -193,7 +194,7 @@ def numa_node(bus_id: str, devices: str = PCI_DEVICES) -> int | None:
 
 
 def nearest_cpus(gpu: Any, bus_id: str | None, devices: str = PCI_DEVICES) -> str | None:
-    """The CPUs of the GPU's memory node, as the driver tells them, else as the kernel does."""
+    """Return the CPUs of the GPU's NUMA node, from the driver, else from the kernel."""
     cpus = told(pynvml.nvmlDeviceGetCpuAffinity, gpu, (MAX_CPUS + 63) // 64)
     if cpus is not None:
         numbers = [64 * i + bit for i, word in enumerate(cpus) for bit in range(64) if word >> bit & 1]
@@ -206,14 +207,14 @@ def nearest_cpus(gpu: Any, bus_id: str | None, devices: str = PCI_DEVICES) -> st
 
 
 def of_slot(bus_id: str, name: str, devices: str) -> str:
-    """What the kernel says of a PCI device. Raises OSError, ValueError."""
+    """Return a file of the kernel's about a PCI device. Raises OSError, ValueError."""
     domain, _, rest = bus_id.lower().partition(":")
     with open(f"{devices}/{int(domain, 16):04x}:{rest}/{name}") as file:  # noqa: PTH123
         return file.read()
 
 
 def spans(numbers: list[int]) -> str:
-    """Ascending numbers as the kernel writes them.
+    """Return ascending numbers as the kernel writes them.
 
     >>> spans([0, 1, 2, 5, 8, 9])
     '0-2,5,8-9'
@@ -236,9 +237,9 @@ class Port(NamedTuple):
 
 
 def topology(gpus: list[Port]) -> dict[str, dict[str, str]]:
-    """How each GPU is connected with each other one, by UUID: NV4 for four NVLinks, whether they run
-    straight or through switches, else what the PCI bus offers. Pairs that the driver tells nothing of are
-    left out. Slices have no links: the driver gives them no peers."""
+    """Return the link of each GPU to each other one, by UUID: NV4 for four NVLinks, direct or through
+    switches, else the level of the PCI bus. Pairs without an answer of the driver are left out. Slices have
+    no links: the driver gives them no peers."""
     straight = {port.uuid: nvlinks(port.handle) for port in gpus} if len(gpus) > 1 else {}
     links: dict[str, dict[str, str]] = {port.uuid: {} for port in gpus}
     for one in gpus:
@@ -257,7 +258,8 @@ def topology(gpus: list[Port]) -> dict[str, dict[str, str]]:
 
 
 def nvlinks(gpu: Any) -> dict[str, int]:
-    """How many active NVLinks of a GPU end where: at a GPU, by its bus id in small letters, or at SWITCH."""
+    """Return the number of active NVLinks of a GPU by their other end: a GPU, by its bus id in small letters,
+    or SWITCH."""
     ends: dict[str, int] = {}
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
         if not told(pynvml.nvmlDeviceGetNvLinkState, gpu, link):
@@ -277,7 +279,7 @@ def nvlinks(gpu: Any) -> dict[str, int]:
 
 
 def sample_devices() -> dict[str, Any]:
-    """How every device is doing; one that fails has an `error`."""
+    """Return a sample of every device; one that fails has an `error`."""
     samples = []
     for found in walk():
         if isinstance(found, Found):
@@ -288,7 +290,8 @@ def sample_devices() -> dict[str, Any]:
 
 
 def sample(found: Found) -> dict[str, Any]:
-    """One device. Power, temperature and energy are those of the whole GPU; a slice has no load figure."""
+    """Return a sample of one device. Power, temperature and energy are those of the whole GPU; a slice has no
+    load figure."""
     read = Reading()
     memory = read(pynvml.nvmlDeviceGetMemoryInfo, found.handle)
     load = None if found.mig else read(pynvml.nvmlDeviceGetUtilizationRates, found.gpu)
@@ -312,7 +315,7 @@ def sample(found: Found) -> dict[str, Any]:
 
 
 def name_of(pid: int) -> str | None:
-    """What /proc calls the process."""
+    """Return the name of a process; None when it is gone."""
     try:
         with open(f"/proc/{pid}/comm", errors="replace") as file:  # noqa: PTH123
             return file.read().strip()
@@ -321,7 +324,7 @@ def name_of(pid: int) -> str | None:
 
 
 def words(error: Exception) -> str:
-    """The driver's error in words that the scheduler knows."""
+    """Return the driver's error in words that the scheduler knows."""
     if isinstance(error, pynvml.NVMLError_GpuIsLost):
         return "GPU is lost: it has fallen off the bus"
     if isinstance(error, pynvml.NVMLError_ResetRequired):
@@ -338,7 +341,7 @@ class Driver:
         self._ready = False
 
     def answer(self, call: str) -> dict[str, Any]:
-        """What a question is answered with; whatever goes wrong is an answer too."""
+        """Return the answer to a question; an error is an answer too."""
         try:
             if not self._ready:
                 load_library()
@@ -354,7 +357,7 @@ class Driver:
 
 
 def load_library() -> None:
-    """Points the bindings at another library, if one is named. Raises NVMLError_LibraryNotFound."""
+    """Point the bindings at another library, if one is named. Raises NVMLError_LibraryNotFound."""
     path = os.environ.get(LIBRARY)
     if path:
         try:
@@ -364,14 +367,14 @@ def load_library() -> None:
 
 
 def own_output() -> TextIO:
-    """Standard output for the answers alone: what a library prints goes where errors go."""
+    """Return standard output for the answers alone: what a library prints goes to standard error."""
     mine = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return mine
 
 
 def main() -> None:
-    """Answers until the input ends."""
+    """Answer until the input ends."""
     # A driver call that hangs does not see the end of the input: let the daemon's death end it.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     output, driver = own_output(), Driver()

@@ -1,10 +1,10 @@
-"""Devices that are not there: for a laptop, a demonstration, a test. Jobs get them like real ones, and
+"""Simulated devices: for a laptop, a demonstration, a test. Jobs get them like real ones, and
 torch, which finds none, runs on the CPU.
 
-A JSON file can tell how they are doing, so that every path of the scheduler can be walked without a GPU:
+A JSON file can set their readings, so that every path of the scheduler can be walked without a GPU:
 ``{"devices": {"0": {"temperature_c": 95, "memory_used_bytes": 1, "error": "GPU is lost", "missing": true,
-"processes": [{"pid": 1}]}}, "hang": false}``. It is read at every sample, and what it does not
-say is not known. Without a file load, power and energy are made up: a device that somebody holds is busy.
+"processes": [{"pid": 1}]}}, "hang": false}``. It is read at every sample, and readings that
+it does not have are unknown. Without a file, load, power and energy are made up: a leased device is busy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEMORY_BYTES = 24 * 1024**3
 
 
 def uuid_of(index: int) -> str:
-    """The UUID of simulated device `index`: the same at every start, and plainly not a real one.
+    """Return the UUID of simulated device `index`: the same at every start, and plainly not a real one.
 
     >>> uuid_of(3)
     'GPU-00000000-51d0-0000-0000-000000000003'
@@ -53,7 +53,7 @@ IDLE_W, BUSY_W = 25.0, 300.0
 
 
 def load_of(index: int, now: float) -> float:
-    """The load of a simulated device that is held: it wanders between 0.7 and 0.98, each device by its own
+    """Return the load of a leased simulated device: it wanders between 0.7 and 0.98, each device by its own
     phase."""
     return 0.84 + 0.14 * math.sin(now / 37.0 + index * 1.7)
 

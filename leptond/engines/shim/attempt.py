@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BOOK_S = 0.25
-"""How long the daemon may take to book an end before the exit record goes to the same disk."""
+"""The time that the daemon has to book an end before the exit record goes to the same disk."""
 
 
 class Attempt:
@@ -179,7 +179,7 @@ class Attempt:
         return True
 
     def _announce_end(self) -> bool:
-        """Say ENDED, and give the daemon the disk for a moment: True if it has booked the end."""
+        """Send ENDED, and leave the disk to the daemon for a moment: True if it has booked the end."""
         failpoints.fp("shim_before_ended")
         if not gate.send(protocol.ENDED, json.dumps(self.record)):
             return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHASE_S = 0.02
-"""How long one round looks for what forks and exits faster than /proc is listed."""
+"""The time that one round spends on what forks and exits faster than /proc is listed."""
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
 
