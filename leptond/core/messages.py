@@ -35,19 +35,19 @@ def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | No
     if event == "job.ended":
         good = job["state"] == State.SUCCEEDED
         ran = _ran(job)
-        told = [job.get("explanation"), f"ran for {ran}" if ran else None, about]
+        lines = [job.get("explanation"), f"ran for {ran}" if ran else None, about]
         kind: Literal["success", "failure", "info"] = (
             "success" if good else "info" if job["state"] == State.CANCELLED else "failure"
         )
         return Message(
             title=f"{who} {str(job['state']).replace('_', ' ')}",
-            body="\n".join(part for part in told if part),
+            body="\n".join(part for part in lines if part),
             kind=kind,
         )
     if event == "job.requeued":
-        told = [data.get("explanation"), data.get("retry"), about]
+        lines = [data.get("explanation"), data.get("retry"), about]
         return Message(
-            title=f"{who} is tried again", body="\n".join(part for part in told if part), kind="warning"
+            title=f"{who} is tried again", body="\n".join(part for part in lines if part), kind="warning"
         )
     state = f": {data['to']}" if event == "job.state" and "to" in data else ""
     return Message(title=f"{who}: {event.partition('.')[2]}{state}", body=about)

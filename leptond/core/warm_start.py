@@ -166,21 +166,23 @@ def environment_key(python: str, env: Mapping[str, str]) -> str:
 
 def base_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment that a warm process is prepared in: without any visible GPU or attempt."""
-    kept = {name: value for name, value in env.items() if name not in OWN and not name.startswith(OWN_PREFIX)}
-    return {**kept, "CUDA_VISIBLE_DEVICES": ""}
+    shared = {
+        name: value for name, value in env.items() if name not in OWN and not name.startswith(OWN_PREFIX)
+    }
+    return {**shared, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def processes_to_stop(
-    stands: Iterable[WarmProcess], *, now: float, idle_s: float, most: int, most_bytes: int
+    processes: Iterable[WarmProcess], *, now: float, idle_s: float, most: int, most_bytes: int
 ) -> list[str]:
     """Return the keys of warm processes to stop: unused for `idle_s`, or too many or too large together, the
     least recently used first."""
-    kept = sorted(stands, key=lambda one: one.used_at)
-    gone = [one.key for one in kept if now - one.used_at >= idle_s]
-    kept = [one for one in kept if now - one.used_at < idle_s]
-    while kept and (len(kept) > most or sum(one.size_bytes for one in kept) > most_bytes):
-        gone.append(kept.pop(0).key)
-    return gone
+    left = sorted(processes, key=lambda one: one.used_at)
+    stopped = [one.key for one in left if now - one.used_at >= idle_s]
+    left = [one for one in left if now - one.used_at < idle_s]
+    while left and (len(left) > most or sum(one.size_bytes for one in left) > most_bytes):
+        stopped.append(left.pop(0).key)
+    return stopped
 
 
 def cold_reason(why: str) -> str:

@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def run(place: Path, runs: int) -> list[Row]:
-    """Whole commands in a pipe, from fork to exit, and `python -c pass`, in turn."""
+    """Time whole commands in a pipe, from fork to exit, and `python -c pass`, alternately."""
     program = Path(sys.executable).with_name("leptonctl")
     command = [str(program)] if program.exists() else [sys.executable, "-m", "leptond.cli"]
     bare: list[float] = []

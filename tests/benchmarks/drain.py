@@ -1,4 +1,4 @@
-"""How fast a queue of jobs that do nothing is worked off."""
+"""Throughput of a queue of jobs that do nothing."""
 
 from __future__ import annotations
 

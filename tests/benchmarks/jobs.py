@@ -109,7 +109,7 @@ def submit_many(one: Daemon, bodies: Sequence[dict[str, object]]) -> list[int]:
 
 
 def ended(one: Daemon, job: int, within_s: float = 600.0) -> None:
-    """Returns when the job has ended. It waits in the daemon, which is not asked again and again."""
+    """Return when the job has ended. The daemon waits; it is not polled."""
     deadline = time.monotonic() + within_s
     while one.get(f"/v1/jobs/{job}?wait_s=30").json["state"] not in TERMINAL:
         assert time.monotonic() < deadline, f"job {job} does not end"

@@ -78,7 +78,7 @@ class TaskSpooler:
         self.tsp("-n", *argv)
 
     def wait(self) -> None:
-        """Returns when nothing is queued and nothing runs."""
+        """Return when nothing is queued or running."""
         self.tsp("-w")
         until(lambda: not any(word in self.tsp("-l") for word in (" queued ", " running ")), "the end of all")
 
@@ -155,7 +155,7 @@ RUNS_NO_JOBS = "Slurm is installed, but runs no jobs here"
 
 
 def patiently(true: Callable[[], bool], seconds: float) -> bool:
-    """Whether `true()` comes true within that time."""
+    """Return True if `true()` becomes true within that time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if true():

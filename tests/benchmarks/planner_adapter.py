@@ -21,12 +21,12 @@ from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Run
 Action = tuple[str, Any]
 
 PREEMPTION_LOSES_S = 120.0
-"""What the simulator charges for a preemption by default: what leptond would have measured."""
+"""The simulator's default charge for a preemption: what leptond would have measured."""
 
 
 class Adapter:
-    """One policy over one run. It keeps what the daemon's database would keep: the ranks of the jobs, the
-    GPUs that each holds and since when, and the planner's memory."""
+    """One policy over one run, with what the daemon's database would hold: order keys of the jobs, the GPUs
+    that each holds and since when, and the state that plans carry over."""
 
     def __init__(self, policy: Policy, share: float = 0.0, cost_s: float | None = PREEMPTION_LOSES_S) -> None:
         self.policy = policy
@@ -38,11 +38,11 @@ class Adapter:
         self._gpus: list[Gpu] = []
 
     def preemptible(self, job: Any) -> bool:
-        """Whether this job can resume: las50's hash of ids."""
+        """Return True if this job can resume: las50's hash of ids."""
         return bool((job.seq * 2654435761 % 4294967296) / 4294967296 < self.share)
 
     def plan(self, pending: Sequence[Any], running: Sequence[Any], free: int, now: float) -> list[Action]:
-        """One look at the queue, and after evictions one more on what has come free."""
+        """Plan one pass over the queue, and after preemptions one more over what has come free."""
         if not self._gpus:
             count = free + sum(job.gpus for job in running)
             self._gpus = [Gpu(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1) for i in range(count)]

@@ -1,5 +1,5 @@
-"""What a decision costs, in CPU time: the pure planner at 1,000 queued jobs, and the whole look at the
-database as the queue grows deep.
+"""CPU time of a decision: the pure planner at 1,000 queued jobs, and the whole pass over the database as the
+queue grows deep.
 
     python -m tests.benchmarks.planning [--depths 1000,100000,1000000]
 """

@@ -1,4 +1,4 @@
-"""What a daemon takes that has nothing to do: memory, and how often it wakes."""
+"""Cost of an idle daemon: memory, and how often it wakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark gives back: rows of figures, judged against the bar that stands for them.
+"""Results of a benchmark: rows of figures, each with its bar.
 
 A part of the benchmarks is a module of this package with `run(place, runs) -> list[Row]`: `place` is an empty
 directory of its own, `runs` how often it measures. Every run measures leptond, the floor and the peers one
@@ -39,7 +39,7 @@ class Row:
     note: str = ""
 
     def judged(self) -> tuple[float, ...]:
-        """What is held against the bar, run by run; empty when it was not measured."""
+        """Return what is compared with the bar, run by run; empty if not measured."""
         if not self.against:
             return self.leptond
         other = self.floor if self.against == FLOOR else self.peers.get(self.against, ())
@@ -48,12 +48,12 @@ class Row:
         return tuple(ours / theirs for ours, theirs in zip(self.leptond, other, strict=True))
 
     def result(self) -> float | None:
-        """The median of :meth:`judged`; None when it was not measured."""
+        """Return the median of :meth:`judged`; None if not measured."""
         values = self.judged()
         return statistics.median(values) if values else None
 
     def verdict(self) -> Verdict:
-        """Whether the stretch, the bar or neither is reached."""
+        """Return which of stretch and bar is reached."""
         result = self.result()
         if result is None:
             return "skipped"

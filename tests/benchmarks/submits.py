@@ -1,4 +1,4 @@
-"""How fast submits are made durable: by many clients at once, in batches, and as an array."""
+"""Rate of durable submits: by many clients at once, in batches, and as an array."""
 
 from __future__ import annotations
 

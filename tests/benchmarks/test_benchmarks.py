@@ -1,4 +1,4 @@
-"""What the benchmarks make of their figures."""
+"""The benchmarks' arithmetic and documents."""
 
 import json
 import math

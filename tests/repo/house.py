@@ -39,7 +39,7 @@ WORDS: Mapping[str, str] = {
     "room (of a disk or machine)": r"\brooms?\b",
     "bookkeeper, keeping": r"\b(bookkeeper|keeping)\b",
     "catchup, unfolder, joblog, inplace, callresult": r"\b(catchup|unfolder|joblog|inplace|callresult)\b",
-    "nobody, somebody, whom, whose": r"\b(nobody|somebody|whom|whose)\b",
+    "nobody, somebody, whom": r"\b(nobody|somebody|whom)\b",
     "he, his, him": r"\b(he|his|him)\b",
 }
 """Words that section 4 of the plan replaces. Identifiers are split at underscores and capitals first."""

@@ -153,23 +153,23 @@ def attempt_phases(span: AttemptSpan, now: int) -> Iterator[tuple[int, int, Box,
 
 
 def startable_at(
-    *, ready: float, released: float | None, looked: float | None, woken: float | None, now: float
+    *, ready: float, released: float | None, passed_at: float | None, woken_at: float | None, now: float
 ) -> float:
     """Return from when a job that is now given its GPUs could have had them: the start of the hand-over.
 
     `ready`: it was submitted, and its begin time and back-off were over. `released`: the last of its GPUs
-    came free. `looked`: the previous scheduling pass, which did not start it. `woken`: commit of what caused
-    this pass. What came after the previous pass made the job startable; if neither its own readiness nor its
-    GPUs did, then what woke the scheduler did (a released hold, a raised cap).
+    came free. `passed_at`: the previous scheduling pass, which did not start it. `woken_at`: commit of what
+    caused this pass. What came after the previous pass made the job startable; if neither its own readiness
+    nor its GPUs did, then what woke the scheduler did (a released hold, a raised cap).
 
-    >>> startable_at(ready=5.0, released=9.0, looked=8.0, woken=9.1, now=9.2)
+    >>> startable_at(ready=5.0, released=9.0, passed_at=8.0, woken_at=9.1, now=9.2)
     9.0
-    >>> startable_at(ready=5.0, released=6.0, looked=8.0, woken=9.1, now=9.2)
+    >>> startable_at(ready=5.0, released=6.0, passed_at=8.0, woken_at=9.1, now=9.2)
     9.1
     """
     both = max(ready, released) if released is not None else ready
-    if looked is not None and both < looked:
-        both = woken if woken is not None else now
+    if passed_at is not None and both < passed_at:
+        both = woken_at if woken_at is not None else now
     return min(both, now)
 
 

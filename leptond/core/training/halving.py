@@ -24,10 +24,10 @@ MOST_STEPS = 2**53
 
 
 class RungDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """A value at a rung: the `rank`-th of `of`, of which the best `keep` go on."""
+    """A value at a rung: the `place`-th of `of`, of which the best `keep` go on."""
 
     go_on: bool
-    rank: int
+    place: int
     of: int
     keep: int
 
@@ -105,17 +105,17 @@ def decide_at_rung(
 
     `so_far` holds the values of all trials that have reached the rung, its own included; None, like any value
     that is not finite, is worse than every number. It goes on while fewer than `eta` are there, and later if
-    it is among the best ``1 / eta`` of them. Equal values have the same rank.
+    it is among the best ``1 / eta`` of them. Equal values share a place.
 
     >>> decide_at_rung(0.5, [0.9, 0.4, 0.5], mode="min", eta=3)
-    RungDecision(go_on=False, rank=2, of=3, keep=1)
+    RungDecision(go_on=False, place=2, of=3, keep=1)
     """
     costs = [_cost(one, mode) for one in so_far]
     mine = _cost(value, mode)
-    rank = 1 + sum(1 for cost in costs if cost < mine)
+    place = 1 + sum(1 for cost in costs if cost < mine)
     keep = len(costs) // eta
-    go_on = len(costs) < eta or (rank <= keep and mine < math.inf)
-    return RungDecision(go_on=go_on, rank=rank, of=len(costs), keep=keep)
+    go_on = len(costs) < eta or (place <= keep and mine < math.inf)
+    return RungDecision(go_on=go_on, place=place, of=len(costs), keep=keep)
 
 
 def _cost(value: float | None, mode: Mode) -> float:
@@ -136,12 +136,12 @@ def better(value: float | None, than: float | None, mode: Mode) -> bool:
 def explain_stop(rung: int, value: float | None, judgement: RungDecision) -> str:
     """Return the reason why a trial was stopped, for people.
 
-    >>> explain_stop(400, 2.3125, RungDecision(go_on=False, rank=9, of=12, keep=4))
+    >>> explain_stop(400, 2.3125, RungDecision(go_on=False, place=9, of=12, keep=4))
     'stopped early: rung 400, value 2.312, 9th of 12; the best 4 go on'
     """
     shown = "not finite" if value is None or not math.isfinite(value) else f"{value:.4g}"
     best = "the best goes on" if judgement.keep == 1 else f"the best {judgement.keep} go on"
-    return f"stopped early: rung {rung}, value {shown}, {_ordinal(judgement.rank)} of {judgement.of}; {best}"
+    return f"stopped early: rung {rung}, value {shown}, {_ordinal(judgement.place)} of {judgement.of}; {best}"
 
 
 def _ordinal(number: int) -> str:

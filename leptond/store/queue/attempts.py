@@ -112,7 +112,7 @@ def claim(
             now,
             boot,
             boot_id,
-            startable_at(ready=ready, released=released, looked=turn.looked, woken=turn.woken, now=now),
+            startable_at(ready=ready, released=released, passed_at=turn.looked, woken_at=turn.woken, now=now),
             "the daemon was down" if first else None,
             ledger.price_micros(db, start.gpus) if gpus else None,
         ),

@@ -218,7 +218,7 @@ def test_a_window_is_the_sum_of_its_parts(history, cut):
     middle = min(end, begin + cut)
 
     def totals(a, b):
-        # live attempts are looked at from one moment; sharing rounds at the cut
+        # live attempts are passed_at at from one moment; sharing rounds at the cut
         entries = ledger_entries(a, b, service=service, spans=spans[:1], queue=queue, now=end)
         return Counter({(e.gpu, e.box, e.cause): e.ms for e in entries})
 
@@ -270,16 +270,16 @@ def test_every_millisecond_is_in_the_box_of_the_definitions(history):
     ready=st.floats(0, 100),
     now=st.floats(0, 100),
     released=st.none() | st.floats(0, 100),
-    looked=st.none() | st.floats(0, 100),
-    woken=st.none() | st.floats(0, 100),
+    passed_at=st.none() | st.floats(0, 100),
+    woken_at=st.none() | st.floats(0, 100),
 )
 def test_the_hand_over_begins_before_the_claim_and_not_before_the_job_was_ready(
-    ready, now, released, looked, woken
+    ready, now, released, passed_at, woken_at
 ):
     ready = min(ready, now)
-    begun = startable_at(ready=ready, released=released, looked=looked, woken=woken, now=now)
+    begun = startable_at(ready=ready, released=released, passed_at=passed_at, woken_at=woken_at, now=now)
     assert begun <= now
-    if looked is None or ready >= looked:
+    if passed_at is None or ready >= passed_at:
         assert begun >= ready
 
 

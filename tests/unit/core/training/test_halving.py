@@ -80,7 +80,7 @@ def test_of_those_that_have_reached_a_rung_the_best_part_goes_on(values, mode, e
         assert (found.of, found.keep) == (count, count // eta)
         finite = mine is not None and math.isfinite(mine)
         beaten_by = sum(better(one, mine, mode) for one in so_far)
-        assert found.rank == 1 + beaten_by
+        assert found.place == 1 + beaten_by
         if count < eta:
             assert found.go_on, "too few to be compared with"
         else:
