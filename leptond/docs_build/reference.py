@@ -10,7 +10,7 @@ from pathlib import Path
 
 from leptond import config
 from leptond.core.jobs.states import diagram
-from leptond.docs_build import architecture
+from leptond.docs_build import architecture, log_events
 
 
 def http() -> str:
@@ -25,6 +25,7 @@ def http() -> str:
 
 PARTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/operations.md", r"### `\[http\]`\n.*?(?=\n## )", config.reference),
+    ("docs/operations.md", r"(?<=<!-- log events -->\n).*?(?=\n?<!-- end)", log_events.table),
     ("docs/concepts.md", r"stateDiagram-v2\n.*?(?=\n```)", diagram),
     ("docs/architecture.md", r"(?<=<!-- boxes -->\n```mermaid\n).*?(?=\n?```)", architecture.boxes),
     ("docs/architecture.md", r"(?<=<!-- folders -->\n).*?(?=\n?<!-- end)", architecture.rules),
