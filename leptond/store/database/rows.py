@@ -83,9 +83,10 @@ def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     """A row of ``jobs``."""
     values = values_of(row)
     for name, decode in _JSON:
-        values[name] = decode(values[name])
+        text = values[name]
+        values[name] = decode(text) if text != "{}" else {}
     for name in _FLAGS:
-        values[name] = bool(values[name])
+        values[name] = values[name] != 0
     return msgspec.convert(values, Job)
 
 
