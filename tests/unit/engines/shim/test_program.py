@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 import socket
 
 import pytest
 
 from leptond.base.clock import kernel_boot_id
-from tests.unit.engines.shim.harness import Shim
+from tests.unit.engines.shim.harness import TOP, Shim
 
 
 def test_without_go_nothing_runs(tmp_path, born):
@@ -111,3 +112,20 @@ def test_a_job_that_removes_its_directory_still_leaves_a_record(tmp_path, born):
     shim.line()
     shim.go()
     assert shim.end()["exit_code"] == 3
+
+
+def test_it_needs_nothing_but_our_files_and_writes_none_there(tmp_path):
+    """As in an installation that it may not write to, and where nothing was compiled."""
+    copy = tmp_path / "install" / "leptond"
+    shutil.copytree(TOP / "leptond", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "__init__.py").write_text("raise ImportError('it is not asked for')")
+    before = sorted(copy.rglob("*"))
+    program = str(copy / "engines" / "shim" / "__main__.py")
+    shim = Shim(
+        tmp_path, ["sh", "-c", "echo ::leptond step=1; exit 4"], program=(program,), report_socket="/x"
+    )
+    assert shim.line().startswith("READY ")
+    shim.go()
+    assert shim.line().startswith("STARTED ")
+    assert shim.end()["exit_code"] == 4
+    assert sorted(copy.rglob("*")) == before
