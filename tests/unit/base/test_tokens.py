@@ -1,0 +1,39 @@
+"""Bearer tokens: made once, private to their owner, refused where they are not."""
+
+import pytest
+
+from leptond.base.errors import StartRefused
+from leptond.base.tokens import PREFIX, load_or_create, load_tokens
+
+
+def test_two_tokens_are_made_and_stay(tmp_path):
+    file = tmp_path / "config" / "token"
+    made = load_tokens(file)
+    assert made.full.startswith(PREFIX)
+    assert made.full != made.read_only
+    assert load_tokens(file) == made
+    for path in (file, file.with_name("token.read-only")):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path):
+    (tmp_path / "token").write_text(PREFIX + "x" * 30)
+    (tmp_path / "token").chmod(0o640)
+    with pytest.raises(StartRefused, match="chmod 600") as found:
+        load_or_create(tmp_path / "token")
+    assert found.value.exit_code == 78
+
+
+@pytest.mark.parametrize("text", ["", "short", " " * 40])
+def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
+    (tmp_path / "token").write_text(text)
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(StartRefused, match="too short"):
+        load_or_create(tmp_path / "token")
+
+
+def test_a_link_in_its_place_is_not_written_through(tmp_path):
+    (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartRefused, match="cannot be written"):
+        load_or_create(tmp_path / "token")
+    assert not (tmp_path / "elsewhere").exists()
