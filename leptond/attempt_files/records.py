@@ -15,7 +15,8 @@ from leptond.attempt_files.output_log import JobLog
 from leptond.base.durable import write_durably
 from leptond.base.paths import make_directory
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
-from leptond.core.outcome.classify import LOG_TAIL_BYTES, Word
+from leptond.core.outcome.classify import LOG_TAIL_BYTES
+from leptond.core.outcome.evidence import Word
 
 PAGE_BYTES = 4096
 SHIM_LOG_CHARACTERS = 500

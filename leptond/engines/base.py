@@ -8,8 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, LeasedGpu
-from leptond.core.outcome.classify import Word
+from leptond.core.jobs.model import Attempt, Identity, Job, LeasedGpu
+from leptond.core.outcome.evidence import End
 
 
 class SpawnFailed(Exception):
@@ -36,17 +36,6 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 def given(attempt: Attempt) -> Given:
     """Return the assignment of a claimed attempt."""
     return Given(gpus=attempt.gpus, claimed_at=attempt.claimed_at, claimed_boot=attempt.claimed_boot)
-
-
-class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of an attempt: the shim's record, or, without one, why there is none."""
-
-    record: ExitRecord | None
-    boot_changed: bool = False
-    shim_lost: bool = False
-    error_file: str | None = None
-    word: Word | None = None
-    log_tail: str = ""
 
 
 class Engine(Protocol):

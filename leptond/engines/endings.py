@@ -14,8 +14,8 @@ from leptond.base import failpoints
 from leptond.base.clock import kernel_boot_id
 from leptond.config import EngineSettings
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.outcome.evidence import End
 from leptond.engines import procs, protocol
-from leptond.engines.base import End
 from leptond.engines.cgroup import Cgroups
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool

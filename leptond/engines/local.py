@@ -18,8 +18,9 @@ from leptond.base.clock import kernel_boot_id
 from leptond.base.paths import Places, make_directory
 from leptond.config import Settings
 from leptond.core.jobs.model import Attempt, Identity, Job
+from leptond.core.outcome.evidence import End
 from leptond.engines import cgroup, procs, protocol
-from leptond.engines.base import End, Given
+from leptond.engines.base import Given
 from leptond.engines.endings import Endings
 from leptond.engines.launch import assignment
 from leptond.engines.prepare import Preparation

@@ -10,7 +10,8 @@ import structlog
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.core.jobs.model import ExitRecord
-from leptond.engines.base import End, Engine
+from leptond.core.outcome.evidence import End
+from leptond.engines.base import Engine
 from leptond.engines.procs import TAG_DIGITS
 from leptond.scheduling.supervisor import Supervisor
 from leptond.store import Store

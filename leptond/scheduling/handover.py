@@ -17,9 +17,10 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.config import Settings
 from leptond.core.jobs.model import Attempt
+from leptond.core.outcome.evidence import End
 from leptond.core.scheduling.handover import NO_OUTLOOK, Outlook, Successor
 from leptond.core.scheduling.standby import ended_well
-from leptond.engines.base import End, Engine, Given
+from leptond.engines.base import Engine, Given
 from leptond.scheduling.idle_notes import IdleNotes
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit

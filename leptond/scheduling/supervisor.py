@@ -20,14 +20,14 @@ from msgspec.structs import replace
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
-from leptond.core.jobs.model import FINAL_STOPS, Attempt, ExitRecord, Identity, Job, StopReason
-from leptond.core.outcome.classify import Evidence, Verdict, classify
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, StopReason
+from leptond.core.outcome.classify import Verdict, classify
+from leptond.core.outcome.evidence import End, Evidence, MemoryFacts
 from leptond.core.outcome.retry import Decision
-from leptond.engines.base import End, Engine, SpawnFailed, given
+from leptond.engines.base import Engine, SpawnFailed, given
 from leptond.scheduling.handover import ClaimBatch, HandOver
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
-from leptond.services.gpu_memory import MemoryFacts
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Connection, Store, StoreError, StoreUnavailable
@@ -319,44 +319,6 @@ def _hand_over(
     **facts: Any,
 ) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
     """Record an end, in its transaction: the verdict, and the claims for what it frees."""
-    verdict = judge(attempts.get(db, attempt_id), end, memory)
+    verdict = classify(Evidence.of(attempts.get(db, attempt_id), end, memory))
     decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
     return verdict, decision, batch.claim(db) if batch is not None else ()
-
-
-def judge(attempt: Attempt, end: End, memory: MemoryFacts = NOTHING_KNOWN) -> Verdict:
-    """Return the verdict on an attempt, from what the engine saw, what was asked of it, and whose memory was
-    on its GPUs."""
-    record = end.record
-    stop_reason = record.stop_reason if record is not None else None
-    never_ran = (
-        record is None or record.never_started or record.unkillable > 0 or record.exec_error is not None
-    )
-    if attempt.stop_reason in FINAL_STOPS and never_ran:
-        stop_reason = attempt.stop_reason  # asked for before there was anything to signal
-    if attempt.stop_reason in FINAL_STOPS and stop_reason == StopReason.PREEMPT:
-        stop_reason = attempt.stop_reason  # cancelled while it made room
-    if attempt.stop_reason == StopReason.TIMEOUT and record is None and not end.boot_changed:
-        stop_reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
-    return classify(
-        Evidence(
-            stop_reason=stop_reason,
-            stop_note=attempt.stop_note,
-            boot_changed=end.boot_changed,
-            shim_lost=end.shim_lost,
-            never_started=record is not None and record.never_started,
-            exec_error=record.exec_error if record is not None else None,
-            exec_errno=record.exec_errno if record is not None else None,
-            exit_code=record.exit_code if record is not None else None,
-            signal=record.signal if record is not None else None,
-            run_s=record.run_s if record is not None else 0.0,
-            oom_kills=record.oom_kills if record is not None else 0,
-            unkillable=record.unkillable if record is not None else 0,
-            error_file=end.error_file,
-            word=end.word,
-            log_tail=end.log_tail,
-            own_overran=memory.own_overran,
-            foreign_gpu_memory=bool(memory.others),
-            memory_notes=memory.notes,
-        )
-    )

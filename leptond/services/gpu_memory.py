@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from leptond.core.jobs.model import Attempt, LeasedGpu
+from leptond.core.outcome.evidence import MemoryFacts
 from leptond.engines.procs import attempt_of
 from leptond.gpus.base import Process, Sample
 
@@ -16,15 +15,6 @@ RECENT_S = 120.0
 
 FOREIGN_BYTES = 256 * 1024**2
 """Less than this, held by a process of no job, is ignored: a monitor or a desktop needs as much."""
-
-
-class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Evidence about memory at an attempt's end. `own_overran`: it used more than its share. `others`: what
-    others used beyond theirs. `notes`: all of it, as sentences."""
-
-    own_overran: bool = False
-    others: Sequence[str] = ()
-    notes: Sequence[str] = ()
 
 
 class _Held:

@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable, Collection
 
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
-from leptond.engines.base import End, Given, SpawnFailed
+from leptond.core.outcome.evidence import End
+from leptond.engines.base import Given, SpawnFailed
 from leptond.gpus.base import Device, GpuBackendError, Sample
 from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim
 

@@ -25,7 +25,8 @@ from leptond.base.errors import WrongState
 from leptond.config import Settings
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.store.database.connection import _transaction
 from leptond.store.planning import snapshot
 from leptond.store.queue import arrays, attempts, compact_arrays, gpus, jobs

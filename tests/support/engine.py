@@ -9,7 +9,8 @@ from typing import Any
 
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
-from leptond.engines.base import End, Given, SpawnFailed
+from leptond.core.outcome.evidence import End
+from leptond.engines.base import Given, SpawnFailed
 
 
 class FakeEngine:

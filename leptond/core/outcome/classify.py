@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from leptond.core.jobs.model import FailureClass, StopReason
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.failure_fingerprint import failure_fingerprint
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -24,41 +25,6 @@ QUICK_EXIT_S = 5.0
 """argparse and most command lines leave with 2, at once, when they do not understand their arguments."""
 
 EXIT_TEMPFAIL = 75  # sysexits.h: try again later
-
-
-class Word(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job said about its own end (:func:`leptond.job.leave`): resume, limit or diverged."""
-
-    attempt_id: str
-    reason: str
-    detail: str = ""
-
-
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
-    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
-    more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
-    not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
-    words."""
-
-    stop_reason: str | None = None
-    stop_note: str | None = None
-    boot_changed: bool = False
-    shim_lost: bool = False
-    never_started: bool = False
-    exec_error: str | None = None
-    exec_errno: int | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    run_s: float = 0.0
-    oom_kills: int = 0
-    unkillable: int = 0
-    error_file: str | None = None
-    word: Word | None = None
-    log_tail: str = ""
-    own_overran: bool = False
-    foreign_gpu_memory: bool = False
-    memory_notes: Sequence[str] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,8 @@ from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import HttpSettings, QueueSettings, Settings
 from leptond.core.jobs.model import ExitRecord, Identity
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.scheduling.planner import Start
 from leptond.gpus.base import Process, Sample
 from leptond.services.gpu_history import GpuHistory

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import ExitRecord
-from leptond.engines.base import End
+from leptond.core.outcome.evidence import End
 from leptond.store.planning import successors
 from leptond.store.planning.successors import OutOfStep
 from leptond.store.queue import jobs

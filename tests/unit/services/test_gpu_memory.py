@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from leptond.core.jobs.model import Attempt, ExitRecord, FailureClass, LeasedGpu
-from leptond.engines.base import End
+from leptond.core.jobs.states import AttemptState
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import End, Evidence
 from leptond.engines.procs import COOKIE, attempt_of
 from leptond.gpus.base import Process, Sample
-from leptond.scheduling.supervisor import judge
 from leptond.services.gpu_memory import GpuMemory
 
 MIB = 1024**2
@@ -20,7 +21,8 @@ OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n
 def attempt(name, *, share=1000, job=1, uuid="GPU-0", **more):
     gpu = LeasedGpu(uuid=uuid, index=0, memory_bytes=share and share * MIB, total_bytes=share and 4000 * MIB)
     nothing = dict.fromkeys(Attempt.__struct_fields__)
-    known = {"id": name, "job_id": job, "number": 1, "state": "running", "gpus": [gpu], "n_gpus": 1}
+    known = {"id": name, "job_id": job, "number": 1, "gpus": [gpu], "n_gpus": 1}
+    known["state"] = AttemptState.RUNNING
     return Attempt(
         **{**nothing, **known, "evidence": [], "claimed_at": 0.0, "claimed_boot": 0.0, "boot_id": "b", **more}
     )
@@ -40,7 +42,7 @@ def memory():
 def died(memory, name="a", now=100.0, **more):
     one = attempt(name, **more)
     record = ExitRecord(attempt_id=name, boot_id="b", exit_code=1)
-    return judge(one, End(record=record, log_tail=OOM), memory.of(name, now))
+    return classify(Evidence.of(one, End(record=record, log_tail=OOM), memory.of(name, now)))
 
 
 def test_a_neighbour_beyond_its_share_is_the_machines_fault(memory):

@@ -10,7 +10,8 @@ from leptond.base.clock import SystemClock
 from leptond.base.errors import WrongState
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, JobSpec
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.retention_limits import UNLIMITED
 from leptond.services.retention import Retention, remove_output, remove_tree
 from leptond.store import open_store

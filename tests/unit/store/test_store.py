@@ -16,11 +16,10 @@ from leptond.base.errors import StartRefused
 from leptond.base.paths import data_dir
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import End, Evidence
 from leptond.core.scheduling.fair_share import Fairness
 from leptond.core.scheduling.planner import PlanInput, Policy, Start, plan
-from leptond.engines.base import End
-from leptond.scheduling.supervisor import judge
 from leptond.store import StoreConflict, StoreUnavailable, open_store
 from leptond.store.database import events
 from leptond.store.database.examine import examine
@@ -379,8 +378,8 @@ async def test_a_limit_that_only_the_daemon_saw_pass_is_not_the_end(store):
     await finish(store, one.attempt.id, 0)
     done = await store.read(attempts.get, one.attempt.id)
     assert (done.class_, done.stop_reason) == ("ok", None)
-    assert judge(shown, End(record=None, shim_lost=True)).cause == "timeout"
-    assert judge(shown, End(record=None, boot_changed=True)).cause == "infra-node"
+    assert classify(Evidence.of(shown, End(record=None, shim_lost=True))).cause == "timeout"
+    assert classify(Evidence.of(shown, End(record=None, boot_changed=True))).cause == "infra-node"
 
 
 async def test_no_second_copy_starts_beside_what_cannot_be_killed(store):

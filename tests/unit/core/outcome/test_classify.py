@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from leptond.core.jobs.model import FailureClass
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.retry import Budget, Decision, unless_unkillable
 
 CASES = [

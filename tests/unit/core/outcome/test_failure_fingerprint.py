@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.failure_fingerprint import failure_fingerprint, normal
 
 TRACE = """step {step}/900  loss {loss}

@@ -11,7 +11,8 @@ from leptond.core.accounting.prices import Rates, price_of
 from leptond.core.accounting.report import cost_report
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.scheduling.planner import Start
 from leptond.store.accounting import daily, ledger
 from leptond.store.database.migrate import migrate

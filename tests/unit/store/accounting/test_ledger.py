@@ -13,7 +13,8 @@ from leptond.core.accounting.prices import Rates, price_of
 from leptond.core.accounting.report_types import IdleEnergy, SampledUse
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.scheduling.planner import Start
 from leptond.store.accounting import ledger
 from leptond.store.database.migrate import available, migrate

@@ -8,7 +8,8 @@ import pytest
 from leptond.config import Settings
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import LIVE, ExitRecord, Identity, JobSpec, State
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.store.accounting import ledger
 from leptond.store.database.connection import _transaction
 from leptond.store.planning import snapshot

@@ -14,7 +14,8 @@ from leptond.base.paths import data_dir
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import ExitRecord, JobSpec
-from leptond.core.outcome.classify import Evidence, classify
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import Evidence
 from leptond.core.scheduling.fair_share import Caps, Fairness, Limits, UsageOwner
 from leptond.core.scheduling.planner import Policy, Start
 from leptond.store.database.migrate import available, migrate

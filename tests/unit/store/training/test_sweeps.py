@@ -7,9 +7,9 @@ import pytest
 
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, JobSpec, State, StopReason
+from leptond.core.outcome.classify import classify
+from leptond.core.outcome.evidence import End, Evidence
 from leptond.core.training.progress import ProgressMessage, new_batch
-from leptond.engines.base import End
-from leptond.scheduling.supervisor import judge
 from leptond.store import open_store
 from leptond.store.queue import attempts, jobs
 from leptond.store.queue.submit import Together
@@ -56,7 +56,7 @@ async def ended(store, one, *, code=75, stop_reason=None):
     return await store.write(
         attempts.finish,
         one.attempt.id,
-        verdict=judge(attempt, End(record=record)),
+        verdict=classify(Evidence.of(attempt, End(record=record))),
         record=record,
         now=8.0,
         boot=2.0,

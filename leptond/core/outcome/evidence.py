@@ -1,0 +1,113 @@
+"""What is known about an attempt's end, before anything is concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from leptond.core.jobs.model import FINAL_STOPS, Attempt, ExitRecord, StopReason
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """A word of a job about its own end (:func:`leptond.job.leave`): resume, limit or diverged."""
+
+    attempt_id: str
+    reason: str
+    detail: str = ""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of an attempt: the shim's record, or, without one, why there is none."""
+
+    record: ExitRecord | None
+    boot_changed: bool = False
+    shim_lost: bool = False
+    error_file: str | None = None
+    word: Word | None = None
+    log_tail: str = ""
+
+
+class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Evidence about memory at an attempt's end. `own_overran`: it used more than its share. `others`: what
+    others used beyond theirs. `notes`: all of it, as sentences."""
+
+    own_overran: bool = False
+    others: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
+    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
+    more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
+    not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
+    words."""
+
+    stop_reason: str | None = None
+    stop_note: str | None = None
+    boot_changed: bool = False
+    shim_lost: bool = False
+    never_started: bool = False
+    exec_error: str | None = None
+    exec_errno: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    run_s: float = 0.0
+    oom_kills: int = 0
+    unkillable: int = 0
+    error_file: str | None = None
+    word: Word | None = None
+    log_tail: str = ""
+    own_overran: bool = False
+    foreign_gpu_memory: bool = False
+    memory_notes: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, attempt: Attempt, end: End, memory: MemoryFacts | None = None) -> Evidence:
+        """The evidence about the end of `attempt`: what the engine saw, the stop that was asked for, and
+        whose memory was on its GPUs (None: nothing is known)."""
+        memory = memory if memory is not None else MemoryFacts()
+        seen = cls(
+            stop_reason=_stop_reason(attempt, end),
+            stop_note=attempt.stop_note,
+            boot_changed=end.boot_changed,
+            shim_lost=end.shim_lost,
+            error_file=end.error_file,
+            word=end.word,
+            log_tail=end.log_tail,
+            own_overran=memory.own_overran,
+            foreign_gpu_memory=bool(memory.others),
+            memory_notes=memory.notes,
+        )
+        record = end.record
+        if record is None:
+            return seen
+        return msgspec.structs.replace(
+            seen,
+            never_started=record.never_started,
+            exec_error=record.exec_error,
+            exec_errno=record.exec_errno,
+            exit_code=record.exit_code,
+            signal=record.signal,
+            run_s=record.run_s,
+            oom_kills=record.oom_kills,
+            unkillable=record.unkillable,
+        )
+
+
+def _stop_reason(attempt: Attempt, end: End) -> str | None:
+    """The stop that the end is put down to: the shim's word, where a stop that was asked for does not come
+    before it."""
+    record, asked = end.record, attempt.stop_reason
+    reason = record.stop_reason if record is not None else None
+    never_ran = (
+        record is None or record.never_started or record.unkillable > 0 or record.exec_error is not None
+    )
+    if asked in FINAL_STOPS and never_ran:
+        reason = asked  # asked for before there was anything to signal
+    if asked in FINAL_STOPS and reason == StopReason.PREEMPT:
+        reason = asked  # cancelled while it made room
+    if asked == StopReason.TIMEOUT and record is None and not end.boot_changed:
+        reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
+    return reason
