@@ -1,15 +1,13 @@
-"""From a command line to a job's spec, and back."""
+"""From a command line to a job's spec."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from leptond.base.usage import Usage
 from leptond.client import job_spec
-from tests.unit.cli.stub import make_job, plain
 
 HERE = {"PATH": "/bin", "HOME": "/h", "VIRTUAL_ENV": "/v", "TOKEN": "t", "LEPTOND_HOST": "x", "PWD": "/"}
 
@@ -96,26 +94,3 @@ def test_directives_stand_at_the_head_of_a_script(tmp_path: Path) -> None:
     script.write_text("#LEPTON --name 'open\n")
     with pytest.raises(Usage, match="cannot be read"):
         job_spec.directives(script)
-
-
-@pytest.mark.parametrize(
-    "word", ["plain", "", "two words", "it's", "a\nb", "\x1b[2J", "ü", "\u2028", "\udcff"]
-)
-def test_bash_reads_a_quoted_word_back(word: str) -> None:
-    done = subprocess.run(
-        ["/bin/bash", "-c", f"printf %s {job_spec.quote(word)}"], capture_output=True, check=True
-    )
-    assert done.stdout == word.encode("utf-8", "surrogateescape")
-
-
-def test_the_line_that_submits_a_job_again() -> None:
-    job = plain(make_job())
-    assert job_spec.submit_line(job) == (
-        "leptonctl submit --name train.py --gpus 1 --chdir /home/ana --export NONE"
-        " -- /usr/bin/python3 train.py"
-    )
-    job["spec"] |= {"env": {"A": "1", "KEY": job_spec.HIDDEN}, "array": "0-3", "shell": True}
-    words = job_spec.submit_words(job | {"array_index": 2})
-    assert words[words.index("--array") + 1] == "2"
-    assert [words[at + 1] for at, word in enumerate(words) if word == "--env"] == ["A=1", "KEY"]
-    assert "--shell" in words
