@@ -40,7 +40,8 @@ COMMANDS = {
     "events": "events --limit 1000",
     "sweeps": "sweeps",
     "sweeps, one": "sweeps 6",
-    "export": "export -o - --as jsonl",
+    "export": "export --json-lines",
+    "bad usage": "export --no-such-option",
     "estimate": "submit --dry-run --gpus 1 -- true",
     "submit": "submit --hold -n more -- true",
     "submit, array": "submit --hold --array 0-1 -n array -- true",
@@ -64,6 +65,8 @@ TABLES = {
     for name in ("queue", "history", "gpus", "queues", "limits", "budget", "plan", "sweeps")
 }
 """Lists whose column heads are kept as well."""
+CSV = {"export": "export --csv", "export, usage": "export --csv --usage user"}
+"""Exports whose column heads are kept."""
 SET = {
     "amount",
     "grace_s",
@@ -93,12 +96,15 @@ def collect() -> dict[str, Any]:
             _scenario(daemon, home)
             found = {
                 "json": {name: _command(daemon, home, f"--json {line}") for name, line in COMMANDS.items()},
-                "columns": {name: _columns(daemon, home, COMMANDS[name]) for name in TABLES},
+                "columns": {name: _columns(daemon, home, COMMANDS[name], "\t") for name in TABLES}
+                | {name: _columns(daemon, home, line, ",") for name, line in CSV.items()},
                 "openapi": daemon.get("/v1/openapi.json").json,
                 "metrics": metrics(daemon.get("/metrics").data.decode()),
                 "environment": sorted(daemon.output(1).split()),
             }
             found["openapi"]["info"]["version"] = "VERSION"
+            for operation in _operations(found["openapi"]):
+                operation["parameters"] = {one["name"]: one for one in operation.pop("parameters", [])}
             found["json"]["events"]["out"]["items"].sort(key=_order)
         finally:
             daemon.close()
@@ -165,9 +171,9 @@ def _command(daemon: Daemon, home: Path, line: str) -> dict[str, Any]:
     return {"exit code": done.returncode, "out": out, "messages": done.stderr.splitlines()}
 
 
-def _columns(daemon: Daemon, home: Path, line: str) -> list[str]:
+def _columns(daemon: Daemon, home: Path, line: str, separator: str) -> list[str]:
     """The heads of a table in a pipe."""
-    return _run(daemon, home, line).stdout.partition("\n")[0].split("\t")
+    return _run(daemon, home, line).stdout.partition("\n")[0].split(separator)
 
 
 def metrics(text: str) -> dict[str, Any]:
@@ -208,6 +214,11 @@ def _files(state: Path) -> list[str]:
     return sorted({"/".join(re.sub(r"^\d+$", "N", part) for part in path.parts) for path in found})
 
 
+def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The operations of an OpenAPI document, whose parameters have no order that means anything."""
+    return [operation for methods in document["paths"].values() for operation in methods.values()]
+
+
 def _order(event: dict[str, Any]) -> tuple[str, int, str]:
     """Where an event belongs in a list: jobs that run side by side take turns as they like."""
     event["id"] = 0
@@ -228,7 +239,7 @@ def _plain(value: Any, home: Path, key: str = "") -> Any:
     if isinstance(value, str):
         text = value.replace(str(home), "HOME").replace(sys.executable, "PYTHON")
         text = text.replace(__version__, "VERSION")
-        return TIME.sub("TIME", "USER" if text == getpass.getuser() else text)
+        return TIME.sub("TIME", re.sub(rf"\b{re.escape(getpass.getuser())}\b", "USER", text))
     return value
 
 
