@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leptond import config
-from leptond.core.jobs.states import diagram
+from leptond.core.jobs.states import attempt_diagram, diagram
 from leptond.docs_build import architecture, log_events
 
 
@@ -26,7 +26,8 @@ def http() -> str:
 PARTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/operations.md", r"### `\[http\]`\n.*?(?=\n## )", config.reference),
     ("docs/operations.md", r"(?<=<!-- log events -->\n).*?(?=\n?<!-- end)", log_events.table),
-    ("docs/concepts.md", r"stateDiagram-v2\n.*?(?=\n```)", diagram),
+    ("docs/concepts.md", r"stateDiagram-v2\n    \[\*\] --> pending\n.*?(?=\n```)", diagram),
+    ("docs/concepts.md", r"stateDiagram-v2\n    \[\*\] --> starting\n.*?(?=\n```)", attempt_diagram),
     ("docs/architecture.md", r"(?<=<!-- boxes -->\n```mermaid\n).*?(?=\n?```)", architecture.boxes),
     ("docs/architecture.md", r"(?<=<!-- folders -->\n).*?(?=\n?<!-- end)", architecture.rules),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 
 class State(StrEnum):
@@ -124,9 +125,18 @@ def end_state(cause: FailureClass) -> State:
 
 
 def diagram() -> str:
-    """The legal transitions as a Mermaid state diagram, for the documentation."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.PENDING}"]
-    for old, following in LEGAL.items():
-        lines += [f"    {old} --> {new}" for new in State if new in following]
-    lines += [f"    {state} --> [*]" for state in State if state in TERMINAL]
+    """The legal transitions of a job as a Mermaid state diagram, for the documentation."""
+    return _drawn(State.PENDING, LEGAL)
+
+
+def attempt_diagram() -> str:
+    """The legal transitions of an attempt as a Mermaid state diagram, for the documentation."""
+    return _drawn(AttemptState.STARTING, LEGAL_ATTEMPT)
+
+
+def _drawn(first: StrEnum, legal: Mapping[Any, frozenset[Any]]) -> str:
+    lines = ["stateDiagram-v2", f"    [*] --> {first}"]
+    for old, following in legal.items():
+        lines += [f"    {old} --> {new}" for new in type(first) if new in following]
+    lines += [f"    {state} --> [*]" for state in type(first) if not legal[state]]
     return "\n".join(lines)

@@ -6,7 +6,15 @@ import pytest
 
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import LEGAL, LIVE, TERMINAL, FailureClass, State
-from leptond.core.jobs.states import LEGAL_ATTEMPT, AttemptState, IllegalTransition, diagram, end_state, move
+from leptond.core.jobs.states import (
+    LEGAL_ATTEMPT,
+    AttemptState,
+    IllegalTransition,
+    attempt_diagram,
+    diagram,
+    end_state,
+    move,
+)
 from leptond.store.database.migrate import migrate
 
 
@@ -95,3 +103,4 @@ def test_every_class_has_an_end():
 def test_the_picture_of_the_documentation_is_the_table():
     docs = data_dir("migrations").parent / "docs" / "concepts.md"
     assert diagram() in docs.read_text()
+    assert attempt_diagram() in docs.read_text()
