@@ -28,6 +28,7 @@ from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
 from leptond.recovery.restored_database import catch_up, guard
 from leptond.services.disk_guard import DiskGuard
+from leptond.services.gpu_usage import GpuUsage
 from leptond.services.gpu_watch import GpuWatch
 from leptond.services.ledger_rollup import LedgerRollup
 from leptond.services.maintenance import Maintenance
@@ -207,8 +208,11 @@ async def _machine_locks(store: Store, places: Places) -> AsyncIterator[MachineL
 async def _open_gpus(
     settings: Settings, store: Store, clock: Clock, locks: MachineLocks
 ) -> AsyncIterator[GpuWatch]:
-    backend = open_backend(settings.gpus, on_note=lambda note: log.warning("gpus.note", note=note))
-    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost, locks)
+    usage = GpuUsage(settings.gpus.sample_s)
+    backend = open_backend(
+        settings.gpus, on_note=lambda note: log.warning("gpus.note", note=note), held=usage.held_gpus
+    )
+    watch = GpuWatch(backend, store, clock, settings.gpus.sample_s, settings.cost, locks, usage)
     try:
         await watch.open()
         yield watch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from leptond.config import GpuSettings
@@ -11,8 +11,13 @@ from leptond.gpus.nvml import NvmlBackend, deadlines
 from leptond.gpus.simulated import SimulatedBackend
 
 
-def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda note: None) -> GpuBackend:
-    """Return the backend that the settings name, not opened yet. `on_note` gets a sentence at each fault."""
+def open_backend(
+    settings: GpuSettings,
+    on_note: Callable[[str], None] = lambda note: None,
+    held: Callable[[], Collection[str]] = tuple,
+) -> GpuBackend:
+    """Return the backend that the settings name, not opened yet. `on_note` gets a sentence at every trouble;
+    `held` gives the UUIDs of leased devices, for the load of simulated ones."""
     match settings.backend:
         case "simulated":
             return SimulatedBackend(
@@ -21,6 +26,7 @@ def open_backend(settings: GpuSettings, on_note: Callable[[str], None] = lambda 
                 topology=settings.simulate_topology,
                 model=settings.simulate_model,
                 memory_bytes=settings.simulate_memory_bytes,
+                held=held,
             )
         case "none":
             return NoGpus("GPUs are switched off in the configuration")

@@ -59,7 +59,8 @@ def load_of(index: int, now: float) -> float:
 
 
 class SimulatedBackend:
-    """`count` devices of one model, connected as `topology` says."""
+    """`count` devices of one model, connected as `topology` says. `held` gives the UUIDs of those that are
+    leased: they show as busy."""
 
     name = "simulated"
     note: str | None = "these GPUs are simulated: jobs are scheduled on them, but run on the CPU"
@@ -72,6 +73,7 @@ class SimulatedBackend:
         topology: Topology = "none",
         model: str = MODEL,
         memory_bytes: int = MEMORY_BYTES,
+        held: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._count = count
         self._state_file = state_file
@@ -81,7 +83,7 @@ class SimulatedBackend:
         self._opened: list[int] = []
         self._energy_j: dict[int, float] = {}
         self._sampled_at: dict[int, float] = {}
-        self.held: Callable[[], Collection[str]] = tuple
+        self._held = held
 
     async def open(self) -> list[Device]:
         devices = await self.look()
@@ -112,7 +114,7 @@ class SimulatedBackend:
 
     async def sample(self) -> list[Sample]:
         state = self._state()
-        samples, held, now = [], self.held(), time.time()
+        samples, held, now = [], self._held(), time.time()
         for index in self._opened:
             one = state.devices.get(str(index), _DeviceState())
             error = one.error

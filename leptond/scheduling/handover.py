@@ -1,11 +1,12 @@
 """The hand-over: from the end of a job to the start of the next, within one commit.
 
 The way, from top to bottom: a scheduling pass names the successors of the running attempts (scheduler.py,
-:meth:`HandOver.name`). One of those ends; its supervisor asks here who comes next (:meth:`HandOver.at_end`):
-if the outlook holds, the gate of the successor is opened at once. The transaction that records the end then
-claims for what it has freed and names the successors anew (:meth:`ClaimBatch.claim`). Once it is durable, the
-supervisor follows or starts what was claimed (supervisor.py), and the scheduler, woken by the commit, may
-skip its pass (:func:`leptond.core.scheduling.handover.next_step`)."""
+:meth:`HandOver.name`). One of those ends; its supervisor asks here for what comes next
+(:meth:`HandOver.at_end`): if the outlook holds, the gate of the successor is opened at once. The transaction
+that records the end then claims for what it has freed and names the successors anew
+(:meth:`ClaimBatch.claim`). Once it is durable, the supervisor follows or starts what was claimed
+(supervisor.py), and the scheduler, woken by the commit, may skip its pass
+(:func:`leptond.core.scheduling.handover.next_step`)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from leptond.base.clock import Clock
 from leptond.base.locks import LockBusy, MachineLocks
 from leptond.core.accounting.prices import Rates, price_of
 from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
-from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.loop import Loop
@@ -44,6 +43,7 @@ class GpuWatch:
         sample_s: float,
         rates: Rates | None = None,
         locks: MachineLocks | None = None,
+        usage: GpuUsage | None = None,
     ) -> None:
         self._backend = backend
         self._store = store
@@ -61,9 +61,7 @@ class GpuWatch:
         self._refused: frozenset[str] = frozenset()
         self._rates = rates if rates is not None else Rates()
         self._written = clock.boot()
-        self.usage = GpuUsage(sample_s)
-        if isinstance(backend, SimulatedBackend):
-            backend.held = self.usage.held_gpus  # a simulated device is busy while it is leased
+        self.usage = usage if usage is not None else GpuUsage(sample_s)
         self.history = GpuHistory()
         self._loop = Loop("gpu-watch", self._step, retry_s=sample_s)
 

@@ -41,7 +41,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool = False
 
     def holds(self, version: int | None, now: float, unhealthy: Mapping[str, str]) -> bool:
-        """Return True if nothing has happened since that could change who takes over from whom: the store is
+        """Return True if nothing has happened since that could change the successors: the store is
         at the same version, the time has not run out and the same devices are unhealthy."""
         return (
             self.version is not None

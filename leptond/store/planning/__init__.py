@@ -1,1 +1,2 @@
-"""What the planner reads, and what it decided, written in one transaction."""
+"""What the planner reads (snapshot, candidates, owners, job_cache), what it decided, in one transaction
+(commit_plan), the successors of running attempts (successors), and forecasts."""

@@ -193,7 +193,7 @@ def _waiting(db: sqlite3.Connection, row: _Row, borrowers: Collection[str]) -> p
 
 
 def _eviction_cost_s(db: sqlite3.Connection, job_id: int) -> float | None:
-    """What a preemption of jobs like this has cost; None: nobody has measured it."""
+    """Return what a preemption of jobs like this has cost, in seconds; None if it was never measured."""
     row = db.execute(
         "SELECT runs.eviction_cost_s FROM jobs JOIN runs ON runs.user = jobs.user"
         " AND runs.signature = jobs.signature AND runs.gpus = jobs.gpus WHERE jobs.id = ?",

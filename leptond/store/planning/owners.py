@@ -27,7 +27,7 @@ def key(owner: UsageOwner) -> tuple[str, str, str]:
 
 
 def waiting(db: sqlite3.Connection, now: float, *, gpus: bool) -> list[UsageOwner]:
-    """Those who have jobs that may start and that need GPUs, or need none; at most MOST of them."""
+    """Return the owners of jobs that may start and that need GPUs, or need none; at most MOST of them."""
     found = list(_walk(db, gpus))
     if len(found) <= MOST:
         return found

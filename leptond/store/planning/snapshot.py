@@ -85,7 +85,7 @@ def in_fairness(
     boot: float,
     alone: bool = False,
 ) -> list[planner.Waiting]:
-    """The jobs with what fair share makes of their places. `alone`: they are compared with nobody but one
+    """Return the jobs with what fair share makes of their places. `alone`: they are compared only with one
     another, so that it makes no difference where all have one owner."""
     if fairness.max_handicap_s <= 0 or not waiting:
         return waiting

@@ -16,8 +16,7 @@ async def test_they_are_plainly_simulated_and_keep_their_names() -> None:
 
 
 async def test_without_a_state_load_power_and_energy_are_made_up_and_nothing_else() -> None:
-    backend = SimulatedBackend(2)
-    backend.held = lambda: {uuid_of(1)}
+    backend = SimulatedBackend(2, held=lambda: {uuid_of(1)})
     await backend.open()
     idle, busy = await backend.sample()
     known = {field for field in idle.__struct_fields__ if getattr(idle, field) not in (None, [])}
