@@ -43,13 +43,13 @@ log = structlog.get_logger("leptond.daemon")
 
 
 SWITCH_S = 0.0005
-"""How long the database's threads may hold up the loop (the interpreter's default is 5 ms, more than a
-hand-over takes)."""
+"""Longest time that the database's threads may hold up the loop (the interpreter's default is 5 ms, more than
+a hand-over takes)."""
 
 
 @dataclass
 class Phase:
-    """How far the daemon is: starting, ready, stopping."""
+    """The daemon's phase: starting, ready, stopping."""
 
     name: str = "starting"
 
@@ -176,7 +176,7 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
 
 
 def _notes(places: Places) -> list[str]:
-    """What the user should know from the start."""
+    """Return what the user should know from the start."""
     found = []
     if wal_reset_fault():
         found.append(

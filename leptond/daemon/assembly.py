@@ -1,4 +1,4 @@
-"""How the parts of a node that schedules fit together. The daemon (app.py) adds HTTP and the services beside
+"""The assembly of a node that schedules. The daemon (app.py) adds HTTP and the services beside
 it; the simulation (tests/simulation) puts a virtual clock, store and engine below it.
 
 Everything gets its collaborators here, by its constructor. The way of a start: :class:`Wakeup` ->

@@ -31,8 +31,8 @@ SCRATCH = ".recover"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recovery did, or would do. `needed`: why the database could not be used (None: it could).
-    `aside`: where the damaged file lies now. `live`: attempts that run."""
+    """The outcome of a recovery, done or planned. `needed`: why the database could not be used (None: it
+    could). `aside`: where the damaged file lies now. `live`: attempts that run."""
 
     needed: str | None
     salvaged: Salvaged | None

@@ -40,8 +40,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
-    """What had to be taken in: job ids with the numbers of their unknown attempts. `restored`: the database
-    turned out to be older than the machine."""
+    """The attempts that had to be taken in: job ids with the numbers of their unknown attempts. `restored`:
+    the database turned out to be older than the machine."""
 
     jobs: Mapping[int, list[int]]
     restored: bool

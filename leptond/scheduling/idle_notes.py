@@ -1,5 +1,5 @@
-"""Why GPUs stay free, noted for the ledger whenever that changes. A note is written with the next claim, and
-by itself only if none comes soon."""
+"""The reasons for which GPUs stay free, noted for the ledger whenever they change. A note is written with the
+next claim, and by itself only if none comes soon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from leptond.store import Store
 from leptond.store.accounting import ledger
 
 NOTE_S = 1.0
-"""How long a note waits for a claim to be written with."""
+"""Longest wait of a note for a claim to be written with."""
 
 Note = tuple[float, IdleCause, str]
 """Since when (wall time), why GPUs stay free, and a detail of it."""

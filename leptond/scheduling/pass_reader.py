@@ -22,7 +22,7 @@ from leptond.store.planning.job_cache import JobCache
 
 
 class PassView(msgspec.Struct, frozen=True, kw_only=True):
-    """What one pass has seen at `at` (wall time).
+    """The view of one pass, taken at `at` (wall time).
 
     `inputs`: what was planned with. `starting`: the jobs that start. `wanted`: the jobs that are likely to
     start next, the likeliest first. `jobs`: those, the starting ones and the prepared ones, by id, as far as

@@ -41,14 +41,14 @@ TIMER_SLEEP_S = 60.0
 does not."""
 
 COMMIT_S = 1.0
-"""How soon to pass again after a commit that was under way, should it fail: else it wakes us itself."""
+"""Time until the next pass after a commit that was under way, should it fail: else it wakes us itself."""
 
 RETRY_S = 1.0
-"""How soon to pass again when the database could not be read or written."""
+"""Time until the next pass when the database could not be read or written."""
 
 
 class LastPass(NamedTuple):
-    """What a pass saw that found nothing to do, at this version of the store."""
+    """The view of a pass that found nothing to do, at this version of the store."""
 
     version: int
     view: PassView

@@ -22,7 +22,7 @@ from leptond.engines.base import Engine, SpawnFailed
 log = structlog.get_logger("leptond.standby")
 
 PAUSE_S = 5.0
-"""How long nothing is prepared after a preparation has failed."""
+"""Pause after a preparation has failed."""
 
 
 class Standby:

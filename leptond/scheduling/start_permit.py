@@ -1,4 +1,4 @@
-"""Whether attempts can be started at all: there is room on the disk, and it takes an attempt's files. Else
+"""Leave to start attempts at all: while there is room on the disk, and it takes an attempt's files. Else
 every job of the queue would spend its retries on the same trouble."""
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from leptond.engines.base import NO_ROOM, Engine
 log = structlog.get_logger("leptond.scheduler")
 
 NO_ROOM_S = 5.0
-"""How long starts wait while the disk has no room for them."""
+"""Pause of starts while the disk has no room for them."""
 
 RETRY_S = 2.0
-"""How long starts wait before a disk that took nothing is tried again."""
+"""Pause of starts before a disk that took nothing is tried again."""
 
 
 class StartPermit:
@@ -36,7 +36,7 @@ class StartPermit:
             self._error = self._error or "not tried yet"
 
     def likely(self) -> bool:
-        """Return True if nothing stands in the way of a start, as far as is known without trying."""
+        """Return True if a start is possible, as far as is known without trying."""
         return self._has_room() and not self._error
 
     async def wait_s(self) -> float:

@@ -41,13 +41,13 @@ log = structlog.get_logger("leptond.supervisor")
 NOTHING_KNOWN = MemoryFacts()
 
 RETRY_S = 1.0
-"""How long to wait before a write that failed (a full disk) is tried again."""
+"""Pause before a write that failed (a full disk) is tried again."""
 
 OVERRUN_SLACK_S = 1.0
-"""How much longer than its limit a job shows as running: its command has started a little after its claim."""
+"""Time beyond its limit for which a job shows as running: its command starts a little after its claim."""
 
 NOTE_PID_S = 0.05
-"""How long a successor runs before its pid is noted."""
+"""Time that a successor runs before its pid is recorded."""
 
 
 class Supervisor:

@@ -1,5 +1,5 @@
-"""What wakes the scheduler: commits, changes outside of the database, prepared attempts that reach their
-gates, and time. Everything that wakes it has this one object."""
+"""The reasons that wake the scheduler: commits, changes outside of the database, prepared attempts that reach
+their gates, and time. Everything that wakes it has this one object."""
 
 from __future__ import annotations
 

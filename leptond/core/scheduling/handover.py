@@ -60,7 +60,7 @@ NO_OUTLOOK = Outlook()
 
 
 class WakeReason(enum.Flag):
-    """Why the scheduler wakes up."""
+    """The reasons for which the scheduler wakes up."""
 
     NONE = 0
     COMMIT = enum.auto()
@@ -74,7 +74,7 @@ class WakeReason(enum.Flag):
 
 
 class Step(enum.Enum):
-    """What the scheduler does when it wakes up."""
+    """The answer of the scheduler to a wake-up."""
 
     SKIP = "skip"
     """Nothing: the last commit was a hand-over that has planned anew itself."""

@@ -1,2 +1,2 @@
-"""What the planner reads (snapshot, candidates, owners, job_cache), what it decided, in one transaction
+"""The planner's input (snapshot, candidates, owners, job_cache), its decisions, in one transaction
 (commit_plan), the successors of running attempts (successors), and forecasts."""

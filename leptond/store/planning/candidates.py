@@ -1,6 +1,6 @@
-"""The part of the queue that a plan looks at: the first jobs that may start, in each order that the policy
+"""The part of the queue that a plan considers: the first jobs that may start, in each order that the policy
 has, read by indexes that hold nothing else (migrations 0009 and 0015). Jobs that need GPUs and jobs that need
-none are looked at apart, so that neither costs anything where only the other could start."""
+none are read apart, so that neither costs anything where only the other could start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from leptond.store.database.conditions import IS_READY
 from leptond.store.planning import owners
 
 WINDOW = 1000
-"""Most waiting jobs that one plan looks at: its cost stays flat however deep the queue is."""
+"""Most waiting jobs that one plan considers: its cost stays flat however deep the queue is."""
 
 SHORT_WINDOW = 32
 
@@ -94,7 +94,7 @@ def find(
 
 
 def _slices(db: sqlite3.Connection, machine: planner.PlanInput, boot: float) -> tuple[Slice, ...]:
-    """What the policy has to see of the jobs that need GPUs, in its own order; never all of it."""
+    """Return what the policy has to see of the jobs that need GPUs, in its own order; never all of it."""
     name = machine.policy.name
     match name:
         case "auto" | "throughput":

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class ClaimContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What claims need to know beside the database: the time (`now`, `boot`) and the boot, the prepared
+    """The facts that claims need beside the database: the time (`now`, `boot`) and the boot, the prepared
     attempts by job id, the source of ids for other attempts, and for the ledger the pass that claims."""
 
     now: float

@@ -36,7 +36,7 @@ def etas(
 
 
 def _plans(visits: int, inputs: planner.PlanInput) -> int:
-    """How many plans so many visits of a job allow."""
+    """Return the number of plans that so many visits of a job allow."""
     return max(10, min(MAX_PASSES, visits // max(1, len(inputs.waiting))))
 
 

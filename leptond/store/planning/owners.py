@@ -1,4 +1,4 @@
-"""Whose jobs wait: users in queues with projects, found by steps along an index of their own:
+"""Owners of waiting jobs: users in queues with projects, found by steps along an index of their own:
 the cost is that of the owners, not of their jobs."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from leptond.core.scheduling.fair_share import UsageOwner
 from leptond.store.database.conditions import IS_LIVE, IS_READY
 
 MOST = 64
-"""Of more owners than this, one plan looks at so many; which ones changes with time."""
+"""Of more owners than this, one plan considers so many; which ones changes with time."""
 
 INDEX = {True: "jobs_by_owner", False: "jobs_by_owner_cpu"}
 NEEDS = {True: "gpus > 0", False: "gpus = 0"}
@@ -18,7 +18,7 @@ NEEDS = {True: "gpus > 0", False: "gpus = 0"}
 
 
 OF_OWNER = "user = ? AND queue = ? AND coalesce(project, '') = ?"
-"""What the jobs of one owner have in common, for the parameters of :func:`key`."""
+"""The condition that the jobs of one owner fulfil, for the parameters of :func:`key`."""
 
 
 def key(owner: UsageOwner) -> tuple[str, str, str]:

@@ -223,7 +223,7 @@ def decide_on(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> Dec
 
 
 def any_held(db: sqlite3.Connection) -> bool:
-    """Whether any GPU is leased."""
+    """Return True if any GPU is leased."""
     return db.execute("SELECT 1 FROM leases LIMIT 1").fetchone() is not None
 
 
@@ -259,7 +259,7 @@ def next_in_line(inputs: PlanInput, *, places: int) -> list[int]:
 
 
 def recall(db: sqlite3.Connection) -> planner.CarriedState:
-    """What the last plan passed on."""
+    """Return what the last plan passed on."""
     row = db.execute("SELECT value FROM meta WHERE key = 'planner_memory'").fetchone()
     return planner.CarriedState() if row is None else _memory.decode(row["value"])
 
@@ -339,7 +339,7 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
 
 
 def why_not_ready(job: Job, *, now: float, boot: float) -> planner.Wait | None:
-    """Why a pending job is not even in the planner's window; None when only the planner can tell."""
+    """Return why a pending job is not even in the planner's window; None if only the planner knows."""
     if job.held:
         return planner.Wait(reason=Reason.HELD, sentence=job.hold_reason or "held")
     if job.deps_failed:
