@@ -16,7 +16,7 @@ def open_backend(
     on_note: Callable[[str], None] = lambda note: None,
     held: Callable[[], Collection[str]] = tuple,
 ) -> GpuBackend:
-    """Return the backend that the settings name, not opened yet. `on_note` gets a sentence at every trouble;
+    """Return the backend that the settings name, not opened yet. `on_note` gets a sentence at every fault;
     `held` gives the UUIDs of leased devices, for the load of simulated ones."""
     match settings.backend:
         case "simulated":
