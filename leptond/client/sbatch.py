@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from leptond.base.usage import Usage
 from leptond.core.jobs import fields
-from leptond.core.jobs.fields import Kind
+from leptond.core.jobs.field import Kind
 
 Words = list[str]
 

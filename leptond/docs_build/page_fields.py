@@ -7,7 +7,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from msgspec import Meta
 
-from leptond.core.jobs.fields import FIELDS, FILTERS, Field, Kind
+from leptond.core.jobs.field import Field, Kind
+from leptond.core.jobs.fields import FIELDS, FILTERS
 from leptond.core.jobs.model import JobSpec
 
 HEAD = """\

@@ -20,7 +20,8 @@ from leptond.cli.framework.params import SINCE
 from leptond.cli.framework.progress import Bar
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.text import phrases
-from leptond.core.jobs.fields import FIELDS, Field, Kind
+from leptond.core.jobs.field import Field, Kind
+from leptond.core.jobs.fields import FIELDS
 
 Take = Callable[[Mapping[str, Any]], Any]
 

@@ -8,7 +8,8 @@ from typing import Any
 from leptond.base.usage import Usage
 from leptond.cli.framework.declare import F, option
 from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
-from leptond.core.jobs.fields import FILTERS, OPTIONS, Field, Kind, Option
+from leptond.core.jobs.field import Field, Kind, Option
+from leptond.core.jobs.fields import FILTERS, OPTIONS
 from leptond.core.jobs.scalars import scalar
 
 Add = Callable[[Any], Any]

@@ -12,7 +12,8 @@ from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
-from leptond.core.jobs.fields import FIELDS, Field, Group, Kind
+from leptond.core.jobs.field import Field, Group, Kind
+from leptond.core.jobs.fields import FIELDS
 from leptond.core.jobs.resubmit import quote
 from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from leptond.core.jobs import fields
+from leptond.core.jobs.field import Kind
 from leptond.core.jobs.states import LEGAL as LEGAL
 from leptond.core.jobs.states import LIVE as LIVE
 from leptond.core.jobs.states import TERMINAL as TERMINAL
@@ -229,7 +230,7 @@ class ExitRecord(msgspec.Struct, kw_only=True):
 _EDITED = tuple(
     one.name
     for one in fields.FIELDS
-    if one.asked and one.editable is not None and one.kind is not fields.Kind.INSTANT
+    if one.asked and one.editable is not None and one.kind is not Kind.INSTANT
 )
 """The fields of a spec whose column may hold a newer value."""
 

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from leptond.core.jobs.fields import OPTIONS, Field, Kind, Option
+from leptond.core.jobs.field import Field, Kind, Option
+from leptond.core.jobs.fields import OPTIONS
 from leptond.core.jobs.timespec import spell_duration
 
 HIDDEN = "***"

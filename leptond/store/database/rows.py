@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.jobs import fields
-from leptond.core.jobs.fields import Kind
+from leptond.core.jobs.field import Kind
 from leptond.core.jobs.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tuned
 
 # Here and not at their first use, which may be in two threads at once: msgspec finds out about a type without

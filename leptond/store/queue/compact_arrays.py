@@ -13,6 +13,7 @@ import msgspec
 
 from leptond.core.jobs import fields
 from leptond.core.jobs.arrays import Indices, parse_array
+from leptond.core.jobs.field import OWN, SHARED
 from leptond.core.jobs.model import MAX_ARRAY, Job, State
 from leptond.store.database import events, rows
 from leptond.store.database.conditions import IS_PENDING, IS_READY
@@ -30,14 +31,10 @@ reads (candidates.WINDOW), so that the planner never misses a compact member."""
 SLICE = 50
 """Members that are expanded in one transaction: a few milliseconds of the writer."""
 
-SHARED = tuple(one.name for one in fields.FIELDS if one.column and one.member is fields.SHARED)
+SHARED_COLUMNS = tuple(one.name for one in fields.FIELDS if one.column and one.member is SHARED)
 """The columns that a row of ``folds`` shares with the rows of ``jobs`` that it stands for."""
 
-_OF_ONE = {
-    one.name: one.member
-    for one in fields.FIELDS
-    if one.column and one.member not in (fields.SHARED, fields.OWN)
-}
+_OF_ONE = {one.name: one.member for one in fields.FIELDS if one.column and one.member not in (SHARED, OWN)}
 """The other columns, as they are in a job that was never started."""
 
 ANNOUNCED = fields.names(announced=True)
@@ -70,7 +67,7 @@ class CompactArray:
     def member(self, job_id: int) -> Job:
         """One of the jobs that it stands for."""
         if self._like is None:
-            values: dict[str, Any] = {name: self.row[name] for name in SHARED}
+            values: dict[str, Any] = {name: self.row[name] for name in SHARED_COLUMNS}
             self._like = rows.job({**_OF_ONE, **values, "id": self.first, "array_index": 0})
         return msgspec.structs.replace(self._like, id=job_id, array_index=self.index(job_id))
 
@@ -84,7 +81,7 @@ def indices(row: sqlite3.Row) -> Indices:
 def begin(db: sqlite3.Connection, array_id: int, first: int, last: int) -> None:
     """Store the members from `first` to `last` as one row like that of the array's first member, which is
     there already; their ids are given out with it."""
-    columns = ", ".join(SHARED)
+    columns = ", ".join(SHARED_COLUMNS)
     db.execute(
         f"INSERT INTO folds (id, last_id, {columns}) SELECT ?, ?, {columns} FROM jobs WHERE id = ?",
         (first, last, array_id),
@@ -138,7 +135,7 @@ def expand_one(db: sqlite3.Connection, ref: str, now: float) -> int | None:
 def expand(db: sqlite3.Connection, compact: CompactArray, first: int, last: int, now: float) -> None:
     """Give the members from `first` to `last` rows of their own; the others stay compact."""
     cut(db, compact, first, last)
-    values = {name: compact.row[name] for name in SHARED}
+    values = {name: compact.row[name] for name in SHARED_COLUMNS}
     end = {name: values[name] for name in ("state", "ended_at", "class", "explanation")}
     values |= {"state": State.PENDING, "ended_at": None, "class": None, "explanation": None}
     names = ["id", "array_index", *values]
@@ -176,7 +173,7 @@ def cut(db: sqlite3.Connection, compact: CompactArray, first: int, last: int) ->
     else:
         db.execute("UPDATE folds SET last_id = ? WHERE id = ?", (first - 1, compact.first))
         if last < compact.last:
-            columns = ", ".join(SHARED)
+            columns = ", ".join(SHARED_COLUMNS)
             db.execute(
                 f"INSERT INTO folds (id, last_id, {columns}) SELECT ?, ?, {columns} FROM folds WHERE id = ?",
                 (last + 1, compact.last, compact.first),

@@ -10,7 +10,8 @@ import pytest
 from leptond import schema
 from leptond.api.routes.jobs import ListQuery
 from leptond.core.jobs import fields
-from leptond.core.jobs.fields import BY_NAME, FIELDS, Kind
+from leptond.core.jobs.field import Field, Kind
+from leptond.core.jobs.fields import BY_NAME, FIELDS
 from leptond.core.jobs.model import DEFAULT_QUEUE, Job, JobSpec
 from leptond.docs_build import page_fields
 from leptond.store.database import rows
@@ -62,7 +63,7 @@ def test_what_may_be_edited_is_stored_and_asked_for() -> None:
 @pytest.mark.parametrize(
     "field", [one for one in FIELDS if one.editable is not None], ids=lambda one: one.name
 )
-def test_a_patch_may_take_away_only_what_may_be_missing(field: fields.Field) -> None:
+def test_a_patch_may_take_away_only_what_may_be_missing(field: Field) -> None:
     def decode() -> None:
         msgspec.json.decode(msgspec.json.encode({field.name: None}), type=schema.JobPatch)
 

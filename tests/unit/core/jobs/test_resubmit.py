@@ -14,7 +14,8 @@ from leptond.cli.commands import submit
 from leptond.cli.framework.declare import parse
 from leptond.cli.framework.session import Session
 from leptond.core.jobs import resubmit
-from leptond.core.jobs.fields import OPTIONS, Kind
+from leptond.core.jobs.field import Kind
+from leptond.core.jobs.fields import OPTIONS
 from leptond.core.jobs.model import JobSpec
 
 # control characters need a shell that knows $'...': see tests/unit/cli/commands/test_submit.py

@@ -58,10 +58,11 @@ def columns(db, table):
 
 
 def test_a_fold_has_all_that_its_jobs_have(db):
-    assert set(compact_arrays.SHARED) | {"id", "last_id"} == columns(db, "folds")
-    assert set(compact_arrays.SHARED) | set(compact_arrays._OF_ONE) | {"id", "array_index"} == columns(
-        db, "jobs"
-    )
+    assert set(compact_arrays.SHARED_COLUMNS) | {"id", "last_id"} == columns(db, "folds")
+    assert set(compact_arrays.SHARED_COLUMNS) | set(compact_arrays._OF_ONE) | {
+        "id",
+        "array_index",
+    } == columns(db, "jobs")
     number = submit(db).id
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
     assert {name: row[name] for name in compact_arrays._OF_ONE} == compact_arrays._OF_ONE
