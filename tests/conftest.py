@@ -1,6 +1,8 @@
 """Fixtures that several parts share."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,41 @@ settings.register_profile(
 )
 settings.register_profile("search", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("LEPTOND_TEST_PROFILE", "repeatable"))
+
+
+SHORT = 16
+"""Longest name, in bytes, of a directory for temporary files: a socket's whole path may have 107."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a base directory with a short path, whatever the user and TMPDIR are called: sockets of
+    daemons lie far below it. Workers get directories within it."""
+    if hasattr(config, "workerinput") or config.option.basetemp is not None or config.option.collectonly:
+        return
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > SHORT:
+        parent = "/tmp"
+    config.option.basetemp = tempfile.mkdtemp(prefix="lt-", dir=parent)
+    config.stash[OWN_BASE] = Path(config.option.basetemp)
+
+
+OWN_BASE = pytest.StashKey[Path]()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Remember whether the files of the run may be looked for afterwards."""
+    session.config.stash[FAILED] = exitstatus != pytest.ExitCode.OK
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the base directory of a run in which nothing failed."""
+    base = config.stash.get(OWN_BASE, None)
+    if base is not None and not config.stash.get(FAILED, True):
+        shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture

@@ -107,6 +107,8 @@ def run(tests: Sequence[str], root: Path) -> tuple[int, str, float]:
         "-p",
         "no:cacheprovider",
         "--no-header",
+        "-n",
+        "0",
         *tests,
     ]
     env = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
