@@ -136,7 +136,9 @@ class ClaimBatch:
             boot_id=clock.boot_id,
             prepared=handover.standby.prepared(),
             new_id=lambda: secrets.token_hex(16),
-            turn=attempts.Turn(looked=handover.notes.passed_at, woken=woken_at, idle_cause=self._notes),
+            pass_times=attempts.PassTimes(
+                passed_at=handover.notes.passed_at, woken_at=woken_at, idle_causes=self._notes
+            ),
         )
         handover.standby.lock()
 

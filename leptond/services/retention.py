@@ -61,8 +61,8 @@ class Retention:
                 lambda: sum(_size(self._checkpoints / str(root)) for root in roots)
             )
         count = await self._store.browse(retention.count_events, found.events_to)
-        folded = [job_id for first, last in found.folded for job_id in range(first, last + 1)]
-        return Purged(jobs=[*found.jobs, *folded], outputs=len(found.outputs), events=count, bytes=size)
+        compact = [job_id for first, last in found.compact for job_id in range(first, last + 1)]
+        return Purged(jobs=[*found.jobs, *compact], outputs=len(found.outputs), events=count, bytes=size)
 
     def _sizes(self, found: Due) -> int:
         return sum(_size(self._jobs / str(job_id)) for job_id in found.jobs) + sum(
@@ -75,9 +75,9 @@ class Retention:
             found = await self._store.browse(retention.due, limits, self._clock.wall())
             jobs: list[int] = []
             size = 0
-            for first, last in found.folded:
+            for first, last in found.compact:
                 forget = partial(
-                    retention.forget_folded, first=first, last=last, by=by, now=self._clock.wall()
+                    retention.forget_compact, first=first, last=last, by=by, now=self._clock.wall()
                 )
                 count = await self._store.write(forget, wakes_scheduler=False)
                 jobs += range(first, first + count)

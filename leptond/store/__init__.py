@@ -63,14 +63,14 @@ class Store:
         self.write = self._writer.write
         self.write_urgent = self._writer.write_urgent
         self.read = self._reader.read
-        # a second one for what may take long, so that the scheduler never waits for somebody's list
+        # a second one for what may take long, so that the scheduler never waits for a long list
         self._browser = Reader(path, self._failed)
         self.browse = self._browser.read
         self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
         self.lineage = ""
 
     def on_commit(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` after every commit from now on."""
+        """Call `listener` after every commit from now on."""
         self._listeners.append(listener)
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -78,7 +78,7 @@ class Store:
         self._change_listeners.append(listener)
 
     def on_full(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` whenever a write found no room."""
+        """Call `listener` whenever a write found no room."""
         self._when_full.append(listener)
 
     def _committed(self, wakes_scheduler: bool) -> None:
@@ -114,11 +114,11 @@ class Store:
 
     @property
     def commit_times(self) -> DurationHistogram:
-        """How long they took."""
+        """The durations of the commits."""
         return self._writer.times
 
     async def open(self) -> None:
-        """Looks at the file without changing it, opens it, migrates it (a backup is made before). Raises
+        """Look at the file without changing it, open it, migrate it (a backup is made before). Raises
         StartRefused."""
         migrations = data_dir("migrations")
         newest = newest_schema(migrations)

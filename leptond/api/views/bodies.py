@@ -178,7 +178,7 @@ def attempt(one: model.Attempt, *, boot: float) -> schema.Attempt:
         ],
         gpu_seconds=gpu_seconds(one, boot),
         retry=one.retry,
-        signature=one.signature,
+        signature=one.failure_fingerprint,
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
         start=one.start,

@@ -389,7 +389,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     knobs: dict[str, Knob] = {}
     applied_version: int = 0
     price_micros: int | None = None
-    signature: str | None = None
+    failure_fingerprint: str | None = msgspec.field(name="signature", default=None)
     retries_saved: int = 0
     stop_note: str | None = None
     spared_ms: int = 0

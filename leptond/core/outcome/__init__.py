@@ -1,1 +1,1 @@
-"""What the end of an attempt means, and whether it is tried again."""
+"""The meaning of the end of an attempt, and the decision to try again."""

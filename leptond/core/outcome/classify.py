@@ -1,4 +1,4 @@
-"""What an attempt's end means: evidence in, failure class out, with the rule that fired.
+"""Classify the end of an attempt: evidence in, failure class out, with the rule that fired.
 
 The order of the rules is the order of trust: what leptond did itself, then whether the machine went away,
 then what the kernel says, then what the job's framework wrote down, then what it printed, and last the
@@ -19,7 +19,7 @@ from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.failure_fingerprint import failure_fingerprint
 
 LOG_TAIL_BYTES = 64 * 1024
-"""How much of the end of an attempt's output the patterns are held against."""
+"""The bytes at the end of an attempt's output that the patterns are matched against."""
 
 QUICK_EXIT_S = 5.0
 """argparse and most command lines leave with 2, at once, when they do not understand their arguments."""
@@ -28,14 +28,14 @@ EXIT_TEMPFAIL = 75  # sysexits.h: try again later
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """A class, the name of the rule that chose it, the lines it saw, and a sentence for people. By
-    `signature` the same failure is known when it comes again."""
+    """A class, the name of the rule that chose it, the lines it saw, and a sentence for people. The
+    `failure_fingerprint` is equal for equal failures."""
 
     cause: FailureClass
     rule: str
     evidence: list[str]
     explanation: str
-    signature: str | None = None
+    failure_fingerprint: str | None = None
 
 
 _TEXT_RULES: tuple[tuple[str, FailureClass, re.Pattern[str], str], ...] = (
@@ -89,8 +89,10 @@ def classify(seen: Evidence) -> Verdict:
     verdict = _judged(seen)
     if seen.exit_code == 0 or seen.stop_reason is not None:
         return verdict
-    sign = failure_fingerprint(verdict.cause, _end(seen), error_file=seen.error_file, log_tail=seen.log_tail)
-    return msgspec.structs.replace(verdict, signature=sign)
+    fingerprint = failure_fingerprint(
+        verdict.cause, _end(seen), error_file=seen.error_file, log_tail=seen.log_tail
+    )
+    return msgspec.structs.replace(verdict, failure_fingerprint=fingerprint)
 
 
 def _judged(seen: Evidence) -> Verdict:
@@ -203,8 +205,8 @@ _WORDS = {
 
 
 def _own_word(seen: Evidence) -> Verdict | None:
-    """What the job itself said, where it did not succeed: launchers such as torchrun turn the exit code
-    that its rank chose into 1."""
+    """The statement of the job itself, where it did not succeed: launchers such as torchrun turn the exit
+    code that its rank chose into 1."""
     if seen.word is None or seen.word.reason not in _WORDS or seen.exit_code in (0, None):
         return None
     cause, explanation = _WORDS[seen.word.reason]

@@ -1,4 +1,4 @@
-"""What is known about an attempt's end, before anything is concluded from it."""
+"""The known facts about an attempt's end, before anything is concluded from it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a failure looks like, so that the same one is known when it comes again: its class, its exit, and its
-error line without what differs from run to run."""
+"""The fingerprint of a failure, equal for equal failures: its class, its exit, and its error line without
+what differs from run to run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _VARIES = (
 
 
 def failure_fingerprint(cause: str, end: str, *, error_file: str | None, log_tail: str) -> str | None:
-    """The signature of a failed attempt of class `cause` that ended as `end` says; None where neither the
-    exception that the framework recorded (`error_file`) nor the end of the output tells what was wrong.
+    """The fingerprint of a failed attempt of class `cause` that ended as `end` says; None where neither the
+    exception that the framework recorded (`error_file`) nor the end of the output says what was wrong.
 
     >>> failure_fingerprint("user", "exit code 1", error_file=None, log_tail="ValueError: bad row 12\\n")
     'user, exit code 1: ValueError: bad row #'

@@ -1,4 +1,5 @@
-"""Whether to try again, when, and from which budget. Decisions are values; the store carries them out."""
+"""The decision to try again, when, and from which budget. Decisions are values; the store carries them
+out."""
 
 from __future__ import annotations
 
@@ -12,17 +13,17 @@ from leptond.core.outcome.classify import signal_name
 
 
 class Budget(StrEnum):
-    """What a retry is paid from."""
+    """The budget that a retry is paid from."""
 
     USER = "user"  # the job's own --retries
     INFRA = "infra"  # the machine's fault
     SNOOZE = "snooze"  # exit code 75
     PREEMPT = "preempt"  # it made room for another job: never spent up
-    REQUEUE = "requeue"  # the attempt never really ran, or nobody knows its end
+    REQUEUE = "requeue"  # the attempt never really ran, or its end is unknown
 
 
 LIMITS = {Budget.INFRA: 3, Budget.SNOOZE: 20, Budget.REQUEUE: 5}
-"""How often each budget may be drawn on, beside the user's own. Infrastructure failures never touch the
+"""The limit of each budget, beside the user's own. Infrastructure failures never touch the
 user's budget."""
 
 _PAID_FROM: dict[FailureClass, tuple[Budget, int | None] | None] = {
@@ -59,13 +60,13 @@ retries: it is not going to get better, and each try costs GPU time."""
 
 ALIKE = 2.0
 ALIKE_S = 5.0
-"""The same error signature twice in a row, after run times that differ by no more than this factor (or are
-both that short), ends the retries as well: it fails at the same place, and would again. Failures that
+"""The same failure fingerprint twice in a row, after run times that differ by no more than this factor (or
+are both that short), ends the retries as well: it fails at the same place, and would again. Failures that
 retries exist for (signals, the machine's, a job that asks to be tried again) are not judged by it."""
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job has used of each budget."""
+    """The retries of a job that each budget has paid for."""
 
     user: int = 0
     infra: int = 0
@@ -85,11 +86,11 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None
     signal: int | None
     run_s: float
-    signature: str | None = None
+    failure_fingerprint: str | None = None
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What the job's owner asked for."""
+    """The retry options of a job."""
 
     retries: int
     delay_s: float
@@ -141,9 +142,9 @@ def decide(
     past: Sequence[Past],
     stop_reason: str | None,
     roll: float,
-    signature: str | None = None,
+    failure_fingerprint: str | None = None,
 ) -> Decision:
-    """What to do after an attempt that ended with `cause`.
+    """Decide what to do after an attempt that ended with `cause`.
 
     `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1).
     """
@@ -188,11 +189,16 @@ def decide(
             why=f"it failed the same way {CRASH_LOOP} times, each within {CRASH_LOOP_S:.0f} s of its start",
             saved=left,
         )
-    if cause is FailureClass.USER and not wanted and wish.fail_fast and _alike(signature, run_s, past):
+    if (
+        cause is FailureClass.USER
+        and not wanted
+        and wish.fail_fast
+        and _alike(failure_fingerprint, run_s, past)
+    ):
         return Decision(
             again=False,
             why=f"the same error twice in a row, after {past[-1].run_s:.0f} and {run_s:.0f} s:"
-            f" another try would end the same way ({signature}); --no-fail-fast tries all the same",
+            f" another try would end the same way ({failure_fingerprint}); --no-fail-fast tries all the same",
             saved=left,
         )
     limit = wish.retries if budget is Budget.USER else LIMITS[budget]
@@ -200,7 +206,7 @@ def decide(
 
 
 def unless_unkillable(decision: Decision, unkillable: int) -> Decision:
-    """The decision, held until somebody has looked when processes of the attempt could not be killed: the
+    """The decision, held for a person when processes of the attempt could not be killed: the
     next attempt would be a second live copy."""
     if not unkillable or not decision.again:
         return decision
@@ -260,7 +266,7 @@ def _requeue(cause: FailureClass, wish: Wish, spent: Spent) -> Decision:
 
 
 def _names(cause: FailureClass, exit_code: int | None, signal: int | None) -> set[str]:
-    """How a user may call this end in retry_on: class, exit code, signal."""
+    """The names of this end in retry_on: class, exit code, signal."""
     names = {str(cause)}
     if exit_code is not None:
         names.add(str(exit_code))
@@ -279,8 +285,8 @@ def _crash_loop(exit_code: int | None, signal: int | None, run_s: float, past: S
     )
 
 
-def _alike(signature: str | None, run_s: float, past: Sequence[Past]) -> bool:
-    if signature is None or not past or past[-1].signature != signature:
+def _alike(failure_fingerprint: str | None, run_s: float, past: Sequence[Past]) -> bool:
+    if failure_fingerprint is None or not past or past[-1].failure_fingerprint != failure_fingerprint:
         return False
     short, long = sorted((run_s, past[-1].run_s))
     return long <= max(ALIKE_S, ALIKE * short)

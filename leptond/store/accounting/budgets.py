@@ -25,7 +25,7 @@ def every(db: sqlite3.Connection) -> list[Budget]:
 
 
 def put(db: sqlite3.Connection, budget: Budget, *, by: str, now: float) -> None:
-    """Sets a budget; it counts from the next submit on."""
+    """Set a budget; it counts from the next submit on."""
     amount = round(budget.amount * 1e6) if budget.amount is not None else None
     db.execute(
         "INSERT OR REPLACE INTO budgets (scope, name, period, amount_micros, gpu_hours, action, set_by,"
@@ -37,7 +37,7 @@ def put(db: sqlite3.Connection, budget: Budget, *, by: str, now: float) -> None:
 
 
 def remove(db: sqlite3.Connection, scope: str, name: str, *, by: str, now: float) -> None:
-    """Takes a budget away. Raises NotFound."""
+    """Take a budget away. Raises NotFound."""
     if not db.execute("DELETE FROM budgets WHERE scope = ? AND name = ?", (scope, name)).rowcount:
         raise NotFound(f"{scope} {name} has no budget", hint="`leptonctl budget` lists them")
     data = {"scope": scope, "name": name, "by": by, "removed": True}
@@ -45,7 +45,8 @@ def remove(db: sqlite3.Connection, scope: str, name: str, *, by: str, now: float
 
 
 def books(db: sqlite3.Connection, budget: Budget, now: float) -> BudgetUsage:
-    """What counts against a budget now (primary key of spend; indexes jobs_open_user, jobs_open_project)."""
+    """Return what counts against a budget now (primary key of spend; indexes jobs_open_user,
+    jobs_open_project)."""
     column = "user" if budget.scope == "user" else "project"
     since = int(period_start(budget.period, now) // 86400)
     spent = db.execute(
@@ -80,7 +81,7 @@ def dearest(db: sqlite3.Connection) -> tuple[float | None, str]:
 
 
 def check(db: sqlite3.Connection, admitted: Sequence[Admitted], *, user: str, now: float) -> list[str]:
-    """Judges jobs by the budgets that they fall under: warnings, as sentences. Raises OverBudget where a
+    """Judge jobs by the budgets that they fall under: warnings, as sentences. Raises OverBudget where a
     budget refuses."""
     found = []
     for budget, judgement in _judged(db, admitted, user, now):

@@ -15,7 +15,8 @@ from leptond.store.accounting import ledger
 DAY_S = 86400
 DAY_MS = DAY_S * 1000
 SETTLED_S = 60.0
-"""How long after a moment its boxes still move a little: a hand-over begins before it is noted."""
+"""Seconds after a moment during which its boxes still move a little: a hand-over begins before it is
+noted."""
 
 
 def first_day(db: sqlite3.Connection) -> int | None:
@@ -58,7 +59,7 @@ def _sums(db: sqlite3.Connection, history: LedgerHistory, begin: int, end: int) 
 
 
 def keep(db: sqlite3.Connection, day: int, sums: Sequence[DailyTotal]) -> None:
-    """Stores the sums of a day; doing it twice changes nothing."""
+    """Store the sums of a day; doing it twice changes nothing."""
     db.execute("DELETE FROM ledger_days WHERE day = ?", (day,))
     db.executemany(
         "INSERT INTO ledger_days (day, gpu_uuid, user, project, queue, box, cause, price, ms)"
@@ -88,7 +89,7 @@ def detail_day(db: sqlite3.Connection) -> int:
 
 
 def forget(db: sqlite3.Connection, before: int) -> bool:
-    """Forgets the details of days before `before` (days since the epoch) that are added up. Whether there
+    """Forget the details of days before `before` (days since the epoch) that are added up. Whether there
     were any. What held when the kept time began stays."""
     added_up = first_day(db)
     before = min(before, added_up if added_up is not None else 0)
@@ -145,7 +146,7 @@ Totals = dict[Box, int]
 
 
 def settled(db: sqlite3.Connection, now: float) -> tuple[Totals, LedgerHistory | None, float]:
-    """What counters show: the sums of all days that are added up, and the history since, with its
+    """Return the counters: the sums of all days that are added up, and the history since, with its
     beginning. Live jobs' time is not settled: it may still move from box to box."""
     totals: Totals = dict.fromkeys(Box, 0)
     for row in db.execute("SELECT box, sum(ms) AS ms FROM ledger_days GROUP BY box"):

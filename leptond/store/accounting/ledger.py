@@ -1,5 +1,5 @@
-"""What the ledger needs to know of the past: noted as transitions while things happen, and read back as
-the values of :mod:`leptond.core.accounting.ledger`."""
+"""The records that the ledger is made from: noted as transitions while they happen, and read back as the
+values of :mod:`leptond.core.accounting.ledger`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from leptond.core.jobs.model import LeasedGpu, State
 from leptond.store.database.conditions import ATTEMPT_LIVES
 
 ABSENT_S = 7 * 86400.0
-"""How long a device that is gone still counts as one of ours: it is paid for while it is being mended."""
+"""Seconds for which a device that is gone still counts as part of the machine: it is paid for while it is
+being mended."""
 
 _gpus = msgspec.json.Decoder(list[LeasedGpu])
 
@@ -43,7 +44,7 @@ def ms(seconds: float) -> int:
 
 
 def note_service(db: sqlite3.Connection, now: float, sick: Mapping[str, str] | None = None) -> None:
-    """Notes the devices whose state has changed since the last note. `sick` None: as it was."""
+    """Note the devices whose state has changed since the last note. `sick` None: as it was."""
     for gpu in db.execute("SELECT uuid, present, drained, drain_reason FROM gpus").fetchall():
         last = db.execute(
             "SELECT at, present, drained, sick FROM gpu_service WHERE gpu_uuid = ? ORDER BY at DESC LIMIT 1",
@@ -58,7 +59,7 @@ def note_service(db: sqlite3.Connection, now: float, sick: Mapping[str, str] | N
 
 
 def note_prices(db: sqlite3.Connection, now: float, priced: Mapping[str, tuple[str, Listed | None]]) -> None:
-    """Notes what the devices cost from now on, where that has changed. `priced`: by UUID, the device's
+    """Note what the devices cost from now on, where that has changed. `priced`: by UUID, the device's
     name and its price."""
     for uuid, (name, listed) in priced.items():
         last = db.execute(
@@ -77,7 +78,7 @@ def note_prices(db: sqlite3.Connection, now: float, priced: Mapping[str, tuple[s
 
 
 def price_micros(db: sqlite3.Connection, gpus: Iterable[str]) -> int | None:
-    """What an hour of all these GPUs costs now; None when one of them has no price."""
+    """Return the price of an hour of all these GPUs now; None when one of them has no price."""
     total = 0
     for uuid in gpus:
         row = db.execute(
@@ -90,12 +91,12 @@ def price_micros(db: sqlite3.Connection, gpus: Iterable[str]) -> int | None:
 
 
 def note_idle_causes(db: sqlite3.Connection, changes: Sequence[tuple[float, IdleCause, str]]) -> None:
-    """Notes what the queue was like for free GPUs, from each moment on."""
+    """Note what the queue was like for free GPUs, from each moment on."""
     db.executemany("INSERT OR REPLACE INTO demand (at, kind, cause) VALUES (?, ?, ?)", changes)
 
 
 def newest_idle_cause(db: sqlite3.Connection) -> tuple[IdleCause, str]:
-    """What was noted last."""
+    """Return the last note."""
     row = db.execute("SELECT kind, cause FROM demand ORDER BY at DESC LIMIT 1").fetchone()
     return (IdleCause(row["kind"]), row["cause"]) if row is not None else (IdleCause.NO_DEMAND, "")
 
@@ -107,7 +108,7 @@ def newest_release(db: sqlite3.Connection) -> float | None:
 
 
 def add_use(db: sqlite3.Connection, uses: Sequence[SampledUse], idle: Sequence[IdleEnergy] = ()) -> None:
-    """Adds what was sampled since the last time. An attempt that is not known here is passed over."""
+    """Add what was sampled since the last time. An attempt that is not known here is passed over."""
     for use in uses:
         db.execute(
             "INSERT INTO attempt_use (attempt_id, gpu_uuid, sampled_ms, idle_ms, energy_mj, energy_source,"
@@ -142,7 +143,7 @@ def book(
     at: float,
     idle_ms: int = 0,
 ) -> None:
-    """Adds an ended attempt of `gpu_ms` GPU-milliseconds to what its owner has spent. `price`: of one
+    """Add an ended attempt of `gpu_ms` GPU-milliseconds to what its owner has spent. `price`: of one
     GPU-hour, in millionths."""
     if gpu_ms <= 0:
         return
@@ -161,7 +162,7 @@ def book(
 
 
 def history(db: sqlite3.Connection, begin: float, end: float) -> LedgerHistory:
-    """What happened between two moments (UTC seconds), with what held when it began."""
+    """Return the records between two moments (UTC seconds), with what held at the first."""
     return LedgerHistory(
         service=_service(db, end),
         queue=_queue(db, begin, end),
@@ -261,7 +262,7 @@ def _facts(db: sqlite3.Connection, begin: float, end: float) -> list[AttemptReco
 
 
 def uses(db: sqlite3.Connection, attempt_id: str) -> list[SampledUse]:
-    """What was sampled of one attempt, a value for each of its GPUs (primary keys)."""
+    """Return the samples of one attempt, a value for each of its GPUs (primary keys)."""
     return [
         SampledUse(attempt_id=attempt_id, gpu=row["gpu_uuid"], **{name: row[name] for name in _SAMPLED})
         for table in ("attempt_use", "past_use")
@@ -273,11 +274,11 @@ _SAMPLED = SampledUse.__struct_fields__[2:]
 
 
 def _fact(row: Mapping[str, Any], sampled: Sequence[SampledUse]) -> AttemptRecord:
-    """A row of ``attempts`` or ``past_attempts`` with its job's columns. Where the job does not tell its
+    """A row of ``attempts`` or ``past_attempts`` with its job's columns. Where the job does not report its
     progress, the first sample that saw its GPUs in use stands for it."""
-    told = row.get("first_progress_at")
+    reported = row.get("first_progress_at")
     seen = [use.first_use_at for use in sampled if use.first_use_at is not None]
-    progress = told if told is not None else min(seen, default=None)
+    progress = reported if reported is not None else min(seen, default=None)
     span = AttemptSpan(
         id=row["id"],
         job=row["job_id"],

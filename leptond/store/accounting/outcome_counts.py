@@ -1,4 +1,4 @@
-"""What became of attempts, in the order in which it happened: what the metrics count."""
+"""The outcomes of attempts, in the order in which they happened, for the counters of the metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leptond.store.database import events
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """A move of a job. `wait_s`: of a first start, from the submission (or the begin time) to its claim;
     `run_s`: of an attempt that ended. `cause` is the failure class of one that comes back. `jobs`: so many
-    moved, folded members of an array."""
+    moved, compact members of an array."""
 
     to: str
     requeued: bool

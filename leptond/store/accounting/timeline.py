@@ -1,4 +1,4 @@
-"""Who had which GPU when: the attempts of a span of time, for the picture of it."""
+"""The attempts of a span of time with their GPUs, for the timeline."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 def snapshot(source: Path, target: Path, *, now: float, stop: threading.Event | None = None) -> int:
-    """Copies the database at `source` to the new file `target` (0600, one file without a log beside it),
+    """Copy the database at `source` to the new file `target` (0600, one file without a log beside it),
     checks it and syncs it; its size in bytes. Raises OSError, StoreError, Stopped; then there is no
     `target`."""
     os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -92,7 +92,7 @@ def name_of(now: float, mark: str = "") -> str:
 def keep(
     state_dir: Path, source: Path, *, now: float, mark: str = "", stop: threading.Event | None = None
 ) -> Backup:
-    """Takes a backup into the state directory; it appears there under its name only when it is whole and
+    """Take a backup into the state directory; it appears there under its name only when it is whole and
     on disk. Raises as :func:`snapshot`."""
     directory = state_dir / DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -123,7 +123,7 @@ def _taken_at(name: str) -> float:
 
 
 def forget_old(state_dir: Path, count: int) -> list[str]:
-    """Removes all but the newest `count` backups, and what a crash left half made; their names."""
+    """Remove all but the newest `count` backups, and what a crash left half made; their names."""
     directory = state_dir / DIRECTORY
     gone = [one.name for one in kept(state_dir)[count:]]
     gone += [path.name for path in directory.glob(".*.tmp*")]
@@ -133,7 +133,7 @@ def forget_old(state_dir: Path, count: int) -> list[str]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes the names in `directory` durable."""
+    """Make the names in `directory` durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -2,7 +2,7 @@
 
 Callers hand over plain functions of a connection. Those that arrive while a commit is under
 way wait together and go into the next transaction, each in its own savepoint: one of them failing undoes
-itself alone, and nobody is answered before the commit that holds their change is on disk. So a hundred
+itself alone, and no caller is answered before the commit that holds their change is on disk. So a hundred
 concurrent submits cost about one sync, not a hundred.
 """
 
@@ -36,7 +36,7 @@ MAX_GROUP = 512
 
 
 RETRY_S = 1.0
-"""How long until what has happened already is written again after the disk did not take it."""
+"""Seconds until a write of what has happened already is tried again after the disk refused it."""
 
 
 class _AsyncConnection(aiosqlite.Connection):
@@ -110,7 +110,7 @@ class Writer:
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     async def close(self) -> None:
-        """Carries out what waits, then closes."""
+        """Carry out what waits, then close."""
         self._closing = True
         self._work.set()
         if self._task is not None:

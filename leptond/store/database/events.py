@@ -29,7 +29,7 @@ def append(
     attempt: int | None = None,
     data: dict[str, Any] | None = None,
 ) -> None:
-    """Adds an event to the caller's transaction."""
+    """Add an event to the caller's transaction."""
     db.execute(
         "INSERT INTO events (at, type, job_id, attempt, data) VALUES (?, ?, ?, ?, ?)",
         (now, kind, job, attempt, msgspec.json.encode(data or {}).decode()),

@@ -18,7 +18,7 @@ from pathlib import Path
 from leptond.base.errors import StartRefused
 
 SIDECARS = ("-wal", "-shm", "-journal")
-"""What SQLite keeps beside a database; only together with them it is whole."""
+"""The suffixes of the files that SQLite keeps beside a database, which is whole only with them."""
 
 CHECK_BYTES = 64 * 1024 * 1024
 """Up to this size the whole database is checked at every start (some tenths of a second)."""
@@ -58,7 +58,7 @@ def looked_at(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def forget_looks(directory: Path) -> None:
-    """Removes what looks left behind that were killed on the way: their hard links would count as second
+    """Remove what looks left behind that were killed on the way: their hard links would count as second
     names of the database for ever. Only for who holds the lock of the state directory."""
     for place in directory.glob(".look-*"):
         shutil.rmtree(place, ignore_errors=True)
@@ -107,7 +107,7 @@ def examine(path: Path, newest: int, *, whole: bool | None = None) -> int | None
 
 
 def check(path: Path, db: sqlite3.Connection) -> None:
-    """Reads all of `db`. Raises Damaged, sqlite3.DatabaseError."""
+    """Read all of `db`. Raises Damaged, sqlite3.DatabaseError."""
     found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise Damaged(path, f"it is damaged ({str(found).splitlines()[-1]})")

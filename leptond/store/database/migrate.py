@@ -38,7 +38,7 @@ def version(db: sqlite3.Connection) -> int:
 
 
 def migrate(db: sqlite3.Connection, directory: Path) -> list[str]:
-    """Brings `db` (in autocommit mode) to the newest schema; the names of the files applied.
+    """Bring `db` (in autocommit mode) to the newest schema; the names of the files applied.
 
     Each file runs in one transaction together with the change of ``user_version``, so a crash leaves the
     old schema or the new one. Raises StartRefused when `db` is newer than this program: it is not touched.

@@ -20,7 +20,7 @@ from leptond.store.database import rows
 from leptond.store.planning import snapshot
 from leptond.store.planning.job_cache import pending_rows
 from leptond.store.queue import attempts
-from leptond.store.queue.attempts import Claim, Turn
+from leptond.store.queue.attempts import Claim, PassTimes
 
 log = structlog.get_logger("leptond.store")
 
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 class ClaimContext(msgspec.Struct, frozen=True, kw_only=True):
     """The facts that claims need beside the database: the time (`now`, `boot`) and the boot, the prepared
-    attempts by job id, the source of ids for other attempts, and for the ledger the pass that claims."""
+    attempts by job id, the source of ids for other attempts, and the times of the pass for the ledger."""
 
     now: float
     boot: float
     boot_id: str
     prepared: Mapping[int, Prepared] = {}
     new_id: Callable[[], str] = lambda: secrets.token_hex(16)
-    turn: Turn = Turn()
+    pass_times: PassTimes = PassTimes()
 
 
 def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: ClaimContext) -> list[Claim]:
@@ -47,16 +47,16 @@ def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: ClaimC
     for one in decided.plan.preempts:
         attempts.preempt(db, one, now=context.now)
     claims: list[Claim] = []
-    turn = context.turn
+    times = context.pass_times
     for start in decided.plan.starts:
-        claim = _claim(db, start, context, turn)
+        claim = _claim(db, start, context, times)
         if claim is not None:
             claims.append(claim)
-        turn = replace(turn, idle_cause=())
+        times = replace(times, idle_causes=())  # noted once, with the first claim
     return claims
 
 
-def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, turn: Turn) -> Claim | None:
+def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, times: PassTimes) -> Claim | None:
     prepared = context.prepared.get(start.id)
     if prepared is not None:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone()
@@ -69,7 +69,7 @@ def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, turn: Tu
         now=context.now,
         boot=context.boot,
         boot_id=context.boot_id,
-        turn=turn,
+        pass_times=times,
     )
     if claim is None or prepared is None or prepared.shim is None:
         return claim

@@ -265,7 +265,7 @@ def recall(db: sqlite3.Connection) -> planner.CarriedState:
 
 
 def remember(db: sqlite3.Connection, carried: planner.CarriedState) -> None:
-    """Keeps what this plan passes on to the next."""
+    """Keep what this plan passes on to the next."""
     text = msgspec.json.encode(carried).decode()
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('planner_memory', ?)", (text,))
 
@@ -322,7 +322,7 @@ def stops(db: sqlite3.Connection) -> list[tuple[str, str, float]]:
 
 
 def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -> bool:
-    """Notes the boot id; after a reboot, carries back-offs over from wall time to the new boot's clock.
+    """Note the boot id; after a reboot, carry back-offs over from wall time to the new boot's clock.
     True if the machine was restarted."""
     row = db.execute("SELECT value FROM meta WHERE key = 'boot_id'").fetchone()
     if row is not None and row["value"] == boot_id:

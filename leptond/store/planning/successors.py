@@ -234,7 +234,7 @@ def _claim(
         now=context.now,
         boot=context.boot,
         boot_id=shim.boot_id,
-        turn=context.turn,
+        pass_times=context.pass_times,
     )
     if claim is None:
         raise OutOfStep(f"job {job_id} was started as the next one, and cannot be claimed")

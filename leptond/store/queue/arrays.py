@@ -79,7 +79,7 @@ def _first_failed(db: sqlite3.Connection, array_id: int) -> str | None:
 
 
 def is_over(db: sqlite3.Connection, array_id: int) -> bool:
-    """Whether all members have ended: a look at the last of them, as a rule."""
+    """Return True if all members have ended: as a rule one search, for the last of them."""
     if compact_arrays.of_array(db, array_id, pending=True):
         return False
     return not db.execute(
@@ -99,7 +99,7 @@ def _whose(db: sqlite3.Connection, array_id: int) -> tuple[str, str]:
 
 
 def owner(db: sqlite3.Connection, array_id: int) -> str:
-    """Whose array it is. Raises NotFound."""
+    """Return the user that owns an array. Raises NotFound."""
     return _whose(db, array_id)[1]
 
 
@@ -129,7 +129,7 @@ def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: st
             " explanation = ?, version = version + 1 WHERE id = ?",
             (now, why, compact.first),
         )
-        _tell(db, "array.cancelled", compact, {"explanation": why}, by, now)
+        _log_change(db, "array.cancelled", compact, {"explanation": why}, by, now)
         dependencies.resolve(db, compact.first, State.CANCELLED, now, array_id=array_id, last=compact.last)
         count += compact.count
     return count
@@ -156,7 +156,7 @@ def _set_held(
                 "UPDATE folds SET held = ?, hold_reason = ?, version = version + 1 WHERE id = ?",
                 (int(held), reason, compact.first),
             )
-            _tell(db, "array.edited", compact, {"held": held}, by, now)
+            _log_change(db, "array.edited", compact, {"held": held}, by, now)
     return count
 
 
@@ -178,15 +178,15 @@ def edit_compact(
             f"UPDATE folds SET {assignments}, version = version + 1 WHERE id = :id",
             {**columns, "id": compact.first},
         )
-        order_keys.place_fold(
+        order_keys.place_compact(
             db, db.execute("SELECT * FROM folds WHERE id = ?", (compact.first,)).fetchone(), policy
         )
-        _tell(db, "array.edited", compact, changes, by, now)
+        _log_change(db, "array.edited", compact, changes, by, now)
     return count
 
 
 def each(db: sqlite3.Connection, /, members: Sequence[tuple[int, int]], verb: Any, **how: Any) -> int:
-    """Does to members what `verb` of :mod:`leptond.store.queue.jobs` does to one; how many it could be done
+    """Do to members what `verb` of :mod:`leptond.store.queue.jobs` does to one; how many it could be done
     to."""
     done = 0
     for _, job_id in members:
@@ -198,7 +198,7 @@ def each(db: sqlite3.Connection, /, members: Sequence[tuple[int, int]], verb: An
     return done
 
 
-def _tell(
+def _log_change(
     db: sqlite3.Connection,
     kind: str,
     compact: compact_arrays.CompactArray,

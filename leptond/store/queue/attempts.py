@@ -44,14 +44,14 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     attempt: Attempt
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """The scheduler's turn that makes a claim, for the ledger. `looked`: the look before this one (None:
-    the first of this daemon); `woken`: when what caused this one was committed; `demand`: what the queue
-    has been like for free GPUs since the last note."""
+class PassTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """The times of the scheduling pass that claims, in wall seconds, for the ledger. `passed_at`: of the pass
+    before it (None: it is the daemon's first); `woken_at`: of the commit that caused it. `idle_causes`: the
+    causes of idle GPUs since the last note."""
 
-    looked: float | None = None
-    woken: float | None = None
-    idle_cause: Sequence[tuple[float, IdleCause, str]] = ()
+    passed_at: float | None = None
+    woken_at: float | None = None
+    idle_causes: Sequence[tuple[float, IdleCause, str]] = ()
 
 
 def claim(
@@ -62,13 +62,13 @@ def claim(
     now: float,
     boot: float,
     boot_id: str,
-    turn: Turn | None = None,
+    pass_times: PassTimes | None = None,
 ) -> Claim | None:
-    """Gives GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
+    """Give GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
     world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
-    first = turn is not None and turn.looked is None
-    turn = turn if turn is not None else Turn()
-    ledger.note_idle_causes(db, turn.idle_cause)
+    first = pass_times is not None and pass_times.passed_at is None
+    times = pass_times if pass_times is not None else PassTimes()
+    ledger.note_idle_causes(db, times.idle_causes)
     row = db.execute(
         f"SELECT * FROM jobs WHERE id = ? AND {IS_READY}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?)"
@@ -112,7 +112,9 @@ def claim(
             now,
             boot,
             boot_id,
-            startable_at(ready=ready, released=released, passed_at=turn.looked, woken_at=turn.woken, now=now),
+            startable_at(
+                ready=ready, released=released, passed_at=times.passed_at, woken_at=times.woken_at, now=now
+            ),
             "the daemon was down" if first else None,
             ledger.price_micros(db, start.gpus) if gpus else None,
         ),
@@ -135,8 +137,8 @@ def claim(
 def started(
     db: sqlite3.Connection, attempt_id: str, *, shim: Identity, now: float, deadline_at: float | None
 ) -> bool:
-    """Stores who supervises the attempt; only after this commit may its gate be opened. False when it
-    has been told to stop meanwhile: the gate stays shut."""
+    """Store the shim of the attempt; only after this commit may its gate be opened. False when it
+    has been asked to stop meanwhile: the gate stays shut."""
     attempt = get(db, attempt_id)
     db.execute(
         "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
@@ -176,7 +178,7 @@ def set_pid(
 
 
 def overran(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
-    """Shows that an attempt reached its limit and is in its grace. The shim does the stopping."""
+    """Show that an attempt reached its limit and is in its grace. The shim does the stopping."""
     attempt = get(db, attempt_id)
     if attempt.state is not AttemptState.RUNNING:
         return
@@ -218,7 +220,7 @@ def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
             exit_code=row["exit_code"],
             signal=row["signal"],
             run_s=row["run_s"] or 0.0,
-            signature=row["signature"],
+            failure_fingerprint=row["signature"],
         )
         for row in db.execute(
             "SELECT class, exit_code, signal, run_s, signature FROM attempts"
@@ -240,8 +242,8 @@ def finish(
     roll: float,
     uses: Sequence[SampledUse] = (),
 ) -> Decision | None:
-    """Ends an attempt: releases its GPUs, books its GPU time with what was sampled of it last (`uses`), and
-    sends the job to its end or back into the queue. None when it had been finished before; then nothing
+    """End an attempt: release its GPUs, charge its GPU time with what was sampled of it last (`uses`), and
+    send the job to its end or back into the queue. None when it had been finished before; then nothing
     changes."""
     attempt = get(db, attempt_id)
     if attempt.state is AttemptState.ENDED:
@@ -262,7 +264,7 @@ def finish(
         past=earlier(db, job.id, attempt.number),
         stop_reason=attempt.stop_reason,
         roll=roll,
-        signature=verdict.signature,
+        failure_fingerprint=verdict.failure_fingerprint,
     )
     decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
@@ -302,7 +304,7 @@ def finish(
             _stop_reason(attempt, record),
             # a limit that only the daemon saw pass, while the shim saw the command end in time
             StopReason.TIMEOUT if record is not None and record.run_s else None,
-            verdict.signature,
+            verdict.failure_fingerprint,
             decision.saved,
             record.main_pid if record is not None else None,
             record.start if record is not None else None,
@@ -314,10 +316,10 @@ def finish(
     )
     if verdict.cause is FailureClass.STOPPED_EARLY:
         db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt_id))
-    _book(db, job, get(db, attempt_id), uses)
+    _charge(db, job, get(db, attempt_id), uses)
     if record is not None and record.unkillable:
         for gpu in attempt.gpus:
-            # what holds it cannot be killed: nobody else may have it until a person has looked
+            # what holds it cannot be killed: no other job gets it until a person has looked
             reason = f"{record.unkillable} unkillable processes of job {job.ref}"
             gpu_rows.drain(db, gpu.uuid, reason, "leptond", now)
     changes: dict[str, Any] = {
@@ -343,9 +345,9 @@ def finish(
 
 
 def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:
-    """What a preemption cost, in seconds of this attempt: its start-up, the work since its last checkpoint,
-    and the time that it took to leave. A job that left within its grace has saved; of one that was killed
-    only the checkpoint that it announced counts. None when its command never ran."""
+    """Return the cost of a preemption, in seconds of this attempt: its start-up, the work since its last
+    checkpoint, and the time that it took to leave. A job that left within its grace has saved; of one that
+    was killed only the checkpoint that it announced counts. None when its command never ran."""
     if attempt.started_at is None or attempt.ended_at is None:
         return None
     asked = min(attempt.stop_at if attempt.stop_at is not None else attempt.ended_at, attempt.ended_at)
@@ -356,7 +358,7 @@ def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:
 
 
 def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
-    """Tells a running job, durably, to make room; the scheduler delivers it. False when the world has moved
+    """Ask a running job, durably, to make room; the scheduler delivers it. False when the world has moved
     on since the plan was made, and then nothing changes."""
     row = db.execute(
         f"SELECT * FROM jobs WHERE id = ? AND state = '{State.RUNNING}' AND preemptible = 1", (wanted.id,)
@@ -373,8 +375,8 @@ def preempt(db: sqlite3.Connection, wanted: Preempt, *, now: float) -> bool:
 
 
 def _stop_reason(attempt: Attempt, record: ExitRecord | None) -> str | None:
-    """What the shim was told; but a cancel, or its sweep's stop, that came while the job made room has the
-    last word."""
+    """Return the reason that the shim was given; but a cancel, or its sweep's stop, that came while the job
+    made room has the last word."""
     if record is not None and record.stop_reason == StopReason.PREEMPT:
         return attempt.stop_reason if attempt.stop_reason in FINAL_STOPS else record.stop_reason
     return record.stop_reason if record is not None else None
@@ -387,8 +389,8 @@ def _stopped_at(record: ExitRecord | None) -> float | None:
     return record.started_at + record.stop_sent_after_s
 
 
-def _book(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[SampledUse]) -> None:
-    """What the attempt cost its owner: from the start of its command to the end of its last process; of a
+def _charge(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[SampledUse]) -> None:
+    """Charge the attempt to its owner: from the start of its command to the end of its last process; of a
     GPU that it shares, the part of the memory that it asked for."""
     if not attempt.n_gpus:
         return

@@ -38,7 +38,7 @@ _OF_ONE = {one.name: one.member for one in fields.FIELDS if one.column and one.m
 """The other columns, as they are in a job that was never started."""
 
 ANNOUNCED = fields.names(announced=True)
-"""The fields that the event of a submit tells of."""
+"""The fields that the event of a submit carries."""
 
 
 class CompactArray:

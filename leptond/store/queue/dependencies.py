@@ -28,7 +28,7 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def satisfied(kind: DependencyKind, end: State) -> bool:
-    """Whether a job that ended as `end` satisfies a dependency of this kind."""
+    """Return True if a job that ended as `end` satisfies a dependency of this kind."""
     match kind:
         case DependencyKind.ANY:
             return True
@@ -54,7 +54,7 @@ def _one(db: sqlite3.Connection, ref: str) -> tuple[int, State] | None:
 
 
 def _all(db: sqlite3.Connection, array_id: int) -> dict[State, int]:
-    """How many members of an array are in which state; none if there is no such array. To who waits for all
+    """Count the members of an array by state; empty if there is no such array. For a job that waits for all
     of a sweep, a trial that was stopped early has done its part."""
     found: Counter[State] = Counter()
     for row in db.execute(
@@ -64,13 +64,13 @@ def _all(db: sqlite3.Connection, array_id: int) -> dict[State, int]:
         (array_id,),
     ):
         found[State(row["seen"])] += row["n"]
-    for fold in compact_arrays.of_array(db, array_id):
-        found[fold.state] += fold.count
+    for compact in compact_arrays.of_array(db, array_id):
+        found[compact.state] += compact.count
     return dict(found)
 
 
 def add(db: sqlite3.Connection, job_id: int, refs: Sequence[str], kind: DependencyKind, field: str) -> None:
-    """Lets a job that was just inserted wait for `refs`. Raises Invalid (pointing at `field`) when there
+    """Let a job that was just inserted wait for `refs`. Raises Invalid (pointing at `field`) when there
     is no such job."""
     for position, ref in enumerate(refs):
         unknown = Invalid(f"there is no job {ref} to wait for", pointer=f"/{field}/{position}")
@@ -111,7 +111,7 @@ COUNTED = ", ".join(
     f" + (SELECT coalesce(sum({state}), 0) FROM array_dependencies WHERE job_id = :id)"
     for state in ("waiting", "failed")
 )
-"""How the columns of a job follow from what it waits for."""
+"""The columns of a job that follow from its dependencies."""
 
 
 def resolve(
@@ -124,9 +124,9 @@ def resolve(
     last: int | None = None,
     early: bool = False,
 ) -> None:
-    """Tells the jobs that wait for `ended`, a member of `array_id` or of none, how it ended (indexes
+    """Settle the dependencies of the jobs that wait for `ended`, a member of `array_id` or of none (indexes
     dependencies_on, array_dependencies_on). With `last`: all jobs from `ended` to that one ended so. `early`:
-    its sweep stopped it, which is no failure to who waits for all of them."""
+    its sweep stopped it, which is no failure for a job that waits for all of them."""
     last = ended if last is None else last
     for row in db.execute(
         "SELECT job_id, on_job_id, kind FROM dependencies WHERE on_job_id BETWEEN ? AND ?"
@@ -138,7 +138,7 @@ def resolve(
             "UPDATE dependencies SET state = ? WHERE job_id = ? AND on_job_id = ? AND kind = ?",
             ("met" if met else "failed", row["job_id"], row["on_job_id"], row["kind"]),
         )
-        _told(db, row["job_id"], 1, met)
+        _count_ended(db, row["job_id"], 1, met)
         data = {"on_job_id": row["on_job_id"], "kind": row["kind"], "met": met}
         events.append(db, now, "job.dependency", job=row["job_id"], data=data)
     if array_id is None:
@@ -154,16 +154,16 @@ def resolve(
             " WHERE job_id = ? AND on_array_id = ? AND kind = ?",
             (count, 0 if met else count, row["job_id"], array_id, row["kind"]),
         )
-        _told(db, row["job_id"], count, met)
+        _count_ended(db, row["job_id"], count, met)
         data = {"on_job_id": ended, "kind": row["kind"], "met": met}
         if count > 1:
             data["last_id"] = last
         events.append(db, now, "job.dependency", job=row["job_id"], data=data)
 
 
-def _told(db: sqlite3.Connection, job_id: int, count: int, met: bool) -> None:
-    """So many jobs that `job_id` waited for have ended. What is folded of an array waits as its first member
-    does."""
+def _count_ended(db: sqlite3.Connection, job_id: int, count: int, met: bool) -> None:
+    """Count `count` ended jobs that `job_id` waited for. The compact members of an array wait as its first
+    member does."""
     values = (count, 0 if met else count, job_id)
     moved = "deps_waiting = deps_waiting - ?, deps_failed = deps_failed + ?"
     db.execute(f"UPDATE jobs SET {moved} WHERE id = ?", values)
@@ -171,7 +171,7 @@ def _told(db: sqlite3.Connection, job_id: int, count: int, met: bool) -> None:
 
 
 def of(db: sqlite3.Connection, job_id: int, array_id: int | None = None) -> list[Dependency]:
-    """What a job, a member of `array_id` or of none, waits or waited for."""
+    """Return the dependencies, met or not, of a job that is a member of `array_id` or of none."""
     if array_id is not None and compact_arrays.at(db, job_id) is not None:
         job_id, asked = array_id, job_id
     else:

@@ -1,4 +1,4 @@
-"""What users and projects have had, and what they may have: fair share and caps."""
+"""Fair share and caps: the usage of users and projects, and their limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF_LIFE_S = 7 * 86400.0
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """What is set for one user or project; None: as the configuration says."""
+    """The limits that are set for one user or project; None: as the configuration says."""
 
     kind: Kind
     name: str
@@ -36,7 +36,7 @@ def half_life(db: sqlite3.Connection) -> float:
 
 
 def configure(db: sqlite3.Connection, half_life_s: float, *, now: float) -> None:
-    """Fades what was used up to `now` by the old half-life; from then on the new one counts. What has faded
+    """Fade what was used up to `now` by the old half-life; from then on the new one counts. What has faded
     to nothing is forgotten."""
     before = half_life(db)
     for row in db.execute("SELECT * FROM shares").fetchall():
@@ -55,7 +55,7 @@ def configure(db: sqlite3.Connection, half_life_s: float, *, now: float) -> None
 
 
 def book(db: sqlite3.Connection, owner: UsageOwner, *, gpus: float, held_s: float, now: float) -> None:
-    """Adds the use of an attempt that has just ended."""
+    """Add the use of an attempt that has just ended."""
     half_life_s = half_life(db)
     key = (owner.user, owner.project or "", owner.queue)
     row = db.execute(
@@ -69,7 +69,7 @@ def book(db: sqlite3.Connection, owner: UsageOwner, *, gpus: float, held_s: floa
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What a live attempt has: so many GPUs (a share counts as its part) for so long."""
+    """The usage of a live attempt: so many GPUs (a share counts as its part) for so long."""
 
     owner: UsageOwner
     gpus: float
@@ -77,7 +77,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None) -> list[Held]:
-    """What runs now (index jobs_live)."""
+    """Return the usage of what runs now (index jobs_live)."""
     return [
         Held(
             owner=UsageOwner(row["user"], row["project"], row["queue"]),
@@ -100,7 +100,7 @@ def live(db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None
 def used(
     db: sqlite3.Connection, *, now: float, boot: float, boot_id: str | None = None
 ) -> dict[UsageOwner, float]:
-    """What everyone has had, faded up to now, in GPU-seconds: of ended attempts and of those that run."""
+    """Return the usage of all owners, decayed up to now, in GPU-seconds: of ended and of running attempts."""
     half_life_s = half_life(db)
     found = {
         UsageOwner(row["user"], row["project"] or None, row["queue"]): decayed(
@@ -114,7 +114,7 @@ def used(
 
 
 def weights(db: sqlite3.Connection) -> Weights:
-    """Who is due more than others."""
+    """Return the weights of the owners that are due more than others."""
     of: dict[str, dict[str, float]] = {"user": {}, "project": {}}
     for row in db.execute("SELECT kind, name, weight FROM limits WHERE weight IS NOT NULL"):
         of[row["kind"]][row["name"]] = row["weight"]
@@ -138,7 +138,7 @@ def limits(db: sqlite3.Connection, usual: Limits) -> Limits:
 
 
 def set_limit(db: sqlite3.Connection, limit: Limit, *, by: str, now: float) -> None:
-    """Sets what one user or project may have, in place of what was set before."""
+    """Set what one user or project may have, in place of what was set before."""
     values = msgspec.structs.asdict(limit)
     db.execute(
         "INSERT OR REPLACE INTO limits (kind, name, max_gpus, max_pending, weight)"
@@ -149,7 +149,7 @@ def set_limit(db: sqlite3.Connection, limit: Limit, *, by: str, now: float) -> N
 
 
 def remove_limit(db: sqlite3.Connection, kind: Kind, name: str, *, by: str, now: float) -> None:
-    """Forgets what was set: the configuration counts again. Raises NotFound."""
+    """Forget what was set: the configuration counts again. Raises NotFound."""
     gone = db.execute("DELETE FROM limits WHERE kind = ? AND name = ?", (kind, name)).rowcount
     if not gone:
         raise NotFound(f"nothing is set for the {kind} {name}", hint="`leptonctl limits` lists what is set")
@@ -159,7 +159,7 @@ def remove_limit(db: sqlite3.Connection, kind: Kind, name: str, *, by: str, now:
 def check_pending(
     db: sqlite3.Connection, usual: Limits, *, user: str, asked: int, projects: dict[str, int]
 ) -> None:
-    """Raises TooMany when so many more jobs of `user`, and of the projects, would pass a cap on jobs that
+    """Raise TooMany when so many more jobs of `user`, and of the projects, would pass a cap on jobs that
     wait."""
     caps = limits(db, usual)
     wanted: list[tuple[Kind, str, int]] = [("user", user, asked)]
@@ -179,7 +179,7 @@ def check_pending(
 
 
 def waiting(db: sqlite3.Connection) -> dict[tuple[Kind, str], int]:
-    """How many jobs of each user and project wait."""
+    """Count the waiting jobs of each user and project."""
     return {
         (row["kind"], row["name"]): row["n"]
         for row in db.execute("SELECT * FROM pending_counts WHERE kind <> 'queue' AND n > 0")

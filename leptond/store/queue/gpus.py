@@ -74,7 +74,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sync(db: sqlite3.Connection, found: Sequence[Found], now: float) -> None:
-    """Takes in what the backend sees now. Devices that are gone stay, as not present: leases and drains
+    """Take in what the backend sees now. Devices that are gone stay, as not present: leases and drains
     hang on their UUIDs, and the order of indices may change over a reboot."""
     before = {gpu.uuid: gpu for gpu in known(db)}
     db.execute("UPDATE gpus SET present = 0")
@@ -157,7 +157,7 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
 
 
 def set_drained(db: sqlite3.Connection, index: int, reason: str | None, by: str, now: float) -> KnownGpu:
-    """Takes the device at `index` out of service (`reason`) or back into it (None). What runs on it goes
+    """Take the device at `index` out of service (`reason`) or back into it (None). What runs on it goes
     on. Raises NotFound."""
     gpu = next((gpu for gpu in known(db, present_only=True) if gpu.index == index), None)
     if gpu is None:

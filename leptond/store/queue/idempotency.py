@@ -7,7 +7,7 @@ import sqlite3
 from leptond.base.errors import Conflict
 
 KEEP_S = 7 * 86400.0
-"""How long a key is remembered."""
+"""Seconds for which a key is remembered."""
 
 KEEP = 10_000
 """So many of the newest are remembered however old the wall clock makes them: it may be set forward between
@@ -34,7 +34,7 @@ def recall(db: sqlite3.Connection, user: str, key: str, body_sha256: str) -> str
 
 
 def remember(db: sqlite3.Connection, user: str, key: str, body_sha256: str, answer: str, now: float) -> None:
-    """Keeps the answer with the jobs it speaks of, in the same transaction."""
+    """Keep the answer with the jobs it speaks of, in the same transaction."""
     db.execute(
         "INSERT INTO idempotency (user, key, body, answer, at) VALUES (?, ?, ?, ?, ?)",
         (user, key, body_sha256, answer, now),
@@ -44,7 +44,7 @@ def remember(db: sqlite3.Connection, user: str, key: str, body_sha256: str, answ
 
 
 def forget(db: sqlite3.Connection, now: float) -> None:
-    """Forgets keys that are old, except the newest."""
+    """Forget keys that are old, except the newest."""
     db.execute(
         "DELETE FROM idempotency WHERE at < ?"
         " AND at < (SELECT at FROM idempotency ORDER BY at DESC LIMIT 1 OFFSET ?)",

@@ -64,7 +64,7 @@ def submit(
     together: Together | None = None,
     beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
 ) -> tuple[list[Stored], bool]:
-    """Stores the jobs of all specs, or none. The flag says whether they are new (False: the same
+    """Store the jobs of all specs, or none. The flag says whether they are new (False: the same
     Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them.
     Raises Conflict, Invalid, TooMany, OverBudget."""
     if key is not None:
@@ -128,12 +128,12 @@ def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
 
 
 def counts(db: sqlite3.Connection) -> dict[State, int]:
-    """How many jobs are in each state."""
+    """Count the jobs in each state."""
     return {State(row["state"]): row["n"] for row in db.execute("SELECT state, n FROM job_counts")}
 
 
 def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
-    """Sets columns of one job and raises its version. A new state must have been checked by `move`; the
+    """Set columns of one job and raise its version. A new state must have been checked by `move`; the
     database checks it again."""
     assignments = ", ".join(f"{column} = :{column}" for column in changes)
     db.execute(
@@ -142,7 +142,7 @@ def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
 
 
 def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
-    """Brings a job to a terminal state and tells those that wait for it."""
+    """Bring a job to a terminal state and settle the dependencies of the jobs that wait for it."""
     move(job.state, state)
     touch(db, job.id, {"state": state, "ended_at": now, "backoff_at": None, "backoff_boot": None, **changes})
     events.append(
@@ -166,7 +166,7 @@ def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dic
 def cancel(
     db: sqlite3.Connection, ref: str, *, by: str, grace_s: float | None, reason: str | None, now: float
 ) -> Job:
-    """Cancels a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
+    """Cancel a job: at once while it waits, else by asking its attempt to stop. Asking twice is no
     error, and a second time may shorten the grace. Raises NotFound, WrongState."""
     job = find_for_change(db, ref, now)
     why = f"cancelled by {by}" + (f": {reason}" if reason else "")
@@ -196,10 +196,10 @@ def stop(
     now: float,
     note: str | None = None,
 ) -> None:
-    """Notes durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel, or
+    """Note durably that the live attempt of `job` has to stop; the scheduler carries it out. A cancel, or
     its sweep's stop, takes the place of what leptond asked for before: it must be delivered, and the job not
     tried again. What the attempt is found to have died of is the shim's to say, which knows what it sent
-    first. `note` tells people why."""
+    first. `note` is the reason for people."""
     first = "?" if reason in FINAL_STOPS else "coalesce(stop_reason, ?)"
     db.execute(
         f"UPDATE attempts SET state = '{AttemptState.STOPPING}', stop_reason = {first},"
@@ -215,7 +215,7 @@ def stop(
 
 
 def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
-    """Keeps a pending job from starting. Raises NotFound, WrongState."""
+    """Keep a pending job from starting. Raises NotFound, WrongState."""
     job = _pending(db, ref, "held", now)
     if not job.held:
         touch(db, job.id, {"held": 1, "hold_reason": f"held by {by}"})
@@ -224,7 +224,7 @@ def hold(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
 
 
 def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
-    """Undoes :func:`hold`. Raises NotFound, WrongState."""
+    """Undo :func:`hold`. Raises NotFound, WrongState."""
     job = _pending(db, ref, "released", now)
     if job.held:
         # whoever looked at it gives it a fresh budget against the machine's failures
@@ -236,7 +236,7 @@ def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
 def retry(
     db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int, caps: Limits = _NO_CAPS
 ) -> tuple[Stored, bool]:
-    """Runs a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
+    """Run a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
     runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
     NotFound, WrongState, TooMany, QueueClosed."""
     job = find_for_change(db, ref, now)
@@ -302,7 +302,7 @@ def edit(
 
 
 def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:
-    """Raises what speaks against new values of a job that has not ended."""
+    """Raise what speaks against new values of a job that has not ended."""
     if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
         raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
     if "queue" in changes or "gpus" in changes:
@@ -315,7 +315,7 @@ def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, 
 
 
 def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tuple[int, int]]:
-    """Forgets a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
+    """Forget a finished job. The (job id, attempt number) pairs whose files may go. Raises NotFound,
     WrongState."""
     job = find_for_change(db, ref, now)
     must_be_forgettable(db, job)
@@ -324,7 +324,7 @@ def purge(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> list[tupl
 
 
 def must_be_forgettable(db: sqlite3.Connection, job: Job) -> None:
-    """Raises WrongState unless the job has ended and no unfinished one needs it."""
+    """Raise WrongState unless the job has ended and no unfinished one needs it."""
     if job.state not in TERMINAL:
         raise WrongState(f"job {job.ref} is {job.state}", hint="cancel it first")
     why = retention.needed_now(db, job.id)

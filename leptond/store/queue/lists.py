@@ -105,7 +105,7 @@ def _pending(
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job is called, whose it is and how wide."""
+    """Name, user and width of a job."""
 
     ref: str
     name: str
@@ -114,7 +114,7 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def names(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Named]:
-    """What these jobs are called, by id."""
+    """Return the labels of these jobs, by id."""
     found: dict[int, Named] = {}
     for job_id in job_ids:
         row = db.execute(
@@ -150,7 +150,7 @@ def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Jo
 
 
 def held_count(db: sqlite3.Connection) -> int:
-    """How many pending jobs are held."""
+    """Count the pending jobs that are held."""
     count: int = db.execute("SELECT n FROM held_count").fetchone()[0]
     return count
 

@@ -23,7 +23,7 @@ LAST = 8
 """Of the newest jobs that wait, how many are asked from when they count."""
 
 KEEP_RUNS = 20_000
-"""How many kinds of command are remembered; beyond, the oldest are forgotten."""
+"""Most kinds of command that are remembered; beyond, the oldest are forgotten."""
 
 
 def figures(db: sqlite3.Connection) -> Policy:
@@ -33,7 +33,7 @@ def figures(db: sqlite3.Connection) -> Policy:
 
 
 def adopt(db: sqlite3.Connection, policy: Policy) -> int:
-    """Makes `policy` the one that places are worked out with. When its figures are new, every pending job
+    """Make `policy` the one that places are worked out with. When its figures are new, every pending job
     is placed again, else those that have no place yet (an older leptond stored them); how many were."""
     text = msgspec.json.encode(policy).decode()
     row = db.execute("SELECT value FROM meta WHERE key = ?", (_KEY,)).fetchone()
@@ -52,8 +52,8 @@ def adopt(db: sqlite3.Connection, policy: Policy) -> int:
             since = _since(job, job["priority"], before) if job["signature"] else None
             _place(db, job, policy, since=since)
         placed, last = placed + len(some), some[-1]["id"]
-    for fold in db.execute(f"SELECT * FROM folds WHERE {IS_PENDING}{only}").fetchall():
-        place_fold(db, fold, policy)
+    for row in db.execute(f"SELECT * FROM folds WHERE {IS_PENDING}{only}").fetchall():
+        place_compact(db, row, policy)
     return placed
 
 
@@ -99,7 +99,7 @@ class Places:
 
 def _newest(db: sqlite3.Connection, policy: Policy) -> float:
     """From when the newest of the jobs that wait count their places; those with a begin time say nothing of
-    it. Nobody who comes later counts from an earlier time, also when the wall clock has been set back in
+    it. No later job counts from an earlier time, also when the wall clock has been set back in
     between: equal jobs keep their order."""
     newest = db.execute(
         f"SELECT submitted_at, begin_at, order_at, priority FROM jobs WHERE {IS_PENDING}"
@@ -120,20 +120,21 @@ def _since(job: sqlite3.Row | Mapping[str, Any], priority: int, policy: Policy) 
 
 
 def place(db: sqlite3.Connection, job_id: int, *, was: int | None = None) -> None:
-    """Works the places of a job out anew, after something about it has changed. It counts from when it did,
+    """Work the places of a job out anew, after something about it has changed. It counts from when it did,
     if `was` is given, its priority before; else from its submission or its begin time."""
     job = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
     policy = figures(db)
     _place(db, job, policy, since=_since(job, was, policy) if was is not None else None)
 
 
-def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> None:
-    """The same for folded jobs; how many of their array stand where they do is counted anew."""
-    _place(db, {**dict(fold), "gpu_ms": 0}, policy, "folds")
+def place_compact(db: sqlite3.Connection, row: sqlite3.Row, policy: Policy) -> None:
+    """Place the members of a row of ``folds`` anew, and count the ready members of their array that have the
+    same place."""
+    _place(db, {**dict(row), "gpu_ms": 0}, policy, "folds")
     db.execute(
         "UPDATE arrays SET (queue, gpus, order_at, due_at, alone_at, short_s) = (SELECT queue, gpus,"
         " order_at, due_at, alone_at, short_s FROM folds WHERE id = ?) WHERE id = ?",
-        (fold["id"], fold["array_id"]),
+        (row["id"], row["array_id"]),
     )
     db.execute(
         "UPDATE arrays SET ready = (SELECT count(*) FROM jobs WHERE array_id = arrays.id"
@@ -142,7 +143,7 @@ def place_fold(db: sqlite3.Connection, fold: sqlite3.Row, policy: Policy) -> Non
         " AND jobs.queue = arrays.queue AND jobs.gpus = arrays.gpus AND jobs.order_at = arrays.order_at"
         " AND jobs.due_at = arrays.due_at AND jobs.alone_at = arrays.alone_at"
         " AND jobs.short_s = arrays.short_s) WHERE id = ?",
-        (fold["array_id"],),
+        (row["array_id"],),
     )
 
 
@@ -183,7 +184,7 @@ def _predicted(db: sqlite3.Connection, user: str, kind: str, gpus: int) -> float
 
 
 def note_run(db: sqlite3.Connection, job_id: int, run_s: float, now: float) -> None:
-    """Remembers a successful run: `run_s` of its last attempt, and what the preempted ones before it did."""
+    """Remember a successful run: `run_s` of its last attempt, and what the preempted ones before it did."""
     job = db.execute("SELECT user, signature, gpus FROM jobs WHERE id = ?", (job_id,)).fetchone()
     earlier = db.execute(
         "SELECT coalesce(sum(run_s), 0) FROM attempts WHERE job_id = ? AND class = 'preempted'", (job_id,)
@@ -203,7 +204,7 @@ def note_run(db: sqlite3.Connection, job_id: int, run_s: float, now: float) -> N
 
 
 def note_eviction(db: sqlite3.Connection, job_id: int, cost_s: float, now: float) -> None:
-    """Remembers what a preemption cost: work done again, and the start."""
+    """Remember what a preemption cost: work done again, and the start."""
     job = db.execute("SELECT user, signature, gpus FROM jobs WHERE id = ?", (job_id,)).fetchone()
     row = db.execute(
         "SELECT eviction_cost_s FROM runs WHERE user = ? AND signature = ? AND gpus = ?", tuple(job)

@@ -45,7 +45,7 @@ def find(db: sqlite3.Connection, name: str) -> Queue:
 
 
 def create(db: sqlite3.Connection, queue: Queue, gpus: Sequence[str] | None, *, by: str, now: float) -> Queue:
-    """Makes a queue that owns `gpus` (indices or UUIDs). Raises Conflict, Invalid."""
+    """Make a queue that owns `gpus` (indices or UUIDs). Raises Conflict, Invalid."""
     if db.execute("SELECT 1 FROM queues WHERE name = ?", (queue.name,)).fetchone() is not None:
         raise Conflict(
             f"there is a queue {queue.name} already", hint=f"leptonctl queues set {queue.name} changes it"
@@ -71,7 +71,7 @@ def change(
     by: str,
     now: float,
 ) -> Queue:
-    """Sets fields of a queue and, unless None, the GPUs that it owns (indices or UUIDs). Jobs that wait in
+    """Set fields of a queue and, unless None, the GPUs that it owns (indices or UUIDs). Jobs that wait in
     it are planned by its new fields; their own limits stay. Raises NotFound, Invalid."""
     queue = msgspec.structs.replace(find(db, name), **changes)
     uuids = _free_to_own(db, name, gpus) if gpus is not None else None
@@ -89,7 +89,7 @@ def change(
 
 
 def remove(db: sqlite3.Connection, name: str, *, by: str, now: float) -> None:
-    """Removes a queue in which no job waits or runs; its GPUs are everybody's then. Raises NotFound,
+    """Remove a queue in which no job waits or runs; its GPUs are everybody's then. Raises NotFound,
     WrongState."""
     find(db, name)
     if name == DEFAULT_QUEUE:
@@ -110,7 +110,7 @@ def remove(db: sqlite3.Connection, name: str, *, by: str, now: float) -> None:
 
 
 def pending(db: sqlite3.Connection, kind: str, name: str) -> int:
-    """How many jobs of a user, project or queue wait."""
+    """Count the waiting jobs of a user, project or queue."""
     row = db.execute("SELECT n FROM pending_counts WHERE kind = ? AND name = ?", (kind, name)).fetchone()
     return row["n"] if row is not None else 0
 

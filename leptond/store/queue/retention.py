@@ -1,4 +1,4 @@
-"""What has been kept long enough: finished jobs, their output, and old events. Found by a reader, removed in
+"""Retention: finished jobs, their output, and old events. Found by a reader, removed in
 small slices, so that no submit waits for it."""
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """What may go now. `folded`: from the first to the last id, jobs that were cancelled before they had rows
-    of their own. `events_to`: every event up to this id (0: none)."""
+    """The jobs, outputs and events that may be removed now. `compact`: (first, last) ids of jobs that were
+    cancelled before they had rows of their own. `events_to`: every event up to this id (0: none)."""
 
     jobs: Sequence[int]
     outputs: Sequence[Output]
     events_to: int
-    folded: Sequence[tuple[int, int]] = ()
+    compact: Sequence[tuple[int, int]] = ()
 
 
 def due(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> Due:
-    """What is over its limits at `now` (index jobs_ended, 0001; attempts_output, of the migration named
-    retention; folds_ended)."""
+    """Return what is over its limits at `now` (index jobs_ended, 0001; attempts_output, of the migration
+    named retention; folds_ended)."""
     look = _Look(db)
     if limits.job_age_s:
         look.take("ended_at < ?", (now - limits.job_age_s,), None)
@@ -56,26 +56,26 @@ def due(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> Due:
         jobs=list(look.jobs),
         outputs=_outputs(db, limits, now, look.jobs),
         events_to=_events(db, limits, now),
-        folded=[(first, last) for first, last in look.folded.items()],
+        compact=[(first, last) for first, last in look.compact.items()],
     )
 
 
 class _Look:
-    """Goes through finished jobs from the oldest on, and passes over those that an unfinished one still
-    speaks of: it waits or waited for them, is of their array, or goes on from their checkpoints."""
+    """Go through finished jobs from the oldest on, and skip those that an unfinished one still
+    refers to: it waits or waited for them, is of their array, or goes on from their checkpoints."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.jobs: dict[int, None] = {}
-        self.folded: dict[int, int] = {}
+        self.compact: dict[int, int] = {}
         self._open: dict[int, bool] = {}
 
     def take(self, where: str, bound: tuple[float, ...], count: int | None) -> None:
-        """Takes the oldest that fulfil `where`, `count` at most (None: all; in one pass never more than MOST
+        """Take the oldest that fulfil `where`, `count` at most (None: all; in one pass never more than MOST
         that have rows)."""
         taken = looked = 0
         for row in self._db.execute(
-            f"SELECT id, array_id, id AS last_id, ended_at, 0 AS folded FROM jobs WHERE {where} UNION ALL"
+            f"SELECT id, array_id, id AS last_id, ended_at, 0 AS compact FROM jobs WHERE {where} UNION ALL"
             f" SELECT id, array_id, last_id, ended_at, 1 FROM folds WHERE {where} ORDER BY ended_at",
             (*bound, *bound),
         ):
@@ -85,15 +85,15 @@ class _Look:
             first, last = row["id"], row["last_id"]
             if self._of_open_array(row["array_id"]) or needed_now(self._db, first, last):
                 continue
-            if row["folded"]:
+            if row["compact"]:
                 last = last if count is None else min(last, first + count - taken - 1)
-                self.folded[first] = max(last, self.folded.get(first, 0))
+                self.compact[first] = max(last, self.compact.get(first, 0))
             else:
                 self.jobs[first] = None
             taken += last - first + 1
 
     def _of_open_array(self, array_id: int | None) -> bool:
-        """Whether some member of the array has not ended: one of the last ones, as a rule."""
+        """Return True if any member of the array has not ended: one of the last ones, as a rule."""
         if array_id is None:
             return False
         if array_id not in self._open:
@@ -160,7 +160,7 @@ def _events(db: sqlite3.Connection, limits: RetentionLimits, now: float) -> int:
 
 
 def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -> list[int]:
-    """Removes finished jobs with their attempts; those of `ids` that nothing has come to need meanwhile. An
+    """Remove finished jobs with their attempts; those of `ids` that nothing has come to need meanwhile. An
     event says so."""
     gone = []
     for job_id in ids:
@@ -174,22 +174,22 @@ def forget(db: sqlite3.Connection, ids: Sequence[int], *, by: str, now: float) -
     return gone
 
 
-def forget_folded(db: sqlite3.Connection, first: int, last: int, *, by: str, now: float) -> int:
-    """Removes jobs that were cancelled before they had rows of their own, unless something has come to need
-    them meanwhile; how many it were. An event says so."""
-    fold = compact_arrays.at(db, first)
-    if fold is None or fold.state is not State.CANCELLED or needed_now(db, first, last):
+def forget_compact(db: sqlite3.Connection, first: int, last: int, *, by: str, now: float) -> int:
+    """Remove jobs that were cancelled before they had rows of their own, unless something has come to need
+    them meanwhile; return the number of them. An event says so."""
+    part = compact_arrays.at(db, first)
+    if part is None or part.state is not State.CANCELLED or needed_now(db, first, last):
         return 0
-    last = min(last, fold.last)
-    compact_arrays.cut(db, fold, first, last)
+    last = min(last, part.last)
+    compact_arrays.cut(db, part, first, last)
     data = {"first_id": first, "last_id": last, "jobs": last - first + 1, "by": by}
-    events.append(db, now, "array.purged", job=fold.array_id, data=data)
+    events.append(db, now, "array.purged", job=part.array_id, data=data)
     return last - first + 1
 
 
 def needed_now(db: sqlite3.Connection, job_id: int, last: int | None = None) -> str | None:
-    """Why a finished job, or one of those up to `last`, has to stay; None when nothing unfinished speaks of
-    it."""
+    """Return why a finished job, or one of those up to `last`, has to stay; None when nothing unfinished
+    refers to it."""
     last = job_id if last is None else last
     for query in (
         "SELECT jobs.id FROM dependencies JOIN jobs ON jobs.id = dependencies.job_id"
@@ -208,13 +208,13 @@ def needed_now(db: sqlite3.Connection, job_id: int, last: int | None = None) -> 
     ).fetchone()
     if row is not None:
         return f"job {row['id']} goes on from its checkpoints"
-    # what the folded members wait or waited for is written down with the first of their array
+    # what the compact members wait or waited for is written down with the first of their array
     row = db.execute("SELECT id FROM folds WHERE array_id = ? LIMIT 1", (job_id,)).fetchone()
     return f"job {row['id']} of its array has not its own row yet" if row is not None else None
 
 
 def roots(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, int]:
-    """Whose checkpoints the jobs `ids` use."""
+    """Map each of the jobs `ids` to the job whose checkpoints it uses."""
     found = {}
     for job_id in ids:
         row = db.execute("SELECT coalesce(root_id, id) FROM jobs WHERE id = ?", (job_id,)).fetchone()
@@ -245,7 +245,7 @@ def unused_roots(db: sqlite3.Connection, candidates: Sequence[int]) -> list[int]
 
 
 def output_gone(db: sqlite3.Connection, attempt_ids: Sequence[str]) -> None:
-    """Notes that the output of ended attempts is not kept any more."""
+    """Note that the output of ended attempts is not kept any more."""
     for attempt_id in attempt_ids:
         db.execute(f"UPDATE attempts SET log_removed = 1 WHERE id = ? AND {ATTEMPT_ENDED}", (attempt_id,))
 
@@ -257,7 +257,7 @@ def count_events(db: sqlite3.Connection, up_to: int) -> int:
 
 
 def forget_events(db: sqlite3.Connection, up_to: int) -> int:
-    """Removes a slice of the events up to an id; how many."""
+    """Remove a slice of the events up to an id; how many."""
     return db.execute(
         "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE id <= ? ORDER BY id LIMIT ?)",
         (up_to, SLICE * 25),

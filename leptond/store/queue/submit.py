@@ -40,7 +40,7 @@ class Together(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Before3(msgspec.Struct, frozen=True, kw_only=True):
-    """How Stored was remembered before 0.3.0."""
+    """The stored form of Stored before 0.3.0."""
 
     ids: list[int]
     array_id: int | None
@@ -52,7 +52,7 @@ _before3 = msgspec.json.Decoder(list[_Before3])
 
 
 def remembered(text: str) -> list[Stored]:
-    """What an earlier answer (JSON) says."""
+    """Decode an earlier answer (JSON)."""
     if '"ids"' not in text[:200]:
         return _stored.decode(text)
     return [
@@ -77,7 +77,7 @@ def insert(
     root: int | None = None,
     together: Together | None = None,
 ) -> list[Stored]:
-    """Stores the jobs of admitted specs (none of them an array where they come `together`), with ids that
+    """Store the jobs of admitted specs (none of them an array where they come `together`), with ids that
     follow each other. Raises Invalid for a dependency on
     what is not there; then nothing may stay."""
     places = order_keys.Places(db)
@@ -131,8 +131,8 @@ def insert(
 
 
 def _apart(one: Admitted, waits: bool) -> int:
-    """How many of the jobs get rows at once. What waits for others, or for somebody, needs none yet: the
-    first member of the array stands for all."""
+    """Return how many of the jobs get rows at once. Jobs that wait for others, or are held, need none yet:
+    the first member of the array represents all."""
     if one.count <= compact_arrays.OVER:
         return one.count
     return 1 if waits or one.spec.hold else compact_arrays.AT_ONCE

@@ -45,18 +45,18 @@ _OF_ITS_LIFE = frozenset(
         "version",
     }
 )
-"""Columns of a job that tell what became of it, not what it is."""
+"""Columns of a job that hold its life, not its spec."""
 
 UNKNOWN_BYTES = 1 << 50
 """The memory of a device that is known by its lease only, until it is looked at."""
 
 SPARE_IDS, SPARE_EVENTS = 1000, 100_000
-"""How far the numbers of jobs and events jump when the database turned out to be older than the machine:
-those in between may have been given out, and are not given again."""
+"""The distance by which the numbers of jobs and events jump when the database turned out to be older than the
+machine: those in between may have been given out, and are not given again."""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the database knows of a job: its state and the number of its last attempt."""
+    """A job as the database knows it: its state and the number of its last attempt."""
 
     state: State
     attempt: int
@@ -121,8 +121,8 @@ def unidentified(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
 
 
 def identify(db: sqlite3.Connection, attempt_id: str, shim: Identity) -> None:
-    """Stores who supervises an attempt, as its directory says. Its command may have started or not: the
-    shim's record will tell."""
+    """Store the shim of an attempt, as its directory says. Its command may have started or not: the
+    shim's record decides."""
     db.execute(
         "UPDATE attempts SET shim_pid = ?, shim_start = ?, boot_id = ?, pid = coalesce(pid, ?)"
         f" WHERE id = ? AND {ATTEMPT_LIVES}",
@@ -133,7 +133,7 @@ def identify(db: sqlite3.Connection, attempt_id: str, shim: Identity) -> None:
 def take_in(
     db: sqlite3.Connection, job_id: int, found: Sequence[OnDisk], *, user: str, now: float, boot: float
 ) -> None:
-    """Writes the attempts `found` (one job's, by number, all unknown here) into the database: the last one
+    """Write the attempts `found` (one job's, by number, all unknown here) into the database: the last one
     as live, with its GPUs leased, the ones before it as ended. A job that is unknown too comes in as an
     orphan."""
     last = found[-1]
@@ -161,17 +161,17 @@ def take_in(
 
 
 def _insert_job(db: sqlite3.Connection, job_id: int, last: OnDisk, *, user: str, now: float) -> None:
-    told = dict(last.claim.get("job") or {})
-    array_id, array_index = told.get("array_id"), told.get("array_index")
+    written = dict(last.claim.get("job") or {})
+    array_id, array_index = written.get("array_id"), written.get("array_index")
     if array_id is not None and (
         db.execute(
             "SELECT 1 FROM jobs WHERE array_id = ? AND array_index = ?", (array_id, array_index)
         ).fetchone()
     ):
-        told |= {"array_id": None, "array_index": None, "array_limit": None}
-    if told.get("retry_of") is not None and not known(db, [told["retry_of"]]):
-        told["retry_of"] = None
-    values = {key: value for key, value in told.items() if key in _columns(db) - _OF_ITS_LIFE}
+        written |= {"array_id": None, "array_index": None, "array_limit": None}
+    if written.get("retry_of") is not None and not known(db, [written["retry_of"]]):
+        written["retry_of"] = None
+    values = {key: value for key, value in written.items() if key in _columns(db) - _OF_ITS_LIFE}
     if (
         "queue" in values
         and not db.execute("SELECT 1 FROM queues WHERE name = ?", (values["queue"],)).fetchone()
@@ -203,7 +203,7 @@ def _columns(db: sqlite3.Connection) -> set[str]:
 
 
 def end_unseen(db: sqlite3.Connection, attempt_id: str, *, now: float) -> None:
-    """Ends an attempt that later ones show to be over, and puts its job back among the pending ones. How
+    """End an attempt that later ones show to be over, and put its job back among the pending ones. How
     it ended was decided by a database that is gone: it counts as a failure of the machine."""
     attempt = get(db, attempt_id)
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
@@ -283,7 +283,7 @@ def _live(db: sqlite3.Connection, job_id: int, one: OnDisk, *, now: float, boot:
 
 
 def _lease(db: sqlite3.Connection, gpu: dict[str, Any], attempt_id: str, now: float) -> None:
-    """Gives a GPU, or a part of its memory, to an attempt that has it in fact. Whoever has it in the books
+    """Give a GPU, or a part of its memory, to an attempt that has it in fact. Whoever has it in the books
     only is over: the GPU had been given on. Where two are alive, the books stay as they are."""
     memory = gpu.get("memory_bytes")
     db.execute(
@@ -307,7 +307,7 @@ def _lease(db: sqlite3.Connection, gpu: dict[str, Any], attempt_id: str, now: fl
 
 
 def jump(db: sqlite3.Connection, at_least: int) -> None:
-    """Moves the numbers of jobs and events on, past `at_least` and all that may have been given out."""
+    """Move the numbers of jobs and events on, past `at_least` and all that may have been given out."""
     for table, spare, floor in (("jobs", SPARE_IDS, at_least), ("events", SPARE_EVENTS, 0)):
         db.execute(
             "INSERT INTO sqlite_sequence (name, seq) SELECT ?, 0 WHERE NOT EXISTS"
@@ -318,23 +318,23 @@ def jump(db: sqlite3.Connection, at_least: int) -> None:
 
 
 def starts(db: sqlite3.Connection) -> int:
-    """How often a daemon has begun to work with this database."""
+    """Count the daemons that have begun to work with this database."""
     row = db.execute("SELECT value FROM meta WHERE key = 'starts'").fetchone()
     return int(row["value"]) if row is not None else 0
 
 
 def count_start(db: sqlite3.Connection, number: int) -> None:
-    """Notes start `number`; from here on the database is no copy any more."""
+    """Note start `number`; from here on the database is no copy any more."""
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('starts', ?)", (str(number),))
     db.execute("DELETE FROM meta WHERE key = 'snapshot_at'")
 
 
 def is_copy(db: sqlite3.Connection) -> bool:
-    """Whether this is a backup that was put back, and no daemon has worked with it since."""
+    """Return True if this is a backup that was put back, and no daemon has worked with it since."""
     return db.execute("SELECT 1 FROM meta WHERE key = 'snapshot_at'").fetchone() is not None
 
 
 def terminal(db: sqlite3.Connection, job_id: int) -> bool:
-    """Whether a job has ended."""
+    """Return True if a job has ended."""
     row = db.execute("SELECT state FROM jobs WHERE id = ?", (job_id,)).fetchone()
     return row is not None and State(row["state"]) in TERMINAL

@@ -1,4 +1,4 @@
-"""What can still be read of a damaged database, row by row, into a new one.
+"""Copy what can still be read of a damaged database, row by row, into a new one.
 
 The new file is filled from the newest good backup first, then from the damaged file, whose rows are newer;
 of a job the higher version counts. Every row passes the constraints of the schema again; what does not is
@@ -55,7 +55,7 @@ MOST_PROBES = 1_000_000
 
 
 class Salvaged(msgspec.Struct, kw_only=True):
-    """How many rows of each table came from where, and how many did not fit."""
+    """The counts of rows of each table, by source, and of those that did not fit."""
 
     base: str | None = None
     schema: int | None = None
@@ -93,7 +93,7 @@ def build(damaged: Path | None, base: Path | None, target: Path, migrations: Pat
 
 
 def _stage(damaged: Path, stage: Path, migrations: Path, found: Salvaged) -> bool:
-    """Reads `damaged` into the file `stage` at its own schema, then brings that to the newest. False when
+    """Read `damaged` into the file `stage` at its own schema, then bring that to the newest. False when
     nothing could be read."""
     try:
         with looked_at(damaged) as source, contextlib.closing(_empty(stage)) as copy:
@@ -172,7 +172,7 @@ def _load(source: sqlite3.Connection, copy: sqlite3.Connection, table: str, foun
 
 
 def _decodes(table: str, row: sqlite3.Row) -> None:
-    """Raises where the program itself could not read the row."""
+    """Raise where the program itself could not read the row."""
     if table == "jobs":
         rows.job(row)
     elif table == "attempts":
@@ -278,11 +278,11 @@ def _raise_sequence(db: sqlite3.Connection, name: str, seq: object) -> None:
 
 
 def _agree(db: sqlite3.Connection) -> None:
-    """Makes the tables agree where one has lost rows that another one speaks of. What really runs is told by
+    """Make the tables agree where one has lost rows that another one refers to. What really runs is found in
     the attempts' directories afterwards: here a job without its attempt only goes back to before it."""
     ended = ", ".join(f"'{state}'" for state in State if state in TERMINAL)
     with _unguarded(db):
-        _apart(db)
+        _cut_compact_arrays(db)
         db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
         # an attempt that runs, of a job that does not: the job's row is the older one, or it has ended
         for row in db.execute(
@@ -296,7 +296,7 @@ def _agree(db: sqlite3.Connection) -> None:
                 )
             else:
                 _end(db, row["id"])
-        # a job that runs, without its attempt: the directories will tell
+        # a job that runs, without its attempt: the directories decide
         for row in db.execute(
             f"SELECT id, attempt FROM jobs j WHERE {IS_LIVE} AND NOT EXISTS"
             f" (SELECT 1 FROM attempts WHERE job_id = j.id AND {ATTEMPT_LIVES})"
@@ -356,15 +356,13 @@ def _agree(db: sqlite3.Connection) -> None:
         _drop_danglers(db)
 
 
-def _apart(db: sqlite3.Connection) -> None:
-    """Takes out of the folds what has a row of its own or stands in a newer fold: the two sources may have
-    been written before and after members were unfolded."""
+def _cut_compact_arrays(db: sqlite3.Connection) -> None:
+    """Take out of the compact arrays the members that have a row of their own or are in a newer compact
+    array: the two sources may have been written before and after members were expanded."""
     names = [row["name"] for row in db.execute("PRAGMA table_info(folds)")]
-    all_folds = db.execute("SELECT * FROM folds").fetchall()
+    compacts = db.execute("SELECT * FROM folds").fetchall()
     db.execute("DELETE FROM folds")
-    for row in sorted(
-        all_folds, key=lambda one: (-one["version"], one["state"] == State.PENDING, -one["id"])
-    ):
+    for row in sorted(compacts, key=lambda one: (-one["version"], one["state"] == State.PENDING, -one["id"])):
         first, last = row["id"], row["last_id"]
         taken = [
             (job["id"], job["id"])

@@ -1,4 +1,4 @@
-"""What jobs report about themselves: the newest state on the attempt, the curve, and events about both."""
+"""The progress that jobs report: the newest state on the attempt, the curve, and events about both."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _values = msgspec.json.Decoder(dict[str, float | None])
 
 
 def record(db: sqlite3.Connection, batch: Iterable[ProgressBatch], *, now: float) -> bool:
-    """Stores what came from some attempts since the last time; whether a trial of a sweep has reached a
+    """Store what came from some attempts since the last time; whether a trial of a sweep has reached a
     rung, so that there is something to decide (:func:`leptond.store.training.sweeps.decide`). An attempt
     that is not known here is passed over; one that has ended still gets its last words."""
     to_decide = False
@@ -103,7 +103,7 @@ def _record(db: sqlite3.Connection, row: sqlite3.Row, one: ProgressBatch, now: f
 
 
 def _draw(db: sqlite3.Connection, attempt: Attempt, points: list[ProgressMessage], believed: Any) -> None:
-    """Adds points to the job's curve, thinning it out when it is full."""
+    """Add points to the job's curve, thinning it out when it is full."""
     row = db.execute("SELECT stride, seen, kept FROM curves WHERE job_id = ?", (attempt.job_id,)).fetchone()
     stride, seen, kept = row if row is not None else (1, 0, 0)
     step = attempt.step
@@ -155,7 +155,7 @@ def curve(db: sqlite3.Connection, job_id: int, *, since_n: int = 0, limit: int =
 def tune(
     db: sqlite3.Connection, ref: str, values: Mapping[str, float], *, by: str, now: float
 ) -> tuple[Job, Attempt]:
-    """Asks for knobs of a job to be turned, for this attempt and those to come; the job and its newest
+    """Ask for knobs of a job to be turned, for this attempt and those to come; the job and its newest
     attempt. Raises NotFound, WrongState, Invalid."""
     job = jobs.find(db, ref)
     if job.state in TERMINAL:
@@ -195,7 +195,7 @@ def _declared(db: sqlite3.Connection, job_id: int) -> dict[str, Knob]:
 
 
 def hung(db: sqlite3.Connection, attempt_id: str, *, now: float) -> bool:
-    """Notes durably that an attempt has to stop for want of progress; whether it was still running."""
+    """Note durably that an attempt has to stop for want of progress; whether it was still running."""
     row = db.execute(
         "SELECT jobs.* FROM jobs JOIN attempts ON attempts.job_id = jobs.id"
         f" WHERE attempts.id = ? AND attempts.{ATTEMPT_RUNS}",

@@ -21,8 +21,8 @@ from leptond.store.queue.submit import Stored
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sweep is to do with its trials. `min_step`: the first rung (None: by the total of the first
-    trial that tells one). `asked`: the grid, the spaces and the seed, as they were asked for."""
+    """The plan of a sweep for its trials. `min_step`: the first rung (None: by the total of the first
+    trial that reports one). `asked`: the grid, the spaces and the seed, as they were asked for."""
 
     metric: str
     mode: Mode
@@ -42,7 +42,7 @@ class Sweep(Plan, frozen=True, kw_only=True):
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trial showed at a rung (a value of None: not finite) and what came of it: `on`, `stop`, or None
+    """The value of a trial at a rung (a value of None: not finite) and what came of it: `on`, `stop`, or None
     while that is not decided."""
 
     rung: int
@@ -66,7 +66,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stopped_early(self) -> bool:
-        """Whether its sweep has ended it, or is about to."""
+        """True if its sweep has ended it, or is about to."""
         return any(attempt.stop_reason == StopReason.HALVING for attempt in self.attempts) or (
             self.job.class_ is FailureClass.STOPPED_EARLY
         )
@@ -98,7 +98,7 @@ def begin(
     user: str,
     now: float,
 ) -> None:
-    """Stores a sweep beside its jobs, in the transaction that stores them."""
+    """Store a sweep beside its jobs, in the transaction that stores them."""
     sweep_id = stored[0].id
     db.execute(
         "INSERT INTO sweeps (id, name, user, metric, mode, halving, eta, min_step, asked, submitted_at)"
@@ -129,7 +129,7 @@ def begin(
 
 
 def note(db: sqlite3.Connection, attempt: Attempt, one: ProgressBatch, *, now: float) -> bool:
-    """Takes in what an attempt reported; whether its trial has reached a rung that is to be decided. Nothing
+    """Take in what an attempt reported; whether its trial has reached a rung that is to be decided. Nothing
     happens for a job that is no trial."""
     row = db.execute(
         "SELECT trials.*, sweeps.metric, mode, halving, eta, min_step FROM trials"
@@ -179,7 +179,7 @@ def _shown(
 
 
 def _min_step(db: sqlite3.Connection, row: sqlite3.Row, total: int | None) -> int | None:
-    """The first rung; the first trial that tells its total says where it is, for all."""
+    """The first rung; the first trial that reports its total sets it for all."""
     if row["min_step"] is not None or not row["halving"] or total is None:
         found: int | None = row["min_step"]
         return found
@@ -189,7 +189,7 @@ def _min_step(db: sqlite3.Connection, row: sqlite3.Row, total: int | None) -> in
 
 
 def decide(db: sqlite3.Connection, *, now: float) -> list[int]:
-    """Decides every rung that is open, in the order in which they were reached, and asks the trials to stop
+    """Decide every rung that is open, in the order in which they were reached, and ask the trials to stop
     that are not among the best there; the ids of those jobs (index rungs_open)."""
     stopped = []
     for row in db.execute(
@@ -215,7 +215,7 @@ def decide(db: sqlite3.Connection, *, now: float) -> list[int]:
 
 
 def _stop(db: sqlite3.Connection, job_id: int, sweep_id: int, why: str, now: float) -> bool:
-    """Whether there was anything to stop: a trial that waits to be tried again is over at once."""
+    """Return True if there was anything to stop: a trial that waits to be tried again is over at once."""
     job = jobs.find(db, str(job_id))
     if job.state in TERMINAL:
         return False
@@ -234,7 +234,7 @@ def _stop(db: sqlite3.Connection, job_id: int, sweep_id: int, why: str, now: flo
 
 
 def any_open(db: sqlite3.Connection) -> bool:
-    """Whether a rung waits for its decision (index rungs_open)."""
+    """Return True if a rung waits for its decision (index rungs_open)."""
     return db.execute("SELECT 1 FROM rungs WHERE verdict IS NULL LIMIT 1").fetchone() is not None
 
 
@@ -334,7 +334,7 @@ def best(db: sqlite3.Connection, sweep: Sweep) -> Best | None:
 
 
 def counts(db: sqlite3.Connection, sweep_id: int) -> dict[str, int]:
-    """How many trials are in each state; those that were stopped early are counted as `stopped_early`
+    """Count the trials by state; those that were stopped early are counted as `stopped_early`
     alone."""
     return {
         row["what"]: row["n"]

@@ -1,1 +1,1 @@
-"""What follows an end: webhooks to deliver and output to copy."""
+"""Webhooks to deliver and output to copy after an end."""

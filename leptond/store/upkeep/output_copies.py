@@ -34,8 +34,8 @@ def passed(db: sqlite3.Connection, event_id: int) -> None:
 
 
 def after(db: sqlite3.Connection, last_id: int, *, limit: int) -> tuple[list[Due], int, bool]:
-    """What is due by the events above `last_id`, oldest first, the id to go on from, and whether there are
-    more than `limit` of them."""
+    """Return what is due by the events above `last_id`, oldest first, the id to go on from, and whether there
+    are more than `limit` of them."""
     newest = events.last_id(db)
     found = db.execute(
         "SELECT e.id AS event_id, e.attempt AS of_attempt, json_extract(e.data, '$.from') AS before,"

@@ -1,4 +1,4 @@
-"""Webhooks: how far each has been told, and the log of what was sent."""
+"""Webhooks: the last event that each has got, and the log of what was sent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def passed(db: sqlite3.Connection, hook: str, event_id: int) -> None:
 
 
 def done(db: sqlite3.Connection, one: Delivery) -> None:
-    """Logs a delivery and moves on: from here it is never sent again."""
+    """Log a delivery and move on: from here it is never sent again."""
     db.execute(
         "INSERT INTO webhook_deliveries (hook, event_id, event, at, tries, result, status, error)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -85,7 +85,7 @@ def deliveries(db: sqlite3.Connection, hook: str, limit: int) -> list[Delivery]:
 
 
 def totals(db: sqlite3.Connection) -> dict[str, int]:
-    """How many deliveries there were, by result, over all hooks."""
+    """Count the deliveries, by result, over all hooks."""
     found: dict[str, int] = {"delivered": 0, "refused": 0, "failed": 0}
     for row in db.execute("SELECT results FROM webhooks"):
         for result, n in msgspec.json.decode(row["results"], type=dict[str, int]).items():

@@ -68,12 +68,14 @@ def test_it_is_bounded():
         Evidence(exit_code=1, log_tail="nothing of note"),
     ],
 )
-def test_ends_without_a_signature(seen):
-    assert classify(seen).signature is None
+def test_ends_without_a_fingerprint(seen):
+    assert classify(seen).failure_fingerprint is None
 
 
 def test_class_and_exit_are_part_of_it():
     tail = "ValueError: x"
-    found = {classify(Evidence(exit_code=code, run_s=60, log_tail=tail)).signature for code in (1, 3)}
-    found.add(classify(Evidence(signal=11, log_tail=tail)).signature)
+    found = {
+        classify(Evidence(exit_code=code, run_s=60, log_tail=tail)).failure_fingerprint for code in (1, 3)
+    }
+    found.add(classify(Evidence(signal=11, log_tail=tail)).failure_fingerprint)
     assert len(found) == 3

@@ -22,7 +22,7 @@ def decided(
     past=(),
     roll=0.5,
     stop=None,
-    signature=None,
+    failure_fingerprint=None,
 ):
     return decide(
         FailureClass(cause),
@@ -34,7 +34,7 @@ def decided(
         past=past,
         stop_reason=stop,
         roll=roll,
-        signature=signature,
+        failure_fingerprint=failure_fingerprint,
     )
 
 
@@ -143,12 +143,20 @@ def test_after_a_cancel_nothing_is_tried_again():
     assert not decided("user", stop="cancel").again
 
 
-def before(run_s, signature="the error", cause="user"):
-    return [Past(cause=FailureClass(cause), exit_code=1, signal=None, run_s=run_s, signature=signature)]
+def before(run_s, failure_fingerprint="the error", cause="user"):
+    return [
+        Past(
+            cause=FailureClass(cause),
+            exit_code=1,
+            signal=None,
+            run_s=run_s,
+            failure_fingerprint=failure_fingerprint,
+        )
+    ]
 
 
 @pytest.mark.parametrize(
-    ("earlier", "run_s", "signature", "again"),
+    ("earlier", "run_s", "failure_fingerprint", "again"),
     [
         (100.0, 150.0, "the error", False),
         (100.0, 50.0, "the error", False),
@@ -159,8 +167,16 @@ def before(run_s, signature="the error", cause="user"):
         (100.0, 100.0, None, True),
     ],
 )
-def test_the_same_error_at_the_same_place_is_not_tried_a_third_time(earlier, run_s, signature, again):
-    decision = decided("user", run_s=run_s, past=before(earlier), signature=signature, spent=Spent(user=1))
+def test_the_same_error_at_the_same_place_is_not_tried_a_third_time(
+    earlier, run_s, failure_fingerprint, again
+):
+    decision = decided(
+        "user",
+        run_s=run_s,
+        past=before(earlier),
+        failure_fingerprint=failure_fingerprint,
+        spent=Spent(user=1),
+    )
     assert decision.again is again
     if not again:
         assert decision.saved == 2, "three retries, one was made"
@@ -169,8 +185,10 @@ def test_the_same_error_at_the_same_place_is_not_tried_a_third_time(earlier, run
 
 
 @pytest.mark.parametrize("cause", ["signal", "infra-gpu", "external-kill", "tempfail", "hang", "app-gpu"])
-def test_failures_that_retries_exist_for_are_not_judged_by_their_signature(cause):
-    decision = decided(cause, past=before(100.0, cause=cause), signature="the error", spent=Spent(user=1))
+def test_failures_that_retries_exist_for_are_not_judged_by_their_fingerprint(cause):
+    decision = decided(
+        cause, past=before(100.0, cause=cause), failure_fingerprint="the error", spent=Spent(user=1)
+    )
     assert decision.again
 
 
@@ -179,12 +197,12 @@ def test_failing_fast_can_be_switched_off_or_overruled():
         Wish(retries=3, delay_s=1, max_delay_s=1, fail_fast=False),
         Wish(retries=3, delay_s=1, max_delay_s=1, retry_on=["1"]),
     ):
-        assert decided("user", past=before(100.0), signature="the error", wish=wish).again
+        assert decided("user", past=before(100.0), failure_fingerprint="the error", wish=wish).again
 
 
 def test_only_the_attempt_just_before_counts():
-    past = [*before(100.0), *before(100.0, signature="another")]
-    assert decided("user", past=past, signature="the error", spent=Spent(user=2)).again
+    past = [*before(100.0), *before(100.0, failure_fingerprint="another")]
+    assert decided("user", past=past, failure_fingerprint="the error", spent=Spent(user=2)).again
 
 
 @pytest.mark.parametrize(("cause", "saved"), [("config", 3), ("user-oom-gpu", 3), ("timeout", 0), ("ok", 0)])

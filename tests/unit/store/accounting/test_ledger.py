@@ -43,10 +43,10 @@ def submit(db, now=1.0, **spec):
     return jobs.submit(db, [admitted], user="ana", now=now, max_pending=100)[0][0].ids[0]
 
 
-def claim(db, job, *uuids, now, turn=None):
+def claim(db, job, *uuids, now, pass_times=None):
     start = Start(id=job, gpus=uuids)
     return attempts.claim(
-        db, start, attempt_id=f"{job}@{now}", now=now, boot=now, boot_id="boot", turn=turn
+        db, start, attempt_id=f"{job}@{now}", now=now, boot=now, boot_id="boot", pass_times=pass_times
     ).attempt.id
 
 
@@ -88,14 +88,14 @@ def boxes(db, begin, end):
 def test_a_job_and_the_hand_over_to_the_next(db):
     one, two = submit(db, gpus=1), submit(db, gpus=1)
     run(db, claim(db, one, "GPU-0", now=2.0), start=3.0, end=13.0, now=13.5)
-    turn = attempts.Turn(looked=2.5, woken=13.6)
-    run(db, claim(db, two, "GPU-0", now=14.0, turn=turn), start=15.0, end=20.0)
+    times = attempts.PassTimes(passed_at=2.5, woken_at=13.6)
+    run(db, claim(db, two, "GPU-0", now=14.0, pass_times=times), start=15.0, end=20.0)
     assert boxes(db, 0.0, 30.0) == {Box.PROD: 15.0, Box.GAP: 2.0 + 2.0, Box.EMPTY: 60 - 19.0}
 
 
 def test_a_daemon_that_was_down_is_named_as_the_cause_of_the_gap(db):
     job = submit(db, gpus=1)
-    run(db, claim(db, job, "GPU-0", now=50.0, turn=attempts.Turn()), start=51.0, end=60.0)
+    run(db, claim(db, job, "GPU-0", now=50.0, pass_times=attempts.PassTimes()), start=51.0, end=60.0)
     seen = ledger.history(db, 0.0, 100.0)
     entries = ledger_entries(0, 100_000, service=seen.service, spans=seen.spans, queue=seen.queue)
     assert {(e.cause, e.ms) for e in entries if e.box is Box.GAP} == {("the daemon was down", 50_000)}

@@ -23,7 +23,7 @@ from leptond.store.database import events
 from leptond.store.database.connection import _transaction
 from leptond.store.planning import snapshot
 from leptond.store.queue import arrays, attempts, compact_arrays, dependencies, gpus, jobs, lists
-from leptond.store.queue.retention import due, forget_folded
+from leptond.store.queue.retention import due, forget_compact
 from leptond.store.recovery import adoption
 from leptond.store.recovery.salvage import COUNTS, build
 from tests.simulation.store import database
@@ -141,13 +141,13 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
         assert (job.deps_waiting, job.deps_failed) == (0, failed), kind
     (one,) = dependencies.of(db, waits["after"])
     assert (one.on_ref, one.state) == (f"{array}_*", "failed")
-    assert not due(db, only(job_age_s=10.0), 100.0).folded, "jobs that have not ended speak of it"
+    assert not due(db, only(job_age_s=10.0), 100.0).compact, "jobs that have not ended speak of it"
     for number in (*waits.values(), single):
         write(db, jobs.cancel, str(number), by="ana", grace_s=None, reason=None, now=5.0)
     found = due(db, only(job_age_s=10.0), 100.0)
-    assert sum(last - first + 1 for first, last in found.folded) == 100_000 - compact_arrays.AT_ONCE
-    ((first, last),) = found.folded
-    assert write(db, forget_folded, first, last, by="ana", now=100.0) == 100_000 - compact_arrays.AT_ONCE
+    assert sum(last - first + 1 for first, last in found.compact) == 100_000 - compact_arrays.AT_ONCE
+    ((first, last),) = found.compact
+    assert write(db, forget_compact, first, last, by="ana", now=100.0) == 100_000 - compact_arrays.AT_ONCE
     assert jobs.counts(db)[State.CANCELLED] == compact_arrays.AT_ONCE + 4
 
 
@@ -169,9 +169,9 @@ def test_only_so_many_of_a_fold_are_forgotten_as_are_too_many(db):
     write(db, arrays.cancel_compact, array, by="ana", reason=None, now=5.0)
     while some := arrays.unended(db, array, -1, newest_first=False):
         write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=6.0)
-    ((first, last),) = due(db, only(max_jobs=400), 100.0).folded
+    ((first, last),) = due(db, only(max_jobs=400), 100.0).compact
     assert last - first + 1 == 600
-    write(db, forget_folded, first, last, by="ana", now=100.0)
+    write(db, forget_compact, first, last, by="ana", now=100.0)
     assert jobs.counts(db)[State.CANCELLED] == 400
     assert write(db, jobs.retry, f"{array}_999", user="ana", now=101.0, max_pending=9)[1]
 
