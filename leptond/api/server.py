@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api.http import openapi
-from leptond.api.http.connection import Connection
+from leptond.api.http.connection import HEADER_S, Connection
 from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.guard import Guard
 from leptond.api.http.routing import Call, Route, Table, handler_of
@@ -88,10 +88,12 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
 
 class Api:
-    """The HTTP server of one daemon. `port`: that of the TCP listener, if there is one."""
+    """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
+    `port`: that of the TCP listener, if there is one."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, header_s: float = HEADER_S) -> None:
         self._context = context
+        self._header_s = header_s
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
         self.port: int | None = None
@@ -121,6 +123,7 @@ class Api:
                 manager,
                 loop=loop,
                 open_ones=open_ones,
+                header_s=self._header_s,
                 keepalive_timeout=IDLE_S,
                 access_log=None,
                 max_line_size=MAX_LINE,

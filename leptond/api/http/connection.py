@@ -15,12 +15,20 @@ MAX_CONNECTIONS = 256
 
 
 class Connection(web.RequestHandler):
-    """Connection with a deadline for the head of each request, for which aiohttp would wait for ever."""
+    """Connection with a deadline for the head of each request (`header_s` seconds), for which aiohttp would
+    wait for ever."""
 
     def __init__(
-        self, manager: Any, *, loop: asyncio.AbstractEventLoop, open_ones: set[Any], **options: Any
+        self,
+        manager: Any,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        open_ones: set[Any],
+        header_s: float = HEADER_S,
+        **options: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **options)
+        self._header_s = header_s
         self._open_ones = open_ones
         self._deadline: asyncio.TimerHandle | None = None
         self._busy = False
@@ -57,7 +65,7 @@ class Connection(web.RequestHandler):
         self._busy = False
 
     def _arm(self) -> None:
-        self._deadline = self._own_loop.call_later(HEADER_S, self._too_late)
+        self._deadline = self._own_loop.call_later(self._header_s, self._too_late)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

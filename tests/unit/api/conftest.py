@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from leptond.api.http.connection import HEADER_S
 from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import SystemClock
@@ -28,8 +29,9 @@ from leptond.core.scheduling.planner import Start
 from leptond.gpus.base import Process, Sample
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
-from leptond.store import DATABASE, Store, open_store
+from leptond.store import DATABASE, Store
 from leptond.store.queue import attempts, gpus
+from tests.support.store import open_new_store
 
 PATIENCE_S = 60.0
 TABLES = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
@@ -82,12 +84,12 @@ class Answer:
 class World:
     """A running API and what is behind it."""
 
-    def __init__(self, context: Context, devices: Devices) -> None:
+    def __init__(self, context: Context, devices: Devices, header_s: float) -> None:
         self.context = context
         self.store: Store = context.store
         self.devices = devices
         self.phase = "ready"
-        self.api = Api(context)
+        self.api = Api(context, header_s=header_s)
         self.client: aiohttp.ClientSession
 
     async def request(
@@ -238,8 +240,14 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
-    async with open_store(tmp_path / DATABASE) as store:
+def header_s() -> float:
+    """Overridden by tests that need another."""
+    return HEADER_S
+
+
+@pytest.fixture
+async def world(tmp_path: Path, settings: Settings, header_s: float) -> AsyncIterator[World]:
+    async with open_new_store(tmp_path / DATABASE) as store:
         found = [
             gpus.Found(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1024, simulated=True)
             for i in range(2)
@@ -269,7 +277,7 @@ async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
             pass_times=DurationHistogram(FAST_S),
             tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
-        one = World(context, devices)
+        one = World(context, devices, header_s)
         await one.api.start()
         connector = aiohttp.UnixConnector(str(context.places.socket))
         async with aiohttp.ClientSession(connector=connector) as client:
