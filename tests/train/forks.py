@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.fsdp  # so that no fork has to import them
+import torch._dynamo  # so that no fork has to import it for its first optimizer, nor the others
+import torch.distributed.fsdp
 import torch.distributed.pipelining
 import torch.distributed.tensor.parallel
 

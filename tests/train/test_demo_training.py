@@ -3,25 +3,28 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
 
 from leptond.demo.training import read_text
+from tests.support.daemon import until
 
 SCRIPT = Path(__file__).parents[2] / "leptond" / "demo" / "training.py"
 SMALL = ["--width", "32", "--context", "32", "--report-every", "10"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+LAUNCHERS = ["forks", pytest.param("torchrun", marks=pytest.mark.slow)]  # four processes import torch
 
 
-def command(directory, *arguments, ranks=None):
-    """The training with its metrics in `directory`; under torchrun (on a free port) if `ranks` are given."""
-    start = [sys.executable] if ranks is None else [*TORCHRUN, str(ranks)]
-    return [*start, str(SCRIPT), *SMALL, "--metrics-file", str(directory / "metrics.jsonl"), *arguments]
+def options_of(directory, arguments):
+    """The script's options, with its metrics in `directory`."""
+    return [*SMALL, "--metrics-file", str(directory / "metrics.jsonl"), *arguments]
 
 
 def environment(directory, **more):
@@ -30,39 +33,89 @@ def environment(directory, **more):
     return {**clean, "OMP_NUM_THREADS": "1", "TMPDIR": str(directory), **more}
 
 
-def train(directory, *arguments, ranks=None, code=0, **env):
-    done = subprocess.run(
-        command(directory, *arguments, ranks=ranks),
-        env=environment(directory, **env),
-        capture_output=True,
+def start(directory, *arguments, ranks=None, env=None, stderr=subprocess.PIPE):
+    """The script as a process of its own, under torchrun (on a free port) if `ranks` are given."""
+    launcher = [sys.executable] if ranks is None else [*TORCHRUN, str(ranks)]
+    return subprocess.Popen(
+        [*launcher, str(SCRIPT), *options_of(directory, arguments)],
+        env=environment(directory, **(env or {})),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
-        timeout=150,
-        check=False,
     )
+
+
+def script(directory, arguments, env):
+    """The script as it is when it is started, in this process, a fork that has imported torch already."""
+    ours = {
+        name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    }
+    full = environment(directory, **ours, **env)
+    os.environ.clear()
+    os.environ.update(full)
+    sys.argv = [str(SCRIPT), *options_of(directory, arguments)]
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        file = os.open(directory / f"{name}-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115 - a descriptor
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            raise SystemExit(1) from None
+        raise
+    except BaseException:
+        traceback.print_exc()
+        raise SystemExit(1) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def fork(directory, arguments, ranks, env, meanwhile=lambda pids: None):
+    """The script in so many forks of this process: exit codes by rank, and what they printed together."""
+    pytest.importorskip("torch")
+    from tests.train.forks import forked
+
+    codes, _ = forked(ranks, lambda rank: script(directory, arguments, env), directory, meanwhile)
+    out, err = (
+        "".join((directory / f"{name}-{rank}").read_text() for rank in range(ranks))
+        for name in ("stdout", "stderr")
+    )
+    return subprocess.CompletedProcess(arguments, max(codes, key=abs), out, err)
+
+
+def train(directory, *arguments, ranks=1, launcher="forks", code=0, **env):
+    if launcher == "forks":
+        done = fork(directory, arguments, ranks, env)
+    else:
+        with start(directory, *arguments, ranks=ranks, env=env) as run:
+            out, err = run.communicate(timeout=150)
+        done = subprocess.CompletedProcess(arguments, run.returncode, out, err)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
 
-def stop_after_line(directory, start, *arguments, ranks=None):
-    """Runs until a line begins with `start`, sends SIGTERM, and gives the exit code and all the lines."""
-    run = subprocess.Popen(
-        command(directory, *arguments, ranks=ranks),
-        env=environment(directory),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        lines = []
-        for line in run.stdout:
-            lines.append(line)
-            if line.startswith(start):
-                run.send_signal(signal.SIGTERM)
-        return run.wait(60), "".join(lines)
-    finally:
-        run.kill()
-        run.wait()
-        run.stdout.close()
+def stop_after_line(directory, begins, *arguments, ranks=1, launcher="forks"):
+    """Runs until a line begins with `begins` and sends SIGTERM, to torchrun or else to the last rank alone;
+    the exit code and all the lines."""
+    if launcher == "torchrun":
+        with start(directory, *arguments, ranks=ranks, stderr=subprocess.DEVNULL) as run:
+            lines = []
+            for line in run.stdout:
+                lines.append(line)
+                if line.startswith(begins):
+                    run.send_signal(signal.SIGTERM)
+            return run.wait(60), "".join(lines)
+
+    def stop(pids):
+        printed = directory / "stdout-0"
+        until(lambda: printed.exists() and f"\n{begins}" in printed.read_text(), begins)
+        os.kill(pids[-1], signal.SIGTERM)
+
+    done = fork(directory, arguments, ranks, {}, stop)
+    return done.returncode, done.stdout
 
 
 def reports(directory):
@@ -129,10 +182,11 @@ def test_a_sigterm_saves_and_a_second_run_goes_on(folders):
     assert final(again) == end
 
 
-def test_two_ranks_train_as_one_with_the_batch_of_both(folders):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_train_as_one_with_the_batch_of_both(folders, launcher):
     alone, together = folders
     train(alone, "--steps", "20", "--batch", "16")
-    output = train(together, "--steps", "20", "--batch", "8", ranks=2).stdout
+    output = train(together, "--steps", "20", "--batch", "8", ranks=2, launcher=launcher).stdout
     assert "2 ranks hold the same weights" in output
     assert output.count("final: ") == 1, "one rank speaks"
     told = reports(together)
@@ -142,12 +196,13 @@ def test_two_ranks_train_as_one_with_the_batch_of_both(folders):
     assert [one["loss"] for one in told] == pytest.approx(losses, abs=1e-3)
 
 
-def test_two_ranks_stop_after_the_same_step_and_go_on(tmp_path):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_ranks_stop_after_the_same_step_and_go_on(tmp_path, launcher):
     run = ["--steps", "40", "--checkpoint-dir", str(tmp_path / "checkpoints")]
     # torchrun itself exits with 1 after a SIGTERM, also when its workers left cleanly
-    _, output = stop_after_line(tmp_path, "step 10/", *run, "--slow", "0.1", ranks=2)
+    _, output = stop_after_line(tmp_path, "step 10/", *run, "--slow", "0.1", ranks=2, launcher=launcher)
     step = int(re.search(r"^saved at step (\d+) after SIGTERM$", output, re.MULTILINE)[1])
-    again = train(tmp_path, *run, ranks=2).stdout
+    again = train(tmp_path, *run, ranks=2, launcher=launcher).stdout
     assert f"resumed from step {step}" in again
     assert "2 ranks hold the same weights" in again
     assert final(again)["step"] == 40
@@ -179,10 +234,12 @@ def test_a_retry_by_hand_does_not_fail_again_and_the_limit_is_told(tmp_path):
     ],
 )
 def test_mistakes_are_told_before_torch_is_imported(tmp_path, arguments, message):
-    done = train(tmp_path, *arguments, code=2, PYTHONPROFILEIMPORTTIME="1")
-    assert "import time" in done.stderr
-    assert not re.search(r"\| +torch$", done.stderr, re.MULTILINE)
-    assert message in done.stderr.splitlines()[-1]
+    with start(tmp_path, *arguments, env={"PYTHONPROFILEIMPORTTIME": "1"}) as run:
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 2, err
+    assert "import time" in err
+    assert not re.search(r"\| +torch$", err, re.MULTILINE)
+    assert message in err.splitlines()[-1]
 
 
 def test_the_module_can_be_run_by_its_name():
