@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.daemon import Daemon
+from tests.support.store import put_state
 
 # The same examples at every run, however busy the machine is; LEPTOND_TEST_PROFILE=search looks for new ones.
 settings.register_profile(
@@ -57,7 +58,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """A running daemon with four simulated GPUs and four CPU slots."""
-    one = Daemon(tmp_path / "state", "--simulate-gpus", "4", env={"LEPTOND_QUEUE__CPU_SLOTS": "4"})
+    one = Daemon(put_state(tmp_path / "state"), "--simulate-gpus", "4", env={"LEPTOND_QUEUE__CPU_SLOTS": "4"})
     one.start()
     yield one
     one.close()
@@ -66,7 +67,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon for tests that leave it as they find it."""
-    one = Daemon(tmp_path_factory.mktemp("shared") / "state", "--simulate-gpus", "2")
+    one = Daemon(put_state(tmp_path_factory.mktemp("shared") / "state"), "--simulate-gpus", "2")
     one.start()
     yield one
     one.close()

@@ -18,9 +18,10 @@ from leptond.daemon.assembly import Node, assemble
 from leptond.engines.base import Engine
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.gpu_watch import GpuWatch
-from leptond.store import Store, open_store
+from leptond.store import Store
 from leptond.store.queue import attempts, jobs
 from tests.support.engine import FakeEngine
+from tests.support.store import open_new_store
 
 PATIENCE_S = 30.0
 
@@ -128,7 +129,7 @@ async def node_world(
     )
     engine, clock = FakeEngine(), SystemClock()
     below: Engine = engine
-    async with open_store(state_dir / "leptond.db") as store:
+    async with open_new_store(state_dir / "leptond.db") as store:
         watch = GpuWatch(SimulatedBackend(gpus), store, clock, 3600.0)
         await watch.open()
         try:

@@ -22,8 +22,8 @@ from leptond.core.jobs.model import Identity, JobSpec
 from leptond.engines import procs
 from leptond.engines.base import Given, SpawnFailed
 from leptond.engines.local import LocalEngine
-from leptond.store import open_store
 from leptond.store.queue import jobs
+from tests.support.store import open_new_store
 
 SETTINGS = Settings(engine=EngineSettings(warm=False, containment="descendants", linger_s=0.1))
 NOTHING = Given(gpus=[], claimed_at=0.0, claimed_boot=0.0)
@@ -62,7 +62,7 @@ async def engine_of(place: Path, settings: Settings = SETTINGS):
 
 @pytest.fixture
 async def store(tmp_path):
-    async with open_store(tmp_path / "leptond.db") as one:
+    async with open_new_store(tmp_path / "leptond.db") as one:
         yield one
 
 

@@ -5,8 +5,8 @@ import pytest
 from leptond.base.clock import SystemClock
 from leptond.core.accounting.ledger import IdleCause
 from leptond.scheduling.idle_notes import NOTE_S, IdleNotes
-from leptond.store import open_store
 from leptond.store.accounting import ledger
+from tests.support.store import open_new_store
 
 FIRST, SECOND = list(IdleCause)[:2]
 
@@ -20,7 +20,7 @@ class Clock(SystemClock):
 
 @pytest.fixture
 async def world(tmp_path):
-    async with open_store(tmp_path / "leptond.db") as store:
+    async with open_new_store(tmp_path / "leptond.db") as store:
         clock = Clock()
         yield store, clock, IdleNotes(store, clock)
 

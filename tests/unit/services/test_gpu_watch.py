@@ -9,8 +9,8 @@ from leptond.base.locks import MachineLocks
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.services import gpu_watch
 from leptond.services.gpu_watch import GpuWatch
-from leptond.store import open_store
 from leptond.store.queue import gpus
+from tests.support.store import open_new_store
 from tests.unit.gpus.worlds import SimulatedWorld
 
 
@@ -20,7 +20,7 @@ async def test_a_device_that_comes_late_is_given_away(tmp_path, monkeypatch):
     world.remove_last()
     backend = world.backend()
     assert isinstance(backend, SimulatedBackend)
-    async with open_store(tmp_path / "one.db") as store:
+    async with open_new_store(tmp_path / "one.db") as store:
         watch = GpuWatch(backend, store, SystemClock(), 0.01)
         changed = asyncio.Event()
         watch.on_change(changed.set)
@@ -49,7 +49,7 @@ async def test_a_late_device_of_another_leptond_leaves_ours_alone(tmp_path, monk
 
     monkeypatch.setattr(SimulatedBackend, "look", not_simulated)
     theirs = MachineLocks(tmp_path / "locks")
-    async with open_store(tmp_path / "one.db") as store:
+    async with open_new_store(tmp_path / "one.db") as store:
         watch = GpuWatch(world.backend(), store, SystemClock(), 0.01, locks=MachineLocks(tmp_path / "locks"))
         await watch.open()
         world.bring_last()

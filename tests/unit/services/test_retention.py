@@ -14,9 +14,9 @@ from leptond.core.outcome.classify import classify
 from leptond.core.outcome.evidence import Evidence
 from leptond.core.retention_limits import UNLIMITED
 from leptond.services.retention import Retention, remove_output, remove_tree
-from leptond.store import open_store
 from leptond.store.queue import attempts, jobs, retention
 from leptond.store.recovery import adoption
+from tests.support.store import open_new_store
 from tests.unit.store.test_store import claim
 
 DAY = 86400.0
@@ -32,7 +32,7 @@ class Clock(SystemClock):
 async def store(tmp_path):
     (tmp_path / "jobs").mkdir()
     (tmp_path / "checkpoints").mkdir()
-    async with open_store(tmp_path / "leptond.db") as one:
+    async with open_new_store(tmp_path / "leptond.db") as one:
         yield one
 
 
