@@ -37,6 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OWN_BASE] = Path(config.option.basetemp)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more worker than there are cores: many tests wait for processes, and leave their core to others."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 OWN_BASE = pytest.StashKey[Path]()
 
 
