@@ -27,6 +27,7 @@ def train(
     directory: str | None,
     on_step=lambda training: None,
     *,
+    steps: int = STEPS,
     every: int = SAVED,
     guard: Guard = Guard(spike=0),  # noqa: B008 - cannot be changed
     loss_at=lambda step, loss: loss,
@@ -43,8 +44,8 @@ def train(
         training = Training(
             model,
             optimizer,
-            make_schedule("cosine", optimizer, total=STEPS, warmup=3),
-            total=STEPS,
+            make_schedule("cosine", optimizer, total=steps, warmup=3),
+            total=steps,
             checkpoints=Checkpoints(directory, keep=99),
             every=every,
             parallel=parallel,
@@ -79,7 +80,9 @@ def work(one: dict) -> dict:
                 target.with_suffix(".new").write_text(json.dumps(asked))
                 target.with_suffix(".new").replace(target)
 
-    return {"losses": train(Plan.parse(one["plan"]), one.get("directory"), on_step), "rates": rates}
+    length = {name: one[name] for name in ("steps", "every")}
+    losses = train(Plan.parse(one["plan"]), one.get("directory"), on_step, **length)
+    return {"losses": losses, "rates": rates}
 
 
 def launch(ranks: int, pieces: list[dict], directory: Path) -> list[dict]:

@@ -13,6 +13,8 @@ from tests.train import ranks  # noqa: E402
 
 pytestmark = pytest.mark.timeout(400)
 
+STEPS, SAVED = 8, 4
+LENGTH = {"steps": STEPS, "every": SAVED}
 TOLERANCE = 1e-9
 """Relative, in double precision: sums go in another order, nothing else differs."""
 
@@ -20,7 +22,7 @@ TOLERANCE = 1e-9
 @pytest.fixture(scope="module")
 def alone():
     """The curve of one process."""
-    return ranks.train(Plan(), None)
+    return ranks.train(Plan(), None, **LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +30,10 @@ def four(tmp_path_factory):
     """Four ranks: curves by plan, and a directory with their checkpoint of the middle."""
     directory = tmp_path_factory.mktemp("four")
     plans = ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"]
-    pieces = [{"plan": plan, "directory": str(directory / plan)} for plan in plans]
+    pieces = [{"plan": plan, "directory": str(directory / plan), **LENGTH} for plan in plans]
     found = ranks.launch(4, pieces, directory)
     for plan in plans:
-        (end,) = (directory / plan).glob(f"step-{ranks.STEPS:010d}*")
+        (end,) = (directory / plan).glob(f"step-{STEPS:010d}*")
         shutil.rmtree(end)
     return directory, {plan: one["losses"] for plan, one in zip(plans, found, strict=True)}
 
@@ -41,11 +43,11 @@ def two(four, tmp_path_factory):
     """Two ranks: curves by plan, those that go on from four ranks' checkpoints, and a tuned one."""
     directory = tmp_path_factory.mktemp("two")
     plans = ["dp=2", "fsdp=2", "tp=2", "pp=2"]
-    pieces = [{"plan": plan} for plan in plans]
+    pieces = [{"plan": plan, **LENGTH} for plan in plans]
     for plan, source in (("fsdp=2", "fsdp=2,tp=2"), ("tp=2", "dp=2,tp=2"), ("dp=2", "dp=2,pp=2")):
         shutil.copytree(four[0] / source, directory / source)
-        pieces.append({"plan": plan, "directory": str(directory / source)})
-    pieces.append({"plan": "dp=2", "tune_at": 4, "lr": 1.5e-3})
+        pieces.append({"plan": plan, "directory": str(directory / source), **LENGTH})
+    pieces.append({"plan": "dp=2", "tune_at": 4, "lr": 1.5e-3, **LENGTH})
     return ranks.launch(2, pieces, directory)
 
 
@@ -55,29 +57,29 @@ def close(got, wanted):
 
 @pytest.mark.parametrize(("place", "plan"), list(enumerate(["dp=2", "fsdp=2", "tp=2", "pp=2"])))
 def test_the_curve_is_that_of_one_process_on_two_ranks(alone, two, place, plan):
-    assert len(two[place]["losses"]) == ranks.STEPS
+    assert len(two[place]["losses"]) == STEPS
     close(two[place]["losses"], alone)
     assert min(alone.values()) < 0.9 * alone["0"], "it learns, so that the curve has something to say"
 
 
 @pytest.mark.parametrize("plan", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
 def test_the_curve_is_that_of_one_process_on_four_ranks(alone, four, plan):
-    assert len(four[1][plan]) == ranks.STEPS
+    assert len(four[1][plan]) == STEPS
     close(four[1][plan], alone)
 
 
 @pytest.mark.parametrize("place", [4, 5, 6])
 def test_two_ranks_go_on_from_a_checkpoint_of_four(alone, two, place):
     losses = two[place]["losses"]
-    assert list(losses) == [str(step) for step in range(ranks.SAVED, ranks.STEPS)]
+    assert list(losses) == [str(step) for step in range(SAVED, STEPS)]
     close(losses, alone)
 
 
 @pytest.mark.parametrize("source", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
 def test_one_process_goes_on_from_a_checkpoint_of_four(alone, four, source, tmp_path):
     shutil.copytree(four[0] / source, tmp_path / "c")
-    losses = ranks.train(Plan(), str(tmp_path / "c"))
-    assert list(losses) == [str(step) for step in range(ranks.SAVED, ranks.STEPS)]
+    losses = ranks.train(Plan(), str(tmp_path / "c"), **LENGTH)
+    assert list(losses) == [str(step) for step in range(SAVED, STEPS)]
     close(losses, alone)
 
 
