@@ -13,7 +13,7 @@ __all__ = ["AsyncClient", "Client", "JobFailed", "JobFuture", "LeptonExecutor", 
 
 
 def __getattr__(name: str) -> Any:
-    """The clients are imported when somebody asks for them: commands and daemon start without them."""
+    """Import the clients at their first use: commands and daemon start without them."""
     if name in ("AsyncClient", "Client"):
         from leptond.client import sdk
 

@@ -217,13 +217,13 @@ def recover(
     """Rebuild a damaged, missing or older database around the jobs that run. No job is touched."""
     from leptond.base.locks import prepare_state_dir, state_lock
     from leptond.recovery.rebuild import recover as mend
-    from leptond.recovery.rebuild import tell
+    from leptond.recovery.rebuild import report
 
     places = _places(config, state_dir, system)
     prepare_state_dir(places.state_dir)
     with state_lock(places.state_dir):
         plan = mend(places.state_dir, source=source.absolute() if source else None, dry_run=dry_run)
-    tell(plan, places.state_dir, dry_run=dry_run, say=click.echo)
+    report(plan, places.state_dir, dry_run=dry_run, say=click.echo)
 
 
 @main.command()

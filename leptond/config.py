@@ -46,8 +46,8 @@ class QueueSettings(Section, frozen=True, kw_only=True):
     """`policy`: who goes first, one of auto, fifo, firstfit, shortest, easy, throughput (docs/concepts.md).
     `urgent_users`: who may submit with --urgent, beside root and the daemon's own user. `max_pending`:
     submits beyond it get 429. `cpu_slots`: how many jobs without GPUs run at a time
-    (0: as many as the machine has cores). `max_bypass_s`: under firstfit, how long a job may be passed over
-    by later ones before GPUs are kept for it (0: as long as it takes)."""
+    (0: as many as the machine has cores). `max_bypass_s`: under firstfit, how long later jobs
+    may overtake a job before GPUs are reserved for it (0: as long as it takes)."""
 
     policy: PolicyName = _USUAL.name
     urgent_users: Sequence[str] = []
@@ -59,7 +59,7 @@ class QueueSettings(Section, frozen=True, kw_only=True):
 class GpuSettings(Section, frozen=True, kw_only=True):
     """`backend`: `auto` takes NVML and goes on without GPUs where there is no driver; `nvml` insists on it;
     `simulated` makes `simulate` devices that `state_file` (JSON) may give a state; `none`. `sample_s`: how
-    often the devices are looked at. `driver_timeout_s`: a driver call that takes longer makes
+    often the devices are sampled. `driver_timeout_s`: a driver call that takes longer makes
     the devices unschedulable until the driver answers again. `simulate_topology`: how simulated devices are
     connected (`none`, `pcie`, `pairs`, `cube-mesh`, `nvswitch`); `simulate_model` and
     `simulate_memory_bytes`: what each of them is. `sharing`: jobs that say how much memory they use
@@ -90,7 +90,7 @@ class ShareSettings(Fairness, frozen=True, kw_only=True, forbid_unknown_fields=T
     project_max_pending: Annotated[int, Meta(ge=0)] = 0
 
     def limits(self) -> Limits:
-        """The caps of every user and project for which no others are set."""
+        """Return the caps of every user and project for which no others are set."""
         return Limits(
             users=Caps(max_gpus=self.user_max_gpus or None, max_pending=self.user_max_pending or None),
             projects=Caps(
@@ -127,7 +127,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
-    """What keeps the queue safe on its disk. `backup_every_s`: how often the daemon copies its database into
+    """Protection of the queue on its disk. `backup_every_s`: how often the daemon copies its database into
     `backups/` of its state directory (0: never); `backup_keep`: how many copies stay there.
     `min_free_bytes`: with less free, on the disk of the state directory or of the jobs' directories, submits
     get 507. `ballast_bytes`: a file of this size is kept allocated, and dropped when the disk is full, so
@@ -148,7 +148,7 @@ class LogSettings(Section, frozen=True, kw_only=True):
 
 
 class Hook(Section, frozen=True, kw_only=True):
-    """An address that is told of events: http(s) gets JSON, any other is a service that apprise knows."""
+    """An address that events are sent to: http(s) gets JSON, any other is a service that apprise knows."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     url: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^\s]+$", max_length=2048)]
@@ -159,10 +159,10 @@ class Hook(Section, frozen=True, kw_only=True):
 
 
 class WebhookSettings(Section, frozen=True, kw_only=True):
-    """`hooks`: addresses that are told of events, each `{name, url, events, secret_file}`. `events`: names
+    """`hooks`: addresses that events are sent to, each `{name, url, events, secret_file}`. `events`: names
     such as job.ended (the default), job.submitted, job.requeued, gpu.state. With a `secret_file` every
     request is signed. A `url` that is neither http nor https is a service of people (`ntfy://...`,
-    `slack://...`, `mailto://...`), which is told in words, by the package apprise (`leptond[notify]`)."""
+    `slack://...`, `mailto://...`), which gets a text, by the package apprise (`leptond[notify]`)."""
 
     hooks: Sequence[Hook] = []
 
@@ -184,7 +184,7 @@ class Settings(Section, frozen=True, kw_only=True):
     log: LogSettings = LogSettings()
 
     def policy(self) -> Policy:
-        """The planner's policy: its name and figures, the caps, and fair share."""
+        """Return the planner's policy: its name and figures, the caps, and fair share."""
         shares = self.shares
         return Policy(
             name=self.queue.policy,
@@ -196,7 +196,7 @@ class Settings(Section, frozen=True, kw_only=True):
         )
 
     def cpu_slots(self) -> int:
-        """The number of CPU slots of this machine."""
+        """Return the number of CPU slots of this machine."""
         return self.queue.cpu_slots or os.cpu_count() or 1
 
 
@@ -204,7 +204,7 @@ SECTIONS = Settings.__struct_fields__
 
 
 def reference() -> str:
-    """The reference of all keys, in Markdown: what stands in docs/operations.md (a test compares them)."""
+    """Return the reference of all keys, in Markdown, as docs/operations.md has it (a test compares them)."""
     lines: list[str] = []
     for field in msgspec.structs.fields(Settings):
         words = " ".join((inspect.getdoc(field.type) or "").split())
@@ -217,7 +217,7 @@ def reference() -> str:
 
 
 def parse(text: str, environ: Mapping[str, str]) -> Settings:
-    """Settings from the text of a TOML file and the environment. Raises StartRefused (exit code 78),
+    """Return the settings of a TOML file's text and the environment. Raises StartRefused (exit code 78),
     naming the key."""
     try:
         raw: dict[str, Any] = tomllib.loads(text)
@@ -244,8 +244,8 @@ def parse(text: str, environ: Mapping[str, str]) -> Settings:
 
 
 def load(file: Path, *, required: bool) -> Settings:
-    """Settings from `file`, then the environment. A missing file means the defaults, unless it is
-    `required`. Raises StartRefused."""
+    """Return the settings of `file`, overlaid by the environment. A missing file means the defaults, unless
+    it is `required`. Raises StartRefused."""
     try:
         text = file.read_text()
     except FileNotFoundError:

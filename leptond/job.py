@@ -131,7 +131,7 @@ class Channel:
 
     def _rung_between(self, before: int | None, step: int | None, total: int | None) -> int | None:
         """The highest rung of the sweep that has been reached since the step `before`: all trials are
-        measured there, so it is told at once. After a resume those that lie behind are not made up for."""
+        measured there, so it is sent at once. After a resume those that lie behind are not made up for."""
         if not self._eta or step is None:
             return None
         if not self._first_rung and total is not None:
@@ -290,9 +290,9 @@ def knob(name: str, value: float, *, low: float, high: float) -> float:
     wanted = one.tuned().get(name)
     if wanted is not None and low <= wanted <= high:
         value = wanted
-    told = {"value": float(value), "low": float(low), "high": float(high)}
-    if _knobs.get(name) != told:
-        _knobs[name] = told
+    setting = {"value": float(value), "low": float(low), "high": float(high)}
+    if _knobs.get(name) != setting:
+        _knobs[name] = setting
         if one.rank == 0:
             one.set(knobs=dict(_knobs), tuned=one.wanted_version)
     return value
@@ -337,8 +337,8 @@ def catch_sigterm() -> None:
 
 
 def stop_reason(margin_s: float = 0.0) -> str | None:
-    """Why to stop: ``limit``, ``cancel``, ``preempt``, ``hang``, ``halving`` (its sweep), or ``signal`` when
-    SIGTERM came from another process; None when there is no reason."""
+    """Return the reason to stop: ``limit``, ``cancel``, ``preempt``, ``hang``, ``halving`` (its sweep), or
+    ``signal`` when SIGTERM came from another process; None when there is no reason."""
     if not should_stop(margin_s):
         return None
     one = channel()

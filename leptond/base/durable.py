@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 RESERVED_BYTES = 4096
-"""The room that :func:`reserve` takes: more than an exit record needs."""
+"""Bytes that :func:`reserve` allocates: more than an exit record needs."""
 
 
 def write_durably(directory: str, name: str, text: str) -> None:

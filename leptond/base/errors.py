@@ -127,7 +127,7 @@ class Unavailable(Refused):
 
 
 class StorageFull(Refused):
-    """The disk has no room to accept a job durably."""
+    """The disk has no free space to accept a job durably."""
 
     status, slug, title = 507, "storage-full", "No room to store the job"
 

@@ -1,4 +1,4 @@
-"""What the kernel shows of processes: the one parser of ``/proc/PID/stat``, and the tree of processes.
+"""Processes as /proc shows them: the one parser of ``/proc/PID/stat``, and the tree of processes.
 
 Little but the standard library's core is imported here: shims and zygotes load this module at their start.
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Usage(Exception):
+class UsageError(Exception):
     """A call that cannot be carried out as it is spelled; `option` names the one whose value is wrong."""
 
     def __init__(self, message: str, *, option: str | None = None) -> None:

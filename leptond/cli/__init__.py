@@ -50,7 +50,7 @@ def program() -> None:
 
 def _at_once(words: list[str]) -> int | None:
     """Carry out a call without click; return its exit code, or None when click has to read the call."""
-    from leptond.base.usage import Usage
+    from leptond.base.usage import UsageError
     from leptond.cli.framework.declare import SHARED, Command, parse, read
     from leptond.cli.framework.session import Session
 
@@ -72,7 +72,7 @@ def _at_once(words: list[str]) -> int | None:
             if value:  # only ever switched on: `--json show 3` and `show --json 3` are the same
                 setattr(session, key, value)
         return session.run(lambda: command.function(session, **values))
-    except Usage as usage:
+    except UsageError as usage:
         from leptond.cli.framework.click_bridge import explain
 
         return explain(command, usage)

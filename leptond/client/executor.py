@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from leptond import call
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.client import torchrun
 from leptond.client.call_result import JobFailed, RemoteError, RemoteTraceback
 from leptond.client.errors import ApiError, ClientError
@@ -244,7 +244,7 @@ class LeptonExecutor(Executor):
             )
         try:
             ranks = torchrun.count(str(nproc), self._options.get("gpus", 0))
-        except Usage as usage:
+        except UsageError as usage:
             raise ValueError(f"nproc={nproc!r}: {usage}") from None
         return torchrun.under_torchrun(command, ranks)
 

@@ -287,9 +287,9 @@ class Watch:
                 f"\n{python} cannot import leptond, which does the call in the job. Install it there"
                 f" ({python} -m pip install leptond), or give LeptonExecutor another python="
             )
-        told = JobFailed(message, job, tail)
-        told.__cause__ = failure.__cause__
-        return told
+        error = JobFailed(message, job, tail)
+        error.__cause__ = failure.__cause__
+        return error
 
 
 def _cancelled(lept: Client, job_id: int) -> schema.Job:

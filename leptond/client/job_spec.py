@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """Variables copied from the caller's environment by default: enough that `python` is the one of the activated
@@ -22,7 +22,7 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence[str]) -> dict[str, str]:
     """The environment to send. `export` is None (the default set), ALL, NONE or names; `settings` are
-    K=V or K. Raises Usage for a name that is not set."""
+    K=V or K. Raises UsageError for a name that is not set."""
     env: dict[str, str] = {}
     word = (export or "").upper()
     if word == "ALL":
@@ -52,7 +52,7 @@ def is_text(word: str) -> bool:
 
 def _copied(environ: Mapping[str, str], name: str, option: str) -> str:
     if name not in environ:
-        raise Usage(f"{name!r} is not set here, so it cannot be copied", option=option)
+        raise UsageError(f"{name!r} is not set here, so it cannot be copied", option=option)
     return environ[name]
 
 
@@ -61,7 +61,7 @@ def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> tuple[list
 
     A program is looked for on `path`, then as a file in `cwd`, as sbatch does. A script that is not
     executable is given to the interpreter of its first line, or to /bin/sh. One that is not found stays
-    as it is: the job may see another machine's view of the world when it starts. Raises Usage.
+    as it is: the job may see another machine's view of the world when it starts. Raises UsageError.
     """
     from shutil import which
 
@@ -82,7 +82,7 @@ def _interpreter(script: Path) -> list[str]:
         with script.open("rb") as file:
             first = file.readline(512)
     except OSError as error:
-        raise Usage(f"{script} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{script} cannot be read: {error.strerror}") from None
     executable = os.access(script, os.X_OK)
     if first.startswith(b"#!"):
         # the kernel hands over everything behind the interpreter as one argument
@@ -91,7 +91,7 @@ def _interpreter(script: Path) -> list[str]:
         return []
     if executable or script.suffix in (".sh", ".bash", ""):
         return ["/bin/sh"]
-    raise Usage(
+    raise UsageError(
         f"{script} is not executable; name its interpreter, as in: leptonctl submit -- python {script.name}"
     )
 
@@ -105,7 +105,7 @@ def name_of(path: str) -> str | None:
 def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
     """The options in the ``#LEPTON`` and ``#SBATCH`` lines at the head of a script (its comments before the
     first command); #LEPTON wins, wherever it stands. `ignore` names options of sbatch to leave out. Raises
-    Usage when one cannot be read or honoured."""
+    UsageError when one cannot be read or honoured."""
     words: list[str] = []
     slurm: list[str] = []
     try:
@@ -119,7 +119,7 @@ def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[st
                 if line.startswith(("#SBATCH ", "#SBATCH\t")):
                     slurm += shlex.split(line[7:], comments=True)
     except ValueError as error:
-        raise Usage(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
+        raise UsageError(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
     except OSError:
         return []
     if slurm:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.core.jobs import fields
 from leptond.core.jobs.field import Kind
 
@@ -123,7 +123,7 @@ _SHORT_FORM = re.compile(r"^-([A-Za-z])(.*)\Z", re.DOTALL)
 
 def translate(words: Sequence[str], *, skip: frozenset[str] = frozenset()) -> Words:
     """The options of ``#SBATCH`` lines as leptonctl's own, in order. `skip` are long names of options that
-    the user chose to leave out. Raises Usage, which names the option.
+    the user chose to leave out. Raises UsageError, which names the option.
 
     >>> translate(["--gres=gpu:a100:2", "-t", "1-12:00:00", "-Jllama"])
     ['--gpus', '2', '--gpu-type', 'a100', '--time', '1-12:00:00', '--name', 'llama']
@@ -136,13 +136,13 @@ def translate(words: Sequence[str], *, skip: frozenset[str] = frozenset()) -> Wo
             continue
         if name not in OPTIONS:
             reason = REFUSED.get(name, "leptond does not know it")
-            raise Usage(
+            raise UsageError(
                 f"#SBATCH {spelled} cannot be honoured: {reason} (--ignore-sbatch {name} leaves it out)"
             )
         try:
             found += OPTIONS[name](value)
         except ValueError as error:
-            raise Usage(f"#SBATCH {spelled} {value}: {error}") from None
+            raise UsageError(f"#SBATCH {spelled} {value}: {error}") from None
     return found
 
 
@@ -157,11 +157,11 @@ def _next(rest: list[str]) -> tuple[str, str, str]:
         name, value = SHORT[short[1]], short[2].removeprefix("=") or None
         spelled = f"-{short[1]}"
     else:
-        raise Usage(f"#SBATCH {word} is not an option of sbatch that leptond knows")
+        raise UsageError(f"#SBATCH {word} is not an option of sbatch that leptond knows")
     if name in _FLAGS:
         return name, value or "", spelled
     if value is None:
         if not rest:
-            raise Usage(f"#SBATCH {spelled} has no value")
+            raise UsageError(f"#SBATCH {spelled} has no value")
         value = rest.pop(0)
     return name, value, spelled

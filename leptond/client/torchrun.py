@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 
 MAX_RANKS = 1024
 _PYTHON = re.compile(r"^python[0-9.]*\Z")
@@ -18,13 +18,13 @@ def is_python(program: str) -> bool:
 
 
 def count(text: str, gpus: int) -> int:
-    """The number of ranks that ``--nproc`` asks for: ``auto`` is one a GPU. Raises Usage."""
+    """The number of ranks that ``--nproc`` asks for: ``auto`` is one a GPU. Raises UsageError."""
     if text == "auto":
         if gpus < 1:
-            raise Usage("auto is one a GPU, and the job has none", option="--nproc")
+            raise UsageError("auto is one a GPU, and the job has none", option="--nproc")
         return gpus
     if not text.isdecimal() or not 1 <= int(text) <= MAX_RANKS:
-        raise Usage(f"{text!r} is neither auto nor a number from 1", option="--nproc")
+        raise UsageError(f"{text!r} is neither auto nor a number from 1", option="--nproc")
     return int(text)
 
 
@@ -33,15 +33,15 @@ def under_torchrun(words: Sequence[str], ranks: int) -> list[str]:
 
     The port is the free one that leptond puts into the environment (PET_MASTER_PORT), the grace is there as
     well (TORCH_ELASTIC_SHUTDOWN_TIMEOUT), and restarts are leptond's: torchrun makes none. Raises
-    Usage.
+    UsageError.
     """
     program, rest = words[0], list(words[1:])
     if not is_python(program):
-        raise Usage("--nproc starts a Python script: leptonctl submit --nproc 2 -- python train.py")
+        raise UsageError("--nproc starts a Python script: leptonctl submit --nproc 2 -- python train.py")
     while rest and rest[0] == _UNBUFFERED:
         rest = rest[1:]
     if not rest or (rest[0].startswith("-") and rest[0] != "-m"):
         what = f"the option {rest[0]}" if rest else "nothing"
-        raise Usage(f"--nproc cannot pass {what} of the interpreter on; name a script or -m MODULE")
+        raise UsageError(f"--nproc cannot pass {what} of the interpreter on; name a script or -m MODULE")
     run = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--max-restarts", "0"]
     return [program, *run, *rest]

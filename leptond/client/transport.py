@@ -210,7 +210,7 @@ class Transport:
         to `patience_s`, and resumes after the last id that was yielded; `on_lost` is called once each time.
         Raises ClientError when the first connection fails, or when none comes back."""
         query = dict(query or {})
-        connected = told = False
+        connected = lost_reported = False
         give_up_at, pause_s = 0.0, 0.1
         while True:
             headers = {"Accept": "text/event-stream"}
@@ -224,7 +224,7 @@ class Transport:
                 with self.stream(path, query, headers, timeout_s=max(45.0, self.timeout_s)) as response:
                     connected = True
                     for event in read_events(_lines(response)):
-                        told, give_up_at, pause_s = False, 0.0, 0.1
+                        lost_reported, give_up_at, pause_s = False, 0.0, 0.1
                         if event.id is not None:
                             last_id = event.id
                         elif event.type == "hello" and last_id is None:
@@ -244,8 +244,8 @@ class Transport:
                 raise lost
             now = monotonic()
             give_up_at = give_up_at or now + patience_s
-            if on_lost is not None and not told:
-                told = True
+            if on_lost is not None and not lost_reported:
+                lost_reported = True
                 on_lost(lost)
             if now + pause_s > give_up_at:
                 raise lost

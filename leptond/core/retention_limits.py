@@ -10,7 +10,7 @@ from leptond.base.section import NotNegative, Section
 
 
 class RetentionLimits(Section, frozen=True, kw_only=True):
-    """How long things stay after a job has ended; 0 means for ever. `job_age_s`: the job itself, its attempts
+    """Times of retention after a job has ended; 0 means for ever. `job_age_s`: the job itself, its attempts
     and their files; `max_jobs`: the oldest finished jobs beyond so many go. `log_age_s`: the output of an
     attempt, while the job stays; `log_total_bytes`: the oldest outputs go when all of them are larger.
     `event_age_s`: rows of the sequence of events. `checkpoints`: with the last job that used them, its

@@ -84,7 +84,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 watch,
                 parts,
                 report_socket=places.report_socket,
-                has_room=disk_guard.may_start,
+                has_space=disk_guard.may_start,
             )
             await _run(node, engine, places, disk_guard, stop)
 
@@ -231,7 +231,7 @@ async def _open_engine(settings: Settings, places: Places, lineage: str) -> Asyn
 
 
 async def _watchdog(store: Store) -> None:
-    """Tell the service manager that the loop turns and the database answers."""
+    """Notify the service manager that the event loop runs and the database answers."""
     interval_s = watchdog_interval_s()
     while interval_s is not None:
         await store.ping()

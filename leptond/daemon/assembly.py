@@ -100,13 +100,13 @@ def assemble(
     group: asyncio.TaskGroup,
     *,
     report_socket: Path,
-    has_room: Callable[[], bool] = lambda: True,
+    has_space: Callable[[], bool] = lambda: True,
 ) -> Node:
     """Put a node together whose tasks run in `group`. `report_socket`: where jobs report their progress;
-    `has_room`: whether there is room on the disk for what jobs write."""
+    `has_space` returns True while the disk has free space for what jobs write."""
     wakeup = Wakeup(clock)
     notes = IdleNotes(store, clock)
-    permit = StartPermit(engine, clock, has_room)
+    permit = StartPermit(engine, clock, has_space)
     standby = Standby(engine, clock, group, settings.engine.on_deck, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
     reports = ProgressReceiver(report_socket, store, clock)

@@ -1,1 +1,1 @@
-"""What of the documentation is generated from the program. Nothing that runs for a user imports it."""
+"""Generators of documentation from the program. Nothing that runs for a user imports them."""

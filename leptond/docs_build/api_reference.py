@@ -43,18 +43,18 @@ def _operation(method: str, path: str, operation: Schema) -> Iterator[str]:
     answers = operation["responses"]
     good = next(status for status in answers if status.startswith("2"))
     content = answers[good].get("content", {})
-    told = [f"{operation['summary']}"]
+    sentences = [f"{operation['summary']}"]
     body = operation.get("requestBody")
     if body is not None:
         what = spell(body["content"]["application/json"]["schema"])
-        told.append(f"Body: {what}{'' if body['required'] else ', which may be left out'}.")
+        sentences.append(f"Body: {what}{'' if body['required'] else ', which may be left out'}.")
     media: str = next(iter(content), "")
     shape = f"`{media}`" if media else "nothing"
     if media == "application/json":
         shape = spell(content[media]["schema"])
     own = sorted(status for status in answers if status not in COMMON and not status.startswith("2"))
-    told.append(f"Answers {good}: {shape}" + (f"; or {', '.join(own)}." if own else "."))
-    yield " ".join(told)
+    sentences.append(f"Answers {good}: {shape}" + (f"; or {', '.join(own)}." if own else "."))
+    yield " ".join(sentences)
     asked = [one for one in operation.get("parameters", []) if one["in"] != "path"]
     if asked:
         yield ""

@@ -40,10 +40,10 @@ def rules() -> str:
 
 def first_sentence(path: Path) -> str:
     """The first sentence of a module's docstring, in Markdown. Raises ValueError where there is none."""
-    told = ast.get_docstring(ast.parse(path.read_text()))
-    if not told:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    if not docstring:
         raise ValueError(f"{path} does not say what belongs there")
-    text = re.sub(r":\w+:`([^`]+)`", r"`\1`", " ".join(told.split()).replace("``", "`"))
+    text = re.sub(r":\w+:`([^`]+)`", r"`\1`", " ".join(docstring.split()).replace("``", "`"))
     found = re.match(r"(.*?\.)(?: [A-Z`]|$)", text)
     return found[1] if found else text
 

@@ -1,4 +1,4 @@
-"""The manual pages, made from the commands themselves. They stand in ``docs/man/`` (written by
+"""The manual pages, made from the commands themselves. They are in ``docs/man/`` (written by
 :mod:`leptond.docs_build.reference`), from where the wheel takes them to share/man/man1."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def page(name: str, group: click.Group) -> str:
             lines += _command(command, command_name, top)
     if name == "leptonctl":
         lines.append(".SH ENVIRONMENT")
-        lines += [f".TP\n.B {variable}\n{_text(told)}" for variable, told in ENVIRONMENT.items()]
+        lines += [f".TP\n.B {variable}\n{_text(meaning)}" for variable, meaning in ENVIRONMENT.items()]
     if group.epilog:
         lines.append(f".SH EXIT STATUS\n{_paragraphs(group.epilog.removeprefix('Exit codes: '))}")
     lines.append(f".SH SEE ALSO\n.BR {SEE_ALSO[name]} (1)")
@@ -59,8 +59,8 @@ def _command(command: click.Command, name: str, above: click.Context) -> Iterato
 
 def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
     for parameter in command.get_params(ctx):
-        told_above = ctx.parent is not None and (parameter.name or "").startswith("shared_")
-        if not isinstance(parameter, click.Option) or "--help" in parameter.opts or told_above:
+        shown_above = ctx.parent is not None and (parameter.name or "").startswith("shared_")
+        if not isinstance(parameter, click.Option) or "--help" in parameter.opts or shown_above:
             continue
         record = parameter.get_help_record(ctx)
         if record is not None:

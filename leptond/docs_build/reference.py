@@ -1,5 +1,5 @@
-"""What of the documentation and of the page is made from the program: ``python -m
-leptond.docs_build.reference .`` brings it up to date in a checkout, and tests compare."""
+"""The parts of the documentation and of the page that are made from the program: ``python -m
+leptond.docs_build.reference .`` brings them up to date in a checkout, and tests compare."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class SpawnFailed(Exception):
         self.number = number
 
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Errors of a disk that takes nothing: every other job would fail in the same way."""
 
 

@@ -15,7 +15,7 @@ PREFIX = "leptond-"
 
 def delegated() -> Path | None:
     """Return the daemon's own cgroup if systemd delegated it (`Delegate=yes` marks it with an extended
-    attribute), else None. A cgroup that merely happens to be writable belongs to somebody else."""
+    attribute), else None. A cgroup that merely happens to be writable belongs to another program."""
     path = own()
     if path is None or not os.access(path, os.W_OK):
         return None

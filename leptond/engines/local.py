@@ -122,8 +122,8 @@ class LocalEngine:
         shim = self._shims[attempt_id]
         assert shim.gate is not None
         shim.move(ShimState.RUNNING)
-        told = assignment(given, cpu_affinity=self._settings.gpus.cpu_affinity)
-        shim.gate.send(protocol.GO, json.dumps(told))
+        given_gpus = assignment(given, cpu_affinity=self._settings.gpus.cpu_affinity)
+        shim.gate.send(protocol.GO, json.dumps(given_gpus))
         failpoints.fp("after_go_sent")
 
     async def started(self, attempt_id: str) -> int | None:

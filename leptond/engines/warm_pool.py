@@ -143,13 +143,13 @@ class WarmPool:
             self._ageing.cancel()
             self._ageing = None
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        stands = [
+        kept_now = [
             warm_start.WarmProcess(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
             for key, kept in self._kept.items()
             if kept.zygote is not None
         ]
         for key in warm_start.processes_to_stop(
-            stands,
+            kept_now,
             now=now,
             idle_s=self._settings.warm_idle_s,
             most=self._settings.warm_max,

@@ -60,7 +60,7 @@ class GpuBackend(Protocol):
     async def open(self) -> list[Device]:
         """Find the devices. Raises GpuBackendError."""
 
-    async def look(self) -> list[Device]:
+    async def rescan(self) -> list[Device]:
         """Return the devices that are present now. Those that :meth:`open` found stay the ones that are
         sampled. Raises GpuBackendError."""
 
@@ -82,7 +82,7 @@ class NoGpus:
     async def open(self) -> list[Device]:
         return []
 
-    async def look(self) -> list[Device]:
+    async def rescan(self) -> list[Device]:
         return []
 
     async def sample(self) -> list[Sample]:

@@ -42,7 +42,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     devices: list[Device] = []
     samples: list[Sample] = []
-    trouble: list[str] = []
+    problems: list[str] = []
     error: str | None = None
     missing: bool = False
 

@@ -59,13 +59,13 @@ class NvmlBackend:
                 return []
             self.note = f"the NVIDIA GPUs cannot be used: {answer.error}"
             raise GpuBackendError(self.note)
-        for sentence in answer.trouble:
+        for sentence in answer.problems:
             self._on_note(sentence)
         self._devices = answer.devices
-        self.note = self._usual_note = "; ".join(answer.trouble) or (None if answer.devices else NO_GPUS)
+        self.note = self._usual_note = "; ".join(answer.problems) or (None if answer.devices else NO_GPUS)
         return list(self._devices)
 
-    async def look(self) -> list[Device]:
+    async def rescan(self) -> list[Device]:
         """Return the devices that are present now. Asks a helper of its own: the driver goes on showing a
         process what it showed at its start, and the helper that samples keeps the driver loaded meanwhile.
         Raises GpuBackendError."""

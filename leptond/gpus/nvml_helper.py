@@ -2,7 +2,7 @@
 ever, and then this process is left behind.
 
 One JSON request a line on standard input (``{"id": 1, "call": "list"}`` or ``{"id": 2, "call": "sample"}``),
-one JSON answer a line on standard output, with the request's id: ``{"devices": [...], "trouble": [...]}``,
+one JSON answer a line on standard output, with the request's id: ``{"devices": [...], "problems": [...]}``,
 ``{"samples": [...]}`` or ``{"error": "...", "missing": true}``. It ends when its input ends, and when the
 process that started it dies.
 
@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 MAX_CPUS = 4096
 SWITCH = "switch"
 
-UNTOLD = (
+UNREPORTED = (
     pynvml.NVMLError_NotSupported,
     pynvml.NVMLError_NoPermission,
     pynvml.NVMLError_FunctionNotFound,
@@ -83,11 +83,11 @@ def asked(call: Callable[..., Any], *args: Any) -> Any:
     NVMLError."""
     try:
         return call(*args)
-    except UNTOLD:
+    except UNREPORTED:
         return None
 
 
-def told(call: Callable[..., Any], *args: Any) -> Any:
+def optional(call: Callable[..., Any], *args: Any) -> Any:
     """As :func:`asked`, for optional facts: None at any error."""
     try:
         return call(*args)
@@ -147,23 +147,23 @@ def parts(gpu: Any) -> list[Found]:
 
 
 def list_devices() -> dict[str, Any]:
-    """Return the devices. `trouble`: a sentence for every GPU that jobs cannot use."""
-    devices, whole, trouble = [], [], []
+    """Return the devices. `problems`: a sentence for every GPU that jobs cannot use."""
+    devices, whole, problems = [], [], []
     for index, found in enumerate(walk()):
         if isinstance(found, Broken):
-            trouble.append(f"GPU {found.number} cannot be used: {found.error}")
+            problems.append(f"GPU {found.number} cannot be used: {found.error}")
             continue
         try:
             devices.append(describe(index, found))
         except pynvml.NVMLError as error:
-            trouble.append(f"GPU {found.uuid} cannot be used: {words(error)}")
+            problems.append(f"GPU {found.uuid} cannot be used: {words(error)}")
             continue
         if not found.mig:
             whole.append(Port(found.uuid, found.gpu, devices[-1]["pci_bus_id"]))
     links = topology(whole)
     for device in devices:
         device["links"] = links.get(device["uuid"], {})
-    return {"devices": devices, "trouble": trouble}
+    return {"devices": devices, "problems": problems}
 
 
 def describe(index: int, found: Found) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def numa_node(bus_id: str, devices: str = PCI_DEVICES) -> int | None:
 
 def nearest_cpus(gpu: Any, bus_id: str | None, devices: str = PCI_DEVICES) -> str | None:
     """Return the CPUs of the GPU's NUMA node, from the driver, else from the kernel."""
-    cpus = told(pynvml.nvmlDeviceGetCpuAffinity, gpu, (MAX_CPUS + 63) // 64)
+    cpus = optional(pynvml.nvmlDeviceGetCpuAffinity, gpu, (MAX_CPUS + 63) // 64)
     if cpus is not None:
         numbers = [64 * i + bit for i, word in enumerate(cpus) for bit in range(64) if word >> bit & 1]
         if numbers:
@@ -251,7 +251,7 @@ def topology(gpus: list[Port]) -> dict[str, dict[str, str]]:
             if count:
                 links[one.uuid][other.uuid] = f"NV{count}"
                 continue
-            level = told(pynvml.nvmlDeviceGetTopologyCommonAncestor, one.handle, other.handle)
+            level = optional(pynvml.nvmlDeviceGetTopologyCommonAncestor, one.handle, other.handle)
             if level in LEVELS:
                 links[one.uuid][other.uuid] = LEVELS[level]
     return links
@@ -262,15 +262,15 @@ def nvlinks(gpu: Any) -> dict[str, int]:
     or SWITCH."""
     ends: dict[str, int] = {}
     for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
-        if not told(pynvml.nvmlDeviceGetNvLinkState, gpu, link):
+        if not optional(pynvml.nvmlDeviceGetNvLinkState, gpu, link):
             continue
         if (
-            told(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, gpu, link)
+            optional(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, gpu, link)
             == pynvml.NVML_NVLINK_DEVICE_TYPE_SWITCH
         ):
             end = SWITCH
         else:
-            pci = told(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, gpu, link)
+            pci = optional(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, gpu, link)
             if pci is None:
                 continue
             end = text(pci.busId).lower()

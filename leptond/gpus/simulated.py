@@ -86,11 +86,11 @@ class SimulatedBackend:
         self._held = held
 
     async def open(self) -> list[Device]:
-        devices = await self.look()
+        devices = await self.rescan()
         self._opened = [device.index for device in devices]
         return devices
 
-    async def look(self) -> list[Device]:
+    async def rescan(self) -> list[Device]:
         state = self._state()
         if state.hang:
             raise GpuBackendError("the simulated driver does not answer")

@@ -30,7 +30,7 @@ from submitit.core import core, job_environment, utils
 
 from leptond import job as running
 from leptond import schema
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.client.errors import ApiError, ClientError
 from leptond.client.job_spec import build_env
 from leptond.client.sdk import Client
@@ -291,7 +291,7 @@ class LeptondExecutor(core.PicklingExecutor):
         except ClientError as error:
             hint = f" ({error.hint})" if error.hint else ""
             raise utils.FailedSubmissionError(f"{error}{hint}") from error
-        except Usage as error:
+        except UsageError as error:
             raise ValueError(str(error)) from None
         finally:
             for pickle in pickles:

@@ -188,7 +188,7 @@ def _live(state_dir: Path) -> list[OnDisk]:
         return []
 
 
-def tell(plan: Plan, state_dir: Path, *, dry_run: bool, say: Callable[[str], None]) -> None:
+def report(plan: Plan, state_dir: Path, *, dry_run: bool, say: Callable[[str], None]) -> None:
     """Say the plan in sentences."""
     if plan.needed is None:
         say(

@@ -16,8 +16,8 @@ Note = tuple[float, IdleCause, str]
 
 
 class IdleNotes:
-    """The notes that are not in the ledger yet; `passed_at` is when the queue was last looked through (wall
-    time; None: not since the daemon's start)."""
+    """The notes that are not in the ledger yet; `passed_at` is the time of the last scheduling pass (wall
+    time; None: none since the daemon's start)."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class IdleNotes:
         self.passed_at: float | None = None
 
     def passed(self, at: float) -> None:
-        """The queue has been looked through at `at` (wall time)."""
+        """Note that a scheduling pass was made at `at` (wall time)."""
         self.passed_at = at
 
     def note(

@@ -26,7 +26,7 @@ class GpuSeries(msgspec.Struct, kw_only=True):
 
 
 class GpuUse(msgspec.Struct, kw_only=True):
-    """What samples of a device say of an attempt that had it. `idle_s`: held, but under 5% load, of
+    """The use of a device by an attempt that had it, from samples. `idle_s`: held, but under 5% load, of
     `sampled_s`; `first_use_at`: when it was first loaded. `minutes` are those of the device meanwhile, as far
     back as the daemon remembers them (a day at most)."""
 
@@ -44,7 +44,7 @@ class GpuUse(msgspec.Struct, kw_only=True):
 
 
 class GpuHistoryList(msgspec.Struct, kw_only=True):
-    """What the devices did lately, as far back as the daemon runs (a day at most)."""
+    """The recent load of the devices, as far back as the daemon runs (a day at most)."""
 
     items: list[GpuSeries]
 

@@ -25,7 +25,7 @@ from leptond.schema.attempts import Attempt
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """What the newest attempt says about itself. `left_s` is an estimate from its mean speed; a metric of
+    """The progress that the newest attempt reports. `left_s` is an estimate from its mean speed; a metric of
     null is not a finite number; `checkpoint_step` is that of the last checkpoint it announced."""
 
     attempt: int
@@ -131,8 +131,8 @@ class Array(msgspec.Struct, kw_only=True):
 
 
 class ArrayChanged(msgspec.Struct, kw_only=True):
-    """What became of an array. `changed`: of how many members what was asked for is so now; the others had
-    gone too far for it."""
+    """The result of a change to an array. `changed`: the number of members that are now as was asked; the
+    others had gone too far for it."""
 
     array: Array
     changed: int
@@ -181,7 +181,7 @@ class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What knobs of a running job to turn to what."""
+    """New values of knobs of a running job."""
 
     values: Annotated[
         dict[MetricName, Annotated[float, Meta(ge=-1e300, le=1e300)]], Meta(min_length=1, max_length=32)
@@ -189,9 +189,9 @@ class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Why(msgspec.Struct, kw_only=True):
-    """Why a job stands where it stands, in one sentence, and what would move it on. `starts_at` is when it is
-    likely to start, `earliest_at` and `latest_at` if all runs take half of what is expected, or twice; null
-    when that cannot be foretold."""
+    """The reason that a job waits, or how it ended, in one sentence, and what would change that. `starts_at`
+    is when it is likely to start, `earliest_at` and `latest_at` if all runs take half of what is expected, or
+    twice; null when that cannot be predicted."""
 
     id: int
     state: State

@@ -9,7 +9,7 @@ import msgspec
 
 
 class MetricPoint(msgspec.Struct, kw_only=True):
-    """What an attempt reported at a moment."""
+    """The values that an attempt reported at a moment."""
 
     attempt: int
     step: int | None

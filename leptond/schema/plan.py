@@ -26,8 +26,8 @@ class Planned(msgspec.Struct, kw_only=True):
 
 
 class Plan(msgspec.Struct, kw_only=True):
-    """Who starts when, under `policy`, by the time of the start. `not_foretold`: how many jobs of the
-    planner's window start later than the forward run reaches, or not at all as things are."""
+    """The predicted starts under `policy`, the earliest first. `not_foretold`: the number of jobs in the
+    planner's window that start later than the forecast reaches, or not at all as things are."""
 
     policy: str
     at: datetime

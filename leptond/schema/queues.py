@@ -68,7 +68,7 @@ class NewQueue(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class QueuePatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What to change of a queue; what is not named stays."""
+    """Changes to a queue; what is not named stays."""
 
     state: QueueState | UnsetType = UNSET
     weight: Weight | UnsetType = UNSET
@@ -83,7 +83,7 @@ class QueuePatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class LimitBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What one user or project may have; null: as the configuration says. `weight`: its part beside others
+    """The limits of one user or project; null: as the configuration says. `weight`: its part beside others
     in fair share."""
 
     max_gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] | None = None

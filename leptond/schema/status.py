@@ -12,9 +12,9 @@ from leptond.schema.jobs import Job
 
 
 class Me(msgspec.Struct, kw_only=True):
-    """Who the caller is. `read_only`: came with the token that only looks. `page_url` and
-    `page_url_read_only` open the page with a token; null when TCP is off, and for who is not an admin on
-    the Unix socket."""
+    """The identity of the caller. `read_only`: came with the read-only token. `page_url` and
+    `page_url_read_only` open the page with a token; null when TCP is off, and for callers who are no admin
+    on the Unix socket."""
 
     user: str
     admin: bool
@@ -29,8 +29,8 @@ class Slots(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """What runs, what waits and why, and whether all is well, in one object. `warnings` want somebody's
-    eye; `notes` are standing facts of this installation that its users should know."""
+    """The running jobs, the waiting ones and why they wait, and the health of all, in one object. `warnings`
+    need attention; `notes` are lasting facts of this installation that its users should know."""
 
     version: str
     pid: int

@@ -56,8 +56,8 @@ class SweepSubmitted(msgspec.Struct, kw_only=True):
 
 
 class SweepRung(msgspec.Struct, kw_only=True):
-    """What a trial showed at a rung, in its report of `step` (null: not a finite number), and what was
-    decided: `on`, `stop`, or null while that is open."""
+    """The result of a trial at a rung, in its report of `step` (null: not a finite number), and the decision:
+    `on`, `stop`, or null while that is open."""
 
     rung: Step
     step: Step
@@ -134,7 +134,7 @@ class SweepPage(msgspec.Struct, kw_only=True):
 
 
 class SweepChanged(msgspec.Struct, kw_only=True):
-    """What became of a sweep. `changed`: how many of its trials were cancelled."""
+    """The result of cancelling a sweep. `changed`: the number of its trials that were cancelled."""
 
     sweep: Sweep
     changed: int

@@ -1,4 +1,4 @@
-"""Who had which GPU when."""
+"""Bodies of the timeline of GPU use."""
 
 from __future__ import annotations
 

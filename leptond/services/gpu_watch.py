@@ -160,7 +160,7 @@ class GpuWatch:
         if self._clock.boot() - self._searched < DISCOVERY_S:
             return False
         self._searched = self._clock.boot()
-        new = [device for device in await self._backend.look() if device.uuid not in self._devices]
+        new = [device for device in await self._backend.rescan() if device.uuid not in self._devices]
         if not new:
             return False
         try:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Purged(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, or would be. `bytes`: size of the files."""
+    """The result of a purge, or of its dry run. `bytes`: size of the files."""
 
     jobs: Sequence[int]
     outputs: int

@@ -112,8 +112,8 @@ class Training:
         self.generation = 0
         self.skipped = 0
         self._recent: deque[float] = deque(maxlen=50)
-        self._went_wrong_at = 0
-        self._went_back_to: int | None = None
+        self._diverged_at = 0
+        self._rolled_back_to: int | None = None
         self._saved_at = -1
         self._writer = sharded.Writer(checkpoints) if self.world > 1 else None
         if parallel is not None:
@@ -136,14 +136,14 @@ class Training:
         when the training has diverged."""
         if not self.resume() and self.checkpoints.directory is not None:
             self.save()  # there is always something to go back to
-        self._tell_knobs()
+        self._declare_knobs()
         _, _, asked = self._agree(math.nan)
         if asked is not None:
             self._turn(asked)  # what was asked for while nothing ran counts from the first step
         while self.step < self.total:
             before = self.step
             yield self.step
-            if self.step == before and self._went_wrong_at != before:
+            if self.step == before and self._diverged_at != before:
                 raise RuntimeError(f"step {before} ended without training.update(loss)")
         if self._saved_at != self.step:
             self.save()
@@ -185,8 +185,8 @@ class Training:
         self.step += 1
         self.loss = value
         self._recent.append(value)
-        if self.step > self._went_wrong_at:
-            self._went_back_to = None
+        if self.step > self._diverged_at:
+            self._rolled_back_to = None
         if asked is not None:
             self._turn(asked)
         if self.rank == 0:
@@ -255,9 +255,9 @@ class Training:
             if name == "lr":
                 self.schedule.set_rate(value)
             knob["value"] = value
-        self._tell_knobs()
+        self._declare_knobs()
 
-    def _tell_knobs(self) -> None:
+    def _declare_knobs(self) -> None:
         if self._channel is not None:
             self._channel.set(
                 knobs={name: dict(one) for name, one in self._knobs.items()}, tuned=self._version
@@ -274,11 +274,11 @@ class Training:
         if self.generation >= self.guard.most:
             self._diverged(f"{fault} at step {at}, after going back {self.generation} times")
         generation = self.generation + 1
-        if not self.resume(before=self._went_back_to):
+        if not self.resume(before=self._rolled_back_to):
             self._diverged(f"{fault} at step {at}, and there is no checkpoint to go back to")
         self.generation = generation
-        self._went_back_to = self.step
-        self._went_wrong_at = at
+        self._rolled_back_to = self.step
+        self._diverged_at = at
         self.schedule.scale(self.guard.reduce)
         if self.rank == 0:
             log.warning(

@@ -181,11 +181,11 @@ class SimulatedDevices:
         self._opened: list[str] = []
 
     async def open(self) -> list[Device]:
-        devices = await self.look()
+        devices = await self.rescan()
         self._opened = [device.uuid for device in devices]
         return devices
 
-    async def look(self) -> list[Device]:
+    async def rescan(self) -> list[Device]:
         if self._machine.driver_hangs:
             await asyncio.sleep(10.0)
             raise GpuBackendError("the driver does not answer")

@@ -119,7 +119,7 @@ async def node_world(
     places: int = 4,
     cpu_slots: int = 2,
     begin: bool = True,
-    has_room: Callable[[], bool] = lambda: True,
+    has_space: Callable[[], bool] = lambda: True,
     store_as: Callable[[Store], Any] = lambda store: store,
 ) -> AsyncIterator[NodeWorld]:
     """A node with so many GPUs and places for prepared attempts; `begin`: it schedules already. `store_as`
@@ -142,7 +142,7 @@ async def node_world(
                     watch,
                     group,
                     report_socket=state_dir / "reports.sock",
-                    has_room=has_room,
+                    has_space=has_space,
                 )
                 world = NodeWorld(node, engine, gpus)
                 try:

@@ -78,8 +78,8 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
 
 
 def _common_errors(route: Route) -> set[int]:
-    """What the middleware and the decoding may answer, whatever the route: an unreadable request, a body
-    or a parameter that is not expected, a stranger, a wrong host, too many wrong tokens, not ready."""
+    """Return the errors that middleware and decoding may answer on any route: an unreadable request, an
+    unexpected body or parameter, no credentials, a wrong host, too many wrong tokens, not ready."""
     if route.open:
         return {400, 413, 422}
     common = {400, 401, 403, 413, 421, 422, 429, 503}

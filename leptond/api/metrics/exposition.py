@@ -77,7 +77,7 @@ class Metrics:
         view = context.gpu_view
         samples, unhealthy = view.samples(), view.unhealthy()
 
-        def look(db: Connection) -> Facts:
+        def fetch(db: Connection) -> Facts:
             explain = Explain(db, context, unhealthy)
             oldest = lists.oldest_wait(db)
             waits = explain.planned(WINDOW).waits
@@ -94,7 +94,7 @@ class Metrics:
             )
 
         await self._outcomes.update(context.store)
-        facts = await context.store.browse(look)
+        facts = await context.store.browse(fetch)
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
         scrape.register(_Scrape(facts))
@@ -134,12 +134,12 @@ class _Scrape(Collector):
             for one in facts.running:
                 info.add_metric([str(one.gpu), one.uuid, str(one.job_id), one.name, one.user], 1)
             yield info
-        told = CounterMetricFamily(
+        deliveries = CounterMetricFamily(
             "leptond_webhook_deliveries", "Events that webhooks were sent.", labels=["result"]
         )
         for result, count in facts.webhooks.items():
-            told.add_metric([result], count)
-        yield told
+            deliveries.add_metric([result], count)
+        yield deliveries
         for name, text, value_of in (
             ("leptond_gpu_allocated", "Whether a job has it.", lambda gpu: float(gpu.job_id is not None)),
             ("leptond_gpu_healthy", "Whether jobs may start on it.", lambda gpu: float(gpu.schedulable)),

@@ -51,10 +51,10 @@ async def list_budgets(call: Call) -> BudgetList:
     """List the budgets and what counts against them."""
     currency, now = call.context.settings.cost.currency, call.context.clock.wall()
 
-    def look(db: Connection) -> BudgetList:
+    def fetch(db: Connection) -> BudgetList:
         return BudgetList(items=[_line(db, budget, currency, now) for budget in budgets.every(db)])
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)
 
 
 def _line(db: Connection, budget: Budget, currency: str, now: float) -> BudgetLine:

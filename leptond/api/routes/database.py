@@ -89,7 +89,7 @@ async def take_backup(call: Call) -> Reply:
     try:
         one = await keep_backup(context.store, context.clock.wall(), context.settings.storage.backup_keep)
     except (OSError, StoreError) as error:
-        raise _no_room(error) from None
+        raise _no_space(error) from None
     return Reply(_shown(one), status=201)
 
 
@@ -112,7 +112,7 @@ async def stream_backup(call: Call) -> web.StreamResponse:
         checksum = await asyncio.to_thread(make)
         fd = os.open(aside, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except (OSError, StoreError) as error:
-        raise _no_room(error) from None
+        raise _no_space(error) from None
     finally:
         stop.set()
         # an open file needs no name: whatever happens now leaves nothing behind
@@ -135,14 +135,14 @@ async def stream_backup(call: Call) -> web.StreamResponse:
         return response
 
 
-def _no_room(error: Exception) -> StorageFull:
+def _no_space(error: Exception) -> StorageFull:
     return StorageFull(f"the backup could not be made: {error}", hint="make room in the state directory")
 
 
 class Purge(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What to purge: without `older_than_s` what is over the limits of `[retention]`, with it every finished
-    job that ended longer ago. `dry_run`: only say what would go. `checkpoints`: with the last job that used
-    them, checkpoints go too."""
+    """A purge: without `older_than_s` of what is over the limits of `[retention]`, with it of every finished
+    job that ended longer ago. `dry_run`: remove nothing, only answer what would be removed. `checkpoints`:
+    also remove checkpoints with the last job that used them."""
 
     older_than_s: Annotated[float, Meta(gt=0)] | None = None
     dry_run: bool = False
@@ -150,8 +150,8 @@ class Purge(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Purged(msgspec.Struct, kw_only=True):
-    """What was removed, or would be: `job_ids` (the first thousand) of `jobs` finished jobs, `outputs` of
-    other ended attempts, `events`, and the `bytes` of all files."""
+    """The result of a purge, or of its dry run: `job_ids` (the first thousand) of `jobs` finished jobs,
+    `outputs` of other ended attempts, `events`, and the `bytes` of all files."""
 
     dry_run: bool
     jobs: int

@@ -84,7 +84,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
     """A job with its attempts and dependencies."""
     sick = context.gpu_view.unhealthy()
 
-    def look(db: Connection) -> schema.Job:
+    def fetch(db: Connection) -> schema.Job:
         job = jobs.find(db, ref)
         attempts = lists.attempts_of(db, [job.id])[job.id]
         explain = Explain(db, context, sick)
@@ -94,7 +94,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
-    return await context.store.read(look)
+    return await context.store.read(fetch)
 
 
 def tagged(job: schema.Job) -> Reply:
@@ -110,7 +110,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
     listing = lists.in_queue_order if query.order == "queue" else lists.newest
     sick = call.context.gpu_view.unhealthy()
 
-    def look(db: Connection) -> schema.JobPage:
+    def fetch(db: Connection) -> schema.JobPage:
         found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
         attempts = lists.attempts_of(db, [job.id for job in found])
         explain = Explain(db, call.context, sick)
@@ -118,7 +118,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
             items=[explain.show(job, attempts[job.id]) for job in found], next_cursor=cursor
         )
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)
 
 
 def _filter(query: Any) -> lists.Filter:
@@ -213,12 +213,12 @@ async def submit_all(
     settings, now = call.context.settings, call.context.clock.wall()
     in_batch = call.request.path.endswith(":batch")
 
-    def look(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
+    def fetch(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
         admission = Admission(db, settings, call.caller)
         admitted = admission.admit_all(specs, in_batch=in_batch)
         return admitted, admission.warnings(admitted, now)
 
-    admitted, warnings = await call.context.store.read(look)
+    admitted, warnings = await call.context.store.read(fetch)
     large = len(specs) > LARGE
     store = call.context.store
     async with call.context.bulk if large else contextlib.nullcontext():
@@ -422,16 +422,16 @@ async def purge(call: Call) -> None:
     """Forget a finished job, its attempts and their output. Its checkpoints stay."""
     ref, caller = ref_of(call), call.caller
 
-    def look(db: Connection) -> int:
+    def fetch(db: Connection) -> int:
         job = jobs.find(db, ref)
         caller.must_own(job)
         jobs.must_be_forgettable(db, job)
         return job.id
 
-    job_id = await call.context.store.read(look)
+    job_id = await call.context.store.read(fetch)
     gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=caller.user)
     if not gone:
-        await call.context.store.read(look)  # it has come to be needed meanwhile: says why
+        await call.context.store.read(fetch)  # it has come to be needed meanwhile: says why
 
 
 @table.route("GET", "/v1/jobs/{ref}/attempts", answer=list[schema.Attempt], errors=(404,))
@@ -443,13 +443,13 @@ async def attempts(call: Call) -> list[schema.Attempt]:
 
 @table.route("GET", "/v1/jobs/{ref}/why", answer=schema.Why, errors=(404,))
 async def why(call: Call) -> schema.Why:
-    """Why a job stands where it stands, and what would move it on."""
+    """Explain why a job waits, or how it ended, and what would change that."""
     ref = ref_of(call)
     context, sick = call.context, call.context.gpu_view.unhealthy()
 
-    def look(db: Connection) -> schema.Why:
+    def fetch(db: Connection) -> schema.Why:
         job = jobs.find(db, ref)
         explain = Explain(db, context, sick)
         return bodies.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))
 
-    return await context.store.browse(look)
+    return await context.store.browse(fetch)

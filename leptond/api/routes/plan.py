@@ -42,7 +42,7 @@ async def plan(call: Call) -> schema.Plan:
         policy = msgspec.structs.replace(policy, name=query.policy)
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def look(db: Connection) -> schema.Plan:
+    def fetch(db: Connection) -> schema.Plan:
         inputs = snapshot.plan_input(
             db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=context.settings.cpu_slots(), policy=policy
         )
@@ -60,7 +60,7 @@ async def plan(call: Call) -> schema.Plan:
             not_foretold=len(inputs.waiting) - len(etas),
         )
 
-    return await context.store.browse(look)
+    return await context.store.browse(fetch)
 
 
 def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned:
@@ -86,7 +86,7 @@ async def estimate(call: Call) -> schema.Estimate:
     context, unhealthy = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def look(db: Connection) -> schema.Estimate:
+    def fetch(db: Connection) -> schema.Estimate:
         admission = Admission(db, context.settings, call.caller)
         admitted = admission.admit(call.body)
         spec = admitted.spec
@@ -130,4 +130,4 @@ async def estimate(call: Call) -> schema.Estimate:
             answer.sentence = f"it would start in about {wait_s:.0f} s"
         return answer
 
-    return await context.store.browse(look)
+    return await context.store.browse(fetch)

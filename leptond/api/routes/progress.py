@@ -34,20 +34,20 @@ async def metrics(call: Call) -> schema.MetricCurve:
     """The curve of a job: step, loss, rate and what else it reports, over all its attempts."""
     ref = ref_of(call)
 
-    def look(db: Connection) -> schema.MetricCurve:
+    def fetch(db: Connection) -> schema.MetricCurve:
         job = jobs.find(db, ref)
         marks = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=MARKS)
-        told = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
-        return bodies.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(told)])
+        recorded = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
+        return bodies.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(recorded)])
 
-    return await call.context.store.read(look)
+    return await call.context.store.read(fetch)
 
 
-def checkpoints(told: list[events.Event]) -> list[events.Event]:
+def checkpoints(recorded: list[events.Event]) -> list[events.Event]:
     """Return one event for each checkpoint seen in the events of a job's progress, which are thinned with
     age."""
     found, last = [], None
-    for one in told:
+    for one in recorded:
         step = one.data.get("checkpoint_step")
         if step is not None and (one.attempt, step) != last:
             last = (one.attempt, step)
@@ -81,6 +81,6 @@ async def _deliver(context: Context, job: Job, attempt: Attempt) -> None:
             await asyncio.sleep(0.02)  # claimed, and its directory is being made
     except OSError as error:
         raise StorageFull(
-            f"it is stored, and counts for the next attempt, but this one could not be told: {error}",
+            f"it is stored, and counts for the next attempt, but this one could not be recorded: {error}",
             hint="make room on the disk, then tune it again",
         ) from None

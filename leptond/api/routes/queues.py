@@ -62,11 +62,11 @@ async def list_queues(call: Call) -> schema.QueueList:
     """List the queues with their GPUs and their load."""
     now, boot = call.context.clock.wall(), call.context.clock.boot()
 
-    def look(db: Connection) -> schema.QueueList:
+    def fetch(db: Connection) -> schema.QueueList:
         seen = _Seen(db, now, boot)
         return schema.QueueList(items=[seen.show(queue) for queue in queues.every(db)])
 
-    return await call.context.store.read(look)
+    return await call.context.store.read(fetch)
 
 
 @table.route("GET", "/v1/queues/{name}", answer=schema.Queue, errors=(404,))

@@ -29,7 +29,7 @@ async def status(call: Call) -> schema.Status:
     samples, unhealthy = view.samples(), view.unhealthy()
     disk = shutil.disk_usage(context.places.state_dir)
 
-    def look(db: Connection) -> schema.Status:
+    def fetch(db: Connection) -> schema.Status:
         explain = Explain(db, context, unhealthy)
         live, _ = lists.in_queue_order(db, lists.Filter(states=list(LIVE)), limit=100, cursor=None)
         waiting, _ = lists.in_queue_order(db, lists.Filter(states=[State.PENDING]), limit=NEXT, cursor=None)
@@ -64,4 +64,4 @@ async def status(call: Call) -> schema.Status:
             notes=context.notes,
         )
 
-    return await context.store.browse(look)
+    return await context.store.browse(fetch)

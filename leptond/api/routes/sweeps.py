@@ -107,14 +107,14 @@ async def list_sweeps(call: Call) -> schema.SweepPage:
             raise BadRequest("this cursor is not one of ours", hint="start again without a cursor")
         before = int(query.cursor)
 
-    def look(db: Connection) -> schema.SweepPage:
+    def fetch(db: Connection) -> schema.SweepPage:
         found = sweeps.newest(db, limit=query.limit, before=before)
         return schema.SweepPage(
             items=[_shown(db, one) for one in found],
             next_cursor=str(found[-1].id) if len(found) == query.limit else None,
         )
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)
 
 
 @table.route("GET", "/v1/sweeps/{id}", query=GetQuery, answer=schema.Sweep, errors=(404,), streams=True)
@@ -148,14 +148,14 @@ async def cancel_sweep(call: Call) -> schema.SweepChanged:
 async def _one(call: Call, sweep_id: int) -> schema.Sweep:
     boot = call.context.clock.boot()
 
-    def look(db: Connection) -> schema.Sweep:
+    def fetch(db: Connection) -> schema.Sweep:
         shown = _shown(db, sweeps.find(db, sweep_id))
         shown.trials = [_trial(one, boot) for one in sweeps.trials(db, sweep_id)]
         shown.gpu_seconds = sum(one.gpu_seconds for one in shown.trials)
         shown.saved_gpu_seconds = sum(one.saved_gpu_seconds or 0.0 for one in shown.trials)
         return shown
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)
 
 
 def _shown(db: Connection, one: sweeps.Sweep) -> schema.Sweep:

@@ -52,11 +52,11 @@ async def show(call: Call) -> schema.Timeline:
 
 @table.route("GET", "/v1/jobs/{ref}/gpus", answer=list[schema.GpuUse], errors=(404,))
 async def job_gpus(call: Call) -> list[schema.GpuUse]:
-    """How a job used its GPUs, attempt by attempt: load, memory, energy, and minutes."""
+    """Return the use of a job's GPUs, attempt by attempt: load, memory, energy, and minutes."""
     ref = ref_of(call)
     kept = call.context.gpu_view.history
 
-    def look(db: Connection) -> list[schema.GpuUse]:
+    def fetch(db: Connection) -> list[schema.GpuUse]:
         job = jobs.find(db, ref)
         found = []
         for attempt in lists.attempts_of(db, [job.id]).get(job.id, ()):
@@ -67,7 +67,7 @@ async def job_gpus(call: Call) -> list[schema.GpuUse]:
                 found.append(bodies.gpu_use(attempt.number, gpu, sampled.get(gpu.uuid), minutes))
         return found
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)
 
 
 class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +85,7 @@ async def history(call: Call) -> schema.GpuHistoryList:
     since = max(since, now - KEPT_BUCKETS * BUCKET_S)
     kept = call.context.gpu_view.history
 
-    def look(db: Connection) -> schema.GpuHistoryList:
+    def fetch(db: Connection) -> schema.GpuHistoryList:
         return schema.GpuHistoryList(
             items=[
                 schema.GpuSeries(
@@ -97,4 +97,4 @@ async def history(call: Call) -> schema.GpuHistoryList:
             ]
         )
 
-    return await call.context.store.browse(look)
+    return await call.context.store.browse(fetch)

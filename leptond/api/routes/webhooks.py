@@ -23,7 +23,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
     call.caller.must_be_admin()
     hooks = call.context.settings.webhooks.hooks
 
-    def look(db: Connection) -> list[schema.Webhook]:
+    def fetch(db: Connection) -> list[schema.Webhook]:
         last = events.last_id(db)
         return [
             schema.Webhook(
@@ -48,7 +48,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
             for hook in hooks
         ]
 
-    return await call.context.store.read(look)
+    return await call.context.store.read(fetch)
 
 
 def _without_secrets(url: str) -> str:

@@ -99,7 +99,7 @@ def resubmit(shown: schema.Job) -> str:
 
 
 def progress(one: model.Attempt, now: float) -> schema.Progress | None:
-    """What an attempt says about itself; None when it says nothing."""
+    """Return the progress that an attempt has reported; None when it has reported none."""
     if one.progress_at is None:
         return None
     speed = pace(one, now)
@@ -273,7 +273,7 @@ def minute(one: Bucket) -> schema.GpuMinute:
 def gpu_use(
     attempt: int, gpu: model.LeasedGpu, use: SampledUse | None, minutes: Sequence[Bucket]
 ) -> schema.GpuUse:
-    """What is known of how an attempt used a device."""
+    """Return the known use of a device by an attempt."""
     shown = schema.GpuUse(
         attempt=attempt, index=gpu.index, uuid=gpu.uuid, minutes=[minute(one) for one in minutes]
     )
@@ -303,7 +303,7 @@ def event(one: events.Event) -> schema.Event:
 def why(
     one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency], eta: Eta | None = None
 ) -> schema.Why:
-    """Where a job stands, in one sentence."""
+    """Return the body that explains a job's state in one sentence."""
     waits_for = [each.on_ref for each in dependencies if each.state != "met"]
     if wait is None:
         return schema.Why(id=one.id, state=one.state, reason=None, sentence=_not_waiting(one))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.commands.job_fields import changes, edit_options, pair, retry_options
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
@@ -30,7 +30,7 @@ def _each(
     session: Session,
     wanted: Sequence[str],
     act: Callable[[str], Any],
-    tell: Callable[[str, Any], str],
+    sentence: Callable[[str, Any], str],
     *,
     named: Sequence[str],
 ) -> None:
@@ -55,7 +55,7 @@ def _each(
                 continue
             answers.append(answer)
             if not session.json:
-                echo(tell(ref, answer))
+                echo(sentence(ref, answer))
     if session.json:
         session.emit(answers[0] if single else answers)
     leave(code)
@@ -98,7 +98,7 @@ def cancel_command(
     and is then killed with everything it started.
     """
     if bool(jobs) == (everything or mine):
-        raise Usage("name jobs, or say --mine or --all")
+        raise UsageError("name jobs, or say --mine or --all")
     if jobs:
         wanted = refs.expand(session, jobs, whole=True)
     else:
@@ -110,7 +110,7 @@ def cancel_command(
             confirm(session, f"Cancel {len(wanted)} {whose}?")
     body = {key: value for key, value in (("grace_s", grace), ("reason", reason)) if value is not None}
 
-    def tell(ref: str, job: dict[str, Any]) -> str:
+    def sentence(ref: str, job: dict[str, Any]) -> str:
         if refs.is_whole(ref):
             stopping = job["array"]["counts"].get("stopping", 0)
             return f"{_who(ref, job)} cancelled" + (f", {stopping} of them being stopped" if stopping else "")
@@ -121,7 +121,7 @@ def cancel_command(
         session,
         wanted,
         lambda ref: session.api.post(refs.job_path(ref, "cancel"), body or None),
-        tell,
+        sentence,
         named=jobs,
     )
 
@@ -141,7 +141,7 @@ def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None
     one that waits in backoff starts without waiting longer. What no option changes stays as it was."""
     changed = changes(given)
 
-    def tell(ref: str, answer: dict[str, Any]) -> str:
+    def sentence(ref: str, answer: dict[str, Any]) -> str:
         if answer["id"] == known.get(ref) or str(answer["id"]) == ref:
             return f"Job {ref} does not wait any longer"
         return f"Submitted job {answer['id']} (again {ref})"
@@ -153,7 +153,7 @@ def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None
         session,
         wanted,
         lambda ref: session.api.post(refs.job_path(ref, "retry"), changed or None),
-        tell,
+        sentence,
         named=jobs,
     )
 
@@ -191,7 +191,7 @@ def edit_command(session: Session, jobs: tuple[str, ...], labels: tuple[str, ...
     """Change JOBS. What is not named stays as it is."""
     patch = changes(given)
     if not patch and not labels:
-        raise Usage("say what to change, as in: leptonctl edit 47 --priority 10")
+        raise UsageError("say what to change, as in: leptonctl edit 47 --priority 10")
     relabelled = dict(pair(BY_NAME["labels"], text) for text in labels)
 
     def act(ref: str) -> Any:

@@ -84,11 +84,11 @@ def _follow(session: Session, query: dict[str, Any], job_id: int | None) -> None
 def _line(event: phrases.Body, *, table: bool) -> str:
     data = event.get("data") or {}
     if event["type"] == "job.state":
-        told = f"{data.get('from')} -> {data.get('to')}"
+        shown = f"{data.get('from')} -> {data.get('to')}"
         rest = {key: value for key, value in data.items() if key not in ("from", "to") and value is not None}
     else:
-        told, rest = "", {key: value for key, value in data.items() if value is not None}
-    told = " ".join([told, *(f"{key}={_short(value)}" for key, value in rest.items())]).strip()
+        shown, rest = "", {key: value for key, value in data.items() if value is not None}
+    shown = " ".join([shown, *(f"{key}={_short(value)}" for key, value in rest.items())]).strip()
     job = event.get("job_id")
     attempt = f".{event['attempt']}" if event.get("attempt") else ""
     at = event["at"]
@@ -96,8 +96,8 @@ def _line(event: phrases.Body, *, table: bool) -> str:
         local = phrases.instant(at)
         at = local.astimezone().strftime("%Y-%m-%d %H:%M:%S") if local is not None else at
         job_text = f"job {job}{attempt}" if job is not None else ""
-        return clean(f"{event['id']:>6}  {at}  {event['type']:<14} {job_text:<10} {told}".rstrip())
-    cells = [event["id"], at, event["type"], "-" if job is None else f"{job}{attempt}", told or "-"]
+        return clean(f"{event['id']:>6}  {at}  {event['type']:<14} {job_text:<10} {shown}".rstrip())
+    cells = [event["id"], at, event["type"], "-" if job is None else f"{job}{attempt}", shown or "-"]
     return "\t".join(clean(cell) for cell in cells)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import F, option
 from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
 from leptond.core.jobs.field import Field, Kind, Option
@@ -51,7 +51,7 @@ def submit_option(field: Field) -> Add:
 
 def asked_value(field: Field, given: Any) -> Any:
     """The value of a field in a spec from that of its option; None where the spec need not say it. Raises
-    Usage."""
+    UsageError."""
     match field.kind:
         case Kind.FLAG:
             return given or None
@@ -72,11 +72,11 @@ def asked_value(field: Field, given: Any) -> Any:
 
 
 def pair(field: Field, text: str) -> tuple[str, str]:
-    """A name and a value, written K=V. Raises Usage."""
+    """A name and a value, written K=V. Raises UsageError."""
     name, equals, value = text.partition("=")
     if not equals:
         assert field.option is not None
-        raise Usage(f"{text!r} is not K=V", option=field.option.name)
+        raise UsageError(f"{text!r} is not K=V", option=field.option.name)
     return name, value
 
 

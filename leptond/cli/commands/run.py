@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from time import sleep
 from typing import Any
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.commands.logs import show_events, stream_events
 from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, send, with_directives
 from leptond.cli.commands.wait import DEPENDENCY_POLL_S, wait_for_all
@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130
 @option("--raw", is_flag=True, help="Print every byte as the job wrote it.")
 def run_command(session: Session, raw: bool, **given: Any) -> None:
     if given["array"] is not None:
-        raise Usage("run shows one job; queue an array with: leptonctl submit --array")
+        raise UsageError("run shows one job; queue an array with: leptonctl submit --array")
     body = job_spec(session, given)
     answer = send(session, body)
     ref = str(answer["id"])

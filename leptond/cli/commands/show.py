@@ -188,13 +188,13 @@ def _checkpoint(progress: phrases.Body, *, table: bool) -> str | None:
 def _knobs(job: phrases.Body) -> str:
     """The knobs, as ``lr=0.001 (0 to 1)``; with those that were asked for and never declared."""
     knobs = (job.get("progress") or {}).get("knobs") or {}
-    told = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
+    reported = [f"{name}={one['value']:g} ({one['low']:g} to {one['high']:g})" for name, one in knobs.items()]
     asked = [
         f"{name}={value:g} (asked for)"
         for name, value in (job.get("tuned") or {}).items()
         if name not in knobs or knobs[name]["value"] != value
     ]
-    return ", ".join(told + asked)
+    return ", ".join(reported + asked)
 
 
 def _attempt_row(attempt: phrases.Body, *, table: bool) -> list[Cell]:

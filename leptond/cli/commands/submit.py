@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.commands.job_fields import asked_value, submit_option
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import F, argument, command, option
@@ -20,7 +20,8 @@ from leptond.core.jobs.fields import OPTIONS
 
 def with_directives(given: Mapping[str, Any]) -> list[str]:
     """The options in the ``#LEPTON`` and ``#SBATCH`` lines of the script that `given` (raw values by name)
-    names as its first word. They come before those of the command line, which therefore win. Raises Usage."""
+    names as its first word. They come before those of the command line, which therefore win. Raises
+    UsageError."""
     words, cwd = given.get("argv"), given.get("cwd")
     if not words or given.get("shell"):
         return []
@@ -66,16 +67,16 @@ MORE_HELP = """
 
 
 def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
-    """The body of a submit from the values of the options. Raises ClientError, Usage."""
+    """The body of a submit from the values of the options. Raises ClientError, UsageError."""
     words = [str(word) for word in given["argv"]]
     cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
     env = spec.build_env(os.environ, given["export"], given["env"])
     name = given["name"]
     if given["shell"] and given["nproc"] is not None:
-        raise Usage("--nproc starts a Python script, and --shell a command line; say one of them")
+        raise UsageError("--nproc starts a Python script, and --shell a command line; say one of them")
     if given["shell"]:
         if len(words) != 1:
-            raise Usage("--shell takes one string; put the whole command line in quotes")
+            raise UsageError("--shell takes one string; put the whole command line in quotes")
     else:
         path = env.get("PATH") or os.environ.get("PATH", os.defpath)
         words, script_name = spec.resolve_command(words, cwd=cwd, path=path)
@@ -90,7 +91,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
     for word in (*words, str(cwd), *env.values()):
         if not spec.is_text(word):
-            raise Usage(f"{word!r} is not UTF-8; arguments, paths and variables must be")
+            raise UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
     wants_gpu = given["gpu_type"] or given["gpu_memory_bytes"] or given["exclusive"]
     body = {field.name: asked_value(field, given[field.name]) for field, _ in OPTIONS} | {
         "argv": words,
@@ -116,7 +117,7 @@ def _dependencies(session: Session, given: dict[str, Any]) -> dict[str, list[str
             slurm, colon, rest = text.partition(":")
             if field == "after" and colon:
                 if slurm not in _SLURM_KINDS:
-                    raise Usage(f"{slurm!r} is not afterok, afterany or afternotok", option="--after")
+                    raise UsageError(f"{slurm!r} is not afterok, afterany or afternotok", option="--after")
                 found[_SLURM_KINDS[slurm]].extend(refs.dependency(session, part) for part in rest.split(":"))
             else:
                 found[field].append(refs.dependency(session, text))

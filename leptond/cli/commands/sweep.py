@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, with_directives
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.output import Cell, Column, print_line, print_table
@@ -25,22 +25,22 @@ SHOWN = 20
 
 
 def _configuration(session: Session, given: dict[str, Any]) -> dict[str, Any]:
-    """The body of a sweep from the values of the options. Raises ClientError, Usage."""
+    """The body of a sweep from the values of the options. Raises ClientError, UsageError."""
     if given["array"] is not None:
-        raise Usage("a sweep is an array of its own; leave it out", option="--array")
+        raise UsageError("a sweep is an array of its own; leave it out", option="--array")
     grid = _named(given["grid"], "--grid")
     drawn = _named(given["random"], "--random")
     for name in (*grid, *drawn):
         if name in grid and name in drawn:
-            raise Usage(f"{name} is in --grid and in --random; say one of them")
+            raise UsageError(f"{name} is in --grid and in --random; say one of them")
     if not grid and not drawn:
-        raise Usage("there is nothing to try: say --grid lr=1e-3,1e-4 or --random lr=log:1e-5..1e-1")
+        raise UsageError("there is nothing to try: say --grid lr=1e-3,1e-4 or --random lr=log:1e-5..1e-1")
     if drawn and given["count"] is None:
-        raise Usage("how many trials? --random needs --n")
+        raise UsageError("how many trials? --random needs --n")
     try:
         values = {name: choices(text) for name, text in grid.items()}
     except ValueError as error:
-        raise Usage(str(error), option="--grid") from None
+        raise UsageError(str(error), option="--grid") from None
     body = {
         "job": job_spec(
             session, {**given, "argv": _with_python(given["argv"], given["cwd"], given["shell"])}
@@ -65,9 +65,9 @@ def _named(settings: tuple[str, ...], option: str) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
-            raise Usage(f"{setting!r} is not NAME=VALUES", option=option)
+            raise UsageError(f"{setting!r} is not NAME=VALUES", option=option)
         if name in found:
-            raise Usage(f"{name} is named twice", option=option)
+            raise UsageError(f"{name} is named twice", option=option)
         found[name] = value
     return found
 
@@ -176,7 +176,7 @@ def sweeps_command(session: Session, sweep: str | None, limit: int | None) -> No
 
 
 def _number(session: Session, text: str) -> int:
-    """The number of a sweep. Raises ClientError, Usage."""
+    """The number of a sweep. Raises ClientError, UsageError."""
     if text == "@last":
         found = session.api.get("/v1/sweeps", {"limit": 1})["items"]
         if found:
@@ -185,7 +185,7 @@ def _number(session: Session, text: str) -> int:
         raise ClientError({**problem, "detail": "there are no sweeps yet"}, exit_code=EXIT_NOT_FOUND)
     number = text.removesuffix("_*")
     if not (number.isascii() and number.isdecimal() and len(number) <= 18):
-        raise Usage(f"{text!r} is not the number of a sweep; leptonctl sweeps lists them")
+        raise UsageError(f"{text!r} is not the number of a sweep; leptonctl sweeps lists them")
     return int(number)
 
 
@@ -200,12 +200,12 @@ def _line(one: phrases.Body, *, table: bool) -> list[Cell]:
         one["state"],
         trials,
         f"{one['metric']} {best['value']:.4g}" if best else None,
-        _told(best["params"]) if best else None,
+        _params(best["params"]) if best else None,
         phrases.ago(one["submitted_at"], table=table),
     ]
 
 
-def _told(params: phrases.Body) -> str:
+def _params(params: phrases.Body) -> str:
     return " ".join(f"{name}={value}" for name, value in params.items())
 
 
@@ -277,7 +277,8 @@ def _sum_up(session: Session, found: dict[str, Any]) -> None:
         return
     at = f" at step {best['step']}" if best.get("step") is not None else ""
     print_line(
-        session, f"Best: {best['ref']}, {found['metric']} {best['value']:.4g}{at}: {_told(best['params'])}"
+        session,
+        f"Best: {best['ref']}, {found['metric']} {best['value']:.4g}{at}: {_params(best['params'])}",
     )
     job = session.api.get(job_path(best["ref"]))
     # neither cut nor wrapped: it is there to be copied

@@ -24,8 +24,8 @@ def tune_command(session: Session, job: str, settings: tuple[str, ...]) -> None:
     if session.json:
         session.emit(answer)
         return
-    told = ", ".join(f"{name}={value:g}" for name, value in values.items())
-    click.echo(f"Job {answer['ref']} is told: {told}")
+    shown = ", ".join(f"{name}={value:g}" for name, value in values.items())
+    click.echo(f"Job {answer['ref']} is told: {shown}")
 
 
 def _setting(text: str) -> tuple[str, float]:

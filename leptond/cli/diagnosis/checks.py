@@ -35,8 +35,8 @@ def configuration(places: tuple[str, ...] = ()) -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(WARN, "configuration", f"it could not be checked: {error}")
     if done.returncode:
-        told = done.stderr.strip().removeprefix("leptond: ")
-        return Finding(FAIL, "configuration", told, "mend it; the daemon does not start with it")
+        message = done.stderr.strip().removeprefix("leptond: ")
+        return Finding(FAIL, "configuration", message, "mend it; the daemon does not start with it")
     return Finding(OK, "configuration", done.stdout.partition("\n")[0].removeprefix("# "))
 
 

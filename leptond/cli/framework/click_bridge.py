@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leptond import __version__
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import SHARED, Argument, Command, F
 from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
 from leptond.cli.framework.registry import ALIASES, MODULES, SECTIONS, load
@@ -118,19 +118,19 @@ def command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], click.Co
 
 
 def _explained(function: Callable[..., None]) -> Callable[..., None]:
-    """The function; a Usage that it raises becomes click's own."""
+    """The function; a UsageError that it raises becomes click's own."""
 
     @functools.wraps(function)
     def call(*args: Any, **values: Any) -> None:
         try:
             function(*args, **values)
-        except Usage as usage:
+        except UsageError as usage:
             raise _error(usage) from None
 
     return call
 
 
-def _error(usage: Usage, ctx: click.Context | None = None) -> click.UsageError:
+def _error(usage: UsageError, ctx: click.Context | None = None) -> click.UsageError:
     if usage.option is not None:
         return click.BadParameter(usage.message, ctx, param_hint=usage.option)
     return click.UsageError(usage.message, ctx)
@@ -148,7 +148,7 @@ class _Expanding(click.Command):
             raw = {name: v for name, v in options.items() if isinstance(v, str | bool | list | tuple)}
             try:
                 args = [*self.declared.expand(raw), *args]
-            except Usage as usage:
+            except UsageError as usage:
                 raise _error(usage, ctx) from None
         return super().parse_args(ctx, args)
 
@@ -240,7 +240,7 @@ def group(ctx: click.Context) -> None:
     """
 
 
-def explain(declared: Command, usage: Usage) -> int:
+def explain(declared: Command, usage: UsageError) -> int:
     """Print what is wrong with a call that was read without click, as click prints it; return the exit
     code."""
     above = click.Context(group, info_name="leptonctl", **group.context_settings)

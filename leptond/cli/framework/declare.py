@@ -186,7 +186,7 @@ def read(options: Sequence[Option], words: Sequence[str], *, interspersed: bool)
 
 def parse(command: Command, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """The values that a call gives the command, and those of the shared options; None when that is for click
-    to say. Raises Usage."""
+    to say. Raises UsageError."""
     found = read((*command.options, *SHARED), words, interspersed=command.interspersed)
     if found is None:
         return None

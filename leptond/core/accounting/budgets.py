@@ -27,8 +27,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BudgetUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts against a budget: GPU-hours and cost of attempts that ended in the period, and the worst
-    case in GPU-hours of jobs that are queued or running."""
+    """Use that counts against a budget: GPU-hours and cost of attempts that ended in the period, and the
+    worst case in GPU-hours of jobs that are queued or running."""
 
     spent_gpu_hours: float = 0.0
     spent: float = 0.0

@@ -80,7 +80,7 @@ def memos_of(
 
 
 class _SampledSums:
-    """What the samples of all attempts in a window add up to, in GPU-milliseconds."""
+    """Sums of the samples of all attempts in a window, in GPU-milliseconds."""
 
     def __init__(
         self,

@@ -63,9 +63,9 @@ class Owned(Section, frozen=True, kw_only=True):
 
 
 class Rates(Section, frozen=True, kw_only=True):
-    """What GPU time costs. `prices`: an hour of one GPU, by a part of its model's name; they come before the
-    built-in table (`defaults`), which is in USD. `currency` is that of every amount; `source` and `as_of`
-    (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
+    """The prices of GPU time. `prices`: an hour of one GPU, by a part of its model's name; they come before
+    the built-in table (`defaults`), which is in USD. `currency` is that of every amount; `source` and
+    `as_of` (a date) are printed beside each price of yours. `owned`: hardware of your own, by a part of its
     model's name: `capex`, `life_h` (hours), `use` (the part of them in use, 0 to 1), `kw`, `opex` (an hour);
     an hour of it costs capex / (life_h * use) + kw * pue * tariff + opex. `tariff`: a kWh (0: not known, no
     energy costs are shown); `pue`: what the building draws for each watt of the machine. `detail_days`: how

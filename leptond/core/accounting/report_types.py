@@ -174,8 +174,8 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """How often attempts were interrupted (preempted, failed, the machine), and how often a checkpoint that
-    takes half a minute to write should then be written (Young and Daly)."""
+    """The frequency of interruptions (preempted, failed, the machine), and the interval at which a checkpoint
+    that takes half a minute to write should then be written (Young and Daly)."""
 
     interruptions: int
     mean_time_between_s: float | None
@@ -183,7 +183,7 @@ class Checkpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True):
-    """How long GPUs waited for a job that could start, for each start of the window. `p50_s` and `p99_s`
+    """The time that GPUs waited for a job that could start, for each start of the window. `p50_s` and `p99_s`
     leave out downtime of the daemon."""
 
     starts: int
@@ -219,7 +219,7 @@ class Memos(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """What would save, and how much at most."""
+    """A change that would save GPU time, and how much at most."""
 
     sentence: str
     gpu_seconds: float

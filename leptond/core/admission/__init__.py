@@ -1,1 +1,1 @@
-"""What may enter the queue, and through which queue."""
+"""Admission of jobs, and the queues that they enter by."""

@@ -30,7 +30,7 @@ _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Defaults(Section, frozen=True, kw_only=True):
-    """What a job gets for what it does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
+    """Defaults for what a job does not say. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
     `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
     its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
     and tail kept. `fail_fast`: the same error twice in a row ends the retries. `path`: its PATH, unless the
@@ -59,7 +59,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """How many jobs it makes."""
+        """The number of jobs that it makes."""
         return 1 if self.indices is None else len(self.indices)
 
 
@@ -109,7 +109,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
 
 
 def need_of(spec: JobSpec, *, queue: str, borrow: bool = False) -> Need:
-    """What a spec asks of its GPUs."""
+    """Return the demands of a spec on its GPUs."""
     return Need(
         gpus=spec.gpus,
         gpu_type=spec.gpu_type,
@@ -158,7 +158,7 @@ def check_gpus(need: Need, gpus: Sequence[Gpu], *, sharing: bool) -> None:
 
 
 def wish_of(spec: JobSpec, retries: int) -> Wish:
-    """What the owner of an admitted job asked for about retries."""
+    """Return the retries that the owner of an admitted job asked for."""
     return Wish(
         retries=retries,
         delay_s=spec.retry_delay_s or 0.0,

@@ -35,7 +35,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
     def defaults(self, usual: Defaults) -> Defaults:
-        """What a job of this queue gets for what it does not say; the stricter limit counts."""
+        """Return the defaults of a job of this queue; of two limits the stricter counts."""
         limits = [limit for limit in (self.max_time_limit_s, usual.max_time_limit_s) if limit]
         return msgspec.structs.replace(
             usual,

@@ -1,1 +1,1 @@
-"""What a job is: its values, states, times and arrays."""
+"""Jobs: their values, states, times and arrays."""

@@ -27,7 +27,7 @@ from leptond.core.jobs.trackers import Tracker
 
 
 class Reason(StrEnum):
-    """Why a pending job does not run yet: a closed list, in Slurm's words where Slurm has one."""
+    """The reason that a pending job does not run yet: a closed list, in Slurm's words where Slurm has one."""
 
     RESOURCES = "Resources"
     PRIORITY = "Priority"
@@ -45,12 +45,12 @@ class Reason(StrEnum):
 
 
 class StopReason(StrEnum):
-    """Why leptond itself ended an attempt."""
+    """The reason for which leptond itself ended an attempt."""
 
     CANCEL = "cancel"
     TIMEOUT = "timeout"
     HANG = "hang"  # no progress for longer than the job allows itself
-    PREEMPT = "preempt"  # it made room for a better placed job, and is queued again
+    PREEMPT = "preempt"  # it gave way to a better placed job, and is queued again
     HALVING = "halving"  # a trial of a sweep that others are better than
     UNWATCHED = "unwatched"  # its shim is gone: what is left of it cannot be supervised
 
@@ -125,7 +125,7 @@ class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a user asks for. Validated once, at the door; what is stored is what was accepted."""
+    """A job as its user asks for it. Validated once, at admission; it is stored as it was accepted."""
 
     argv: Annotated[list[Annotated[str, Meta(max_length=131072)]], Meta(min_length=1, max_length=1024)]
     shell: bool = False
@@ -198,7 +198,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExitRecord(msgspec.Struct, kw_only=True):
-    """What the shim leaves on disk when an attempt is over (``exit.json``).
+    """The record that the shim leaves on disk when an attempt is over (``exit.json``).
 
     Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end.
     """
@@ -291,7 +291,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ref(self) -> str:
-        """How people name it: ``47``, or ``47_3`` for a member of an array."""
+        """The name that people use: ``47``, or ``47_3`` for a member of an array."""
         return str(self.id) if self.array_id is None else f"{self.array_id}_{self.array_index}"
 
     def current_spec(self) -> JobSpec:
@@ -305,12 +305,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def checkpoint_id(self) -> int:
-        """Whose checkpoint directory it uses: its own, or that of the job it is a retry of."""
+        """The id of the job whose checkpoint directory it uses: its own, or that of the job it retries."""
         return self.root_id if self.root_id is not None else self.id
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
-    """What a knob was asked to be turned to, and by which request, counted over the job."""
+    """A value that was asked for a knob, and the request that did, counted over the job."""
 
     value: float
     version: int
@@ -336,7 +336,7 @@ class LeasedGpu(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def part(self) -> float:
-        """How much of the GPU it is, by memory."""
+        """Its fraction of the GPU, by memory."""
         if self.memory_bytes is None or not self.total_bytes:
             return 1.0
         return self.memory_bytes / self.total_bytes
@@ -396,7 +396,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gpu_parts(self) -> float:
-        """How many GPUs it has; a share counts as its part of the memory."""
+        """The number of its GPUs; a share counts as its part of the memory."""
         return sum(gpu.part for gpu in self.gpus)
 
     @property

@@ -10,7 +10,7 @@ _FLOAT = re.compile(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 
 
 def scalar(text: str) -> int | float | str:
-    """What a word means: a whole number, a number, or itself.
+    """Return the value of a word: a whole number, a number, or the word itself.
 
     >>> scalar("3"), scalar("1e-3"), scalar("adamw"), scalar("nan")
     (3, 0.001, 'adamw', 'nan')

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class State(StrEnum):
-    """Where a job stands. Terminal states never change again."""
+    """The state of a job. Terminal states never change again."""
 
     PENDING = "pending"
     STARTING = "starting"
@@ -47,7 +47,7 @@ UNFINISHED = frozenset(State) - TERMINAL
 
 
 class AttemptState(StrEnum):
-    """Where an attempt stands. Its end is final."""
+    """The state of an attempt. Its end is final."""
 
     STARTING = "starting"
     """Claimed: its GPUs are leased, and its shim is prepared or comes up."""
@@ -68,7 +68,7 @@ and that a job has one attempt that has not ended (a test compares them)."""
 
 
 class FailureClass(StrEnum):
-    """What an attempt's end means (rules: :mod:`leptond.core.outcome.classify`)."""
+    """The class of an attempt's end (rules: :mod:`leptond.core.outcome.classify`)."""
 
     OK = "ok"
     CANCELLED = "cancelled"

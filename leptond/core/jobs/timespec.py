@@ -36,7 +36,7 @@ _SIZE = re.compile(rf"^({_NUMBER})\s*(?:([KMGTP])(?:I?B)?|B)?\Z", re.ASCII)
 _SIGNAL = re.compile(r"^(?:SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)\Z", re.ASCII)
 
 DEFAULT_WARNING_S = 60.0
-"""How long before the limit a warning signal comes when nothing is said (sbatch(1), --signal)."""
+"""Default of the time between a warning signal and the limit (sbatch(1), --signal)."""
 
 
 def _exact(number: str | float) -> Decimal:

@@ -1,4 +1,4 @@
-"""What makes an experiment tracker go on with the same run when a job is tried again. Pure."""
+"""Variables that make an experiment tracker continue the same run when a job is tried again. Pure."""
 
 from __future__ import annotations
 

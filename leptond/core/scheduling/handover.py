@@ -66,7 +66,7 @@ class WakeReason(enum.Flag):
     COMMIT = enum.auto()
     """A commit that may let a job start."""
     EXTERNAL = enum.auto()
-    """A change that is not in the database: a device, room on the disk."""
+    """A change that is not in the database: a device, free space on the disk."""
     STANDBY = enum.auto()
     """A prepared attempt has reached its gate."""
     TIMER = enum.auto()

@@ -40,7 +40,7 @@ class OrderKeys(NamedTuple):
 
 
 class OrderInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the order keys of a job depend on; fields as in
+    """The inputs of a job's order keys; fields as in
     :class:`leptond.core.scheduling.inputs.Waiting`."""
 
     priority: int

@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"[a-z0-9]+")
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job needs of its GPUs.
+    """The demands of a job on its GPUs.
 
     `memory_bytes`: what it uses of each: with `exclusive` a GPU of at least that size for itself, without it
     a share, so that other jobs may be packed beside it; None: a whole GPU. `exclusive` also keeps other jobs
@@ -47,7 +47,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job holds of one GPU: `share_bytes` of its memory; None: all of it."""
+    """A job's hold on one GPU: `share_bytes` of its memory; None: all of it."""
 
     job: int
     uuid: str
@@ -105,7 +105,7 @@ class Occupancy:
         """Return True if no job holds any of it."""
         return gpu.uuid not in self._whole and not self._shares.get(gpu.uuid)
 
-    def has_room_for(self, need: Need, gpu: Gpu) -> bool:
+    def fits(self, need: Need, gpu: Gpu) -> bool:
         """Return True if `gpu` has the share, or is wholly free, as `need` asks."""
         if gpu.board is not None:
             others = self._boards.get(gpu.board, {})
@@ -159,10 +159,7 @@ def candidates(need: Need, occupancy: Occupancy, among: Iterable[Gpu] | None = N
         [
             gpu
             for gpu in (occupancy.gpus if among is None else among)
-            if gpu.schedulable
-            and occupancy.has_room_for(need, gpu)
-            and suits(need, gpu)
-            and queue_may_use(need, gpu)
+            if gpu.schedulable and occupancy.fits(need, gpu) and suits(need, gpu) and queue_may_use(need, gpu)
         ],
     )
 

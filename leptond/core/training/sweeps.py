@@ -37,7 +37,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Space = Range | list[Scalar]
-"""What a value is sampled from: a range, or a list."""
+"""The distribution of a sampled value: a range, or a list."""
 
 
 def parse_space(text: str) -> Space:

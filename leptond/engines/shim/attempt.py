@@ -115,7 +115,7 @@ class Attempt:
         failpoints.fp("shim_after_start")
 
     def dismiss(self) -> None:
-        """Undo :meth:`open` for a command that will not start."""
+        """Release what :meth:`open` made for a command that will not start."""
         self.command.dismiss()
         try:
             os.rmdir(os.path.dirname(self.launch["directory"]))
@@ -144,18 +144,18 @@ class Attempt:
     # -- the end -----------------------------------------------------------------------------------
 
     def finish(self, **values: object) -> bool:
-        """Tell the daemon, then leave the exit record; try for as long as the disk is full and the daemon has
-        not booked it. Return True if it has, and the record is there."""
+        """Report the end to the daemon, then write the exit record; try for as long as the disk is full and
+        the daemon has not acknowledged the end. Return True if it has, and the record is there."""
         self.record.update(values, ended_at=time.time())
         self._clean_cgroup()
-        booked = self._announce_end()
+        acknowledged = self._announce_end()
         failpoints.fp("shim_before_exit_record")
         while True:
             try:
                 self.sync_place()
                 durable.write_durably(self.directory, layout.EXIT, json.dumps(self.record))
             except OSError as failure:
-                if booked:
+                if acknowledged:
                     return False  # the database has it
                 if failure.errno == errno.ENOENT:  # the job has removed its own directory
                     try:
@@ -166,7 +166,7 @@ class Attempt:
                 time.sleep(1.0)
             else:
                 failpoints.fp("shim_after_exit_record")
-                return booked
+                return acknowledged
 
     def leave(self) -> bool:
         """Let go of everything after the end. Return True if this process is as it was before the attempt."""
@@ -179,12 +179,12 @@ class Attempt:
         return True
 
     def _announce_end(self) -> bool:
-        """Send ENDED, and leave the disk to the daemon for a moment: True if it has booked the end."""
+        """Send ENDED, and leave the disk to the daemon for a moment. Return True if it acknowledges."""
         failpoints.fp("shim_before_ended")
         if not gate.send(protocol.ENDED, json.dumps(self.record)):
             return False
         failpoints.fp("shim_after_ended")
-        return gate.booked_within(BOOK_S)
+        return gate.end_acknowledged_within(BOOK_S)
 
     def _clean_cgroup(self) -> None:
         """Read the evidence of an out-of-memory kill, then remove the cgroup."""

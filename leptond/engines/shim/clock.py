@@ -6,5 +6,5 @@ import time
 
 
 def boot_now() -> float:
-    """Return the seconds of CLOCK_BOOTTIME: nobody sets it, and it counts suspend."""
+    """Return the seconds of CLOCK_BOOTTIME: it is never set, and it counts suspend."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

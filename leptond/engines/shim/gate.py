@@ -31,8 +31,8 @@ def receive() -> tuple[str, str]:
     return protocol.split(line)
 
 
-def booked_within(limit_s: float) -> bool:
-    """Return True if the daemon says within `limit_s` that the end is booked."""
+def end_acknowledged_within(limit_s: float) -> bool:
+    """Return True if the daemon acknowledges within `limit_s` that it has recorded the end."""
     poll = select.poll()
     poll.register(protocol.GATE_FD, select.POLLIN)
     if not poll.poll(limit_s * 1000):

@@ -27,7 +27,7 @@ class Log:
         self.segment_limit = max(1, budget // 4)
         self.total = 0
         self.dropped = 0
-        self.room = budget // 2
+        self.space = budget // 2
         self.segments: list[tuple[str, int]] = []  # name and stored bytes of the tail, oldest first
         self.fd = self._create(layout.OUTPUT)
 
@@ -46,16 +46,16 @@ class Log:
         name = layout.segment(self.total)
         self.fd = self._create(name)
         self.segments.append((name, 0))
-        self.room = self.segment_limit
+        self.space = self.segment_limit
 
     def write(self, data: bytes) -> None:
         """Store `data`, or count it as dropped when the disk does not take it: the job is never held up by
         its own output."""
         while data:
             try:
-                if self.room == 0 or self.fd < 0:
+                if self.space == 0 or self.fd < 0:
                     self._next_segment()
-                stored = os.write(self.fd, data[: self.room])
+                stored = os.write(self.fd, data[: self.space])
             except OSError:
                 # what follows goes to a new segment, so that offsets stay true
                 if self.fd >= 0:
@@ -65,7 +65,7 @@ class Log:
                 self.dropped += len(data)
                 return
             self.total += stored
-            self.room -= stored
+            self.space -= stored
             if self.segments:
                 name, before = self.segments[-1]
                 self.segments[-1] = (name, before + stored)

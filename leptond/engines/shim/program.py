@@ -70,7 +70,7 @@ def main(
 
 
 def settle_in() -> int:
-    """Make this process ready to be the parent of an attempt; return the descriptor that tells of signals.
+    """Make this process ready to be the parent of an attempt; return the descriptor that signals come by.
     Raises OSError."""
     # handled and let pass, because what is ignored would be ignored by the command too
     for number in signal.valid_signals():
@@ -132,7 +132,7 @@ def run(
         gate.send(protocol.FAILED, failure.text[:4000])
         attempt.finish(exec_error=failure.text, exec_errno=failure.number, started_at=attempt.started_at)
         return False
-    except OSError as failure:  # no room on the disk
+    except OSError as failure:  # no free space on the disk
         attempt.dismiss()
         attempt.finish(exec_error=f"cannot start: {failure}", exec_errno=failure.errno)
         return False

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.client import job_spec
 
 HERE = {"PATH": "/bin", "HOME": "/h", "VIRTUAL_ENV": "/v", "TOKEN": "t", "LEPTOND_HOST": "x", "PWD": "/"}
@@ -30,7 +30,7 @@ def test_the_environment_that_travels(export: str | None, settings: list[str], e
     ("export", "settings", "option"), [("NOT_THERE", [], "--export"), (None, ["NO"], "--env")]
 )
 def test_a_variable_that_is_not_set(export: str | None, settings: list[str], option: str) -> None:
-    with pytest.raises(Usage, match="is not set here") as caught:
+    with pytest.raises(UsageError, match="is not set here") as caught:
         job_spec.build_env(HERE, export, settings)
     assert caught.value.option == option
 
@@ -71,7 +71,7 @@ def test_a_script_gets_its_interpreter_where_the_kernel_has_none(
 
 def test_a_script_without_a_known_interpreter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
-    with pytest.raises(Usage, match=r"leptonctl submit -- python train\.py"):
+    with pytest.raises(UsageError, match=r"leptonctl submit -- python train\.py"):
         job_spec.resolve_command(["train.py"], cwd=tmp_path, path="")
     assert job_spec.resolve_command(["nothing"], cwd=tmp_path, path="") == (["nothing"], None)
 
@@ -92,5 +92,5 @@ def test_directives_stand_at_the_head_of_a_script(tmp_path: Path) -> None:
     assert job_spec.directives(script) == ["--gpus", "2", "--time", "2h"]
     assert job_spec.directives(tmp_path / "none") == []
     script.write_text("#LEPTON --name 'open\n")
-    with pytest.raises(Usage, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         job_spec.directives(script)

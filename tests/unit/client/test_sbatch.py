@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.client.job_spec import directives
 from leptond.client.sbatch import OPTIONS, REFUSED, SHORT, translate
 from tests.unit.cli.conftest import Cli
@@ -65,7 +65,7 @@ def test_what_can_be_honoured(words, meant):
     ],
 )
 def test_what_cannot_be_is_refused_by_name(words, named):
-    with pytest.raises(Usage, match=re.escape(named)):
+    with pytest.raises(UsageError, match=re.escape(named)):
         translate(words)
 
 
@@ -78,7 +78,7 @@ def test_what_is_left_out_is_left_out():
 
 @given(st.lists(st.text(min_size=1, max_size=12), max_size=6))
 def test_any_words_are_translated_or_refused(words):
-    with contextlib.suppress(Usage):
+    with contextlib.suppress(UsageError):
         assert all(isinstance(word, str) for word in translate(words))
 
 

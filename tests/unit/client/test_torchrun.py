@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.client.torchrun import MAX_RANKS, count, is_python, under_torchrun
 
 RUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "0"]
@@ -17,7 +17,7 @@ def test_the_number_of_ranks(text: str, gpus: int, ranks: int) -> None:
 
 @pytest.mark.parametrize("text", ["auto", "0", "-1", "two", "1.5", "", str(MAX_RANKS + 1)])
 def test_a_number_that_cannot_be(text: str) -> None:
-    with pytest.raises(Usage) as caught:
+    with pytest.raises(UsageError) as caught:
         count(text, 0)
     assert caught.value.option == "--nproc"
 
@@ -43,7 +43,7 @@ def test_a_python_command_runs_under_torchrun(words: list[str], rest: list[str])
     ],
 )
 def test_what_torchrun_cannot_start(words: list[str], message: str) -> None:
-    with pytest.raises(Usage, match=message):
+    with pytest.raises(UsageError, match=message):
         under_torchrun(words, 2)
 
 

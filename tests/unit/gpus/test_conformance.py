@@ -24,12 +24,12 @@ async def test_a_device_that_comes_is_seen_and_can_then_be_had(world: World, clo
     backend = closing(world.backend())
     (first,) = await backend.open()
     world.bring_last()
-    assert [device.index for device in await backend.look()] == [0, 1]
+    assert [device.index for device in await backend.rescan()] == [0, 1]
     assert [sample.uuid for sample in await backend.sample()] == [first.uuid], "only seen"
     devices = await backend.open()
     assert [device.index for device in devices] == [0, 1]
     assert [sample.error for sample in await backend.sample()] == [None, None]
-    assert await backend.look() == devices
+    assert await backend.rescan() == devices
 
 
 async def test_a_sample_tells_what_is_known_and_nothing_else(world: World, closing: Closing) -> None:

@@ -119,7 +119,7 @@ async def test_an_answer_to_a_cancelled_question_is_not_taken_for_the_next(start
     helper = start(
         shell(
             "read a; read b; "
-            """echo '{"id": 1, "error": "old"}'; echo '{"id": 2, "trouble": ["new"]}'; read c"""
+            """echo '{"id": 1, "error": "old"}'; echo '{"id": 2, "problems": ["new"]}'; read c"""
         )
     )
     first = asyncio.create_task(helper.ask("sample"))
@@ -129,7 +129,7 @@ async def test_an_answer_to_a_cancelled_question_is_not_taken_for_the_next(start
     with pytest.raises(asyncio.CancelledError):
         await first
     answer = await helper.ask("sample")
-    assert (answer.trouble, answer.error) == (["new"], None)
+    assert (answer.problems, answer.error) == (["new"], None)
 
 
 async def test_closing_ends_a_question_under_way(start: Start) -> None:

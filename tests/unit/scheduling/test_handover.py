@@ -115,7 +115,7 @@ async def test_a_successor_that_was_lost_at_its_gate_does_not_go(tmp_path):
 
 async def test_nothing_is_claimed_before_the_hand_over_is_open_or_while_starts_are_blocked(tmp_path):
     room = True
-    async with node_world(tmp_path, begin=False, has_room=lambda: room) as world:
+    async with node_world(tmp_path, begin=False, has_space=lambda: room) as world:
         first, _ = [await world.submit() for _ in range(2)]
         handover = world.node.handover
         await world.begin()

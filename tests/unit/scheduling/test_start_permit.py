@@ -3,7 +3,7 @@
 import errno
 
 from leptond.base.clock import SystemClock
-from leptond.scheduling.start_permit import NO_ROOM_S, RETRY_S, StartPermit
+from leptond.scheduling.start_permit import NO_SPACE_S, RETRY_S, StartPermit
 from tests.support.engine import FakeEngine
 
 
@@ -37,7 +37,7 @@ async def test_starts_wait_while_there_is_no_room():
     room = False
     permit = StartPermit(FakeEngine(), Clock(), lambda: room)
     assert not permit.likely()
-    assert await permit.wait_s() == NO_ROOM_S
+    assert await permit.wait_s() == NO_SPACE_S
     room = True
     assert permit.likely()
     assert await permit.wait_s() == 0.0

@@ -42,18 +42,18 @@ async def test_a_late_device_of_another_leptond_leaves_ours_alone(tmp_path, monk
     (tmp_path / "locks").mkdir()
     world = SimulatedWorld(tmp_path)
     world.remove_last()
-    real = SimulatedBackend.look
+    real = SimulatedBackend.rescan
 
     async def not_simulated(self):
         return [msgspec.structs.replace(device, simulated=False) for device in await real(self)]
 
-    monkeypatch.setattr(SimulatedBackend, "look", not_simulated)
+    monkeypatch.setattr(SimulatedBackend, "rescan", not_simulated)
     theirs = MachineLocks(tmp_path / "locks")
     async with open_new_store(tmp_path / "one.db") as store:
         watch = GpuWatch(world.backend(), store, SystemClock(), 0.01, locks=MachineLocks(tmp_path / "locks"))
         await watch.open()
         world.bring_last()
-        (_, second) = await world.backend().look()
+        (_, second) = await world.backend().rescan()
         theirs.take(f"gpu-{second.uuid}")
         assert not await watch._new_devices()
         assert watch.unhealthy() == {}

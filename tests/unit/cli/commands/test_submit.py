@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli.commands import submit as submit_module
 from leptond.cli.commands.submit import submit_command
 from leptond.cli.framework import refs
@@ -392,7 +392,7 @@ def test_secrets_that_the_api_hides_are_taken_from_the_shell_again():
 
 
 def test_a_variable_that_is_not_set_cannot_be_copied():
-    with pytest.raises(Usage, match="not set here"):
+    with pytest.raises(UsageError, match="not set here"):
         job_spec.build_env({}, None, ["MISSING"])
 
 

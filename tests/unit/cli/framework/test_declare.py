@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond import cli as package
-from leptond.base.usage import Usage
+from leptond.base.usage import UsageError
 from leptond.cli import MODULES, load
 from leptond.cli.framework.click_bridge import as_click
 from leptond.cli.framework.declare import SHARED, Command, Option, parse
@@ -95,7 +95,7 @@ def test_what_is_read_at_once_is_what_click_reads(tmp_path_factory, call):
         patch.chdir(tmp_path_factory.getbasetemp())
         try:
             read = parse(command, words)
-        except Usage:
+        except UsageError:
             read = None
         if read is None:
             return

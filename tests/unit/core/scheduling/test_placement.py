@@ -196,7 +196,7 @@ def build(world):
     room = Occupancy(gpus)
     for job, (index, gib) in enumerate(wants):
         need = Need(gpus=1, memory_bytes=None if gib > 80 else gib * GIB)
-        if index < count and room.has_room_for(need, gpus[index]):
+        if index < count and room.fits(need, gpus[index]):
             room.take(job, need, [gpus[index].uuid])
     return room
 
