@@ -103,14 +103,14 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     """`containment`: `auto` uses a cgroup where one is delegated to the daemon, else the process tree
     (`descendants`). `cgroup_root`: the delegated cgroup (empty: the daemon's own). `linger_s`: how long
     processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
-    are forked from one that stands ready and take one job after another, instead of each starting an
+    are forked from one that is kept ready and take one job after another, instead of each starting an
     interpreter. `warm`: jobs that call
     Python start in a process that has `warm_imports` behind it (docs/operations.md, Warm starts); at most
-    `warm_max` of those are kept, of at most `warm_max_bytes` together, each until nobody has used it for
+    `warm_max` of those are kept, of at most `warm_max_bytes` together, each until it has been unused for
     `warm_idle_s`. `start_timeout_s`: for
     the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
-    unkillable, and its GPUs are drained. `on_deck`: how many jobs that are likely to start next have their
-    supervising process ready while they wait (0: none)."""
+    unkillable, and its GPUs are drained. `standby`: how many jobs that are likely to start next have their
+    supervising process ready while they wait (0: none; formerly `on_deck`, which still works)."""
 
     containment: Literal["auto", "cgroup", "descendants"] = "auto"
     cgroup_root: str = ""
@@ -123,7 +123,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     warm_idle_s: Positive = 1800.0
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
-    on_deck: Annotated[int, Meta(ge=0, le=64)] = 8
+    standby: Annotated[int, Meta(ge=0, le=64)] = 8
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
@@ -202,6 +202,9 @@ class Settings(Section, frozen=True, kw_only=True):
 
 SECTIONS = Settings.__struct_fields__
 
+ALIASES: Mapping[tuple[str, str], str] = {("engine", "on_deck"): "standby"}
+"""Keys by their section and former name. Where both are set, the present name counts."""
+
 
 def reference() -> str:
     """Return the reference of all keys, in Markdown, as docs/operations.md has it (a test compares them)."""
@@ -223,6 +226,7 @@ def parse(text: str, environ: Mapping[str, str]) -> Settings:
         raw: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise StartRefused(f"the configuration is not TOML: {error}", 78) from None
+    _use_present_names(raw)
     for name, value in sorted(environ.items()):
         section, mark, key = name.removeprefix("LEPTOND_").lower().partition("__")
         if not name.startswith("LEPTOND_") or not mark:
@@ -232,7 +236,7 @@ def parse(text: str, environ: Mapping[str, str]) -> Settings:
                 f"{name}: there is no section [{section}]; there are {', '.join(SECTIONS)}", 78
             )
         try:
-            raw.setdefault(section, {})[key] = (
+            raw.setdefault(section, {})[ALIASES.get((section, key), key)] = (
                 msgspec.json.decode(value) if value[:1] in "[{" and value else value
             )
         except (msgspec.DecodeError, TypeError, AttributeError) as error:
@@ -241,6 +245,14 @@ def parse(text: str, environ: Mapping[str, str]) -> Settings:
         return msgspec.convert(raw, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise StartRefused(f"the configuration is not valid: {error}", 78) from None
+
+
+def _use_present_names(raw: dict[str, Any]) -> None:
+    """Rename the keys of a configuration that are written by their former names."""
+    for (section, former), present in ALIASES.items():
+        table = raw.get(section)
+        if isinstance(table, dict) and former in table:
+            table.setdefault(present, table.pop(former))
 
 
 def load(file: Path, *, required: bool) -> Settings:

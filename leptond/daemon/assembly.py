@@ -107,7 +107,7 @@ def assemble(
     wakeup = Wakeup(clock)
     notes = IdleNotes(store, clock)
     permit = StartPermit(engine, clock, has_space)
-    standby = Standby(engine, clock, group, settings.engine.on_deck, wakeup.prepared)
+    standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
     reports = ProgressReceiver(report_socket, store, clock)
     supervisor = Supervisor(store, engine, clock, group, reports, watch.usage, standby, handover, permit)

@@ -30,7 +30,7 @@ _OPTIONS = StateDictOptions(flatten_optimizer_state_dict=True)
 """Flattened: the optimizer's state is kept by the name of the parameter, which is the same under every plan,
 and not by parameter groups, which are not."""
 
-_ERRORS = (OSError, RuntimeError, CheckpointException)
+_TROUBLE = (OSError, RuntimeError, CheckpointException)
 """The errors of reading and writing; torch's distributed checkpoint wraps every rank's in one of its own."""
 
 
@@ -134,7 +134,7 @@ class Writer:
             with _alone_is_meant():
                 dcp.save(state, checkpoint_id=begun, process_group=self._group)
             torch.save(mine, begun / f"rank-{self.rank}.pt")
-        except _ERRORS as error:
+        except _TROUBLE as error:
             fault = f"the checkpoint of step {step} could not be written by rank {self.rank}: {error}"
         faults = [fault]
         if self._group is not None:
@@ -144,7 +144,7 @@ class Writer:
             try:
                 torch.save(extra, begun / EXTRA)
                 self.checkpoints.finish(begun, step, generation, loss)
-            except _ERRORS as error:
+            except _TROUBLE as error:
                 faults = [f"the checkpoint of step {step} could not be written: {error}"]
         if self.rank == 0 and any(faults):
             shutil.rmtree(begun, ignore_errors=True)
@@ -176,7 +176,7 @@ def load(
         mine = None
         if kept["world"] == world:
             mine = torch.load(found.path / f"rank-{rank}.pt", map_location="cpu", weights_only=True)
-    except (*_ERRORS, KeyError) as error:
+    except (*_TROUBLE, KeyError) as error:
         raise CheckpointError(f"{found.path} cannot be read: {error}") from error
     set_model_state_dict(model, state["model"], options=_OPTIONS)
     if kept["fresh"]:

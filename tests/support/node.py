@@ -125,7 +125,7 @@ async def node_world(
     """A node with so many GPUs and places for prepared attempts; `begin`: it schedules already. `store_as`
     may wrap the store."""
     settings = Settings(
-        engine=EngineSettings(on_deck=places), queue=QueueSettings(policy="fifo", cpu_slots=cpu_slots)
+        engine=EngineSettings(standby=places), queue=QueueSettings(policy="fifo", cpu_slots=cpu_slots)
     )
     engine, clock = FakeEngine(), SystemClock()
     below: Engine = engine

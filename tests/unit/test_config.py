@@ -81,3 +81,23 @@ def test_a_bad_value_is_refused_by_the_bound_of_its_key(text, words):
     with pytest.raises(StartRefused, match=words) as raised:
         parse(text, {})
     assert raised.value.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "standby"),
+    [
+        ("[engine]\non_deck = 3", {}, 3),
+        ("", {"LEPTOND_ENGINE__ON_DECK": "4"}, 4),
+        ("[engine]\nstandby = 3", {"LEPTOND_ENGINE__ON_DECK": "4"}, 4),
+        ("[engine]\non_deck = 3\nstandby = 5", {}, 5),
+        ("[engine]\non_deck = 3", {"LEPTOND_ENGINE__ON_DECK": "4", "LEPTOND_ENGINE__STANDBY": "6"}, 6),
+    ],
+)
+def test_a_former_key_still_configures_and_the_present_one_goes_before_it(text, environ, standby):
+    assert parse(text, environ).engine.standby == standby
+
+
+def test_a_section_that_is_no_table_is_refused_also_with_a_former_key():
+    for environ in ({}, {"LEPTOND_ENGINE__ON_DECK": "4"}):
+        with pytest.raises(StartRefused):
+            parse("engine = 3", environ)

@@ -12,7 +12,7 @@ from leptond.cli.framework.session import Session, leave
 @click.option("--read-only", is_flag=True, help="An address that only looks, to hand to others.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
 def dashboard_command(session: Session, read_only: bool, open_it: bool) -> None:
-    """Print the address of the page, with a token in its fragment (which a browser sends to nobody)."""
+    """Print the address of the page, with a token in its fragment (which browsers do not send)."""
     me = session.api.get("/v1/me")
     url = me.get("page_url_read_only" if read_only else "page_url")
     if session.json:

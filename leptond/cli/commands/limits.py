@@ -1,4 +1,4 @@
-"""`leptonctl limits`: what users and projects may have, have and have had."""
+"""`leptonctl limits`: limits, current use and past use of users and projects."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _SHARE_COLUMNS = (
     "limits",
     cls=Verbs,
     invoke_without_command=True,
-    short_help="What users and projects may have, have and have had; caps.",
+    short_help="Limits, current use and past use of users and projects.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @shared_options(hidden=True)
 @click.option("--no-header", is_flag=True, help="Leave the column heads out.")
 @click.pass_context
 def limits_command(ctx: click.Context, no_header: bool) -> None:
-    """List users and projects with what they may have (MAX), have now, and have had (USED-GPU-H, of which
-    half is forgotten in each half-life), or change what they may have: set, remove."""
+    """List users and projects with their limits (MAX), current use, and past use (USED-GPU-H, which decays by
+    half in each half-life), or change limits: set, remove."""
     if ctx.invoked_subcommand is None:
         session = ctx.ensure_object(Session)
         found = session.api.get("/v1/shares")

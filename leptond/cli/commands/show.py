@@ -214,10 +214,10 @@ def _attempt_row(attempt: phrases.Body, *, table: bool) -> list[Cell]:
     ]
 
 
-@command("why", short_help="Why a job stands where it stands.")
+@command("why", short_help="Why a job waits, or how it ended.")
 @argument("job", type=JOB)
 def why_command(session: Session, job: str) -> None:
-    """Say in a sentence why JOB stands where it stands, and what would move it on."""
+    """Explain in a sentence why JOB waits, or how it ended, and what would change that."""
     found = session.api.get(refs.job_path(refs.one(session, job), "why"))
     if session.json:
         session.emit(found)

@@ -18,7 +18,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan", "Who starts when, on which GPUs."),
         "sweeps": ("sweep", "The sweeps, or how the trials of one do."),
         "show": ("show", "Everything about one job."),
-        "why": ("show", "Why a job stands where it stands."),
+        "why": ("show", "Why a job waits, or how it ended."),
         "logs": ("logs", "The output of a job."),
         "history": ("queue", "The jobs that have ended, newest first."),
         "events": ("events", "What happened, as it was recorded."),
@@ -40,7 +40,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Machine": {
         "gpus": ("gpus", "The GPUs and who has them."),
         "queues": ("queues", "The queues: list, add, set, remove."),
-        "limits": ("limits", "What users and projects may have, have and have had; caps."),
+        "limits": ("limits", "Limits, current use and past use of users and projects."),
         "drain": ("gpus", "Take GPUs out of service."),
         "undrain": ("gpus", "Put GPUs back into service."),
         "init": ("init", "Write the configuration and the systemd unit."),
