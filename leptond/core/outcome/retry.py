@@ -148,15 +148,9 @@ def decide(
 
     `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1).
     """
-    if cause is FailureClass.OK:
-        return Decision(again=False, why="it succeeded")
-    if cause is FailureClass.CANCELLED or stop_reason == StopReason.CANCEL:
-        return Decision(again=False, why="it was cancelled")
-    if cause is FailureClass.STOPPED_EARLY or stop_reason == StopReason.HALVING:
-        return Decision(again=False, why="its sweep stopped it")
-
-    if cause is FailureClass.PREEMPTED:
-        return Decision(again=True, budget=Budget.PREEMPT, why="made room; queued again, no retry spent")
+    settled = _no_failure(cause, stop_reason)
+    if settled is not None:
+        return settled
 
     names = _names(cause, exit_code, signal)
     forbidden = names.intersection(wish.no_retry_on)
@@ -203,6 +197,19 @@ def decide(
         )
     limit = wish.retries if budget is Budget.USER else LIMITS[budget]
     return _draw(budget, limit, wish, spent, roll)
+
+
+def _no_failure(cause: FailureClass, stop_reason: str | None) -> Decision | None:
+    """Return the decision for an end that is no failure; None for a failure."""
+    if cause is FailureClass.OK:
+        return Decision(again=False, why="it succeeded")
+    if cause is FailureClass.CANCELLED or stop_reason == StopReason.CANCEL:
+        return Decision(again=False, why="it was cancelled")
+    if cause is FailureClass.STOPPED_EARLY or stop_reason == StopReason.HALVING:
+        return Decision(again=False, why="its sweep stopped it")
+    if cause is FailureClass.PREEMPTED:
+        return Decision(again=True, budget=Budget.PREEMPT, why="made room; queued again, no retry spent")
+    return None
 
 
 def unless_unkillable(decision: Decision, unkillable: int) -> Decision:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from leptond.core.jobs.model import FailureClass
 from leptond.core.scheduling import planner
@@ -51,13 +51,36 @@ _CPU = (
 )
 
 
-_COLUMNS = (
-    "id, priority, gpus, submitted_at, begin_at, array_id, array_limit, attempt, user, project, queue,"
-    " time_limit_s, preemptible, urgent, predicted_s, gpu_ms, gpu_type, gpu_memory_bytes, exclusive,"
-    " order_at, lane, due_at, alone_at, short_s"
-)
-_Row = tuple[Any, ...]
-"""The values of _COLUMNS; the first is the job's id."""
+class _Row(NamedTuple):
+    """The columns of a waiting job that a plan considers."""
+
+    id: int
+    priority: int
+    gpus: int
+    submitted_at: float
+    begin_at: float | None
+    array_id: int | None
+    array_limit: int | None
+    attempt: int
+    user: str
+    project: str | None
+    queue: str
+    time_limit_s: float | None
+    preemptible: int
+    urgent: int
+    predicted_s: float | None
+    gpu_ms: int
+    gpu_type: str | None
+    gpu_memory_bytes: int | None
+    exclusive: int
+    order_at: float
+    lane: int
+    due_at: float
+    alone_at: float
+    short_s: float
+
+
+_COLUMNS = ", ".join(_Row._fields)
 
 
 class Candidates(NamedTuple):
@@ -85,9 +108,9 @@ def find(
             most = max(1, round(size * part.part))
             some = _select(db, part, now, boot, most)
             cut[of_gpus] |= len(some) == most and part.part > 0
-            found |= {row[0]: row for row in some}
+            found |= {row.id: row for row in some}
         if cut[of_gpus]:
-            found |= {row[0]: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
+            found |= {row.id: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
     jobs = [_waiting(db, row, borrowers) for row in found.values()]
     return Candidates(jobs=jobs, all_gpu=not cut[True], all_cpu=not cut[False])
@@ -119,14 +142,14 @@ def _select(
 ) -> list[_Row]:
     cursor = db.cursor()
     cursor.row_factory = None  # tuples: most of the time would be spent on names otherwise
-    found: list[_Row] = cursor.execute(
+    found = cursor.execute(
         f"SELECT {_COLUMNS} FROM jobs INDEXED BY {part.by}"
         f" WHERE {IS_READY} AND {part.only}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
         f" ORDER BY {part.order}, id LIMIT ?",
         (*values, boot, now, size),
-    ).fetchall()
-    return found
+    )
+    return list(map(_Row._make, found))
 
 
 def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int, *, gpus: bool) -> list[_Row]:
@@ -145,50 +168,28 @@ def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int,
 
 
 def _waiting(db: sqlite3.Connection, row: _Row, borrowers: Collection[str]) -> planner.Waiting:
-    (
-        job_id,
-        priority,
-        gpus,
-        submitted_at,
-        begin_at,
-        array_id,
-        array_limit,
-        attempt,
-        user,
-        project,
-        queue,
-        limit_s,
-        preemptible,
-        urgent,
-        predicted_s,
-        gpu_ms,
-        gpu_type,
-        gpu_memory_bytes,
-        exclusive,
-        *places,  # order_at, lane, due_at, alone_at, short_s
-    ) = row
     return planner.Waiting(
-        id=job_id,
-        priority=priority,
-        gpus=gpus,
-        since=submitted_at if begin_at is None else max(submitted_at, begin_at),
-        user=user,
-        project=project,
-        queue=queue,
-        gpu_type=gpu_type,
-        gpu_memory_bytes=gpu_memory_bytes,
-        exclusive=bool(exclusive),
-        borrow=queue in borrowers,
-        array_id=array_id,
-        array_limit=array_limit,
-        avoid=_failed_on(db, job_id) if attempt else (),
-        preemptible=bool(preemptible),
-        urgent=bool(urgent),
-        limit_s=limit_s,
-        predicted_s=predicted_s,
-        attained_gpu_s=gpu_ms / 1000,
-        eviction_cost_s=_eviction_cost_s(db, job_id) if preemptible else None,
-        order_keys=(places[0], places[1], places[2], places[3], places[4]),
+        id=row.id,
+        priority=row.priority,
+        gpus=row.gpus,
+        since=row.submitted_at if row.begin_at is None else max(row.submitted_at, row.begin_at),
+        user=row.user,
+        project=row.project,
+        queue=row.queue,
+        gpu_type=row.gpu_type,
+        gpu_memory_bytes=row.gpu_memory_bytes,
+        exclusive=bool(row.exclusive),
+        borrow=row.queue in borrowers,
+        array_id=row.array_id,
+        array_limit=row.array_limit,
+        avoid=_failed_on(db, row.id) if row.attempt else (),
+        preemptible=bool(row.preemptible),
+        urgent=bool(row.urgent),
+        limit_s=row.time_limit_s,
+        predicted_s=row.predicted_s,
+        attained_gpu_s=row.gpu_ms / 1000,
+        eviction_cost_s=_eviction_cost_s(db, row.id) if row.preemptible else None,
+        order_keys=(row.order_at, row.lane, row.due_at, row.alone_at, row.short_s),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -99,6 +100,37 @@ def in_fairness(
     return [msgspec.structs.replace(job, handicap_s=found[owners[job.id]]) for job in waiting]
 
 
+class _HolderRow(NamedTuple):
+    """A running job with its attempt and the cost of evicting jobs like it."""
+
+    id: int
+    array_id: int | None
+    user: str
+    project: str | None
+    queue: str
+    gpu_memory_bytes: int | None
+    exclusive: int
+    priority: int
+    submitted_at: float
+    begin_at: float | None
+    claimed_at: float
+    preemptible: int
+    urgent: int
+    state: str
+    time_limit_s: float | None
+    predicted_s: float | None
+    gpu_ms: int
+    eviction_cost_s: float | None
+
+
+_TABLE = {"id": "jobs", "user": "jobs", "state": "attempts", "gpu_ms": "jobs"}
+"""The table of each column that more than one of the joined tables has."""
+
+_HOLDER_COLUMNS = ", ".join(
+    f"{_TABLE[name]}.{name}" if name in _TABLE else name for name in _HolderRow._fields
+)
+
+
 def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
     """Running jobs with what they hold (index jobs_live, migration 0001), and the present GPUs."""
     held: dict[int, list[str]] = {}
@@ -108,58 +140,38 @@ def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[
             held.setdefault(lease.job_id, []).append(gpu.uuid)
     cursor = db.cursor()
     cursor.row_factory = None
-    running = [
-        planner.Running(
-            id=job_id,
-            gpus=held.get(job_id, []),
-            array_id=array_id,
-            user=user,
-            project=project,
-            queue=queue,
-            share_bytes=None if exclusive else gpu_memory_bytes,
-            exclusive=bool(exclusive),
-            priority=priority,
-            since=max(submitted_at, begin_at or 0.0),
-            started_at=claimed_at,
-            preemptible=bool(preemptible) and state != State.STARTING,
-            urgent=bool(urgent),
-            stopping=state == State.STOPPING,
-            limit_s=limit_s,
-            predicted_s=predicted_s,
-            attained_gpu_s=gpu_ms / 1000,
-            eviction_cost_s=eviction_cost_s,
-        )
-        for (
-            job_id,
-            array_id,
-            user,
-            project,
-            queue,
-            gpu_memory_bytes,
-            exclusive,
-            priority,
-            submitted_at,
-            begin_at,
-            claimed_at,
-            preemptible,
-            urgent,
-            state,
-            limit_s,
-            predicted_s,
-            gpu_ms,
-            eviction_cost_s,
-        ) in cursor.execute(
-            "SELECT jobs.id, array_id, jobs.user, project, queue, gpu_memory_bytes, exclusive, priority,"
-            " submitted_at, begin_at, claimed_at, preemptible, urgent, attempts.state, time_limit_s,"
-            " predicted_s, jobs.gpu_ms, eviction_cost_s"
-            " FROM jobs INDEXED BY jobs_live"
-            " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
-            " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
-            " AND runs.gpus = jobs.gpus"
-            f" WHERE jobs.{IS_LIVE} ORDER BY jobs.id"
-        )
-    ]
+    found = cursor.execute(
+        f"SELECT {_HOLDER_COLUMNS} FROM jobs INDEXED BY jobs_live"
+        " JOIN attempts ON attempts.job_id = jobs.id AND attempts.number = jobs.attempt"
+        " LEFT JOIN runs ON runs.user = jobs.user AND runs.signature = jobs.signature"
+        " AND runs.gpus = jobs.gpus"
+        f" WHERE jobs.{IS_LIVE} ORDER BY jobs.id"
+    )
+    running = [_running(row, held) for row in map(_HolderRow._make, found)]
     return running, [device(gpu, unhealthy) for gpu in devices if gpu.present]
+
+
+def _running(row: _HolderRow, held: Mapping[int, list[str]]) -> planner.Running:
+    return planner.Running(
+        id=row.id,
+        gpus=held.get(row.id, []),
+        array_id=row.array_id,
+        user=row.user,
+        project=row.project,
+        queue=row.queue,
+        share_bytes=None if row.exclusive else row.gpu_memory_bytes,
+        exclusive=bool(row.exclusive),
+        priority=row.priority,
+        since=max(row.submitted_at, row.begin_at or 0.0),
+        started_at=row.claimed_at,
+        preemptible=bool(row.preemptible) and row.state != State.STARTING,
+        urgent=bool(row.urgent),
+        stopping=row.state == State.STOPPING,
+        limit_s=row.time_limit_s,
+        predicted_s=row.predicted_s,
+        attained_gpu_s=row.gpu_ms / 1000,
+        eviction_cost_s=row.eviction_cost_s,
+    )
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,24 +78,10 @@ def claim(
     if row is None or row["gpus"] != len(start.gpus):
         return None
     share = None if row["exclusive"] else row["gpu_memory_bytes"]
-    gpus, released = [], None
-    for uuid in start.gpus:
-        found = db.execute(
-            "SELECT uuid, idx, cpus, memory_bytes, released_at FROM gpus"
-            " WHERE uuid = ? AND present = 1 AND drained = 0"
-            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid"
-            "  AND (leases.memory_bytes IS NULL OR ? IS NULL))"
-            " AND coalesce(?, 0) + (SELECT coalesce(sum(leases.memory_bytes), 0) FROM leases"
-            "  WHERE gpu_uuid = uuid) <= memory_bytes",
-            (uuid, share, share),
-        ).fetchone()
-        if found is None:
-            return None
-        one = LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"])
-        if share is not None:
-            one = replace(one, memory_bytes=share, total_bytes=found["memory_bytes"])
-        gpus.append(one)
-        released = max(released or 0.0, found["released_at"] or 0.0) or None
+    free = _free_gpus(db, start.gpus, share)
+    if free is None:
+        return None
+    gpus, released = free
     db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
@@ -132,6 +118,32 @@ def claim(
     events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
     return Claim(job=job, attempt=get(db, attempt_id))
+
+
+def _free_gpus(
+    db: sqlite3.Connection, uuids: Sequence[str], share: int | None
+) -> tuple[list[LeasedGpu], float | None] | None:
+    """Return these GPUs for a lease of `share` bytes of each (None: all of it), and when the last of them was
+    released; None if one of them is not free for that."""
+    gpus, released = [], None
+    for uuid in uuids:
+        found = db.execute(
+            "SELECT uuid, idx, cpus, memory_bytes, released_at FROM gpus"
+            " WHERE uuid = ? AND present = 1 AND drained = 0"
+            " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid"
+            "  AND (leases.memory_bytes IS NULL OR ? IS NULL))"
+            " AND coalesce(?, 0) + (SELECT coalesce(sum(leases.memory_bytes), 0) FROM leases"
+            "  WHERE gpu_uuid = uuid) <= memory_bytes",
+            (uuid, share, share),
+        ).fetchone()
+        if found is None:
+            return None
+        one = LeasedGpu(uuid=found["uuid"], index=found["idx"], cpus=found["cpus"])
+        if share is not None:
+            one = replace(one, memory_bytes=share, total_bytes=found["memory_bytes"])
+        gpus.append(one)
+        released = max(released or 0.0, found["released_at"] or 0.0) or None
+    return gpus, released
 
 
 def started(
@@ -249,6 +261,51 @@ def finish(
     if attempt.state is AttemptState.ENDED:
         return None
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
+    decision = _decide(db, job, attempt, verdict, record, roll)
+    # boot time runs evenly; across a reboot only the wall clocks are left to compare
+    held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
+    gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
+    owner = UsageOwner(job.user, job.project, job.queue)
+    fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
+
+    ended_at = record.ended_at if record is not None and record.ended_at else now
+    _record_end(db, attempt, verdict, record, decision, ended_at=ended_at, gpu_ms=gpu_ms)
+    _charge(db, job, get(db, attempt_id), uses)
+    if record is not None and record.unkillable:
+        for gpu in attempt.gpus:
+            # what holds it cannot be killed: no other job gets it until a person has looked
+            reason = f"{record.unkillable} unkillable processes of job {job.ref}"
+            gpu_rows.drain(db, gpu.uuid, reason, "leptond", now)
+    changes: dict[str, Any] = {
+        "gpu_ms": job.gpu_ms + gpu_ms,
+        "exit_code": record.exit_code if record is not None else None,
+        "signal": record.signal if record is not None else None,
+        "class": verdict.cause,
+        "explanation": verdict.explanation,
+        "deadline_at": None,
+    }
+    if verdict.cause is FailureClass.PREEMPTED and record is not None:
+        cost_s = eviction_cost_s(get(db, attempt_id), record)
+        if cost_s is not None:
+            order_keys.note_eviction(db, job.id, cost_s, now)
+    if verdict.cause is FailureClass.OK:
+        order_keys.note_run(db, job.id, record.run_s if record is not None else 0.0, now)
+    if decision.again:
+        _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
+        order_keys.place(db, job.id, was=job.priority)
+    else:
+        jobs.end(db, job, end_state(verdict.cause), now, changes)
+    return decision
+
+
+def _decide(
+    db: sqlite3.Connection,
+    job: Job,
+    attempt: Attempt,
+    verdict: Verdict,
+    record: ExitRecord | None,
+    roll: float,
+) -> Decision:
     exit_code = record.exit_code if record is not None else None
     signal = record.signal if record is not None else None
     run_s = record.run_s if record is not None else 0.0
@@ -266,17 +323,23 @@ def finish(
         roll=roll,
         failure_fingerprint=verdict.failure_fingerprint,
     )
-    decision = unless_unkillable(decision, record.unkillable if record is not None else 0)
-    # boot time runs evenly; across a reboot only the wall clocks are left to compare
-    held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
-    gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
-    owner = UsageOwner(job.user, job.project, job.queue)
-    fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
+    return unless_unkillable(decision, record.unkillable if record is not None else 0)
 
-    ended_at = record.ended_at if record is not None and record.ended_at else now
+
+def _record_end(
+    db: sqlite3.Connection,
+    attempt: Attempt,
+    verdict: Verdict,
+    record: ExitRecord | None,
+    decision: Decision,
+    *,
+    ended_at: float,
+    gpu_ms: int,
+) -> None:
+    """Release the GPUs of an attempt, and write its end into its row."""
     for gpu in attempt.gpus:
         db.execute("UPDATE gpus SET released_at = ? WHERE uuid = ?", (ended_at, gpu.uuid))
-    db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt_id,))
+    db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt.id,))
     db.execute(
         f"UPDATE attempts SET state = '{AttemptState.ENDED}', ended_at = ?, run_s = ?, exit_code = ?,"
         " signal = ?, class = ?, rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?,"
@@ -288,9 +351,9 @@ def finish(
         " WHERE id = ?",
         (
             ended_at,
-            run_s,
-            exit_code,
-            signal,
+            record.run_s if record is not None else 0.0,
+            record.exit_code if record is not None else None,
+            record.signal if record is not None else None,
             verdict.cause,
             verdict.rule,
             msgspec.json.encode(verdict.evidence).decode(),
@@ -311,37 +374,11 @@ def finish(
             record.started_at if record is not None else None,
             record is not None,
             _stopped_at(record),
-            attempt_id,
+            attempt.id,
         ),
     )
     if verdict.cause is FailureClass.STOPPED_EARLY:
-        db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt_id))
-    _charge(db, job, get(db, attempt_id), uses)
-    if record is not None and record.unkillable:
-        for gpu in attempt.gpus:
-            # what holds it cannot be killed: no other job gets it until a person has looked
-            reason = f"{record.unkillable} unkillable processes of job {job.ref}"
-            gpu_rows.drain(db, gpu.uuid, reason, "leptond", now)
-    changes: dict[str, Any] = {
-        "gpu_ms": job.gpu_ms + gpu_ms,
-        "exit_code": exit_code,
-        "signal": signal,
-        "class": verdict.cause,
-        "explanation": verdict.explanation,
-        "deadline_at": None,
-    }
-    if verdict.cause is FailureClass.PREEMPTED and record is not None:
-        cost_s = eviction_cost_s(get(db, attempt_id), record)
-        if cost_s is not None:
-            order_keys.note_eviction(db, job.id, cost_s, now)
-    if verdict.cause is FailureClass.OK:
-        order_keys.note_run(db, job.id, run_s, now)
-    if decision.again:
-        _again(db, job, attempt, verdict, decision, changes, now=now, boot=boot)
-        order_keys.place(db, job.id, was=job.priority)
-    else:
-        jobs.end(db, job, end_state(verdict.cause), now, changes)
-    return decision
+        db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt.id))
 
 
 def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:

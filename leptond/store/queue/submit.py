@@ -88,18 +88,11 @@ def insert(
         spec = one.spec
         array_id = first if together is not None else job_id if one.indices is not None else None
         values = {
-            **rows.columns_of(spec),
-            "spec": msgspec.json.encode(spec).decode(),
-            "name": one.name,
-            "user": user,
-            "held": int(spec.hold),
-            "hold_reason": "held at submission" if spec.hold else None,
-            "begin_at": one.begin_at,
+            **_columns(one, user=user, now=now),
             "array_id": array_id,
             "array_limit": together.limit if together is not None else one.array_limit,
             "retry_of": retry_of,
             "root_id": root,
-            "submitted_at": now,
             **places.columns(spec, user=user, now=now, begin_at=one.begin_at),
         }
         announced = {name: values[name] for name in ANNOUNCED}
@@ -128,6 +121,21 @@ def insert(
         job_id += one.count
     pending.flush()
     return stored
+
+
+def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
+    """Return the columns of ``jobs`` that follow from an admitted spec."""
+    spec = one.spec
+    return {
+        **rows.columns_of(spec),
+        "spec": msgspec.json.encode(spec).decode(),
+        "name": one.name,
+        "user": user,
+        "held": int(spec.hold),
+        "hold_reason": "held at submission" if spec.hold else None,
+        "begin_at": one.begin_at,
+        "submitted_at": now,
+    }
 
 
 def _apart(one: Admitted, waits: bool) -> int:

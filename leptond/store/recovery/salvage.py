@@ -284,33 +284,7 @@ def _agree(db: sqlite3.Connection) -> None:
     with _unguarded(db):
         _cut_compact_arrays(db)
         db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
-        # an attempt that runs, of a job that does not: the job's row is the older one, or it has ended
-        for row in db.execute(
-            "SELECT a.id, a.number, j.id AS job_id, j.state, j.attempt FROM attempts a JOIN jobs j"
-            f" ON j.id = a.job_id WHERE a.{ATTEMPT_LIVES} AND (NOT j.{IS_LIVE} OR a.number <> j.attempt)"
-        ).fetchall():
-            if row["state"] == State.PENDING and row["number"] > row["attempt"]:
-                db.execute(
-                    f"UPDATE jobs SET state = '{State.RUNNING}', attempt = ? WHERE id = ?",
-                    (row["number"], row["job_id"]),
-                )
-            else:
-                _end(db, row["id"])
-        # a job that runs, without its attempt: the directories decide
-        for row in db.execute(
-            f"SELECT id, attempt FROM jobs j WHERE {IS_LIVE} AND NOT EXISTS"
-            f" (SELECT 1 FROM attempts WHERE job_id = j.id AND {ATTEMPT_LIVES})"
-        ).fetchall():
-            there = db.execute(
-                "SELECT coalesce(max(number), 0) FROM attempts WHERE job_id = ?", (row["id"],)
-            ).fetchone()[0]
-            db.execute(
-                f"UPDATE jobs SET state = '{State.PENDING}', attempt = ? WHERE id = ?", (there, row["id"])
-            )
-        db.execute(
-            "UPDATE jobs SET attempt = max(attempt, coalesce((SELECT max(number) FROM attempts"
-            " WHERE job_id = jobs.id), 0))"
-        )
+        _settle_live_attempts(db)
         db.execute("UPDATE jobs SET retry_of = NULL WHERE retry_of NOT IN (SELECT id FROM jobs)")
         db.execute("DELETE FROM dependencies WHERE job_id NOT IN (SELECT id FROM jobs)")
         db.execute(
@@ -354,6 +328,35 @@ def _agree(db: sqlite3.Connection) -> None:
         for count in COUNTS.values():
             db.execute(count)
         _drop_danglers(db)
+
+
+def _settle_live_attempts(db: sqlite3.Connection) -> None:
+    """Make the jobs and their live attempts agree."""
+    # an attempt that runs, of a job that does not: the job's row is the older one, or it has ended
+    for row in db.execute(
+        "SELECT a.id, a.number, j.id AS job_id, j.state, j.attempt FROM attempts a JOIN jobs j"
+        f" ON j.id = a.job_id WHERE a.{ATTEMPT_LIVES} AND (NOT j.{IS_LIVE} OR a.number <> j.attempt)"
+    ).fetchall():
+        if row["state"] == State.PENDING and row["number"] > row["attempt"]:
+            db.execute(
+                f"UPDATE jobs SET state = '{State.RUNNING}', attempt = ? WHERE id = ?",
+                (row["number"], row["job_id"]),
+            )
+        else:
+            _end(db, row["id"])
+    # a job that runs, without its attempt: the directories decide
+    for row in db.execute(
+        f"SELECT id, attempt FROM jobs j WHERE {IS_LIVE} AND NOT EXISTS"
+        f" (SELECT 1 FROM attempts WHERE job_id = j.id AND {ATTEMPT_LIVES})"
+    ).fetchall():
+        there = db.execute(
+            "SELECT coalesce(max(number), 0) FROM attempts WHERE job_id = ?", (row["id"],)
+        ).fetchone()[0]
+        db.execute(f"UPDATE jobs SET state = '{State.PENDING}', attempt = ? WHERE id = ?", (there, row["id"]))
+    db.execute(
+        "UPDATE jobs SET attempt = max(attempt, coalesce((SELECT max(number) FROM attempts"
+        " WHERE job_id = jobs.id), 0))"
+    )
 
 
 def _cut_compact_arrays(db: sqlite3.Connection) -> None:
