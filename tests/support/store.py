@@ -16,7 +16,8 @@ from leptond.store.database.migrate import migrate
 
 
 @functools.cache
-def _empty() -> bytes:
+def empty_database() -> bytes:
+    """The file of a database of the newest schema without rows."""
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
         prepare_writer(db)
         migrate(db, data_dir("migrations"))
@@ -29,7 +30,7 @@ def put_empty_database(path: Path) -> None:
     with contextlib.suppress(FileExistsError):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(file, "wb") as out:
-            out.write(_empty())
+            out.write(empty_database())
 
 
 def put_state(state_dir: Path) -> Path:

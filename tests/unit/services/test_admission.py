@@ -8,7 +8,7 @@ from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import JobSpec
 from leptond.services.admission import Admission
 from leptond.store.queue import gpus
-from tests.unit.store.test_store import store
+from tests.support.queue import store
 
 __all__ = ["store"]
 

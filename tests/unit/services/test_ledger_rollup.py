@@ -10,8 +10,8 @@ from leptond.core.scheduling.planner import Start
 from leptond.services.ledger_rollup import LedgerRollup
 from leptond.store.accounting import daily
 from leptond.store.queue import attempts
+from tests.support.queue import store, submit
 from tests.unit.services.test_maintenance import Clock
-from tests.unit.store.test_store import store, submit
 
 __all__ = ["store"]
 

@@ -11,7 +11,7 @@ from leptond.services import maintenance as module
 from leptond.services.maintenance import INTERVAL_S, Maintenance, keep_backup
 from leptond.services.retention import Retention
 from leptond.store.database import backup
-from tests.unit.store.test_store import claim, finish, store, submit
+from tests.support.queue import claim, finish, store, submit
 
 __all__ = ["store"]
 

@@ -8,7 +8,7 @@ import pytest
 from leptond.services import output_copies as module
 from leptond.services.output_copies import OutputCopies
 from leptond.store.queue import attempts
-from tests.unit.store.test_store import SHIM, claim, finish, store, submit
+from tests.support.queue import SHIM, claim, finish, store, submit
 
 __all__ = ["store"]
 

@@ -13,7 +13,7 @@ from leptond.services import progress_receiver as module
 from leptond.services.progress_receiver import MAX_ATTEMPTS, MAX_POINTS, ProgressReceiver
 from leptond.store import StoreUnavailable
 from leptond.store.queue import attempts
-from tests.unit.store.test_store import SHIM, claim, store, submit
+from tests.support.queue import SHIM, claim, store, submit
 
 __all__ = ["store"]
 

@@ -16,8 +16,8 @@ from leptond.core.retention_limits import UNLIMITED
 from leptond.services.retention import Retention, remove_output, remove_tree
 from leptond.store.queue import attempts, jobs, retention
 from leptond.store.recovery import adoption
+from tests.support.queue import claim
 from tests.support.store import open_new_store
-from tests.unit.store.test_store import claim
 
 DAY = 86400.0
 only = partial(replace, UNLIMITED)

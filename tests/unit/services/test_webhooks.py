@@ -12,7 +12,7 @@ from leptond.core.webhooks import MAX_TRIES, signature
 from leptond.services import webhooks as module
 from leptond.services.webhooks import Webhooks
 from leptond.store.upkeep import webhooks
-from tests.unit.store.test_store import store, submit
+from tests.support.queue import store, submit
 
 __all__ = ["store"]
 

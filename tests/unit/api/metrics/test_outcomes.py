@@ -6,7 +6,7 @@ import pytest
 
 from leptond.api.metrics import outcomes as module
 from leptond.api.metrics.outcomes import Outcomes
-from tests.unit.store.test_store import claim, finish, store, submit
+from tests.support.queue import claim, finish, store, submit
 
 __all__ = ["store"]
 

@@ -1,20 +1,19 @@
 """Writes that wake the scheduler, those that do not, and the version that tells them apart."""
 
 import asyncio
+import contextlib
+import sqlite3
 
 import pytest
 
-from leptond.store import StoreConflict, open_store
+from leptond.store import StoreConflict, StoreUnavailable
+from tests.support.queue import store, submit
+
+__all__ = ["store"]
 
 
 def note(db, value):
     db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('note', ?)", (value,))
-
-
-@pytest.fixture
-async def store(tmp_path):
-    async with open_store(tmp_path / "leptond.db") as one:
-        yield one
 
 
 async def test_only_a_change_that_wakes_the_scheduler_counts_in_the_version(store):
@@ -62,3 +61,44 @@ async def test_a_change_that_the_schema_forbids_leaves_nothing(store):
     with pytest.raises(StoreConflict):
         await store.write(twice)
     assert not await store.read(lambda db: db.execute("SELECT 1 FROM meta WHERE key = 'note'").fetchall())
+
+
+async def test_every_commit_is_synced_and_keys_are_checked(store):
+    pragmas = await store.write(
+        lambda db: {
+            name: db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    )
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+async def test_the_reader_cannot_write(store):
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await store.read(lambda db: db.execute("DELETE FROM jobs"))
+
+
+async def test_concurrent_changes_share_commits(store):
+    before = store.commits
+    ids = await asyncio.gather(*(submit(store) for _ in range(200)))
+    assert sorted(ids) == list(range(1, 201))
+    assert store.commits - before < 20
+
+
+async def test_a_change_that_fails_undoes_itself_alone(store):
+    def bad(db):
+        db.execute("UPDATE jobs SET name = 'spoilt'")
+        raise RuntimeError("no")
+
+    first = await submit(store)
+    results = await asyncio.gather(submit(store), store.write(bad), submit(store), return_exceptions=True)
+    assert [type(result) for result in results] == [int, RuntimeError, int]
+    names = await store.read(lambda db: [row[0] for row in db.execute("SELECT name FROM jobs")])
+    assert names == ["true"] * 3
+    assert first == 1
+
+
+async def test_what_is_answered_is_there_for_another_process(store):
+    job = await submit(store)
+    with contextlib.closing(sqlite3.connect(store.path)) as other:
+        assert other.execute("SELECT id FROM jobs").fetchall() == [(job,)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond.base.errors import StartRefused
 from leptond.base.paths import data_dir
 from leptond.core.jobs.model import State
 from leptond.store import open_store
@@ -161,3 +162,28 @@ def test_golden_databases_are_of_released_schemas():
 def test_the_command_that_makes_them_still_works(tmp_path):
     text = make.make()
     assert make.build(text, tmp_path / "again.db") == NEWEST
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(tmp_path):
+    directory = tmp_path / "migrations"
+    directory.mkdir()
+    (directory / "0001_first.sql").write_text("CREATE TABLE one (x);")
+    (directory / "0002_second.sql").write_text("CREATE TABLE two (x); INSERT INTO nowhere VALUES (1);")
+    db = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(db, directory)
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master ORDER BY 1")]
+    assert (version(db), tables) == (1, ["one"])
+    (directory / "0002_second.sql").write_text("CREATE TABLE two (x);")
+    assert migrate(db, directory) == ["0002_second.sql"]
+    db.close()
+
+
+@pytest.mark.parametrize("names", [["0001_a.sql", "0003_b.sql"], ["0001_a.sql", "notes.sql"]])
+def test_gaps_and_strays_are_refused(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("SELECT 1;")
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    with pytest.raises(StartRefused):
+        migrate(db, tmp_path)
+    db.close()

@@ -13,7 +13,7 @@ from leptond.store.database import events
 from leptond.store.database.migrate import available, migrate
 from leptond.store.queue import attempts
 from leptond.store.training import progress
-from tests.unit.store.test_store import SHIM, claim, finish, store, submit
+from tests.support.queue import SHIM, claim, finish, store, submit
 
 __all__ = ["store"]
 

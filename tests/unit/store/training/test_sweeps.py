@@ -14,7 +14,7 @@ from leptond.store import open_store
 from leptond.store.queue import attempts, jobs
 from leptond.store.queue.submit import Together
 from leptond.store.training import progress, sweeps
-from tests.unit.store.test_store import SHIM, claim, store, submit
+from tests.support.queue import SHIM, claim, store, submit
 
 __all__ = ["store"]
 
