@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from inspect import signature
+from typing import Any, NamedTuple
 
 from leptond.core.jobs.model import FailureClass
 from leptond.core.scheduling import planner
@@ -51,36 +52,8 @@ _CPU = (
 )
 
 
-class _Row(NamedTuple):
-    """The columns of a waiting job that a plan considers."""
-
-    id: int
-    priority: int
-    gpus: int
-    submitted_at: float
-    begin_at: float | None
-    array_id: int | None
-    array_limit: int | None
-    attempt: int
-    user: str
-    project: str | None
-    queue: str
-    time_limit_s: float | None
-    preemptible: int
-    urgent: int
-    predicted_s: float | None
-    gpu_ms: int
-    gpu_type: str | None
-    gpu_memory_bytes: int | None
-    exclusive: int
-    order_at: float
-    lane: int
-    due_at: float
-    alone_at: float
-    short_s: float
-
-
-_COLUMNS = ", ".join(_Row._fields)
+_Row = tuple[Any, ...]
+"""The values of _COLUMNS; the first is the job's id."""
 
 
 class Candidates(NamedTuple):
@@ -108,11 +81,11 @@ def find(
             most = max(1, round(size * part.part))
             some = _select(db, part, now, boot, most)
             cut[of_gpus] |= len(some) == most and part.part > 0
-            found |= {row.id: row for row in some}
+            found |= {row[0]: row for row in some}
         if cut[of_gpus]:
-            found |= {row.id: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
+            found |= {row[0]: row for row in _first_of_each(db, now, boot, size, gpus=of_gpus)}
     borrowers = {row["name"] for row in db.execute("SELECT name FROM queues WHERE borrow = 1")}
-    jobs = [_waiting(db, row, borrowers) for row in found.values()]
+    jobs = [_waiting(db, borrowers, *row) for row in found.values()]
     return Candidates(jobs=jobs, all_gpu=not cut[True], all_cpu=not cut[False])
 
 
@@ -142,14 +115,14 @@ def _select(
 ) -> list[_Row]:
     cursor = db.cursor()
     cursor.row_factory = None  # tuples: most of the time would be spent on names otherwise
-    found = cursor.execute(
+    found: list[_Row] = cursor.execute(
         f"SELECT {_COLUMNS} FROM jobs INDEXED BY {part.by}"
         f" WHERE {IS_READY} AND {part.only}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?) AND (begin_at IS NULL OR begin_at <= ?)"
         f" ORDER BY {part.order}, id LIMIT ?",
         (*values, boot, now, size),
-    )
-    return list(map(_Row._make, found))
+    ).fetchall()
+    return found
 
 
 def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int, *, gpus: bool) -> list[_Row]:
@@ -167,30 +140,63 @@ def _first_of_each(db: sqlite3.Connection, now: float, boot: float, window: int,
     return [row for owner in everyone for row in _select(db, part, now, boot, size, owners.key(owner))]
 
 
-def _waiting(db: sqlite3.Connection, row: _Row, borrowers: Collection[str]) -> planner.Waiting:
+def _waiting(
+    db: sqlite3.Connection,
+    borrowers: Collection[str],
+    /,
+    id: int,
+    priority: int,
+    gpus: int,
+    submitted_at: float,
+    begin_at: float | None,
+    array_id: int | None,
+    array_limit: int | None,
+    attempt: int,
+    user: str,
+    project: str | None,
+    queue: str,
+    time_limit_s: float | None,
+    preemptible: int,
+    urgent: int,
+    predicted_s: float | None,
+    gpu_ms: int,
+    gpu_type: str | None,
+    gpu_memory_bytes: int | None,
+    exclusive: int,
+    order_at: float,
+    lane: int,
+    due_at: float,
+    alone_at: float,
+    short_s: float,
+) -> planner.Waiting:
+    """A waiting job as the planner sees it. The parameters after `borrowers` are the columns that are read:
+    unpacking a row into them costs nothing, as looking names up in it would."""
     return planner.Waiting(
-        id=row.id,
-        priority=row.priority,
-        gpus=row.gpus,
-        since=row.submitted_at if row.begin_at is None else max(row.submitted_at, row.begin_at),
-        user=row.user,
-        project=row.project,
-        queue=row.queue,
-        gpu_type=row.gpu_type,
-        gpu_memory_bytes=row.gpu_memory_bytes,
-        exclusive=bool(row.exclusive),
-        borrow=row.queue in borrowers,
-        array_id=row.array_id,
-        array_limit=row.array_limit,
-        avoid=_failed_on(db, row.id) if row.attempt else (),
-        preemptible=bool(row.preemptible),
-        urgent=bool(row.urgent),
-        limit_s=row.time_limit_s,
-        predicted_s=row.predicted_s,
-        attained_gpu_s=row.gpu_ms / 1000,
-        eviction_cost_s=_eviction_cost_s(db, row.id) if row.preemptible else None,
-        order_keys=(row.order_at, row.lane, row.due_at, row.alone_at, row.short_s),
+        id=id,
+        priority=priority,
+        gpus=gpus,
+        since=submitted_at if begin_at is None else max(submitted_at, begin_at),
+        user=user,
+        project=project,
+        queue=queue,
+        gpu_type=gpu_type,
+        gpu_memory_bytes=gpu_memory_bytes,
+        exclusive=bool(exclusive),
+        borrow=queue in borrowers,
+        array_id=array_id,
+        array_limit=array_limit,
+        avoid=_failed_on(db, id) if attempt else (),
+        preemptible=bool(preemptible),
+        urgent=bool(urgent),
+        limit_s=time_limit_s,
+        predicted_s=predicted_s,
+        attained_gpu_s=gpu_ms / 1000,
+        eviction_cost_s=_eviction_cost_s(db, id) if preemptible else None,
+        order_keys=(order_at, lane, due_at, alone_at, short_s),
     )
+
+
+_COLUMNS = ", ".join(tuple(signature(_waiting).parameters)[2:])
 
 
 def _eviction_cost_s(db: sqlite3.Connection, job_id: int) -> float | None:

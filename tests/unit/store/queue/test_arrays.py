@@ -4,7 +4,7 @@ import pytest
 
 from leptond.base.errors import NotFound
 from leptond.core.jobs.model import State
-from leptond.store.queue import arrays
+from leptond.store.queue import arrays, compact_arrays
 from tests.support.queue import add, db, end, lease
 
 __all__ = ["db"]
@@ -24,11 +24,8 @@ def test_members_are_counted_by_state(db):
 
 def test_compact_members_are_changed_together(db):
     array = add(db, array="0-999")
-    compact = (
-        1000
-        - arrays.find(db, array).counts[State.PENDING]
-        + sum(one.count for one in arrays.compact_arrays.of_array(db, array))
-    )
+    compact = sum(one.count for one in compact_arrays.of_array(db, array))
+    assert compact > 900
     assert arrays.hold_compact(db, array, by="ana", now=1.0) == compact
     assert arrays.find(db, array).held == compact
     assert arrays.release_compact(db, array, by="ana", now=1.0) == compact
