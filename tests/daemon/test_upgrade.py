@@ -62,6 +62,36 @@ def install(trees: Path, code: Path) -> None:
         shutil.copytree(trees / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+CLIENT = """
+import sys
+from leptond import Client, __version__
+
+with Client() as lept:
+    one = lept.job(int(sys.argv[1]))
+    print(__version__, one.state, one.spec.gpus, len(list(lept.jobs())), lept.status().version)
+    print(lept.wait(one.id, timeout_s=60).exit_code)
+"""
+"""What a notebook that imported 0.4.0 asks of the daemon that has replaced it."""
+
+
+def test_a_client_of_the_release_reads_the_answers(release: Path, shared_daemon: Daemon) -> None:
+    job = shared_daemon.submit("/bin/sh", "-c", "exit 7", contact="ana@example.org", project="p")
+    shared_daemon.finished(job)
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(job)],
+        env={**os.environ, "PYTHONPATH": str(release), "LEPTOND_HOST": f"unix://{shared_daemon.socket}"},
+        cwd=release,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1:3] == ["failed", "0"]
+    assert done.stdout.splitlines()[1] == "7"
+    assert shared_daemon.job(job)["contact"] == "ana@example.org"
+
+
 @pytest.fixture
 def daemon(tmp_path: Path, release: Path) -> Iterator[Daemon]:
     """The running daemon of 0.4.0, with two GPUs."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from leptond import schema
 from leptond.attempt_files import layout
@@ -47,10 +48,11 @@ def maybe_instant(seconds: float | None) -> datetime | None:
     return None if seconds is None else instant(seconds)
 
 
-def hide_secrets(spec: model.JobSpec) -> model.JobSpec:
-    """The spec without the values of variables whose names speak of secrets."""
+def shown_spec(spec: model.JobSpec) -> model.JobSpec:
+    """The spec without the values of variables whose names speak of secrets, and without the fields that only
+    the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
     env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
-    return msgspec.structs.replace(spec, env=env)
+    return msgspec.structs.replace(spec, env=env, contact=UNSET)
 
 
 def job(
@@ -88,13 +90,13 @@ def job(
         log_path=str(jobs_dir / str(one.id) / str(last.number) / layout.OUTPUT) if last is not None else None,
         progress=progress(last, now) if last is not None else None,
         tuned={name: asked.value for name, asked in one.tuned.items()},
-        spec=hide_secrets(one.current_spec()),
+        spec=shown_spec(one.current_spec()),
     )
 
 
 def resubmit(shown: schema.Job) -> str:
     """The command line that submits a job again."""
-    spec = msgspec.to_builtins(shown.spec)
+    spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact}
     return line(spec, name=shown.name, array_index=shown.array_index)
 
 

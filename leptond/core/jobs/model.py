@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
 from leptond.core.jobs import fields
 from leptond.core.jobs.field import Kind
@@ -133,7 +133,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     env: Annotated[dict[str, str], Meta(max_length=256)] = {}
     name: Name | None = None
     project: Name | None = None
-    contact: Contact | None = None
+    contact: Contact | UnsetType | None = None
     labels: Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=32)] = {}
     gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
     gpu_type: GpuType | None = None
