@@ -24,11 +24,16 @@ def script() -> str:
         if field.shown and field.label is not None and field.kind in (Kind.TEXT, Kind.COUNT):
             groups.setdefault(field.group, []).append({"name": field.name, "label": field.label})
     parts = {
-        "INPUTS": _list([_input(field) for field in FIELDS if field.input is not None]),
+        "INPUTS": _list([_input(field) for field in sorted(FIELDS, key=_last) if field.input is not None]),
         "FACTS": _object({group: _list(facts, 2) for group, facts in groups.items()}),
         "FILTERS": _list([field.name for field in FILTERS]),
     }
     return HEAD + "".join(f"\nexport const {name} = {text};\n" for name, text in parts.items())
+
+
+def _last(field: Field) -> bool:
+    """False for the fields that a form begins with, as the resubmit line does."""
+    return field.option is None or field.option.place != "first"
 
 
 def _input(field: Field) -> dict[str, Any]:

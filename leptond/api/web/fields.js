@@ -2,11 +2,11 @@
 // Made from leptond/core/jobs/fields.py by python -m leptond.docs_build.reference.
 
 export const INPUTS = [
+  {"name": "name", "kind": "text", "label": "Name", "placeholder": "made from the command"},
   {"name": "gpus", "kind": "count", "label": "GPUs", "initial": "1", "min": 0, "max": 1024},
   {"name": "preemptible", "kind": "flag", "label": "may be preempted (it checkpoints on SIGTERM and resumes)"},
   {"name": "time_limit_s", "kind": "limit", "label": "Time limit", "placeholder": "2h"},
   {"name": "priority", "kind": "count", "label": "Priority", "initial": "0", "min": -1000, "max": 1000},
-  {"name": "name", "kind": "text", "label": "Name", "placeholder": "made from the command"},
   {"name": "after", "kind": "jobs", "label": "After jobs", "placeholder": "12, 13"},
   {"name": "array", "kind": "text", "label": "Array", "placeholder": "0-9%4"},
   {"name": "retries", "kind": "count", "label": "Retries", "initial": "0", "min": 0, "max": 100},
