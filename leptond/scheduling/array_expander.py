@@ -37,6 +37,11 @@ class ArrayExpander:
         self._any = True
         store.on_commit(self._committed)
 
+    @property
+    def at_rest(self) -> bool:
+        """True while no array is compact: commits start no round then."""
+        return not self._any
+
     def wake(self) -> None:
         """A large array was submitted."""
         self._any = True

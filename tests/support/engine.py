@@ -14,13 +14,15 @@ from leptond.engines.base import Given, SpawnFailed
 
 
 class FakeEngine:
-    """Attempts without processes. `spawn_error` and `disk_error` fail what is asked for next; `earlier` has
-    the GPUs that an earlier daemon gave to attempts (by id), `alive` the attempts that can be adopted,
-    `processes` those that have processes; `on_go` is called with an id before its gate opens."""
+    """Attempts without processes. `spawn_error` and `disk_error` fail what is asked for next, `disk_checks`
+    counts the tries of the disk; `earlier` has the GPUs that an earlier daemon gave to attempts (by id),
+    `alive` the attempts that can be adopted, `processes` those that have processes; `on_go` is called with an
+    id before its gate opens."""
 
     def __init__(self) -> None:
         self.spawn_error: SpawnFailed | None = None
         self.disk_error = ""
+        self.disk_checks = 0
         self.earlier: dict[str, list[str]] = {}
         self.alive: set[str] = set()
         self.processes: set[str] = set()
@@ -92,6 +94,7 @@ class FakeEngine:
         return None
 
     async def check_writable(self) -> str:
+        self.disk_checks += 1
         return self.disk_error
 
     def abandon(self, attempt_id: str) -> None:

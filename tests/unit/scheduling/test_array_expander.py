@@ -47,7 +47,7 @@ async def test_it_expands_after_a_wake_and_rests_else(tmp_path, monkeypatch):
         expander = ArrayExpander(world.store, world.node.clock)
         running = asyncio.create_task(expander.run())
         try:
-            await world.until(lambda: not expander._any, "its first round")
+            await world.until(lambda: expander.at_rest, "its first round")
             await world.submit(array="0-9999")
             expander.wake()
             async with asyncio.timeout(30):

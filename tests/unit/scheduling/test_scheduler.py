@@ -94,7 +94,7 @@ async def test_starts_wait_while_the_disk_takes_nothing_and_go_on_when_it_does(t
         world.engine.spawn_error = SpawnFailed("no space left", errno.ENOSPC)
         world.engine.disk_error = "no space left"
         first, second = [await world.submit(retries=0) for _ in range(2)]
-        await world.until(lambda: not world.node.handover._permit.likely(), "the failed start")
+        await world.until(lambda: world.engine.disk_checks > 0, "a try of the disk after the failed start")
         passes = world.passes()
         await world.until(lambda: world.passes() > passes + 3, "passes that start nothing")
         assert (await world.job(second)).attempt == 0, "it has spent no attempt on it"

@@ -9,11 +9,20 @@ from leptond.base.clock import SystemClock
 from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import JobSpec
 from leptond.engines.base import SpawnFailed
-from leptond.scheduling.standby import Standby
+from leptond.scheduling.standby import PAUSE_S, Standby
 from leptond.store.database import rows
 from leptond.store.queue import jobs
 from tests.simulation.store import database
 from tests.support.engine import FakeEngine
+
+
+class Clock(SystemClock):
+    """Time after the boot that moves only when a test moves it."""
+
+    now = 100.0
+
+    def boot(self):
+        return self.now
 
 
 class World:
@@ -23,7 +32,8 @@ class World:
         self.engine = FakeEngine()
         self.arrived = 0
         self._news = asyncio.Event()
-        self.standby = Standby(self.engine, SystemClock(), group, places, self._arrived)
+        self.clock = Clock()
+        self.standby = Standby(self.engine, self.clock, group, places, self._arrived)
         self.pending = some_jobs()
 
     def _arrived(self):
@@ -164,7 +174,7 @@ async def test_after_a_failure_nothing_is_prepared_for_a_while():
         world.standby.refill(world.pending[:1], [])
         world.standby.prepare(world.pending[:1])
         assert world.standby.jobs() == []
-        world.standby._paused_until = 0.0
+        world.clock.now += PAUSE_S
         world.standby.refill(world.pending[:1], [])
         await world.ready(1)
 
