@@ -91,7 +91,7 @@ def test_a_daemon_whose_database_is_damaged_says_so_once_and_leaves_it(tmp_path)
     one.start()
     job = one.submit("sh", "-c", "echo up; sleep 600", gpus=1)
     one.printed(job, "up")
-    pid = one.job(job)["attempts"][0]["pid"]
+    pid = one.pid(job)
     one.terminate()
     file = tmp_path / "state" / "leptond.db"
     whole = file.read_bytes()

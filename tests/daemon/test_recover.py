@@ -59,7 +59,7 @@ def works(daemon: Daemon, witness: Path, **spec) -> int:
 def started(daemon: Daemon, job: int, witness: Path) -> int:
     """Its pid, once it has testified."""
     until(lambda: witness.exists() and f'"job_id": {job},' in witness.read_text(), f"job {job} runs")
-    return int(until(lambda: daemon.job(job)["attempts"][-1]["pid"], "its pid"))
+    return daemon.pid(job)
 
 
 def quiet(daemon: Daemon, witness: Path, accepted: list[int]) -> None:

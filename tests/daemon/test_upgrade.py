@@ -151,6 +151,8 @@ def test_a_release_with_jobs_is_upgraded_in_place(daemon: Daemon, tmp_path: Path
     warm = warm_jobs[-1]
     assert daemon.post(f"/v1/jobs/{stops}/cancel").status < 300
     daemon.reached(stops, "stopping")
+    for job in (runs, ends, stops, warm):
+        daemon.pid(job)
     before = {job: daemon.job(job) for job in (runs, ends, stops, warm)}
     old = processes(f"{tmp_path}/code/")
     assert old, "the daemon's helpers can be told by their command lines"

@@ -42,7 +42,7 @@ def populate(state_dir: Path) -> None:
         again = daemon.finished(bad)["id"]
         lost = daemon.submit(sh, "-c", "echo up; sleep 600", name="lost", requeue=False, gpus=1, **own)
         daemon.printed(lost, "up")
-        os.kill(parent_of(daemon.job(lost)["attempts"][0]["pid"]), 9)
+        os.kill(parent_of(daemon.pid(lost)), 9)
         for job in (good, late, array, array + 1, array + 2, lost):
             daemon.finished(job)
         daemon.post(f"/v1/jobs/{again}/retry")
@@ -69,7 +69,7 @@ def populate(state_dir: Path) -> None:
         assert answer.status == 201, answer.data
         daemon.submit("true", name="folded", array="0-4999", hold=True, **own)
         starting = daemon.submit("true", name="starting", hold=True, **own)
-        pids = [daemon.job(job)["attempts"][-1]["pid"] for job in (running, stopping)]
+        pids = [daemon.pid(job) for job in (running, stopping)]
     finally:
         daemon.kill()
     _start(state_dir / "leptond.db", starting)

@@ -193,6 +193,10 @@ class Daemon:
             time.sleep(0.02)
         raise AssertionError(f"job {job_id} does not get {states}: {found}")
 
+    def pid(self, job_id: int) -> int:
+        """The pid of the newest attempt, as soon as it is noted: a moment after its first output."""
+        return int(until(lambda: self.job(job_id)["attempts"][-1]["pid"], "its pid"))
+
     def output(self, job_id: int, attempt: int | None = None) -> str:
         """What the job printed."""
         more = f"?attempt={attempt}" if attempt is not None else ""
