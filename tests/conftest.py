@@ -37,14 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OWN_BASE] = Path(config.option.basetemp)
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more worker than there are cores: many tests wait for processes, and leave their core to others."""
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
-        return None  # xdist reads it itself
-    return len(os.sched_getaffinity(0)) + 1
-
-
 OWN_BASE = pytest.StashKey[Path]()
 
 
