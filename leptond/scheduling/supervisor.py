@@ -38,8 +38,6 @@ from leptond.store.training import progress
 
 log = structlog.get_logger("leptond.supervisor")
 
-NOTHING_KNOWN = MemoryFacts()
-
 RETRY_S = 1.0
 """Pause before a write that failed (a full disk) is tried again."""
 

@@ -13,7 +13,6 @@ from leptond.core.jobs.model import TERMINAL
 from leptond.store.accounting import ledger
 
 DAY_S = 86400
-DAY_MS = DAY_S * 1000
 SETTLED_S = 60.0
 """Seconds after a moment during which its boxes still move a little: a hand-over begins before it is
 noted."""
