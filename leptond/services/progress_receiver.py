@@ -183,12 +183,13 @@ class ProgressReceiver:
                 self.refused += 1
                 continue
             try:
-                report = decode(data)
+                reports = decode(data)
             except ValueError as error:
                 self.refused += 1
                 log.debug("progress.message_refused", error=str(error))
                 continue
-            self.take(report)
+            for report in reports:
+                self.take(report)
 
     def take(self, report: ProgressMessage) -> None:
         """Add a message to what is written next."""

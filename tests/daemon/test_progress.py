@@ -64,6 +64,19 @@ def test_marker_lines_work_from_any_program(shared_daemon):
     assert shared_daemon.output(done["id"]).count("::leptond") == 4, "the output itself stays as it was"
 
 
+def test_every_marker_line_arrives_however_the_output_is_cut(shared_daemon):
+    shell = (
+        "printf 'loading ...'; sleep 0.1; printf ' done\\n'; sleep 0.1; printf ' 10%%\\r 20%%';"
+        "for i in 1 2 3 4 5 6 7; do echo ::leptond step=$i total=8 loss=$i; sleep 0.05; done;"
+        "printf '::leptond step=8 loss=8'"
+    )
+    done = shared_daemon.finished(shared_daemon.submit("sh", "-c", shell))
+    assert (done["progress"]["step"], done["progress"]["total"]) == (8, 8)
+    curve = shared_daemon.get(f"/v1/jobs/{done['id']}/metrics").json
+    seen = [(point["step"], point["values"]["loss"]) for point in curve["points"]]
+    assert seen == [(step, step) for step in range(1, 9)]
+
+
 def test_a_job_says_why_it_left(shared_daemon):
     submit = shared_daemon.submit
     diverged = submit(*script("job.leave('diverged', 'loss nan at step 7')"), retries=3)

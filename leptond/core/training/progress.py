@@ -32,9 +32,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgressMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A datagram with the whole state of the reporting process, or (`line`) a marker line that its attempt
-    printed. A metric of None is not a finite number. `rungs`: the sweep's metric at the rungs passed, with
-    its step."""
+    """A datagram with the whole state of the reporting process, or (`line`) marker lines that its attempt
+    printed, without their prefix. A metric of None is not a finite number. `rungs`: the sweep's metric at the
+    rungs passed, with its step."""
 
     v: int
     attempt: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$", max_length=32)]
@@ -52,29 +52,31 @@ class ProgressMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(ProgressMessage)
-_WORD = re.compile(r"([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
+_WORD = re.compile(r"(?<!\S)([A-Za-z_][A-Za-z0-9_./-]{0,63})=(\S+)")
 
 
-def decode(data: bytes) -> ProgressMessage:
-    """Decode a datagram. Raises ValueError."""
+def decode(data: bytes) -> list[ProgressMessage]:
+    """Decode a datagram: one message, or one for each marker line in it. Raises ValueError."""
     try:
         report = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from None
-    return parse_marker(report) if report.line is not None else report
+    if report.line is None:
+        return [report]
+    return [parse_marker(report, line) for line in report.line.splitlines()]
 
 
-def parse_marker(report: ProgressMessage) -> ProgressMessage:
-    """Parse a marker line: ``step``, ``total`` and ``checkpoint`` are whole numbers, every other
-    ``name=number`` is a metric, and other words are skipped.
+def parse_marker(report: ProgressMessage, line: str) -> ProgressMessage:
+    """Parse one marker line of `report`: ``step``, ``total`` and ``checkpoint`` are whole numbers, every
+    other ``name=number`` is a metric, and other words are skipped.
 
-    >>> line = "::leptond step=3 total=9 loss=1.5"
-    >>> parse_marker(ProgressMessage(v=1, attempt="0" * 32, at=5.0, line=line)).metrics
+    >>> message = ProgressMessage(v=1, attempt="0" * 32, at=5.0)
+    >>> parse_marker(message, "::leptond step=3 total=9 loss=1.5").metrics
     {'loss': 1.5}
     """
     whole: dict[str, int] = {}
     metrics: dict[str, float | None] = {}
-    for name, text in _WORD.findall(report.line or ""):
+    for name, text in _WORD.findall(line):
         try:
             number = float(text)
         except ValueError:

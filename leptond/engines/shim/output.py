@@ -12,10 +12,21 @@ from leptond.engines.shim.clock import boot_now
 
 CHUNK = 256 * 1024
 MARK = b"::leptond "
-MARK_LINE = re.compile(rb"^::leptond ([^\n]*)\n", re.MULTILINE)
+MARK_BYTES = 2048
+"""The longest marker line that is read, without its prefix."""
 MARK_S = 0.2
 """The shortest time between two messages about marker lines."""
-MARK_BYTES = 2048
+PENDING_BYTES = 4096
+"""The most that one message takes; what is more is folded: the last value of each name."""
+RETRY_S = 2.0
+"""The time until a message that nobody took is sent again."""
+LAST_WAIT_S = 0.2
+"""The time for which the last message waits for room."""
+
+_LINE_END = re.compile(rb"[\r\n]")
+_WORD = re.compile(rb"(?<!\S)([^\s=]+)=(\S+)")
+_PLAIN = bytes(byte if 0x20 <= byte < 0x7F or byte in b"\t\n" else 0x3F for byte in range(256))
+"""Names and numbers are ASCII; anything else becomes a question mark, so that a message stays small."""
 
 
 class Log:
@@ -72,51 +83,136 @@ class Log:
             data = data[stored:]
 
 
+class MarkerLines:
+    """Finds marker lines (``::leptond step=3 loss=1.2``) in a stream of output, however it is cut, and holds
+    no more than one of them. A marker line begins where a line does, or, on a line that a progress bar draws
+    over (one with a carriage return), anywhere behind that. It ends with a newline, a carriage return or the
+    stream. Output without marks costs a search or two through each piece."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # what may be the beginning of a marker line
+        self._fresh = True  # `_rest` stands at the beginning of a line
+        self._drawn = False  # there is a carriage return before `_rest` on its line
+        self._skips = False  # in the middle of a marker line that is too long
+
+    def feed(self, data: bytes, *, last: bool = False) -> list[bytes]:
+        """The contents of the marker lines that end in `data`, or, at the `last` of the stream, with it."""
+        found: list[bytes] = []
+        if self._skips:
+            end = _LINE_END.search(data)
+            if end is None:
+                return found
+            data, self._skips, self._fresh = data[end.start() :], False, False
+        data = self._rest + data
+        at = 0
+        while (mark := data.find(MARK, at)) >= 0:
+            self._move(data, at, mark)
+            at = begin = mark + len(MARK)
+            if not (self._fresh or self._drawn):
+                continue
+            end = _LINE_END.search(data, begin, begin + MARK_BYTES + 1)
+            if end is not None:
+                at = end.start()
+                found.append(data[begin:at])
+            elif len(data) - begin > MARK_BYTES:
+                end = _LINE_END.search(data, begin + MARK_BYTES)
+                if end is None:
+                    self._rest, self._skips = b"", True
+                    return found
+                at = end.start()
+            elif last:
+                found.append(data[begin:])
+                at = len(data)
+            else:
+                self._rest = data[mark:]
+                return found
+            self._fresh = False
+        tail = next((n for n in range(len(MARK) - 1, 0, -1) if data.endswith(MARK[:n])), 0)
+        to = max(at, len(data) - tail)
+        self._move(data, at, to)
+        self._rest = data[to:]
+        return found
+
+    def _move(self, data: bytes, at: int, to: int) -> None:
+        """Go on from `at` to `to`."""
+        newline = data.rfind(b"\n", at, to)
+        if newline >= 0:
+            self._drawn = False
+            at = newline + 1
+            self._fresh = at == to
+        elif to > at:
+            self._fresh = False
+        if data.rfind(b"\r", at, to) >= 0:
+            self._drawn = True
+
+
 class Marks:
-    """Passes marker lines of the output (``::leptond step=3 loss=1.2``) on to the daemon's progress channel,
-    unread, five times a second at most, and without ever waiting: lines that pile up go together, and without
-    a listener they are dropped. Output without marks costs one search through each chunk."""
+    """Passes the marker lines of the output on to the daemon's progress channel at `path`, unread, five times
+    a second at most, and without holding up the job. Lines between two messages go together, each as it is
+    while there is room. While nobody listens they are kept, within the same room."""
 
     def __init__(self, path: str, attempt_id: str) -> None:
         self.path = path
         self.attempt_id = attempt_id
-        self.pending = b""
         self.due: float | None = None
-        self.sent_at = 0.0
-        self.rest: bytes | None = b""  # a line's beginning that may be a mark; None: in the middle of another
+        self._lines = MarkerLines()
+        self._pending: list[bytes] = []
+        self._size = 0
+        self._found_at = 0.0
+        self._sent_at = 0.0
+        self._over = False
 
     def scan(self, data: bytes) -> None:
         """Take the next output in."""
-        if self.rest is None:
-            data = data[data.find(b"\n") + 1 :] if b"\n" in data else b""
-            if not data:
-                return
-            self.rest = b""
-        data = self.rest + data
-        end = data.rfind(b"\n") + 1
-        tail = data[end:]
-        ours = len(tail) < MARK_BYTES and tail[: len(MARK)] == MARK[: len(tail)]
-        self.rest = tail if ours else None
-        if MARK in data:
-            lines = MARK_LINE.findall(data, 0, end)
-            if lines:
-                self.pending = b" ".join([self.pending, *lines])[-MARK_BYTES:]
-                self.due = self.sent_at + MARK_S
+        self._take(self._lines.feed(data))
+
+    def finish(self) -> None:
+        """Take in that the output is over: its last line may lack a newline."""
+        self._over = True
+        self._take(self._lines.feed(b"", last=True))
+
+    def _take(self, lines: list[bytes]) -> None:
+        if not lines:
+            return
+        for line in lines:
+            if self._size + len(line) + 1 > PENDING_BYTES:
+                self._fold()
+            self._pending.append(line)
+            self._size += len(line) + 1
+        self._found_at = time.time()
+        if self.due is None:
+            self.due = self._sent_at + MARK_S
+
+    def _fold(self) -> None:
+        """Make one line of all that is pending, with the last value of each name, in half of the room."""
+        values: dict[bytes, bytes] = {}
+        for name, value in _WORD.findall(b" ".join(self._pending)):
+            values.pop(name, None)
+            values[name] = value
+        words = [name + b"=" + value for name, value in values.items()]
+        self._size = sum(len(word) + 1 for word in words)
+        while self._size > PENDING_BYTES - MARK_BYTES - 1:
+            self._size -= len(words.pop(0)) + 1
+        self._pending = [b" ".join(words)] if words else []
 
     def send(self) -> None:
         """Send what is pending."""
-        if not self.pending:
+        self.due = None
+        if not self._pending:
             return
-        text = self.pending.decode("utf-8", "replace")
-        self.pending, self.due, self.sent_at = b"", None, boot_now()
-        body = {"v": 1, "attempt": self.attempt_id, "at": time.time(), "line": text}
+        self._sent_at = boot_now()
+        text = b"\n".join(self._pending).translate(_PLAIN).decode("ascii")
+        body = {"v": 1, "attempt": self.attempt_id, "at": self._found_at, "line": text}
         try:
             import socket  # only jobs that print marks pay for it
 
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.settimeout(LAST_WAIT_S if self._over else 0.0)
                 channel.sendto(json.dumps(body).encode(), self.path)
         except OSError:
-            pass
+            self.due = self._sent_at + RETRY_S
+            return
+        self._pending, self._size = [], 0
 
 
 class Output:
@@ -136,6 +232,7 @@ class Output:
             except BlockingIOError:
                 return True
             if not data:
+                self.marks.finish()
                 return False
             self.log.write(data)
             self.marks.scan(data)

@@ -82,7 +82,7 @@ def test_a_marker_line_says_what_it_says(metrics, step, total):
     line = f"step={step} total={total} checkpoint={step} said=yes " + " ".join(
         f"{name}={value!r}" for name, value in metrics.items()
     )
-    got = decode(msgspec.json.encode({"v": 1, "attempt": ID, "at": 7.0, "line": line}))
+    (got,) = decode(msgspec.json.encode({"v": 1, "attempt": ID, "at": 7.0, "line": line}))
     assert (got.step, got.total, got.checkpoint) == (step, total, Checkpoint(step=step, at=7.0))
     assert got.metrics == {n: v if math.isfinite(v) else None for n, v in metrics.items()}
 
@@ -91,8 +91,14 @@ def test_a_marker_line_says_what_it_says(metrics, step, total):
     "line", ["", "step", "step=", "step=x", "step=-1", "step=1.5", "step=inf", "=3", "step=1e300", "a b c"]
 )
 def test_a_marker_line_of_nonsense_says_nothing(line):
-    got = progress.parse_marker(report(line=line))
+    got = progress.parse_marker(report(), line)
     assert (got.step, got.total, got.checkpoint, got.metrics) == (None, None, None, {})
+
+
+def test_marker_lines_that_come_together_are_messages_of_their_own():
+    lines = "\n".join(f"step={step} total=3 loss={step}" for step in (1, 2, 3))
+    got = decode(msgspec.json.encode({"v": 1, "attempt": ID, "at": 7.0, "line": lines}))
+    assert [(one.step, one.metrics["loss"], one.at) for one in got] == [(1, 1, 7), (2, 2, 7), (3, 3, 7)]
 
 
 @pytest.mark.parametrize(
