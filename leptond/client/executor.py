@@ -83,7 +83,7 @@ class Calls:
         if self._how == "pickle" and getattr(fn, "__module__", None) == "__main__":
             raise TypeError(
                 f"{fn!r} is defined in this notebook or script, where a job cannot import it from."
-                " Install cloudpickle (pip install 'leptond[notebooks]'), or put it into a module"
+                " Install cloudpickle (pip install cloudpickle), or put it into a module"
             )
         path = str(self.directory / f"{name[:60]}-{next(self._numbers)}{call.SUFFIX}")
         about = {

@@ -282,10 +282,12 @@ class Watch:
             return failure
         message = f"{failure}\nthe end of its output:\n{tail}"
         if _FOREIGN.search(tail):
+            from leptond.base.origin import requirement
+
             python = job.spec.argv[0]
             message += (
                 f"\n{python} cannot import leptond, which does the call in the job. Install it there"
-                f" ({python} -m pip install leptond), or give LeptonExecutor another python="
+                f" ({python} -m pip install {requirement()}), or give LeptonExecutor another python="
             )
         error = JobFailed(message, job, tail)
         error.__cause__ = failure.__cause__

@@ -31,9 +31,11 @@ class Target(NamedTuple):
         """Advice for when no daemon answers there."""
         if self.path is None:
             return "is it started with --listen there? leptonctl doctor looks further"
-        if self.path.startswith("/run/leptond/"):
-            return "start it: systemctl start leptond; or run: leptonctl doctor"
-        return "start it: systemctl --user start leptond (or: leptond run); or run: leptonctl doctor"
+        if self.path not in (self.looked_at or socket_candidates(os.environ)):
+            return "is a daemon started with --socket or --state-dir there? leptonctl doctor looks further"
+        from leptond.client.installation import installed, start_advice
+
+        return start_advice(installed(os.environ))
 
 
 class BadTarget(ClientError):

@@ -19,9 +19,10 @@ from leptond.api.server import Api
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
 from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, prepare_state_dir, state_lock
-from leptond.base.paths import Places
+from leptond.base.paths import Places, system_places, user_places
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
+from leptond.daemon.announcement import Started, announcement
 from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
 from leptond.engines.local import LocalEngine
@@ -35,9 +36,9 @@ from leptond.services.maintenance import Maintenance
 from leptond.services.output_copies import OutputCopies
 from leptond.services.retention import Retention
 from leptond.services.webhooks import Webhooks
-from leptond.store import DATABASE, SQLITE_VERSION, Store, open_store
+from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
-from leptond.store.database.migrate import wal_reset_fault
+from leptond.store.queue import gpus
 
 log = structlog.get_logger("leptond.daemon")
 
@@ -115,6 +116,8 @@ async def _run(
         containment=engine.containment,
         adopted=adopted,
     )
+    if sys.stdout.isatty():
+        await _announce(node, context)
     await stop.wait()
     phase.name = "stopping"
     notify("STOPPING=1")
@@ -124,6 +127,23 @@ async def _run(
     await node.stop_scheduling()
     await api.stop()
     await node.close()
+
+
+async def _announce(node: Node, context: Context) -> None:
+    """Tell the person at the terminal where the page is, and what to type next."""
+    present = await node.store.read(lambda db: gpus.known(db, present_only=True))
+    address, tokens = context.page_address, context.tokens
+    started = Started(
+        version=__version__,
+        gpus=len(present),
+        simulated=node.watch.backend == "simulated",
+        socket=str(context.places.socket),
+        found_by_itself=context.places.socket in (user_places().socket, system_places().socket),
+        page=f"http://{address}/#token={tokens.full}" if address and tokens else None,
+        config_file=str(context.places.config_file),
+    )
+    sys.stdout.write(announcement(started))
+    sys.stdout.flush()
 
 
 def _services(
@@ -178,11 +198,6 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
 def _notes(places: Places) -> list[str]:
     """Return what the user should know from the start."""
     found = []
-    if wal_reset_fault():
-        found.append(
-            f"SQLite {SQLITE_VERSION} can lose commits when two programs write the same database "
-            "(fixed in 3.51.3): open the queue's database with nothing but leptond while it runs"
-        )
     if places.mode == "system":
         found.append(
             "every job runs as the daemon's own user: users of this queue are not protected from each other"

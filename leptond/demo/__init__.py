@@ -25,7 +25,9 @@ def run_demo(*, as_json: bool, simulate_gpus: int | None, keep: bool) -> int:
         print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
     if importlib.util.find_spec("torch") is None:
-        say("leptond: the demonstration trains with torch; install it: pip install 'leptond[torch]'")
+        say(
+            "leptond: the demonstration trains with torch; install it beside leptond: pip install torch numpy"
+        )
         return 1
     directory = Path(tempfile.mkdtemp(prefix="leptond-demo-"))
     sandbox = Sandbox(directory, simulate_gpus, say)

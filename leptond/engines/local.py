@@ -93,7 +93,8 @@ class LocalEngine:
 
     def is_prepared(self, attempt_id: str) -> bool:
         """Return True if a prepared shim is still there."""
-        return self.is_alive(attempt_id)
+        shim = self._shims.get(attempt_id)
+        return shim is not None and not shim.has_ended
 
     async def discard(self, attempt_id: str) -> None:
         """Take back a :meth:`prepare`, without a trace. Cancelled, leave that to :meth:`clear_standby`."""
@@ -188,11 +189,6 @@ class LocalEngine:
         shim.command = procs.command_of(attempt.shim, attempt.pid)
         self._shims[attempt.id] = shim
         return True
-
-    def is_alive(self, attempt_id: str) -> bool:
-        """Return True while the shim of an attempt lives and has not said that the attempt has ended."""
-        shim = self._shims.get(attempt_id)
-        return shim is not None and not shim.has_ended
 
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Write the current values of the job's knobs into the attempt's directory."""

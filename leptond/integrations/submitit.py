@@ -369,7 +369,7 @@ class LeptondExecutor(core.PicklingExecutor):
             "argv": self._command(),
             "env": env,
             "name": given.get("name", "submitit"),
-            "gpus": given.get("gpus_per_node", 0),
+            **({"gpus": given["gpus_per_node"]} if "gpus_per_node" in given else {}),
             "time_limit_s": limit_s,
             "warn_signal": {"signal": LeptondJobEnvironment.USR_SIG, "before_s": before_s},
             "output": _output(self.folder, array=count > 1),

@@ -24,7 +24,8 @@ class AppriseHook:
             import apprise
         except ImportError:
             raise StartRefused(
-                f"the webhook {hook.name} needs the package apprise: pip install 'leptond[notify]'", 78
+                f"the webhook {hook.name} needs a package in leptond's environment: pip install apprise",
+                78,
             ) from None
         self._service: Any = apprise.Apprise()
         if not self._service.add(hook.url):

@@ -162,7 +162,7 @@ def test_ends_without_a_value_say_what_happened(lept, tmp_path):
     assert "timed out" in str(errors["too_long"])
     assert errors["too_long"].job.state is State.TIMED_OUT
     assert "its end is missing" in str(errors["eats_its_result"])
-    assert "-m pip install leptond" in str(foreign.exception(PATIENCE_S))
+    assert f"-m pip install {Path(__file__).parents[2]}" in str(foreign.exception(PATIENCE_S))
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.job.id) == (str(error), error.job.id)
 

@@ -186,7 +186,7 @@ def test_tries_end():
 
 
 def test_people_are_told_in_words_by_apprise(tmp_path, receiver):
-    pytest.importorskip("apprise", reason="services of people need apprise (leptond[notify])")
+    pytest.importorskip("apprise", reason="services of people need apprise (the extra notify)")
     url = receiver.url.replace("http://", "json://")
     hook = {"name": "people", "url": url, "events": ["job.ended", "gpu.state"]}
     daemon = Daemon(
@@ -215,7 +215,7 @@ def test_people_are_told_in_words_by_apprise(tmp_path, receiver):
 
 
 def test_a_service_that_apprise_does_not_know_is_refused_at_the_start(tmp_path):
-    pytest.importorskip("apprise", reason="services of people need apprise (leptond[notify])")
+    pytest.importorskip("apprise", reason="services of people need apprise (the extra notify)")
     hook = {"name": "x", "url": "nonsense://x"}
     daemon = Daemon(tmp_path / "state", env={"LEPTOND_WEBHOOKS__HOOKS": json.dumps([hook])})
     with pytest.raises(BaseException, match="ended with 78"):

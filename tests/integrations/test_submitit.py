@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.daemon import PATIENCE_S, Daemon, until
 
-submitit = pytest.importorskip("submitit", reason="the submitit plugin needs submitit (leptond[submitit])")
+submitit = pytest.importorskip("submitit", reason="the submitit plugin needs submitit (the extra submitit)")
 
 from submitit.core import plugins, utils  # noqa: E402
 

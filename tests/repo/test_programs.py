@@ -12,7 +12,7 @@ from leptond.base.errors import StartRefused
 from leptond.base.paths import data_dir
 from leptond.config import Settings, parse
 from leptond.docs_build.reference import files
-from leptond.store.database.migrate import available, wal_reset_fault
+from leptond.store.database.migrate import available
 
 PYTHON = sys.executable
 TOP = Path(__file__).parents[2]
@@ -131,26 +131,6 @@ def test_every_command_of_the_daemon_stands_in_the_docs(tmp_path):
 def test_migrations_have_numbers_without_gaps():
     numbers = [number for number, _ in available(data_dir("migrations"))]
     assert numbers == list(range(1, len(numbers) + 1))
-
-
-@pytest.mark.parametrize(
-    ("version", "affected"),
-    [
-        ((3, 6, 23), False),
-        ((3, 7, 0), True),
-        ((3, 40, 1), True),
-        ((3, 44, 5), True),
-        ((3, 44, 6), False),
-        ((3, 45, 0), True),
-        ((3, 50, 6), True),
-        ((3, 50, 7), False),
-        ((3, 51, 2), True),
-        ((3, 51, 3), False),
-        ((3, 52, 0), False),
-    ],
-)
-def test_the_wal_reset_fault_is_known_by_version(version, affected):
-    assert wal_reset_fault(version) is affected
 
 
 def test_the_daemon_never_imports_torch():

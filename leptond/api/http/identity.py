@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import stat
 import struct
+import time
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -39,3 +42,36 @@ def peer(request: web.Request) -> Caller | None:
         return None
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return Caller(user=user_name(uid), uid=uid, admin=uid in (0, os.geteuid()))
+
+
+ACCOUNT_S = 60.0
+"""How long what the system says of an account is believed."""
+
+
+@lru_cache(maxsize=1024)
+def _account(user: str, period: int) -> tuple[int, frozenset[int]] | None:
+    try:
+        entry = pwd.getpwnam(user)
+        return entry.pw_uid, frozenset(os.getgrouplist(user, entry.pw_gid))
+    except (KeyError, OSError):
+        return None
+
+
+def may_connect(user: str, path: Path) -> int | None:
+    """Return the uid of `user` if that account may connect to the Unix socket `path`; None if it may not, or
+    does not exist. A token of a user is worth as much as the account at the moment."""
+    account = _account(user, int(time.monotonic() / ACCOUNT_S))
+    if account is None:
+        return None
+    uid, groups = account
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    if uid == found.st_uid:
+        needed = stat.S_IWUSR
+    elif found.st_gid in groups:
+        needed = stat.S_IWGRP
+    else:
+        needed = stat.S_IWOTH
+    return uid if uid == 0 or found.st_mode & needed else None

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from leptond import schema
+from leptond.api.http import omitted
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
@@ -25,7 +26,6 @@ from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyG
 from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
 from leptond.core.jobs.fields import FILTERS
-from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
 from leptond.store import Connection
@@ -124,12 +124,12 @@ async def list_jobs(call: Call) -> schema.JobPage:
 
 def _filter(query: Any) -> lists.Filter:
     states = []
-    for word in dict.fromkeys(query.state.split(",")) if query.state else []:
+    for word in query.state.split(",") if query.state else []:
         try:
             states.append(State(word))
         except ValueError:
             raise Invalid(
-                f"there is no state {word[:40]!r}; there are {', '.join(State)}", pointer="/state"
+                f"there is no state {word!r}; there are {', '.join(State)}", pointer="/state"
             ) from None
     label = None
     if query.label is not None:
@@ -157,7 +157,7 @@ def _filter(query: Any) -> lists.Filter:
 )
 async def submit(call: Call) -> Reply:
     """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
-    stored, new, warnings = await submit_all(call, [call.body])
+    stored, new, warnings = await submit_all(call, [call.body], unsaid=[omitted.gpus_of_job(call.raw)])
     answer = _submitted(stored[0], call.body, warnings[0])
     return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
@@ -175,7 +175,7 @@ async def submit(call: Call) -> Reply:
 async def submit_batch(call: Call) -> Reply:
     """Submit many jobs: all of them, or none."""
     specs: list[JobSpec] = call.body.jobs
-    stored, new, warnings = await submit_all(call, specs)
+    stored, new, warnings = await submit_all(call, specs, unsaid=omitted.gpus_of_batch(call.raw))
     answer = schema.BatchSubmitted(
         jobs=[
             _submitted(one, spec, warned) for one, spec, warned in zip(stored, specs, warnings, strict=True)
@@ -199,11 +199,13 @@ async def submit_all(
     call: Call,
     specs: list[JobSpec],
     *,
+    unsaid: Sequence[bool],
     together: Together | None = None,
     beside: Callable[[Connection, list[Stored]], None] | None = None,
 ) -> tuple[list[Stored], bool, list[list[str]]]:
     """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
-    whether they are new, and what their owner should know of each."""
+    whether they are new, and what their owner should know of each. `unsaid`: whether each says nothing of
+    GPUs."""
     call.caller.must_submit(os.geteuid())
     _rate_limit(call.context, call.caller, len(specs))
     if call.context.disk_guard is not None:
@@ -216,8 +218,12 @@ async def submit_all(
 
     def fetch(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
         admission = Admission(db, settings, call.caller)
-        admitted = admission.admit_all(specs, in_batch=in_batch)
-        return admitted, admission.warnings(admitted, now)
+        complete = [
+            admission.with_default_gpus(spec, unsaid=left_out)
+            for spec, left_out in zip(specs, unsaid, strict=True)
+        ]
+        admitted = admission.admit_all(complete, in_batch=in_batch)
+        return admitted, admission.warnings(admitted, now, unsaid=unsaid)
 
     admitted, warnings = await call.context.store.read(fetch)
     large = len(specs) > LARGE
@@ -318,18 +324,12 @@ async def edit(call: Call) -> Reply:
 
 
 def patch_of(body: msgspec.Struct) -> dict[str, Any]:
-    """The fields that a patch (schema.JobPatch) sets, times as seconds. Raises Invalid."""
-    found: dict[str, Any] = {}
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if isinstance(value, datetime):
-            try:
-                value = epoch(value)
-            except ValueError as error:
-                raise Invalid(f"{name}: {error}", pointer=f"/{name}") from None
-        if value is not msgspec.UNSET:
-            found[name] = value
-    return found
+    """The fields that a patch (schema.JobPatch) sets, times as seconds."""
+    return {
+        name: value.timestamp() if isinstance(value, datetime) else value
+        for name in body.__struct_fields__
+        if (value := getattr(body, name)) is not msgspec.UNSET
+    }
 
 
 async def check_patch(call: Call, changes: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from aiohttp import web
 
 from leptond import schema
+from leptond.api.http import identity
 from leptond.api.http.routing import Call, Table
 from leptond.base.errors import NotFound
 
@@ -73,14 +74,14 @@ async def me(call: Call) -> schema.Me:
     """Return the caller's user name and rights."""
     caller, context = call.caller, call.context
     answer = schema.Me(user=caller.user, admin=caller.admin, read_only=caller.read_only)
-    # a token goes only to a caller that the kernel identifies: it could read the file as well
-    if (
-        caller.uid is not None
-        and caller.admin
-        and context.tokens is not None
-        and context.page_address is not None
-    ):
-        base = f"http://{context.page_address}/#token="
-        answer.page_url = base + context.tokens.full
-        answer.page_url_read_only = base + context.tokens.read_only
+    tokens, peer = context.tokens, identity.peer(call.request)
+    # a token goes only to a caller that the kernel identifies
+    if peer is None or tokens is None or context.page_address is None:
+        return answer
+    base = f"http://{context.page_address}/#token="
+    if caller.admin:
+        answer.page_url, answer.page_url_read_only = base + tokens.full, base + tokens.read_only
+    elif identity.may_connect(caller.user, context.places.socket) is not None:
+        answer.page_url = base + tokens.of_user(caller.user)
+        answer.page_url_read_only = base + tokens.of_user(caller.user, read_only=True)
     return answer

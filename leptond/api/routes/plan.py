@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from leptond import schema
+from leptond.api.http import omitted
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
@@ -88,7 +89,9 @@ async def estimate(call: Call) -> schema.Estimate:
 
     def fetch(db: Connection) -> schema.Estimate:
         admission = Admission(db, context.settings, call.caller)
-        admitted = admission.admit(call.body)
+        admitted = admission.admit(
+            admission.with_default_gpus(call.body, unsaid=omitted.gpus_of_job(call.raw))
+        )
         spec = admitted.spec
         borrow = queues.named(admission.queues, spec.queue).borrow
         own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)

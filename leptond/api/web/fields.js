@@ -3,7 +3,7 @@
 
 export const INPUTS = [
   {"name": "name", "kind": "text", "label": "Name", "placeholder": "made from the command"},
-  {"name": "gpus", "kind": "count", "label": "GPUs", "initial": "1", "min": 0, "max": 1024},
+  {"name": "gpus", "kind": "count", "label": "GPUs", "placeholder": "0, unless jobs.gpus says more", "min": 0, "max": 1024},
   {"name": "preemptible", "kind": "flag", "label": "may be preempted (it checkpoints on SIGTERM and resumes)"},
   {"name": "time_limit_s", "kind": "limit", "label": "Time limit", "placeholder": "2h"},
   {"name": "priority", "kind": "count", "label": "Priority", "initial": "0", "min": -1000, "max": 1000},

@@ -19,7 +19,7 @@ function timeOf(text) {
 /** What an input of the form says, by the kind of its field; null for nothing. */
 const VALUE = {
   text: (text) => text || null,
-  count: (text) => Number(text || 0) || null,
+  count: (text) => (String(text).trim() === "" ? null : Number(text)),
   limit: timeOf,
   jobs: (text) => (text.trim() ? text.split(/[\s,]+/).filter(Boolean) : null),
   flag: (checked) => checked || null,
@@ -59,7 +59,7 @@ export function Submit({ run, note }) {
   };
   const submit = async (event) => {
     event.preventDefault();
-    const made = await run(() => Promise.resolve().then(() => post("/v1/jobs", specOf(form), { "Idempotency-Key": `page-${key}-${nth}` })), (one) => `submitted as job ${one?.id}`);
+    const made = await run(() => Promise.resolve().then(() => post("/v1/jobs", specOf(form), { "Idempotency-Key": `page-${key}-${nth}` })), (one) => [`submitted as job ${one?.id}`, ...(one?.warnings ?? [])].join("; "));
     if (made) {
       sessionStorage.setItem("leptond.cwd", form.cwd);
       setNth(nth + 1);

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
+from leptond.client.target import DEFAULT_PORT
 
 
 @command("dashboard", short_help="The address of the page.")
@@ -18,11 +21,7 @@ def dashboard_command(session: Session, read_only: bool, open_it: bool) -> None:
     if session.json:
         session.emit({"url": url})
     if url is None:
-        session.warn("the page is not served, or not to you")
-        session.say(
-            "  it comes over TCP: leptond run --listen 127.0.0.1:8370, or listen in [http] of the config;"
-        )
-        session.say("  its address is told on the Unix socket to the daemon's own user and to root")
+        _not_served(session, socket=session.api.target.path is not None)
         leave(1)
         return
     if not session.json:
@@ -37,3 +36,19 @@ def dashboard_command(session: Session, read_only: bool, open_it: bool) -> None:
         if not webbrowser.open(url):
             session.warn("no browser could be started here")
             leave(1)
+
+
+def _not_served(session: Session, *, socket: bool) -> None:
+    """Say why there is no address, and what to do on this machine."""
+    if not socket:
+        session.warn("over TCP the daemon tells no token; ask on the machine itself, without --host")
+        return
+    from leptond.client.installation import config_file, installed, systemctl
+
+    kind = installed(os.environ)
+    session.warn("the daemon serves no page: its TCP is off")
+    session.say(f'  set listen = "127.0.0.1:{DEFAULT_PORT}" below [http] in {config_file(kind, os.environ)},')
+    if kind is None:
+        session.say(f"  or start it with: leptond run --listen 127.0.0.1:{DEFAULT_PORT}")
+    else:
+        session.say(f"  and restart it: {systemctl(kind, 'restart')}; jobs go on")

@@ -1,9 +1,13 @@
-"""`leptonctl init`: the configuration and the unit of an installation, written where they belong."""
+"""`leptonctl init`: the configuration, the unit and the programs of an installation, written where they
+belong."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,8 @@ import click
 from leptond.base.paths import data_dir, system_places, user_places
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
+from leptond.client.installation import UNIT, systemctl, user_units
+from leptond.client.target import DEFAULT_PORT
 
 CONFIG = """\
 # leptond's configuration. Every key and its default: docs/operations.md, or `leptond check-config`.
@@ -26,6 +32,8 @@ listen = {listen}
 cpu_slots = 0
 
 [jobs]
+# how many GPUs a job gets that does not say (--gpus)
+gpus = 0
 # between the stop signal and the kill, unless a job says otherwise
 grace_s = 45.0
 
@@ -35,28 +43,34 @@ simulate = 0
 """
 
 UNIT_EXEC = "ExecStart="
+PROGRAMS = ("leptond", "leptonctl")
+PORTS = 30
+"""How many ports are tried, from DEFAULT_PORT on: each user's daemon has one of its own."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The files to write, and the user's next steps."""
+    """The files to write, the links to make (from, to), and the user's next steps."""
 
     files: tuple[tuple[Path, str], ...]
+    links: tuple[tuple[Path, Path], ...]
     after: tuple[str, ...]
 
 
-def plan(*, system: bool, listen: str, leptond: str) -> Plan:
+def plan(*, system: bool, listen: str, leptond: str, environ: Mapping[str, str] | None = None) -> Plan:
     """The files of an installation; `leptond` is the path of the daemon's program."""
+    environ = os.environ if environ is None else environ
     name = "leptond.service" if system else "leptond-user.service"
     unit = _with_program((data_dir("systemd") / name).read_text(), leptond)
     places = system_places() if system else user_places()
-    restart = "systemctl restart leptond" if system else "systemctl --user restart leptond"
+    restart = systemctl("system" if system else "user", "restart")
     config = CONFIG.format(restart=restart, listen=f'"{listen}"')
     files: tuple[tuple[Path, str], ...]
     after: tuple[str, ...]
     if system:
+        bin_dir = Path("/usr/local/bin")
         files = (
-            (Path("/etc/systemd/system/leptond.service"), unit),
+            (Path("/etc/systemd/system") / UNIT, unit),
             (Path("/etc/sysusers.d/leptond.conf"), (data_dir("systemd") / "leptond.sysusers").read_text()),
             (places.config_file, config),
         )
@@ -66,13 +80,29 @@ def plan(*, system: bool, listen: str, leptond: str) -> Plan:
             "usermod -aG leptond USER      # for each who may use the queue",
         )
     else:
-        units = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
-        files = ((units / "leptond.service", unit), (places.config_file, config))
+        bin_dir = Path.home() / ".local/bin"
+        files = ((Path(user_units(environ)) / UNIT, unit), (places.config_file, config))
         after = (
             "systemctl --user daemon-reload && systemctl --user enable --now leptond",
             "loginctl enable-linger        # keeps it, and its jobs, running after you log out",
         )
-    return Plan(files=files, after=(*after, "leptonctl doctor"))
+        if str(bin_dir) not in environ.get("PATH", "").split(":"):
+            after = ('export PATH="$HOME/.local/bin:$PATH"      # and in ~/.bashrc', *after)
+    links = tuple((bin_dir / program, Path(leptond).with_name(program)) for program in PROGRAMS)
+    return Plan(
+        files=files,
+        links=links,
+        after=(*after, "leptonctl dashboard           # the page's address", "leptonctl doctor"),
+    )
+
+
+def free_address(first: int = DEFAULT_PORT) -> str:
+    """The first address of this machine from port `first` on on which nothing listens; that of `first` when
+    all that are tried are taken."""
+    for port in range(first, first + PORTS):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return f"127.0.0.1:{port}"
+    return f"127.0.0.1:{first}"
 
 
 def _with_program(unit: str, leptond: str) -> str:
@@ -89,20 +119,39 @@ def _with_program(unit: str, leptond: str) -> str:
 @command("init", short_help="Write the configuration and the systemd unit.")
 @click.option("--user", "mode", flag_value="user", default=True, help="For yourself [this].")
 @click.option("--system", "mode", flag_value="system", help="For the machine (as root).")
-@click.option("--listen", default="", metavar="HOST:PORT", help="Also serve the page, as 127.0.0.1:8370.")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Where the page is served [127.0.0.1:8370, or the next free port]."
+)
+@click.option("--no-listen", is_flag=True, help="Serve no page, only the Unix socket.")
+@click.option("--no-links", is_flag=True, help="Make no links to leptond and leptonctl.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
-def init_command(session: Session, mode: str, listen: str, dry_run: bool, force: bool) -> None:
-    """Write a configuration and a systemd unit that starts the leptond of this installation. Nothing is
+def init_command(
+    session: Session,
+    mode: str,
+    listen: str | None,
+    no_listen: bool,
+    no_links: bool,
+    dry_run: bool,
+    force: bool,
+) -> None:
+    """Write a configuration and a systemd unit that starts the leptond of this installation, and link leptond
+    and leptonctl, and no other program of it, into ~/.local/bin (--system: /usr/local/bin). Nothing is
     started, and no file is written over unless --force is given."""
     program = Path(sys.executable).with_name("leptond")
     if not program.exists():
         session.warn(f"{program} is not there: install leptond with pip into this environment first")
         leave(1)
-    todo = plan(system=mode == "system", listen=listen, leptond=str(program))
+    if listen and no_listen:
+        raise click.UsageError("--listen says where, and --no-listen that it is nowhere; say one of them")
+    address = "" if no_listen else listen or free_address()
+    todo = plan(system=mode == "system", listen=address, leptond=str(program))
+    links = () if no_links else todo.links
     if dry_run:
         for path, text in todo.files:
             click.echo(f"# {path}\n{text}")
+        for link, target in links:
+            click.echo(f"# {link} -> {target}")
         return
     there = [path for path, _ in todo.files if path.exists()]
     if there and not force:
@@ -119,6 +168,27 @@ def init_command(session: Session, mode: str, listen: str, dry_run: bool, force:
                 session.say("  --system writes below /etc: run it as root (sudo)")
             leave(5 if isinstance(error, PermissionError) else 1)
         session.say(f"wrote {path}")
+    _link(session, links, force=force)
     session.say("next:")
     for line in todo.after:
         click.echo(line)
+
+
+def _link(session: Session, links: Sequence[tuple[Path, Path]], *, force: bool) -> None:
+    """Make the links. A file of another installation stays, with a warning, unless `force` is set; one that
+    is no link always stays."""
+    for link, target in links:
+        if link.exists() and link.samefile(target):
+            continue
+        if link.is_symlink() and (force or not link.exists()):
+            link.unlink()
+        elif link.exists():
+            session.warn(f"{link} is of another installation and stays; --force replaces a link")
+            continue
+        try:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
+        except OSError as error:
+            session.warn(f"{link} cannot be made: {error.strerror}")
+            continue
+        session.say(f"linked {link} -> {target}")

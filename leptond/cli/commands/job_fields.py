@@ -23,6 +23,9 @@ _TYPES: Mapping[Kind, Any] = {
     Kind.SIGNAL: SIGNAL,
     Kind.JOBS: JOB,
 }
+CONFIGURED = frozenset({"gpus"})
+"""Counts whose default is the daemon's to decide: what is not said is not sent."""
+
 _REPEATED = frozenset({Kind.TEXTS, Kind.JOBS, Kind.PAIRS, Kind.SCALARS, Kind.VARIABLES})
 
 
@@ -44,7 +47,7 @@ def submit_option(field: Field) -> Add:
         return _option(field, words, words.help, is_flag=True)
     if field.kind is Kind.SWITCH:
         return _option(field, words, words.help, default=None)
-    if field.kind is Kind.COUNT and field.default is not None:
+    if field.kind is Kind.COUNT and field.default is not None and field.name not in CONFIGURED:
         return _option(field, words, words.help, default=field.default)
     return _option(field, words, words.help)
 

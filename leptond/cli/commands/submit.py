@@ -86,7 +86,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
 
             if name is None and words[1:2] == ["-m"]:
                 name = spec.name_of(words[2]) if len(words) > 2 else None
-            words = torchrun.under_torchrun(words, torchrun.count(given["nproc"], given["gpus"]))
+            words = torchrun.under_torchrun(words, torchrun.count(given["nproc"], given["gpus"] or 0))
         if "/" not in words[0]:
             session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
     for word in (*words, str(cwd), *env.values()):
@@ -98,8 +98,8 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         "cwd": str(cwd),
         "env": env or None,
         "name": name,
-        # a kind of GPU implies one
-        "gpus": given["gpus"] or int(bool(wants_gpu)),
+        # a kind of GPU implies one; what is not said is the daemon's to decide
+        "gpus": given["gpus"] or 1 if wants_gpu else given["gpus"],
         "output": os.path.normpath(cwd / given["output"]) if given["output"] else None,
         **_dependencies(session, given),
     }

@@ -12,6 +12,7 @@ from leptond import __version__
 from leptond.cli.diagnosis.checks import sqlite_version
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.client.errors import ClientError
+from leptond.client.installation import installed, start_advice
 from leptond.client.target import Target, find_token, token_file
 from leptond.client.transport import Transport
 
@@ -33,7 +34,7 @@ def socket(target: Target) -> Iterator[Finding]:
             FAIL,
             "socket",
             f"there is none; looked at {looked}",
-            "start the daemon: systemctl --user start leptond, or: leptond run; or name it with LEPTOND_HOST",
+            f"{start_advice(installed(os.environ))}; a daemon elsewhere is named with LEPTOND_HOST",
         )
         return
     except OSError as error:
@@ -112,5 +113,5 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
     own = ".".join(map(str, sqlite_version()))
     for warning in [*status["warnings"], *status["notes"]]:
         if warning.startswith(f"SQLite {own} "):
-            continue  # said above, of the same version
+            continue  # a daemon before 0.5 says it too, of the version that is checked above
         yield Finding(WARN, "daemon", warning)

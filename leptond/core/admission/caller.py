@@ -9,8 +9,8 @@ from leptond.core.jobs.model import Job
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """A caller. `uid` is None over TCP, where the token stands for the daemon's own user; `read_only`: it
-    is the token that only looks."""
+    """A caller. `uid` is None over TCP where the token stands for the daemon's own user; `read_only`: it
+    is a token that only looks."""
 
     user: str
     uid: int | None

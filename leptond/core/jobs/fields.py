@@ -33,12 +33,12 @@ FIELDS: tuple[Field, ...] = (
         announced=True,
         option=Option(
             ("-g", "--gpus"),
-            "How many whole GPUs [0].",
+            "How many whole GPUs [0, or jobs.gpus].",
             metavar="N",
             edit="How many GPUs (while it waits).",
             retry="On another number of GPUs.",
         ),
-        input=Input("GPUs", initial="1"),
+        input=Input("GPUs", "0, unless jobs.gpus says more"),
     ),
     Field(
         "gpu_type",

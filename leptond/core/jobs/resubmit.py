@@ -54,6 +54,8 @@ def _words_of(field: Field, option: Option, value: Any) -> list[str]:
             return [option.no_name] if value is False else []
         case Kind.PAIRS | Kind.SCALARS:
             return _each(option, [f"{key}={one}" for key, one in (value or {}).items()])
+    if field.name == "gpus" and value == 0:
+        return [option.name, "0"]  # without it a machine may have another default
     if value in (None, "", [], field.default, field.fallback if field.kind is Kind.TEXT else None):
         return []
     match field.kind:

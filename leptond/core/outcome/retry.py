@@ -247,9 +247,7 @@ def _few(
     before = sum(1 for earlier in past if earlier.cause is cause)
     if before >= tighter or spent.of(budget) >= LIMITS[budget]:
         return _draw(Budget.USER, wish.retries, wish, spent, roll)
-    decision = _draw(budget, LIMITS[budget], wish, spent, roll)
-    why = f"{budget} retry {before + 1} of {tighter} for class {cause} in {decision.delay_s:.1f} s"
-    return msgspec.structs.replace(decision, why=why)
+    return _draw(budget, LIMITS[budget], wish, spent, roll)
 
 
 def _requeue(cause: FailureClass, wish: Wish, spent: Spent) -> Decision:

@@ -66,14 +66,3 @@ def migrate(db: sqlite3.Connection, directory: Path) -> list[str]:
             raise
         applied.append(file.name)
     return applied
-
-
-def wal_reset_fault(sqlite_version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
-    """Return True if this SQLite can lose commits when two connections write in WAL mode.
-
-    Present from 3.7.0, fixed in 3.51.3 and in the backports 3.50.7 and 3.44.6 (sqlite.org/wal.html).
-    leptond writes through one connection only, which keeps clear of it.
-    """
-    if sqlite_version < (3, 7, 0) or sqlite_version >= (3, 51, 3):
-        return False
-    return not ((3, 50, 7) <= sqlite_version < (3, 51, 0) or (3, 44, 6) <= sqlite_version < (3, 45, 0))

@@ -219,7 +219,7 @@ def _compact(
 
 def _cursor(text: str, parts: int) -> list[int]:
     try:
-        numbers = [int(part) for part in text.split(".", 4)]
+        numbers = [int(part) for part in text.split(".")]
     except ValueError:
         numbers = []
     if len(numbers) != parts or any(abs(number) > 2**53 for number in numbers):

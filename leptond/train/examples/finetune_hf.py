@@ -1,7 +1,7 @@
 """Fine-tuning with the Hugging Face Trainer, without a download: a small GPT-2 learns Python from the modules
 of the standard library, and is then tuned for its package `email`, which it has not seen. Both stages resume.
 
-    pip install leptond[hf]
+    pip install transformers accelerate
     leptonctl submit --gpus 1 --retries 3 -- python -m leptond.train.examples.finetune_hf
 """
 

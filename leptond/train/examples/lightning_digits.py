@@ -1,7 +1,7 @@
 """Handwritten digits (scikit-learn's 1,797 images of 8 x 8) with Lightning: two lines of leptond, and after a
 resume it ends with the same bits.
 
-    pip install leptond[lightning,examples]
+    pip install lightning scikit-learn
     leptonctl submit --gpus 1 --retries 3 -- python -m leptond.train.examples.lightning_digits --steps 500
 """
 

@@ -71,7 +71,7 @@ def test_job_ids_are_completed_with_their_names_and_states(stub: Stub):
 
 def test_commands_and_options_are_completed(home):
     assert ("submit", "Queue a command or a script.") in complete("sub")
-    assert ("--gpus", "How many whole GPUs [0].") in complete("submit", "--gp")
+    assert ("--gpus", "How many whole GPUs [0, or jobs.gpus].") in complete("submit", "--gp")
 
 
 def test_a_daemon_that_is_away_or_unwell_completes_nothing_and_says_nothing(home, stub: Stub, capsys):

@@ -99,8 +99,8 @@ def test_the_token_file_is_the_users():
 @pytest.mark.parametrize(
     ("target", "advice"),
     [
-        (Target(path="/run/leptond/leptond.sock"), "systemctl start leptond"),
-        (Target(path="/run/user/7/leptond/leptond.sock"), "systemctl --user start leptond"),
+        (Target(path="/run/leptond/leptond.sock", looked_at=("/run/leptond/leptond.sock",)), "start it"),
+        (Target(path="/elsewhere/leptond.sock"), "--socket or --state-dir"),
         (Target(host="box", port=8370), "--listen"),
     ],
 )

@@ -1,9 +1,12 @@
 """Admission on a real database: completed, checked, and with warnings for the owner."""
 
+import os
+
 import pytest
 
 from leptond.base.errors import Forbidden, Invalid, NotFound, Refused
 from leptond.config import QueueSettings, Settings, ShareSettings
+from leptond.core.admission.admission import Defaults
 from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import JobSpec
 from leptond.services.admission import Admission
@@ -22,7 +25,7 @@ async def admitted(store, *specs, settings=None, caller=ANA, in_batch=False):
     def look(db):
         one = Admission(db, settings or Settings(), caller)
         found = one.admit_all([JobSpec(**{"argv": ["true"], **spec}) for spec in specs], in_batch=in_batch)
-        return found, one.warnings(found, 1.0)
+        return found, one.warnings(found, 1.0, unsaid=[False] * len(found))
 
     return await store.read(look)
 
@@ -81,3 +84,41 @@ async def test_a_job_over_a_cap_is_warned_of(store):
     _, (over, within) = await admitted(store, {"gpus": 2}, {"gpus": 1}, settings=settings)
     assert "user ana may hold 1" in over[0]
     assert within == []
+
+
+async def test_what_a_job_does_not_say_of_gpus_is_the_configurations(store):
+    settings = Settings(jobs=Defaults(gpus=1))
+
+    def look(db):
+        one = Admission(db, settings, ANA)
+        spec = JobSpec(argv=["true"])
+        return [one.with_default_gpus(spec, unsaid=unsaid).gpus for unsaid in (True, False)]
+
+    assert await store.read(look) == [1, 0]
+
+
+async def test_a_training_that_forgot_its_gpu_is_warned_of_unless_it_says_that_none_is_meant(store, tmp_path):
+    (tmp_path / "train.py").write_text("import os\nfrom torch import nn\n")
+    (tmp_path / "clean.py").write_text("import json\n# import torch\n")
+    os.mkfifo(tmp_path / "pipe.py")
+
+    async def warned(*argv: str, unsaid: bool = True, **spec) -> list[str]:
+        def look(db):
+            one = Admission(db, Settings(), ANA)
+            found = one.admit_all([JobSpec(argv=list(argv), cwd=str(tmp_path), **spec)], in_batch=False)
+            return one.warnings(found, 1.0, unsaid=[unsaid])[0]
+
+        return [text for text in await store.read(look) if "--gpus 1" in text]
+
+    assert "it imports torch" in (await warned("/usr/bin/python3", "-u", "train.py"))[0]
+    assert "it calls torchrun" in (await warned("/opt/bin/torchrun", "--standalone", "x.py"))[0]
+    assert "it calls accelerate launch" in (await warned("accelerate launch x.py", shell=True))[0]
+    for quiet in (
+        ["python", "clean.py"],
+        ["python", "pipe.py"],
+        ["python", "gone.py"],
+        ["python", "-c", "1"],
+    ):
+        assert await warned(*quiet) == []
+    assert await warned("python", "train.py", gpus=1, unsaid=False) == []
+    assert await warned("python", "train.py", unsaid=False) == []

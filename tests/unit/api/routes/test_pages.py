@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import pwd
 import re
 from importlib.resources import files
 
 import aiohttp
 import pytest
 
+from leptond.api.http import identity
 from leptond.api.routes.pages import POLICY, assets
 from leptond.config import HttpSettings, Settings
+from leptond.core.admission.caller import Caller
 
 WEB = files("leptond.api") / "web"
 
@@ -89,3 +93,33 @@ async def test_a_token_is_told_only_where_the_kernel_vouches(world):
     me = await (await world.client.get("http://leptond/v1/me")).json()
     assert me["page_url"] == f"http://127.0.0.1:{world.api.port}/#token=lept_good"
     assert me["page_url_read_only"].endswith("lept_looks")
+
+
+async def test_every_user_of_the_socket_has_a_page_of_its_own(world, monkeypatch):
+    path = world.context.places.socket
+    path.chmod(0o666)
+    nobody = Caller(user="nobody", uid=pwd.getpwnam("nobody").pw_uid, admin=False)
+    peer = identity.peer
+    monkeypatch.setattr(identity, "peer", lambda request: nobody if peer(request) is not None else None)
+    me = (await world.get("/v1/me")).json
+    token, looks = (me[field].partition("#token=")[2] for field in ("page_url", "page_url_read_only"))
+    assert {token, looks}.isdisjoint({"lept_good", "lept_looks"})
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", token + looks), "the page takes nothing else out of its address"
+    async with over_tcp(world, token) as client:
+        found = await (await client.get("/v1/me")).json()
+        assert (found["user"], found["admin"], found["page_url"]) == ("nobody", False, None)
+        made = await client.post("/v1/jobs", json={"argv": ["true"]})
+        if os.geteuid() == 0:  # a daemon of root's takes no jobs of others, by this way neither
+            assert made.status == 403
+        else:
+            assert (await made.json())["user"] == "nobody"
+        assert (await client.post("/v1/gpus/0/drain", json={"reason": "x"})).status == 403
+    async with over_tcp(world, looks) as client:
+        assert (await client.get("/v1/status")).status == 200
+        assert (await client.post("/v1/jobs", json={"argv": ["true"]})).status == 403
+    path.chmod(0o600)
+    async with over_tcp(world, token) as client:
+        gone = await client.get("/v1/status")
+        assert (gone.status, "may not use this queue" in (await gone.json())["detail"]) == (403, True)
+    async with over_tcp(world, token[:-1] + ("0" if token[-1] != "0" else "1")) as client:
+        assert (await client.get("/v1/status")).status == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import webbrowser
+from pathlib import Path
 
 import pytest
 
@@ -21,11 +22,16 @@ def test_the_address_and_the_way_from_another_machine(cli: Cli, stub: Stub):
     assert json.loads(cli("dashboard", "--read-only", "--json").out) == {"url": ME["page_url_read_only"]}
 
 
-def test_a_page_that_is_not_served_is_a_failure_with_the_way_to_serve_it(cli: Cli, stub: Stub):
+def test_a_page_that_is_not_served_is_a_failure_with_the_way_to_serve_it(cli: Cli, stub: Stub, home: Path):
     stub.on("GET", "/v1/me", {})
     result = cli("dashboard")
     assert (result.code, result.out) == (1, "")
     assert "leptond run --listen 127.0.0.1:8370" in result.err
+    assert str(home / "XDG_CONFIG_HOME/leptond/config.toml") in result.err
+    unit = home / "XDG_CONFIG_HOME/systemd/user/leptond.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    assert "systemctl --user restart leptond" in cli("dashboard").err
 
 
 @pytest.mark.parametrize("opened", [True, False])

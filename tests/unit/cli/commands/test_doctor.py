@@ -12,7 +12,6 @@ from leptond import __version__, schema
 from leptond.cli.commands import doctor
 from leptond.cli.commands.doctor import FAIL, OK, WARN, Finding
 from leptond.cli.diagnosis import checks, connection
-from leptond.store.database.migrate import wal_reset_fault
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Answer, Stub, make_status, problem
 
@@ -155,13 +154,14 @@ def test_tcp_without_a_token_fails(cli: Cli, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "version",
+    ("version", "affected"),
     [
-        (3, 6, 23), (3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 44, 9), (3, 45, 0), (3, 50, 6),
-        (3, 50, 7), (3, 51, 0), (3, 51, 2), (3, 51, 3), (3, 52, 0), (4, 0, 0),
+        ((3, 6, 23), False), ((3, 7, 0), True), ((3, 40, 1), True), ((3, 44, 5), True), ((3, 44, 6), False),
+        ((3, 44, 9), False), ((3, 45, 0), True), ((3, 50, 6), True), ((3, 50, 7), False), ((3, 51, 0), True),
+        ((3, 51, 2), True), ((3, 51, 3), False), ((3, 52, 0), False), ((4, 0, 0), False),
     ],
 )  # fmt: skip
-def test_sqlites_fault_is_seen_as_the_daemon_sees_it(version):
+def test_sqlites_wal_reset_fault_is_known_by_version(version, affected: bool):
     finding = checks.sqlite(version)
-    assert (finding.level == WARN) is wal_reset_fault(version)
+    assert (finding.level == WARN) is affected
     assert ".".join(map(str, version)) in finding.detail

@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from leptond.cli.commands.init import plan
+from leptond.cli.commands.init import free_address, plan
 from leptond.config import load
 from tests.unit.cli.conftest import Cli
 
 
 def test_for_a_user(cli: Cli, home: Path):
-    done = cli("init", "--listen", "127.0.0.1:8370")
+    done = cli("init", "--listen", "127.0.0.1:8371")
     assert done.code == 0, done.err
     config = home / "XDG_CONFIG_HOME/leptond/config.toml"
-    assert load(config, required=True).http.listen == "127.0.0.1:8370"
+    assert load(config, required=True).http.listen == "127.0.0.1:8371"
     unit = (home / "XDG_CONFIG_HOME/systemd/user/leptond.service").read_text()
     assert f"ExecStart={Path(sys.executable).with_name('leptond')} run\n" in unit
     assert "systemctl --user daemon-reload" in done.out
+
+
+def test_the_page_is_on_unless_it_is_declined_on_a_port_that_is_free(cli: Cli, home: Path):
+    config = home / "XDG_CONFIG_HOME/leptond/config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert free_address(port) != f"127.0.0.1:{port}"
+    assert cli("init").code == 0
+    assert load(config, required=True).http.listen.startswith("127.0.0.1:8")
+    assert cli("init", "--force", "--no-listen").code == 0
+    assert load(config, required=True).http.listen == ""
+    assert cli("init", "--no-listen", "--listen", "127.0.0.1:1").code == 2
+
+
+def test_two_programs_are_linked_and_no_other_of_the_installation(cli: Cli, home: Path):
+    done = cli("init")
+    bin_dir = home / ".local/bin"
+    assert sorted(link.name for link in bin_dir.iterdir()) == ["leptonctl", "leptond"]
+    assert all(link.readlink() == Path(sys.executable).with_name(link.name) for link in bin_dir.iterdir())
+    assert 'export PATH="$HOME/.local/bin:$PATH"' in done.out
+    assert "linked /" not in cli("init", "--force").err
+
+
+def test_a_program_of_another_installation_stays_unless_it_is_a_link_and_forced(cli: Cli, home: Path):
+    other = home / "other"
+    other.write_text("#!/bin/sh\n")
+    bin_dir = home / ".local/bin"
+    bin_dir.mkdir(parents=True)
+    (bin_dir / "leptonctl").symlink_to(other)
+    (bin_dir / "leptond").write_text("mine\n")
+    assert "is of another installation" in cli("init").err
+    assert (bin_dir / "leptonctl").readlink() == other
+    cli("init", "--force")
+    assert (bin_dir / "leptonctl").readlink() == Path(sys.executable).with_name("leptonctl")
+    assert (bin_dir / "leptond").read_text() == "mine\n"
+
+
+def test_no_links_on_request_and_none_that_dangle(cli: Cli, home: Path):
+    assert cli("init", "--no-links").code == 0
+    assert not (home / ".local/bin").exists()
+    (home / ".local/bin").mkdir(parents=True)
+    (home / ".local/bin/leptond").symlink_to(home / "gone")
+    assert cli("init", "--force").code == 0
+    assert (home / ".local/bin/leptond").exists()
+
+
+@pytest.mark.parametrize("system", [False, True])
+def test_a_unit_speaks_only_of_the_unit_that_is_written(system: bool):
+    todo = plan(system=system, listen="", leptond="/bin/true", environ={"HOME": "/h"})
+    written = {path.stem for path, _ in todo.files if path.suffix == ".service"}
+    texts = "\n".join([*(text for _, text in todo.files), *todo.after])
+    named = re.findall(r"systemctl(?: --user)? (?:enable --now|restart|start|stop) (\S+)", texts)
+    assert len(named) >= 2
+    assert {name.rstrip(":`)") for name in named} == written
 
 
 def test_nothing_is_written_over_unasked(cli: Cli, home: Path):

@@ -60,14 +60,15 @@ def test_a_plain_command_runs_here_with_the_program_that_path_finds(sent, path: 
         "argv": [str(path / "python"), "train.py", "--lr", "3"],
         "cwd": str(Path.cwd()),
         "env": {"PATH": os.environ["PATH"]},
-        "gpus": 0,
-    }
+    }, "what is not said is the daemon's to decide"
 
 
 @pytest.mark.parametrize(
     ("words", "field", "value"),
     [
         (["-g", "2"], "gpus", 2),
+        (["--gpus", "0"], "gpus", 0),
+        (["--gpu-type", "h100"], "gpus", 1),
         (["--gpus=4"], "gpus", 4),
         (["-t", "2h"], "time_limit_s", 7200),
         (["--time", "45"], "time_limit_s", 2700),
