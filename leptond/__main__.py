@@ -211,17 +211,34 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
     help="Begin from this backup, also when the database could be used.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would come of it; change nothing.")
+@click.option(
+    "--adopt-copy",
+    is_flag=True,
+    help="Make this state directory, a copy of another, the one in which the queue goes on.",
+)
 def recover(
-    config: Path | None, state_dir: Path | None, system: bool, source: Path | None, dry_run: bool
+    config: Path | None,
+    state_dir: Path | None,
+    system: bool,
+    source: Path | None,
+    dry_run: bool,
+    adopt_copy: bool,
 ) -> None:
     """Rebuild a damaged, missing or older database around the jobs that run. No job is touched."""
     from leptond.base.locks import prepare_state_dir, state_lock
+    from leptond.recovery.copied_state import adopt_copy as adopt
     from leptond.recovery.rebuild import recover as mend
     from leptond.recovery.rebuild import report
 
     places = _places(config, state_dir, system)
     prepare_state_dir(places.state_dir)
+    if adopt_copy and (source is not None or dry_run):
+        raise click.UsageError("--adopt-copy goes with no other option but --state-dir")
     with state_lock(places.state_dir):
+        if adopt_copy:
+            for sentence in adopt(places.state_dir):
+                click.echo(sentence)
+            return
         plan = mend(places.state_dir, source=source.absolute() if source else None, dry_run=dry_run)
     report(plan, places.state_dir, dry_run=dry_run, say=click.echo)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leptond.attempt_files import layout
-from leptond.base import procfs
+from leptond.base import nofollow, procfs
 from leptond.base.clock import kernel_boot_id
 
 
@@ -19,7 +19,8 @@ from leptond.base.clock import kernel_boot_id
 class OnDisk:
     """One directory jobs/JOB/NUMBER. `attempt_id` is empty where the shim did not get as far as writing
     its identity: then its command never started. `claim` is what it was claimed as (see engines/launch.py),
-    empty in directories of 0.1.0; `exit` its exit record, if it has one; `held`: a shim has the directory."""
+    empty in directories of 0.1.0; `exit` its exit record, if it has one; `held`: a shim has the lock of this
+    very directory (of a copy it has not)."""
 
     job_id: int
     number: int
@@ -33,9 +34,19 @@ class OnDisk:
 
     @property
     def alive(self) -> bool:
-        """True if its shim is alive and still has this attempt: the process of this pid and start time may be
-        idle by now, or have another one."""
-        return self.held and is_alive(self.boot_id, self.pid, self.start_ticks)
+        """True if its shim is alive and still has this attempt: a shim takes another one only when it has
+        left the exit record of this one, so a lock that looks free is no sign of an end."""
+        return (self.held or self.exit is None) and is_alive(self.boot_id, self.pid, self.start_ticks)
+
+    @property
+    def process(self) -> tuple[str, int, int]:
+        """The identity of its shim: boot id, pid, start time."""
+        return self.boot_id, self.pid, self.start_ticks
+
+    @property
+    def elsewhere(self) -> bool:
+        """True if it is alive and its shim has another directory: this one is a copy."""
+        return not self.held and self.alive
 
     @property
     def name(self) -> str | None:
@@ -59,10 +70,11 @@ class OnDisk:
 
 
 def is_alive(boot: str, pid: int | None, start_ticks: int | None) -> bool:
-    """Return True if the process of this pid that started at that time in that boot is there."""
+    """Return True if the process of this pid that started at that time in that boot is there. Raises OSError
+    when that cannot be found out now."""
     if not pid or boot != kernel_boot_id():
         return False
-    stat = procfs.read_stat(pid)
+    stat = procfs.read_stat(pid, strict=True)
     return stat is not None and not stat.ended and stat.start_ticks == start_ticks
 
 
@@ -77,22 +89,37 @@ def command_pid(shim: int) -> int | None:
     return min(leaders)[1] if leaders else None
 
 
-def _json(directory: Path, name: str) -> dict[str, Any] | None:
-    """Return an object that the shim left; None when there is none, or none that can be read."""
+RECORD_BYTES = 4 * 1024 * 1024
+
+
+def _json(directory: int, name: str) -> dict[str, Any] | None:
+    """Return an object that the shim left; None when there is none, or something else in its place. Raises
+    OSError when that cannot be found out now."""
     try:
-        fd = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            found = json.loads(file.read(4 * 1024 * 1024))
-    except (OSError, ValueError):
+        found = json.loads(nofollow.read_regular(name, directory, RECORD_BYTES))
+    except OSError as error:
+        if error.errno not in nofollow.ABSENT:
+            raise
+        return None
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
 
 def is_held(directory: Path) -> bool:
     """Return True if a shim has the lock of this attempt's directory, which it keeps until it has left its
-    record. Also where that is unknown: the job may have removed the file."""
+    record. Also where that is unknown: the job may have removed the file. False says nothing of the shim's
+    life: in a copy of the directory no lock is held."""
     try:
-        fd = os.open(directory / layout.LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with nofollow.directory(directory) as fd:
+            return _is_held(fd)
+    except OSError:
+        return True
+
+
+def _is_held(directory: int) -> bool:
+    try:
+        fd = nofollow.open_regular(layout.LOCK, directory)
     except OSError:
         return True
     try:
@@ -118,10 +145,15 @@ def numbers(directory: Path) -> list[int]:
 
 
 def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
-    """Return what one attempt's directory holds."""
-    directory = jobs_dir / str(job_id) / str(number)
-    who = _json(directory, layout.IDENTITY) or {}
-    end = _json(directory, layout.EXIT)
+    """Return what one attempt's directory holds. Raises OSError when that cannot be found out now: nothing
+    may be taken for gone then."""
+    try:
+        with nofollow.directory(jobs_dir / str(job_id) / str(number)) as fd:
+            who, end, held = _json(fd, layout.IDENTITY) or {}, _json(fd, layout.EXIT), _is_held(fd)
+    except OSError as error:
+        if error.errno not in nofollow.ABSENT:
+            raise
+        return OnDisk(job_id=job_id, number=number)
     claim = who.get("claim")
     try:
         return OnDisk(
@@ -133,7 +165,7 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
             start_ticks=int(who.get("start_ticks") or 0),
             claim=claim if isinstance(claim, dict) else {},
             exit=end,
-            held=is_held(directory),
+            held=held,
         )
     except (TypeError, ValueError):  # not what a shim writes
         return OnDisk(job_id=job_id, number=number)
@@ -149,4 +181,16 @@ def live_attempts(jobs_dir: Path) -> list[OnDisk]:
             one = read(jobs_dir, job_id, number)
             if one.alive:
                 found.append(one)
-    return found
+    busy = {one.process for one in found if one.held}
+    return [one for one in found if one.held or one.process not in busy]
+
+
+def has_another(jobs_dir: Path, process: tuple[str, int, int]) -> bool:
+    """Return True if this shim (boot id, pid, start time) holds the lock of an attempt in `jobs_dir`. Raises
+    OSError."""
+    return any(
+        one.held and one.exit is None and one.process == process
+        for job_id in numbers(jobs_dir)
+        for number in numbers(jobs_dir / str(job_id))
+        for one in [read(jobs_dir, job_id, number)]
+    )

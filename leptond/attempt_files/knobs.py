@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from leptond.attempt_files import layout
+from leptond.base import nofollow
+from leptond.base.durable import write_whole
 from leptond.core.jobs.model import Job
 
 
@@ -20,14 +21,9 @@ def leave(directory: Path, job: Job) -> bool:
         "values": {name: asked.value for name, asked in job.tuned.items()},
         "versions": {name: asked.version for name, asked in job.tuned.items()},
     }
-    temporary = directory / f".{layout.KNOBS}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with nofollow.directory(directory) as fd:
+            write_whole(fd, layout.KNOBS, msgspec.json.encode(body).decode(), sync=False)
     except FileNotFoundError:
         return False
-    try:
-        os.write(fd, msgspec.json.encode(body))  # at most a few KiB
-    finally:
-        os.close(fd)
-    temporary.replace(directory / layout.KNOBS)
     return True

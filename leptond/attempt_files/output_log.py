@@ -2,18 +2,20 @@
 
 The shim stores it by logical offset: ``output.log`` holds the first bytes, ``output.<offset>.log`` what
 begins at that offset. Where the output outgrew its budget, or the disk was full, bytes are missing in the
-middle. Only regular files are opened, and no link is followed: the directory's files are the shim's, but a
-job of the same user could have put something else there.
+middle. Only regular files are opened, and no link is followed, neither to a file nor to a directory: they are
+the shim's, but a job of the same user could have put something else there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 from pathlib import Path
 
 from leptond.attempt_files import layout
+from leptond.base import nofollow
 
 _SEGMENT = re.compile(layout.SEGMENT_PATTERN)
 TAIL_BLOCK = 64 * 1024
@@ -28,20 +30,17 @@ class JobLog:
     def _segments(self) -> list[tuple[int, int, str]]:
         """(offset, size, name) of what is stored, in order."""
         found = []
-        try:
-            entries = list(os.scandir(self._directory))
-        except OSError:
-            return []
-        for entry in entries:
-            match = _SEGMENT.match(entry.name)
-            if match is None and entry.name != layout.OUTPUT:
-                continue
-            try:
-                seen = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue  # rotated away since the listing
-            if stat.S_ISREG(seen.st_mode):
-                found.append((int(match[1]) if match else 0, seen.st_size, entry.name))
+        with contextlib.suppress(OSError), nofollow.directory(self._directory) as fd:
+            for name in os.listdir(fd):  # noqa: PTH208 - by descriptor
+                match = _SEGMENT.match(name)
+                if match is None and name != layout.OUTPUT:
+                    continue
+                try:
+                    seen = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except OSError:
+                    continue  # rotated away since the listing
+                if stat.S_ISREG(seen.st_mode):
+                    found.append((int(match[1]) if match else 0, seen.st_size, name))
         return sorted(found)
 
     def size(self) -> int:
@@ -91,14 +90,11 @@ class JobLog:
 
     def _read_file(self, name: str, offset: int, limit: int) -> bytes | None:
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(self._directory / name, flags)
+            with nofollow.directory(self._directory) as fd:
+                file = nofollow.open_regular(name, fd)
         except OSError:
             return None
         try:
-            seen = os.fstat(fd)
-            if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
-                return None
-            return os.pread(fd, limit, offset)
+            return os.pread(file, limit, offset)
         finally:
-            os.close(fd)
+            os.close(file)

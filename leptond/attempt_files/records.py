@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from leptond.attempt_files import knobs, layout
+from leptond.attempt_files.directory import RECORD_BYTES, is_held
 from leptond.attempt_files.output_log import JobLog
+from leptond.base import nofollow
 from leptond.base.durable import write_durably
 from leptond.base.paths import make_directory
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
@@ -22,15 +26,21 @@ PAGE_BYTES = 4096
 SHIM_LOG_CHARACTERS = 500
 """The part of a shim's own errors that is quoted."""
 
+LEFT = frozenset({layout.EXIT, layout.OUTPUT, layout.SHIM_LOG, layout.LAST_WORD, layout.ERROR})
+"""What an attempt leaves for later, beside the segments of its output."""
+
+_SEGMENT = re.compile(layout.SEGMENT_PATTERN)
 _exit_record = msgspec.json.Decoder(ExitRecord)
 _last_word = msgspec.json.Decoder(Word)
 
 
 class AttemptFiles:
-    """The files of all attempts below `jobs_dir`, which is made. Raises OSError."""
+    """The files of all attempts below `jobs_dir`, which is made. `former` are jobs' directories of a state
+    directory from before it was copied or moved, in which shims from then still work. Raises OSError."""
 
-    def __init__(self, jobs_dir: Path) -> None:
+    def __init__(self, jobs_dir: Path, former: Sequence[Path] = ()) -> None:
         self.jobs_dir = jobs_dir
+        self._former = former
         make_directory(jobs_dir, 0o750)
         self._standby = jobs_dir / layout.STANDBY_DIR
         with contextlib.suppress(OSError):  # a full disk: it is made when there is room
@@ -59,7 +69,7 @@ class AttemptFiles:
     def standby_identity(self, attempt_id: str) -> Identity | None:
         """Return the identity of a shim at its gate; None when it never wrote it down."""
         try:
-            found = json.loads((self.standby(attempt_id) / layout.IDENTITY).read_bytes())
+            found = json.loads(nofollow.read_file(self.standby(attempt_id) / layout.IDENTITY, RECORD_BYTES))
             return Identity(boot_id=found["boot_id"], pid=found["pid"], start_ticks=found["start_ticks"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -67,10 +77,10 @@ class AttemptFiles:
     def shim_errors(self, attempt_id: str) -> str:
         """Return the end of what the shim of an attempt without GO has written to its standard error."""
         try:
-            text = (self.standby(attempt_id) / layout.SHIM_LOG).read_text(errors="replace")
+            data = nofollow.read_file(self.standby(attempt_id) / layout.SHIM_LOG, RECORD_BYTES)
         except OSError:
             return ""
-        return text[-SHIM_LOG_CHARACTERS:].strip()
+        return data.decode("utf-8", "replace")[-SHIM_LOG_CHARACTERS:].strip()
 
     def probe(self) -> str:
         """Try what a start needs, a directory and a page on disk: the error, or an empty string."""
@@ -102,12 +112,14 @@ class AttemptFiles:
 
     def claimed_gpus(self, job_id: int, number: int, attempt_id: str) -> list[str] | None:
         """Return the GPUs that this attempt was sent GO with; None when the directory is not its own."""
-        try:
-            found = json.loads((self.place(job_id, number) / layout.IDENTITY).read_bytes())
-            if found["attempt_id"] == attempt_id:
-                return [gpu["uuid"] for gpu in found["claim"]["gpus"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        for jobs_dir in (self.jobs_dir, *self._former):
+            try:
+                file = jobs_dir / str(job_id) / str(number) / layout.IDENTITY
+                found = json.loads(nofollow.read_file(file, RECORD_BYTES))
+                if found["attempt_id"] == attempt_id:
+                    return [gpu["uuid"] for gpu in found["claim"]["gpus"]]
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
         return None
 
     def remove_place(self, job_id: int, number: int) -> None:
@@ -116,27 +128,83 @@ class AttemptFiles:
 
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Write the current values of the job's knobs for a live attempt. Best effort."""
-        with contextlib.suppress(OSError):
-            knobs.leave(self.of(attempt), job)
+        for directory in self._read_by_shim(attempt):
+            with contextlib.suppress(OSError):
+                knobs.leave(directory, job)
 
     def request_stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Write the request to stop an attempt, durably. Raises OSError."""
         request = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
-        write_durably(str(self.of(attempt)), layout.STOP, json.dumps(request))
+        for directory in self._read_by_shim(attempt):
+            with nofollow.directory(directory) as fd:
+                write_durably(fd, layout.STOP, json.dumps(request))
+
+    def _read_by_shim(self, attempt: Attempt) -> list[Path]:
+        """Return the directories in which a live attempt may look for its files: its own; of a copy the
+        former ones too, and where these are gone, the newest of them, which is made again. Raises OSError."""
+        own = self.of(attempt)
+        if not self._former or is_held(own):
+            return [own]
+        former = [jobs_dir / str(attempt.job_id) / str(attempt.number) for jobs_dir in self._former]
+        there = [path for path in former if self._attempt_in(path) == attempt.id]
+        if not there:
+            former[0].mkdir(mode=0o750, parents=True, exist_ok=True)
+            there = [former[0]]
+        return [own, *there]
+
+    @staticmethod
+    def _attempt_in(directory: Path) -> str | None:
+        """Return the id of the attempt whose shim wrote to a directory."""
+        try:
+            return str(
+                json.loads(nofollow.read_file(directory / layout.IDENTITY, RECORD_BYTES))["attempt_id"]
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     # -- after the end -----------------------------------------------------------------------------
 
     def exit_record(self, attempt: Attempt) -> ExitRecord | None:
         """Return the exit record of an attempt, also of one that never had its GO; None when there is none,
         or none of this attempt. Raises OSError when it cannot be read now."""
-        file = self.of(attempt) / layout.EXIT
-        if not file.exists():
-            file = self.standby(attempt.id) / layout.EXIT
-        try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            return None
-        return decode_exit_record(data, attempt.id)
+        found = self._find_record(attempt)
+        return found[1] if found is not None else None
+
+    def has_ended(self, attempt: Attempt) -> bool:
+        """Return True if the attempt has left its exit record. Raises OSError when that cannot be found
+        out."""
+        return self._find_record(attempt) is not None
+
+    def _find_record(self, attempt: Attempt) -> tuple[Path, ExitRecord] | None:
+        """Return the exit record of an attempt and the directory that it is in. Raises OSError."""
+        for jobs_dir in (self.jobs_dir, *self._former):
+            own = jobs_dir / str(attempt.job_id) / str(attempt.number)
+            for directory in (own, jobs_dir / layout.STANDBY_DIR / attempt.id):
+                try:
+                    data = nofollow.read_file(directory / layout.EXIT, RECORD_BYTES)
+                except OSError as error:
+                    if error.errno not in nofollow.ABSENT:
+                        raise
+                    continue
+                if (record := decode_exit_record(data, attempt.id)) is not None:
+                    return directory, record
+                if directory == own:
+                    break  # a record, though not of this attempt
+        return None
+
+    def bring_home(self, attempt: Attempt) -> None:
+        """Copy what an ended attempt has left in a former directory into its own. Raises OSError."""
+        found = self._find_record(attempt) if self._former else None
+        own = self.of(attempt)
+        if found is None or found[0].parent.parent == self.jobs_dir:
+            return
+        with contextlib.suppress(FileExistsError):
+            own.mkdir(mode=0o750, parents=True)
+        with nofollow.directory(found[0]) as source, nofollow.directory(own) as target:
+            for name in sorted(os.listdir(source), key=lambda name: name == layout.EXIT):  # noqa: PTH208
+                if name in LEFT or _SEGMENT.match(name):
+                    _copy(name, source, target)
+            os.fsync(target)
 
     def log_tail(self, attempt: Attempt) -> str:
         """Return the end of the output; empty where it cannot be read."""
@@ -163,10 +231,30 @@ class AttemptFiles:
 
     def _beginning(self, attempt: Attempt, name: str) -> bytes | None:
         try:
-            with (self.of(attempt) / name).open("rb") as file:
-                return file.read(LOG_TAIL_BYTES)
+            # linked: a rank that leaves its word may be killed before it removes the other name
+            return nofollow.read_file(self.of(attempt) / name, LOG_TAIL_BYTES, linked=True)
         except OSError:
             return None
+
+
+def _copy(name: str, source: int, target: int) -> None:
+    """Copy a regular file of one directory into another, in place of what stands there. Raises OSError."""
+    try:
+        file = nofollow.open_regular(name, source, linked=True)
+    except OSError as error:
+        if error.errno in nofollow.ABSENT:
+            return
+        raise
+    aside = f".{name}.tmp"
+    with os.fdopen(file, "rb") as data:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(aside, flags, 0o640, dir_fd=target), "wb") as copy:
+            shutil.copyfileobj(data, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
+    os.rename(aside, name, src_dir_fd=target, dst_dir_fd=target)
 
 
 def decode_exit_record(data: bytes | str, attempt_id: str) -> ExitRecord | None:

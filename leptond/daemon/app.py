@@ -27,6 +27,7 @@ from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
 from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
+from leptond.recovery.copied_state import check_place, former_places
 from leptond.recovery.restored_database import catch_up, guard
 from leptond.services.disk_guard import DiskGuard
 from leptond.services.gpu_usage import GpuUsage
@@ -64,6 +65,7 @@ async def serve(settings: Settings, places: Places) -> None:
     prepare_state_dir(places.state_dir)
     with state_lock(places.state_dir):
         guard(places.state_dir)
+        check_place(places.state_dir)
         forget_looks(places.state_dir)
         check_hard_links(places.state_dir / DATABASE)
         disk_guard = DiskGuard(settings.storage, places.state_dir, clock)
@@ -237,7 +239,7 @@ async def _open_gpus(
 
 @contextlib.asynccontextmanager
 async def _open_engine(settings: Settings, places: Places, lineage: str) -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(settings, places, lineage)
+    engine = LocalEngine(settings, places, lineage, former=former_places(places.state_dir))
     engine.open()
     try:
         yield engine

@@ -94,5 +94,5 @@ class Engine(Protocol):
         """Return the ids of attempts that have processes on this machine, or prefixes of ids (15 digits or
         more), known to the database or not."""
 
-    async def end_orphan(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str, job_id: int, number: int) -> None:
         """Kill the remaining processes of an untracked attempt."""

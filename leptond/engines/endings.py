@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,6 +32,10 @@ STOP_RETRY_S = 0.5
 """The time until a stop that the disk did not take is written again."""
 ORPHAN_GRACE_S = 0.5
 ORPHAN_LIMIT_S = 5.0
+
+
+def _note_ended(job_id: int, number: int, pid: int) -> None:
+    log.warning("process.ended", job=job_id, attempt=number, pid=pid)
 
 
 class _Leaving:
@@ -158,7 +163,7 @@ class Endings:
         """Return the end of an attempt without a record, once nothing is left of it."""
         if attempt.boot_id != kernel_boot_id():
             return End(record=None, boot_changed=True, log_tail=self._files.log_tail(attempt))
-        left = await self._end_remains(attempt.id, command)
+        left = await self._end_remains(attempt, command)
         record = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, unkillable=left) if left else None
         return End(record=record, shim_lost=True, log_tail=self._files.log_tail(attempt))
 
@@ -169,25 +174,37 @@ class Endings:
         until = loop.time() + self._settings.kill_timeout_s
         while True:
             try:
-                return self._files.exit_record(attempt)
+                record = self._files.exit_record(attempt)
+                break
             except OSError as error:
                 log.error("exit_record.unreadable", job=attempt.job_id, error=str(error))
                 if loop.time() >= until:
                     return None
                 await asyncio.sleep(RECORD_RETRY_S)
+        try:
+            await asyncio.to_thread(self._files.bring_home, attempt)
+        except OSError as error:
+            log.warning("attempt.files_not_brought", job=attempt.job_id, error=str(error))
+        return record
 
-    async def _end_remains(self, attempt_id: str, command: Identity | None) -> int:
+    async def _end_remains(self, attempt: Attempt, command: Identity | None) -> int:
         failpoints.fp("before_end_of_remains")
-        self._cgroups.kill(attempt_id)
+        self._kill_cgroup(attempt.id, attempt.job_id, attempt.number)
         left = await procs.end_remains(
-            attempt_id,
+            attempt.id,
             command,
             grace_s=self._settings.linger_s,
             limit_s=self._settings.kill_timeout_s,
+            note=partial(_note_ended, attempt.job_id, attempt.number),
         )
-        left = max(left, len(self._cgroups.processes(attempt_id)))
-        self._cgroups.remove(attempt_id)
+        left = max(left, len(self._cgroups.processes(attempt.id)))
+        self._cgroups.remove(attempt.id)
         return left
+
+    def _kill_cgroup(self, attempt_id: str, job_id: int, number: int) -> None:
+        for pid in sorted(self._cgroups.processes(attempt_id)):
+            _note_ended(job_id, number, pid)
+        self._cgroups.kill(attempt_id)
 
     # -- after the end -----------------------------------------------------------------------------
 
@@ -239,11 +256,12 @@ class Endings:
         processes on this machine."""
         return set(procs.cookies().values()) | set(procs.tags().values()) | self._cgroups.attempts()
 
-    async def end_orphan(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str, job_id: int, number: int) -> None:
         """Kill the remaining processes of an untracked attempt."""
-        self._cgroups.kill(attempt_id)
+        self._kill_cgroup(attempt_id, job_id, number)
         self._cgroups.remove(attempt_id)
-        await procs.end_remains(attempt_id, None, grace_s=ORPHAN_GRACE_S, limit_s=ORPHAN_LIMIT_S)
+        note = partial(_note_ended, job_id, number)
+        await procs.end_remains(attempt_id, None, grace_s=ORPHAN_GRACE_S, limit_s=ORPHAN_LIMIT_S, note=note)
 
     def close(self) -> None:
         """Let go of all shims that have said ENDED."""

@@ -7,11 +7,11 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from leptond.attempt_files import layout
-from leptond.attempt_files.directory import is_held
+from leptond.attempt_files.directory import has_another, is_held
 from leptond.attempt_files.records import AttemptFiles
 from leptond.base import failpoints
 from leptond.base.clock import kernel_boot_id
@@ -34,13 +34,16 @@ PLACE_POLL_S = 0.02
 
 class LocalEngine:
     """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir`, below the state directory
-    of `places`, hold their files; `lineage` is that of the database whose attempts they are."""
+    of `places`, hold their files; `lineage` is that of the database whose attempts they are; `former` are
+    state directories in which shims of earlier daemons may still work."""
 
-    def __init__(self, settings: Settings, places: Places, lineage: str) -> None:
+    def __init__(
+        self, settings: Settings, places: Places, lineage: str, *, former: Sequence[Path] = ()
+    ) -> None:
         self._settings = settings
         self.jobs_dir = places.state_dir / layout.JOBS_DIR
         self.checkpoints_dir = places.state_dir / layout.CHECKPOINTS_DIR
-        self._files = AttemptFiles(self.jobs_dir)
+        self._files = AttemptFiles(self.jobs_dir, [place / layout.JOBS_DIR for place in former])
         make_directory(self.checkpoints_dir, 0o755)
         self._cgroups = cgroup.Cgroups(cgroup.root_for(settings.engine))
         self._shims: dict[str, ShimHandle] = {}
@@ -178,17 +181,25 @@ class LocalEngine:
 
     def adopt(self, attempt: Attempt) -> bool:
         """Watch an attempt of an earlier daemon; False when its shim is gone, or has another attempt by now:
-        its directory is not locked then."""
-        if attempt.shim is None or not is_held(self.directory(attempt)):
+        it has left the record of this one then, or holds the lock of the other. A lock that looks free is no
+        sign of that. Raises OSError when it cannot be found out."""
+        if attempt.shim is None:
             return False
         pidfd = procs.pin(attempt.shim)
         if pidfd is None:
+            return False
+        if not is_held(self.directory(attempt)) and self._is_over(attempt, attempt.shim):
+            os.close(pidfd)
             return False
         process = Process(attempt.shim.pid, attempt.shim.start_ticks, pidfd)
         shim = ShimHandle(process, gate=None, parent=None, state=ShimState.RUNNING)
         shim.command = procs.command_of(attempt.shim, attempt.pid)
         self._shims[attempt.id] = shim
         return True
+
+    def _is_over(self, attempt: Attempt, shim: Identity) -> bool:
+        process = (shim.boot_id, shim.pid, shim.start_ticks)
+        return self._files.has_ended(attempt) or has_another(self.jobs_dir, process)
 
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Write the current values of the job's knobs into the attempt's directory."""
@@ -210,6 +221,6 @@ class LocalEngine:
         """Return the ids, or their beginnings, of the attempts that have processes on this machine."""
         return self._endings.orphans()
 
-    async def end_orphan(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str, job_id: int, number: int) -> None:
         """Kill the remaining processes of an untracked attempt."""
-        await self._endings.end_orphan(attempt_id)
+        await self._endings.end_orphan(attempt_id, job_id, number)

@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from leptond.base import procfs
@@ -209,9 +209,17 @@ def command_of(shim: Identity, pid: int | None) -> Identity | None:
     return Identity(boot_id=shim.boot_id, pid=pid, start_ticks=stat.start_ticks)
 
 
-async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float, limit_s: float) -> int:
+async def end_remains(
+    attempt_id: str,
+    main: Identity | None,
+    *,
+    grace_s: float,
+    limit_s: float,
+    note: Callable[[int], None] = lambda _: None,
+) -> int:
     """End what is left of an attempt: SIGTERM, `grace_s`, then SIGKILL until nothing is left or `limit_s` has
-    passed. Return the number of processes left; at least one where /proc could not be read to the end."""
+    passed. `note` is called with the pid of each process that is ended. Return the number of processes left;
+    at least one where /proc could not be read to the end."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
     left, seen, asked = {0}, set[int](), False
@@ -220,6 +228,7 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
             if not asked:
                 left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
                 asked = True
+                _note_new(left, seen, note)
                 seen |= left
             # they are not our children to wait for, and there may be new ones: list them again
             if left:
@@ -234,9 +243,15 @@ async def end_remains(attempt_id: str, main: Identity | None, *, grace_s: float,
                 raise
             left = left or {0}
             await asyncio.sleep(0.05)
+        _note_new(left, seen, note)
         seen |= left
     _collect(seen - {0})
     return len(left)
+
+
+def _note_new(pids: set[int], seen: set[int], note: Callable[[int], None]) -> None:
+    for pid in sorted(pids - seen - {0}):
+        note(pid)
 
 
 def _signal_remains(attempt_id: str, main: Identity | None, number: int) -> set[int]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from leptond.base import failpoints
+from leptond.base import failpoints, nofollow
 from leptond.base.durable import write_all
 from leptond.engines import procs, protocol
 from leptond.engines.gate import Gate
@@ -43,6 +43,8 @@ SPARE_S = 0.02
 
 TRIM_S = 30.0
 """The time from a shim's becoming idle to the end of those above `SPARES`."""
+
+NULL = Path(os.devnull)
 
 LAUNCH_BYTES = 64 * 1024
 """The longest description that is sent through a gate: one that its buffer surely takes."""
@@ -108,12 +110,11 @@ class ShimPool:
         """Start a shim; without an attempt (`attempt_id` is empty) an idle one. Raises OSError and
         ZygoteGone."""
         env = {"PATH": self._path, **failpoints.shim_environment(), "LEPTOND_SHIM": attempt_id}
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs, contextlib.ExitStack() as close:
             failed = close.enter_context(contextlib.ExitStack())
             failed.callback(ours.close)
-            log_fd = os.open(errors, flags, 0o600)
+            log_fd = _open_errors(errors)
             close.callback(os.close, log_fd)
             launch = os.memfd_create("leptond-launch", os.MFD_CLOEXEC)
             close.callback(os.close, launch)
@@ -143,7 +144,7 @@ class ShimPool:
     async def _fork_spares(self, zygote: ZygoteHandle) -> None:
         while len(zygote.idle) < SPARES and not zygote.over:
             try:
-                one = await self._start("", b"{}", Path(os.devnull), zygote)
+                one = await self._start("", b"{}", NULL, zygote)
             except (OSError, ZygoteGone) as error:
                 log.info("spare_shims.unavailable", error=str(error))
                 return
@@ -191,6 +192,15 @@ def _take_idle(zygote: ZygoteHandle, launch: str) -> ShimHandle | None:
             return shim
         shim.close()
     return None
+
+
+def _open_errors(path: Path) -> int:
+    """Open the file that takes a shim's standard error. Raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    if path == NULL:
+        return os.open(path, flags)
+    with nofollow.directory(path.parent) as fd:
+        return os.open(path.name, flags | os.O_NONBLOCK, 0o600, dir_fd=fd)
 
 
 def _cold(env: Mapping[str, str], gate: int, launch: int, errors: int) -> Process:

@@ -13,11 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from leptond.attempt_files.directory import OnDisk, live_attempts, numbers, read
 from leptond.base.errors import StartRefused
 from leptond.base.paths import data_dir
-from leptond.recovery.restored_database import CaughtUp, Mark, bring_up, read_mark, write_mark
+from leptond.recovery.mark import Mark, read_mark, write_mark
+from leptond.recovery.restored_database import CaughtUp, bring_up
 from leptond.store import DATABASE, StoreError, lineage_of
 from leptond.store.database import backup, offline
 from leptond.store.database.backup import sync_directory
@@ -175,7 +177,8 @@ def _exchange(state_dir: Path, database: Path, fresh: Path) -> str | None:
         sync_directory(aside.parent)
         sync_directory(state_dir)
     lineage, _, number = fresh.with_name("mark").read_text().partition(" ")
-    write_mark(state_dir, Mark(lineage=lineage, starts=int(number)))
+    before = read_mark(state_dir) or Mark(lineage=lineage, starts=0)
+    write_mark(state_dir, replace(before, lineage=lineage, starts=int(number)))
     fresh.rename(database)
     sync_directory(state_dir)
     return str(aside) if aside is not None else None

@@ -74,7 +74,7 @@ async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Cl
             log.info("successor.claimed", job=one.job_id, attempt=one.number)
         except (successors.OutOfStep, LookupError) as error:
             log.error("successor.killed", job=one.job_id, attempt=one.number, error=str(error))
-            await engine.end_orphan(one.attempt_id)
+            await engine.end_orphan(one.attempt_id, one.job_id, one.number)
     await store.write(successors.replace_all, ())
 
 
@@ -87,4 +87,4 @@ async def _end_orphans(store: Store, engine: Engine, live: set[str]) -> None:
     for attempt_id in sorted(found - live):
         attempt = await store.read(attempts.get, attempt_id)
         log.warning("orphan.killed", job=attempt.job_id, attempt=attempt.number)
-        await engine.end_orphan(attempt_id)
+        await engine.end_orphan(attempt_id, attempt.job_id, attempt.number)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,26 +16,17 @@ import structlog
 
 from leptond.attempt_files.directory import OnDisk, numbers, read
 from leptond.base.clock import Clock, kernel_boot_id
-from leptond.base.durable import write_durably
 from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
+from leptond.recovery.copied_state import settle_here
+from leptond.recovery.mark import read_mark
 from leptond.store import DATABASE, Connection, Store, StoreError
 from leptond.store.database.offline import lineage_in
 from leptond.store.planning import successors
 from leptond.store.recovery import adoption
 
 log = structlog.get_logger("leptond.recovery")
-
-MARK = "lineage.json"
-"""Beside the database: which one it is, and how often a daemon has started on it."""
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``lineage.json``."""
-
-    lineage: str
-    starts: int
 
 
 class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,19 +35,6 @@ class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: Mapping[int, list[int]]
     restored: bool
-
-
-def read_mark(state_dir: Path) -> Mark | None:
-    """Return the mark of a state directory; None where there is none that can be read."""
-    try:
-        return msgspec.json.decode((state_dir / MARK).read_bytes(), type=Mark)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def write_mark(state_dir: Path, mark: Mark) -> None:
-    """Replace the mark, durably."""
-    write_durably(str(state_dir), MARK, json.dumps(msgspec.to_builtins(mark)))
 
 
 def guard(state_dir: Path) -> None:
@@ -193,7 +170,7 @@ async def catch_up(store: Store, clock: Clock) -> CaughtUp:
 
     caught, number = await store.write(change)
     try:
-        write_mark(state_dir, Mark(lineage=store.lineage, starts=number))
+        settle_here(state_dir, store.lineage, number)
     except OSError as error:  # a full disk: the mark then stands one start back, which is no harm
         log.warning("database.mark_not_written", error=str(error))
     if caught.restored:

@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from leptond.attempt_files.directory import numbers, read
+from leptond.base import nofollow
 from leptond.base.clock import Clock
 from leptond.core.retention_limits import RetentionLimits
 from leptond.store import Store
@@ -192,7 +193,7 @@ def remove_output(directory: Path) -> int:
     """Remove the output of one attempt and keep its records. Returns the bytes of the output."""
     size = 0
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = nofollow.open_directory(directory)
     except OSError:
         return 0
     try:

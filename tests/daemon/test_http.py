@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 
 from leptond.api.metrics.exposition import Metrics
 from leptond.api.server import all_routes
-from tests.support.daemon import Answer, Daemon, UnixConnection
+from tests.support.daemon import Answer, Daemon, UnixConnection, until
 
 
 def test_the_same_key_makes_one_job_in_many_races(shared_daemon):
@@ -136,6 +136,26 @@ def test_the_log_follows_no_link(daemon, tmp_path):
     log.unlink()
     os.link(secret, log)
     assert "tell" not in daemon.output(job)
+
+
+EXCHANGES = """
+cd "$LEPTOND_ATTEMPT_DIR/.." && mv 1 away && ln -s {other} 1
+echo exchanged; while [ ! -e {go} ]; do sleep 0.05; done
+"""
+
+
+def test_a_directory_that_a_job_exchanges_for_a_link_is_not_followed(daemon, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "output.log").write_text("of somebody else\n")
+    script = EXCHANGES.format(other=other, go=tmp_path / "go")
+    job = daemon.submit("sh", "-c", script)
+    until(lambda: (daemon.state_dir / "jobs" / str(job) / "1").is_symlink(), "it has exchanged it")
+    assert "somebody" not in daemon.output(job)
+    (tmp_path / "go").touch()
+    assert daemon.finished(job)["state"] == "succeeded"
+    assert "somebody" not in daemon.output(job)
+    assert [path.name for path in other.iterdir()] == ["output.log"], "nothing is written there"
 
 
 def test_secrets_in_the_environment_are_not_shown(shared_daemon):

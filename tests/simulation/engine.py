@@ -166,7 +166,7 @@ class SimulatedEngine:
     def orphans(self) -> set[str]:
         return set(self._machine.alive)
 
-    async def end_orphan(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str, job_id: int, number: int) -> None:
         await self._end_remains(attempt_id, 0.5, 5.0)
 
 

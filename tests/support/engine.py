@@ -120,5 +120,5 @@ class FakeEngine:
     def orphans(self) -> set[str]:
         return self.processes
 
-    async def end_orphan(self, attempt_id: str) -> None:
+    async def end_orphan(self, attempt_id: str, job_id: int, number: int) -> None:
         self.killed.append(attempt_id)

@@ -14,6 +14,7 @@ from leptond.engines import protocol
 from leptond.engines.shim import gate
 from leptond.engines.shim.clock import boot_now
 from leptond.engines.shim.command import Command
+from leptond.engines.shim.directory import Directory
 from leptond.engines.shim.kill import has_children
 from leptond.engines.shim.output import Output
 
@@ -34,7 +35,6 @@ class Attempt:
         self, launch: dict[str, Any], cold_reason: Callable[[dict[str, Any]], str] | None = None
     ) -> None:
         self.launch = launch
-        self.directory: str = launch["standby"]
         self.started_at = 0.0
         self.started_boot = 0.0
         self._cold_reason = cold_reason
@@ -54,9 +54,9 @@ class Attempt:
     def identify(self) -> int:
         """Take the lock and write the shim's identity down; return its start time in clock ticks. Raises
         OSError."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         failpoints.fp("shim_before_lock")
-        self._lock = os.open(os.path.join(self.directory, layout.LOCK), flags, 0o600)
+        self.directory = Directory(self.launch["standby"])
+        self._lock = self.directory.open(layout.LOCK, os.O_RDWR | os.O_CREAT)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the shim ends, or is idle
         stat = procfs.read_stat(os.getpid())
         if stat is None:
@@ -68,8 +68,8 @@ class Attempt:
             "attempt_id": self.launch["attempt_id"],
         }
         failpoints.fp("shim_before_identity")
-        durable.reserve(self.directory, layout.EXIT)
-        durable.write_durably(self.directory, layout.IDENTITY, json.dumps(self._identity))
+        durable.reserve(self.directory.fd, layout.EXIT)
+        self.directory.write(layout.IDENTITY, json.dumps(self._identity), sync=True)
         failpoints.fp("shim_after_identity")
         return stat.start_ticks
 
@@ -80,7 +80,7 @@ class Attempt:
             os.mkdir(os.path.dirname(self.launch["directory"]), 0o750)
         except FileExistsError:
             pass
-        self.output = Output(self.directory, self.launch)
+        self.output = Output(self.directory.fd, self.launch)
         self.command = Command(self.launch, self.output.write_end, self._cold_reason)
         if self.command.forks:
             self.command.fork()
@@ -93,14 +93,13 @@ class Attempt:
         OSError."""
         self._identity["claim"] = {**self.launch["claim"], **claim}
         failpoints.fp("shim_before_place")
-        durable.write_whole(self.directory, layout.IDENTITY, json.dumps(self._identity), sync=False)
+        self.directory.write(layout.IDENTITY, json.dumps(self._identity), sync=False)
         place = self.launch["directory"]
         try:
-            os.rename(self.directory, place)
+            self.directory.move(place)
         except FileNotFoundError:  # a purge of the job's earlier attempts has taken it
             os.mkdir(os.path.dirname(place), 0o750)
-            os.rename(self.directory, place)
-        self.directory = self.output.log.directory = place
+            self.directory.move(place)
         failpoints.fp("shim_after_place")
 
     def start(self, env: dict[str, str], cpus: list[int]) -> None:
@@ -127,18 +126,17 @@ class Attempt:
         no record. Not before the command runs, because it would wait for the disk. Raises OSError."""
         if not self._synced:
             try:
-                fd = os.open(os.path.join(self.directory, layout.IDENTITY), os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                pass  # the job has removed it
+                fd = self.directory.open(layout.IDENTITY, os.O_RDONLY | os.O_NONBLOCK)
+            except OSError as failure:
+                if failure.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
+                # the job has removed it
             else:
                 try:
                     os.fsync(fd)
                 finally:
                     os.close(fd)
-            durable.sync_directory(self.directory)
-            job = os.path.dirname(self.directory)
-            durable.sync_directory(job)
-            durable.sync_directory(os.path.dirname(job))
+            self.directory.sync()
             self._synced = True
 
     # -- the end -----------------------------------------------------------------------------------
@@ -152,17 +150,13 @@ class Attempt:
         failpoints.fp("shim_before_exit_record")
         while True:
             try:
+                if not acknowledged:
+                    self.directory.put_in_place()
                 self.sync_place()
-                durable.write_durably(self.directory, layout.EXIT, json.dumps(self.record))
-            except OSError as failure:
+                self.directory.write(layout.EXIT, json.dumps(self.record), sync=True)
+            except OSError:
                 if acknowledged:
                     return False  # the database has it
-                if failure.errno == errno.ENOENT:  # the job has removed its own directory
-                    try:
-                        os.makedirs(self.directory, 0o750)
-                        continue
-                    except OSError:
-                        pass
                 time.sleep(1.0)
             else:
                 failpoints.fp("shim_after_exit_record")
@@ -176,6 +170,7 @@ class Attempt:
             return False
         self.output.close()
         os.close(self._lock)
+        self.directory.close()
         return True
 
     def _announce_end(self) -> bool:

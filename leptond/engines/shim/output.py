@@ -31,10 +31,11 @@ _PLAIN = bytes(byte if 0x20 <= byte < 0x7F or byte in b"\t\n" else 0x3F for byte
 
 class Log:
     """The output of an attempt within a budget: the head in ``output.log``, and, past half of the budget,
-    the tail in segments of a quarter each, named by the offset they begin at; the oldest goes first."""
+    the tail in segments of a quarter each, named by the offset they begin at; the oldest goes first.
+    `directory` is a descriptor."""
 
-    def __init__(self, directory: str, budget: int) -> None:
-        self.directory = directory
+    def __init__(self, directory: int, budget: int) -> None:
+        self._directory = directory
         self.segment_limit = max(1, budget // 4)
         self.total = 0
         self.dropped = 0
@@ -44,7 +45,7 @@ class Log:
 
     def _create(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(os.path.join(self.directory, name), flags, 0o640)
+        return os.open(name, flags, 0o640, dir_fd=self._directory)
 
     def _next_segment(self) -> None:
         if self.fd >= 0:
@@ -52,7 +53,7 @@ class Log:
             self.fd = -1
         while len(self.segments) > 1:
             name, stored = self.segments.pop(0)
-            os.unlink(os.path.join(self.directory, name))
+            os.unlink(name, dir_fd=self._directory)
             self.dropped += stored
         name = layout.segment(self.total)
         self.fd = self._create(name)
@@ -218,7 +219,7 @@ class Marks:
 class Output:
     """The pipe that the command writes to, and where its content goes. Raises OSError."""
 
-    def __init__(self, directory: str, launch: dict[str, object]) -> None:
+    def __init__(self, directory: int, launch: dict[str, object]) -> None:
         self.fd, self.write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.fd, False)
         self.log = Log(directory, int(str(launch["log_max_bytes"])))

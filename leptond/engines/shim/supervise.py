@@ -136,15 +136,15 @@ class Supervisor:
         return max(0.0, min(POLL_CAP_S, min(due) - now)) * 1000 + 1
 
     def _read_stop(self) -> None:
-        try:
-            with open(os.path.join(self._attempt.directory, layout.STOP)) as file:
-                wanted = json.load(file)
-            reason, grace_s = str(wanted["reason"]), float(wanted["grace_s"])
-            ours = wanted["attempt_id"] == self._launch["attempt_id"] and grace_s >= 0
-        except (OSError, ValueError, TypeError, KeyError):
-            return  # a signal of another origin, or a file that the job has written
-        if ours:
-            self._stop(reason, grace_s)
+        for text in self._attempt.directory.texts(layout.STOP):
+            try:
+                wanted = json.loads(text)
+                reason, grace_s = str(wanted["reason"]), float(wanted["grace_s"])
+                ours = wanted["attempt_id"] == self._launch["attempt_id"] and grace_s >= 0
+            except (ValueError, TypeError, KeyError):
+                continue  # a signal of another origin, or a file that the job has written
+            if ours:
+                self._stop(reason, grace_s)
 
     def _stop(self, reason: str, grace_s: float) -> None:
         """Send SIGTERM once; a second request can only bring the kill nearer."""

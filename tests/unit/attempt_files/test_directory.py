@@ -43,17 +43,32 @@ def locked(place):
     return fd
 
 
-def test_an_attempt_lives_while_its_shim_lives_and_has_its_lock(tmp_path, process):
+def test_an_attempt_lives_while_its_shim_lives_and_has_not_left_its_record(tmp_path, process):
     claim = {"job": {"name": "train"}, "gpus": [{"uuid": "GPU-1", "index": 1}]}
     fd = locked(write(tmp_path, 7, 2, process.pid, claim=claim))
     (one,) = directory.live_attempts(tmp_path)
     assert (one.job_id, one.number, one.attempt_id, one.name, one.gpu_indices) == (7, 2, "a7", "train", [1])
     os.close(fd)
-    assert directory.live_attempts(tmp_path) == [], "the shim has another attempt by now"
+    (one,) = directory.live_attempts(tmp_path)
+    assert one.elsewhere, "a lock that looks free is no end: the shim may have another directory"
+    (tmp_path / "7" / "2" / layout.EXIT).write_text("{}")
+    assert directory.live_attempts(tmp_path) == [], "the shim has left its record, and has another attempt"
     locked(tmp_path / "7" / "2")
     process.kill()
     process.wait()
     assert directory.live_attempts(tmp_path) == []
+
+
+def test_an_attempt_is_over_when_its_shim_holds_the_lock_of_another(tmp_path, process):
+    write(tmp_path, 7, 1, process.pid)
+    stat = procfs.read_stat(process.pid)
+    identity = (kernel_boot_id(), process.pid, stat.start_ticks)
+    assert [one.job_id for one in directory.live_attempts(tmp_path)] == [7]
+    assert not directory.has_another(tmp_path, identity)
+    fd = locked(write(tmp_path, 8, 1, process.pid))
+    assert [one.job_id for one in directory.live_attempts(tmp_path)] == [8]
+    assert directory.has_another(tmp_path, identity)
+    os.close(fd)
 
 
 def test_a_zombie_and_another_process_of_that_pid_are_not_alive(process):

@@ -33,6 +33,16 @@ def test_a_directory_that_is_gone_is_no_error(tmp_path):
 def test_no_link_is_followed(tmp_path):
     (tmp_path / "secret").write_text("hidden")
     (tmp_path / f".{layout.KNOBS}.tmp").symlink_to(tmp_path / "secret")
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
-        knobs.leave(tmp_path, JOB)
+    assert knobs.leave(tmp_path, JOB)
+    assert not (tmp_path / layout.KNOBS).is_symlink()
     assert (tmp_path / "secret").read_text() == "hidden"
+
+
+def test_a_directory_that_a_job_has_exchanged_for_a_link_is_not_written_to(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "1").symlink_to(other)
+    with pytest.raises(OSError, match=f"{os.strerror(errno.ENOTDIR)}|{os.strerror(errno.ELOOP)}"):
+        knobs.leave(tmp_path / "7" / "1", JOB)
+    assert list(other.iterdir()) == []

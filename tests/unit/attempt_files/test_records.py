@@ -1,12 +1,15 @@
 """What daemon, shim and job leave for each other, and what of it is believed."""
 
+import errno
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from leptond.attempt_files import layout
 from leptond.attempt_files.records import AttemptFiles, decode_exit_record
+from leptond.base import nofollow
 
 ATTEMPT = SimpleNamespace(id="a1", job_id=7, number=2)
 RECORD = {"attempt_id": "a1", "boot_id": "b", "exit_code": 3}
@@ -30,10 +33,31 @@ def test_the_exit_record_is_that_of_the_attempt_or_none(files):
     assert files.exit_record(ATTEMPT) is None
 
 
-def test_a_record_that_cannot_be_read_is_not_a_record_that_is_not_there(files):
-    (files.of(ATTEMPT) / layout.EXIT).mkdir()
-    with pytest.raises(IsADirectoryError):
+def test_a_record_that_cannot_be_read_is_not_a_record_that_is_not_there(files, monkeypatch):
+    def fails(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(nofollow, "read_file", fails)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         files.exit_record(ATTEMPT)
+
+
+@pytest.mark.parametrize("what", ["directory", "fifo", "link"])
+def test_what_a_job_has_put_in_the_place_of_its_records_is_not_read(files, tmp_path, what):
+    secret = tmp_path / "secret"
+    secret.write_text(json.dumps(RECORD))
+    for name in (layout.EXIT, layout.LAST_WORD, layout.ERROR):
+        path = files.of(ATTEMPT) / name
+        match what:
+            case "directory":
+                path.mkdir()
+            case "fifo":
+                os.mkfifo(path)  # it has no writer: an open would wait for ever
+            case "link":
+                path.symlink_to(secret)
+    assert files.exit_record(ATTEMPT) is None
+    assert files.last_word(ATTEMPT) is None
+    assert files.error_file(ATTEMPT) is None
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{}", '{"attempt_id": 1}', json.dumps(RECORD)[:-1]])

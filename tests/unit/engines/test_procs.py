@@ -79,7 +79,9 @@ async def test_a_process_without_cookie_session_or_parent_is_found_and_ended(att
 async def test_a_cookie_alone_is_enough(attempt_id):
     process = start(attempt_id, tagged=False, env={procs.COOKIE: attempt_id})
     assert set(procs.remains(attempt_id, None)) == {process.pid}
-    assert await procs.end_remains(attempt_id, None, grace_s=0, limit_s=30) == 0
+    ended: list[int] = []
+    assert await procs.end_remains(attempt_id, None, grace_s=0, limit_s=30, note=ended.append) == 0
+    assert ended == [process.pid], "noted once"
     process.stdout.close()
     process.returncode = -9
 

@@ -7,7 +7,9 @@ import pytest
 
 from leptond.base.clock import SystemClock
 from leptond.base.errors import StartRefused
-from leptond.recovery.restored_database import MARK, Mark, catch_up, guard, read_mark, write_mark
+from leptond.recovery.copied_state import place_of
+from leptond.recovery.mark import MARK, Mark, read_mark, write_mark
+from leptond.recovery.restored_database import catch_up, guard
 from leptond.store import DATABASE, open_store
 
 
@@ -67,7 +69,8 @@ async def test_every_start_is_counted_in_the_database_and_beside_it(tmp_path):
             caught = await catch_up(store, SystemClock())
             assert not caught.restored
             assert caught.jobs == {}
-            assert read_mark(tmp_path) == Mark(lineage=store.lineage, starts=number)
+            here = place_of(tmp_path)
+            assert read_mark(tmp_path) == Mark(lineage=store.lineage, starts=number, place=here)
 
 
 async def test_a_copy_that_was_put_back_is_known_by_its_starts(tmp_path):

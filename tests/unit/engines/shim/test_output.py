@@ -23,13 +23,15 @@ from leptond.engines.shim.output import MARK, MARK_BYTES, PENDING_BYTES, Log, Ma
 )
 def test_the_log_keeps_head_and_tail_within_its_budget(tmp_path_factory, parts, budget):
     directory = tmp_path_factory.mktemp("log")
-    log = Log(str(directory), budget)
+    place = os.open(directory, os.O_DIRECTORY)
+    log = Log(place, budget)
     whole = bytearray()
     for number, size in enumerate(parts):
         data = bytes((number + i) % 251 for i in range(size))
         whole += data
         log.write(data)
     os.close(log.fd)
+    os.close(place)
     stored = sum(file.stat().st_size for file in directory.glob("output*.log"))
     assert stored <= budget
     assert log.total == len(whole)
@@ -51,7 +53,8 @@ def test_the_log_keeps_head_and_tail_within_its_budget(tmp_path_factory, parts, 
 
 
 def test_a_full_disk_drops_output_and_goes_on(tmp_path):
-    log = Log(str(tmp_path), 1 << 20)
+    place = os.open(tmp_path, os.O_DIRECTORY)
+    log = Log(place, 1 << 20)
     log.write(b"before ")
     good, log.fd = log.fd, os.open("/dev/full", os.O_WRONLY)
     os.close(good)
@@ -187,7 +190,7 @@ def test_what_nobody_takes_is_kept_and_sent_again(tmp_path):
 
 def test_the_last_line_needs_no_newline(tmp_path, listener):
     launch = {"log_max_bytes": 1 << 20, "report_socket": listener.path, "attempt_id": "0" * 32}
-    out = Output(str(tmp_path), launch)
+    out = Output(os.open(tmp_path, os.O_DIRECTORY), launch)
     os.write(out.write_end, b"::leptond step=1\n::leptond step=2")
     os.close(out.write_end)
     assert not out.copy(8)
