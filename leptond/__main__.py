@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from leptond import __version__
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.base.paths import Places, data_dir, system_places, user_places
 from leptond.config import Settings, load
 
@@ -88,7 +88,7 @@ def run(
     _import_lightly()
     from leptond.daemon.app import serve
     from leptond.daemon.logging import configure
-    from leptond.store import StoreError
+    from leptond.store import DATABASE, StoreError
 
     places = _places(config, state_dir, system, socket)
     settings = load(places.config_file, required=config is not None)
@@ -103,11 +103,11 @@ def run(
     try:
         asyncio.run(serve(settings, places))
     except StoreError as error:
-        raise StartRefused(f"the database cannot be used now: {error}", 74) from error
+        raise error.refusal(places.state_dir / DATABASE) from error
     except OSError as error:
-        raise StartRefused(f"it cannot start: {error}", 74) from None
+        raise start_refused("it cannot start", error) from None
     except BaseExceptionGroup as group:
-        refusals = list(_refusals(group))
+        refusals = list(_refusals(group, places.state_dir / DATABASE))
         if not refusals:
             raise
         raise refusals[0] from None
@@ -139,16 +139,18 @@ def _arm_failpoints() -> None:
         raise StartRefused(f"{failpoints.VARIABLE}: {error}", 78) from None
 
 
-def _refusals(error: BaseException) -> Iterator[StartRefused]:
+def _refusals(error: BaseException, database: Path) -> Iterator[StartRefused]:
     from leptond.store import StoreError
 
     if isinstance(error, StartRefused):
         yield error
     elif isinstance(error, StoreError):
-        yield StartRefused(f"the database cannot be used now: {error}", 74)
+        yield error.refusal(database)
+    elif isinstance(error, OSError):
+        yield start_refused("it cannot go on", error)
     elif isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _refusals(inner)
+            yield from _refusals(inner, database)
 
 
 @main.command("check-config")
@@ -195,7 +197,7 @@ def migrate(config: Path | None, state_dir: Path | None, system: bool) -> None:
         try:
             applied, now_at = migrate_file(file, data_dir("migrations"))
         except StoreError as error:
-            raise StartRefused(f"{file} cannot be used as the queue's database: {error}", 78) from None
+            raise error.refusal(file) from None
         file.chmod(0o600)
     click.echo(
         f"{file}: schema {now_at}, " + (f"applied {', '.join(applied)}" if applied else "nothing to do")

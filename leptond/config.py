@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.base.section import NotNegative, Positive, Section
 from leptond.core.accounting.prices import Rates
 from leptond.core.admission.admission import Defaults
@@ -265,5 +265,8 @@ def load(file: Path, *, required: bool) -> Settings:
             raise StartRefused(f"there is no configuration file {file}", 78) from None
         text = ""
     except (OSError, UnicodeDecodeError) as error:
-        raise StartRefused(f"the configuration {file} cannot be read: {error}", 78) from None
+        what = f"the configuration {file} cannot be read"
+        if isinstance(error, OSError):
+            raise start_refused(what, error) from None
+        raise StartRefused(f"{what}: {error}", 78) from None
     return parse(text, os.environ)

@@ -3,6 +3,7 @@ the command line print the same words."""
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -132,9 +133,41 @@ class StorageFull(Refused):
     status, slug, title = 507, "storage-full", "No room to store the job"
 
 
+EXIT_IO, EXIT_LATER, EXIT_CONFIG = 74, 75, 78
+"""sysexits.h: EX_IOERR (the disk or the system failed), EX_TEMPFAIL (no room, or another program is in the
+way), EX_CONFIG (a person has to decide). A service manager tries again after all but the last."""
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk, or a quota, that is full."""
+
+_FOR_A_PERSON = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
 class StartRefused(Exception):
-    """The daemon cannot start: `exit_code` follows sysexits.h (75 try later, 78 configuration)."""
+    """The daemon cannot start: `exit_code` is one of EXIT_IO, EXIT_LATER, EXIT_CONFIG."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def start_refused(what: str, error: OSError) -> StartRefused:
+    """Return the refusal of a start because of `error`; `what` is the sentence before it. Only what stays as
+    it is until a person changes it (rights, a name that is taken) gets EXIT_CONFIG.
+
+    >>> start_refused("x cannot be written", OSError(errno.ENOSPC, "No space left on device")).args[0]
+    'x cannot be written: [Errno 28] No space left on device. Make room first.'
+    """
+    if error.errno in NO_ROOM:
+        return StartRefused(f"{what}: {error}. Make room first.", EXIT_LATER)
+    return StartRefused(f"{what}: {error}", EXIT_CONFIG if error.errno in _FOR_A_PERSON else EXIT_IO)

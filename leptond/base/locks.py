@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.base.paths import make_directory
 
 log = structlog.get_logger("leptond.locks")
@@ -33,13 +33,13 @@ class StateLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Take the lock. Raises StartRefused: 75, naming the holder's pid, if another daemon has it; 74 if
-        the file cannot be opened."""
+        """Take the lock. Raises StartRefused: 75, naming the holder's pid, if another daemon has it; as
+        :func:`start_refused` if the file cannot be opened."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._fd = os.open(self._file, flags, 0o600)
         except OSError as error:
-            raise StartRefused(f"the lock of the state directory cannot be opened: {error}", 74) from None
+            raise start_refused("the lock of the state directory cannot be opened", error) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -202,12 +202,12 @@ def check_hard_links(database: Path) -> None:
 
 
 def prepare_state_dir(state_dir: Path) -> None:
-    """Make the state directory, private to its owner, and check that it is. Raises StartRefused (78)."""
+    """Make the state directory, private to its owner, and check that it is. Raises StartRefused."""
     try:
         make_directory(state_dir, 0o700)
         seen = state_dir.stat()
     except OSError as error:
-        raise StartRefused(f"the state directory {state_dir} cannot be used: {error}", 78) from None
+        raise start_refused(f"the state directory {state_dir} cannot be used", error) from None
     if not state_dir.is_dir() or seen.st_uid != os.geteuid():
         raise StartRefused(
             f"the state directory {state_dir} belongs to somebody else (uid {seen.st_uid})", 78

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from leptond.base.errors import StartRefused
+from leptond.base.durable import write_durably
+from leptond.base.errors import StartRefused, start_refused
 
 PREFIX = "lept_"
 READ_ONLY = ".read-only"
@@ -55,23 +55,27 @@ def load_tokens(file: Path) -> Tokens:
 
 
 def load_or_create(file: Path) -> str:
-    """Return the token in `file`, which is created if it is missing. Raises StartRefused (78) if other users
-    can read it, or if the token is too short."""
+    """Return the token in `file`. One that is missing, or empty (a crash came between its making and its
+    writing), is made. Raises StartRefused: 78 if other users can read it, if it is no text or too short."""
     try:
         if file.stat().st_mode & 0o077:
             raise StartRefused(f"the token file {file} can be read by others; run: chmod 600 {file}", 78)
-        token = file.read_text().strip()
+        token = file.read_text().strip("\0 \t\r\n")  # a crash of the machine leaves zeros
     except FileNotFoundError:
+        token = ""
+    except OSError as error:
+        raise start_refused(f"the token file {file} cannot be read", error) from None
+    except UnicodeDecodeError:
+        raise StartRefused(f"the token file {file} is no text; remove it to get a new one", 78) from None
+    if not token:
         token = PREFIX + secrets.token_urlsafe(32)
+        if file.is_symlink():  # whoever made it meant another file, that is not there or empty
+            raise StartRefused(f"the token file {file} cannot be written: it is a link to no token", 78)
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(fd, "w") as out:
-                out.write(token + "\n")
+            write_durably(str(file.parent), file.name, token + "\n")
         except OSError as error:
-            raise StartRefused(f"the token file {file} cannot be written: {error}", 78) from None
-    except OSError as error:
-        raise StartRefused(f"the token file {file} cannot be read: {error}", 78) from None
+            raise start_refused(f"the token file {file} cannot be written", error) from None
     if len(token) < 20:
         raise StartRefused(f"the token in {file} is too short; remove the file to get a new one", 78)
     return token

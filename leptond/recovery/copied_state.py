@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from leptond.attempt_files import layout
 from leptond.attempt_files.directory import OnDisk, live_attempts
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.base.locks import machine_locks
 from leptond.recovery.mark import Mark, Place, read_mark, write_mark
 
@@ -111,7 +111,7 @@ def adopt_copy(state_dir: Path) -> list[str]:
             left = former_places(state_dir)
             settle_here(state_dir, mark.lineage, mark.starts)
     except OSError as error:
-        raise StartRefused(f"the copy could not be adopted: {error}", 74) from None
+        raise start_refused("the copy could not be adopted", error) from None
     said = [f"the queue goes on in {state_dir}"]
     said += [f"it has left {path}, which refuses to start from now on" for path in left if read_mark(path)]
     for one in running:

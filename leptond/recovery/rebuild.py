@@ -16,15 +16,16 @@ import msgspec
 from msgspec.structs import replace
 
 from leptond.attempt_files.directory import OnDisk, live_attempts, numbers, read
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.base.paths import data_dir
 from leptond.recovery.mark import Mark, read_mark, write_mark
 from leptond.recovery.restored_database import CaughtUp, bring_up
-from leptond.store import DATABASE, StoreError, lineage_of
+from leptond.store import DATABASE, StoreError, StoreUnavailable, lineage_of
 from leptond.store.database import backup, offline
 from leptond.store.database.backup import sync_directory
-from leptond.store.database.examine import SIDECARS, Damaged, examine
+from leptond.store.database.examine import SIDECARS, examine
 from leptond.store.database.migrate import newest
+from leptond.store.database.sqlite_errors import Damaged
 from leptond.store.recovery import adoption
 from leptond.store.recovery.salvage import Salvaged, build
 
@@ -84,12 +85,14 @@ def recover(state_dir: Path, *, source: Path | None, dry_run: bool) -> Plan:
             live=_live(state_dir),
             ended=ended,
         )
+    except StoreUnavailable as error:
+        raise error.refusal(database) from None
     except StoreError as error:
         raise StartRefused(
             f"no sound database comes out of the recovery: {error}. Nothing was changed.", 78
         ) from None
     except OSError as error:
-        raise StartRefused(f"the recovery could not be carried out: {error}", 74) from None
+        raise start_refused("the recovery could not be carried out", error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -17,7 +17,7 @@ import structlog
 
 from leptond import __version__
 from leptond.base.clock import Clock
-from leptond.base.errors import StartRefused
+from leptond.base.errors import StartRefused, start_refused
 from leptond.config import Hook
 from leptond.core.messages import message_for
 from leptond.core.webhooks import is_http_hook, is_retryable_status, name_of, retry_delay_s, signature
@@ -178,7 +178,9 @@ def _secret(hook: Hook) -> str | None:
         return None
     try:
         secret = Path(hook.secret_file).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise start_refused(f"the secret of the webhook {hook.name} cannot be read", error) from None
+    except UnicodeDecodeError as error:
         raise StartRefused(f"the secret of the webhook {hook.name} cannot be read: {error}", 78) from None
     if len(secret) < 16:
         raise StartRefused(f"the secret of the webhook {hook.name} has under 16 characters", 78)

@@ -18,7 +18,7 @@ from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import data_dir
 from leptond.store.database import backup
 from leptond.store.database.connection import SQLITE_VERSION, Connection, Reader, Writer
-from leptond.store.database.examine import Damaged, examine
+from leptond.store.database.examine import examine
 from leptond.store.database.migrate import migrate
 from leptond.store.database.migrate import newest as newest_schema
 from leptond.store.database.sqlite_errors import (
@@ -28,6 +28,7 @@ from leptond.store.database.sqlite_errors import (
     StoreFull,
     StoreUnavailable,
     fatal,
+    open_refused,
     storage_fault,
     store_errors,
 )
@@ -123,8 +124,8 @@ class Store:
         migrations = data_dir("migrations")
         newest = newest_schema(migrations)
         have = await asyncio.to_thread(examine, self.path, newest)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if have is not None and have < newest:
                 await asyncio.to_thread(self._keep_before, have)
             await self._writer.open()
@@ -136,9 +137,9 @@ class Store:
             await self._reader.open()
             await self._browser.open()
         except sqlite3.DatabaseError as error:
-            if storage_fault(error, self.path.parent) is StorageFault.FULL:
-                raise StartRefused(f"there is no room to open {self.path}: make room first.", 75) from None
-            raise (fatal(self.path, error) or Damaged(self.path, error)) from error
+            raise open_refused(self.path, error) from error
+        except OSError as error:
+            raise open_refused(self.path, error) from None
 
     def _keep_before(self, have: int) -> None:
         """A backup before the schema changes: the way back to the version that wrote it."""

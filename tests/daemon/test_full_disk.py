@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon, gone, until
+from tests.support.daemon import PATIENCE_S, Daemon, gone, until
 
 MIB = 1 << 20
 ENV = {
@@ -102,7 +102,14 @@ def test_the_disk_of_everything_fills(tmp_path):
             one.kill()
             one.start()  # a start on the full disk finds its way too
             refused(one)
+            one.kill()
+            fill(disk)
+            for _ in range(2):  # without a byte of room it says so, and is tried again
+                one.launch()
+                assert one.process.wait(PATIENCE_S) == 75
+                assert "Make room first" in one.tail()
             filler.unlink()
+            one.start()
             until(ballast.exists, "the ballast is laid out again")
             assert until(lambda: (a := one.post("/v1/jobs", {"argv": ["true"]})).status == 201 and a, "room")
             one.post(f"/v1/jobs/{held}/release")

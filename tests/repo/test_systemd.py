@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond.base.errors import EXIT_CONFIG
 from leptond.base.paths import data_dir
 from tests.support.daemon import Daemon
 
@@ -34,6 +35,13 @@ def test_the_unit_is_valid(unit, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("unit", ["leptond.service", "leptond-user.service"])
+def test_the_unit_tries_again_for_as_long_as_it_takes_unless_a_person_has_to_decide(unit):
+    lines = (data_dir("systemd") / unit).read_text().splitlines()
+    assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
+    assert f"RestartPreventExitStatus={EXIT_CONFIG}" in lines
 
 
 @needs_systemd

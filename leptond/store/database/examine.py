@@ -7,7 +7,6 @@ private directory of hard links: the same data and the same log, and SQLite's ow
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import sqlite3
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from leptond.base.errors import StartRefused
+from leptond.store.database.sqlite_errors import Damaged, open_refused
 
 SIDECARS = ("-wal", "-shm", "-journal")
 """The suffixes of the files that SQLite keeps beside a database, which is whole only with them."""
@@ -24,16 +24,6 @@ CHECK_BYTES = 64 * 1024 * 1024
 """Up to this size the whole database is checked at every start (some tenths of a second)."""
 
 OURS = frozenset({"jobs", "attempts", "leases", "events", "meta"})
-RECOVER = "Jobs that run go on. Next: `leptond recover --dry-run` shows what can be saved"
-
-
-class Damaged(StartRefused):
-    """The file cannot be used as it is. It was not changed."""
-
-    def __init__(self, path: Path, what: object) -> None:
-        super().__init__(
-            f"{path} cannot be used as the queue's database: {what}. It was not changed. {RECOVER}.", 78
-        )
 
 
 @contextlib.contextmanager
@@ -76,8 +66,8 @@ def _link(source: Path, target: Path) -> None:
 def examine(path: Path, newest: int, *, whole: bool | None = None) -> int | None:
     """The schema number of the database at `path`, or None when there is nothing there yet. `whole`: check
     all of it (by default when it is at most CHECK_BYTES large). Raises StartRefused (78) when it is of a
-    newer leptond than one that knows schema `newest`, Damaged when it is no sound database of ours; it is
-    not changed."""
+    newer leptond than one that knows schema `newest`, Damaged when it is no sound database of ours, and
+    otherwise as :func:`open_refused`; it is not changed."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -100,10 +90,7 @@ def examine(path: Path, newest: int, *, whole: bool | None = None) -> int | None
                 check(path, db)
             return number if tables else None
     except (sqlite3.DatabaseError, OSError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            raise StartRefused(f"there is no room to look at {path}: {error}. Make room first.", 75) from None
-        raise Damaged(path, error) from None
+        raise open_refused(path, error) from None
 
 
 def check(path: Path, db: sqlite3.Connection) -> None:

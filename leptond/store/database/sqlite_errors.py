@@ -11,16 +11,22 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from leptond.base.errors import StartRefused
-from leptond.store.database.examine import RECOVER
+from leptond.base.errors import EXIT_CONFIG, EXIT_IO, EXIT_LATER, NO_ROOM, StartRefused, start_refused
 
-EXIT_IO, EXIT_DATA = 74, 78  # sysexits.h: EX_IOERR, EX_CONFIG
+RECOVER = "Jobs that run go on. Next: `leptond recover --dry-run` shows what can be saved"
 PROBE_BYTES = 256 * 1024
 
 
 class StoreError(Exception):
     """The database did not carry out a change or a read; nothing of the change is stored. The error of SQLite
     is its cause, and its text the same."""
+
+    def refusal(self, path: Path) -> StartRefused:
+        """Return the refusal of a start that meets this error of the database at `path`."""
+        cause = self.__cause__
+        if isinstance(cause, sqlite3.Error):
+            return open_refused(path, cause)
+        return StartRefused(f"{path} cannot be used now: {self}", EXIT_IO)
 
 
 class StoreUnavailable(StoreError):
@@ -57,6 +63,17 @@ def store_errors() -> Iterator[None]:
         raise store_error(error) from error
 
 
+_OF_NO_ROOM = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_SHMMAP,
+        sqlite3.SQLITE_IOERR_SHMOPEN,
+        sqlite3.SQLITE_IOERR_WRITE,
+    }
+)
+"""Errors of I/O after which nothing is lost if the disk is full. After a failed sync it may be."""
+
+
 class StorageFault(StrEnum):
     """Failures of the storage below the database."""
 
@@ -82,7 +99,7 @@ def storage_fault(error: BaseException, directory: Path) -> StorageFault:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return StorageFault.DAMAGED
         case sqlite3.SQLITE_IOERR:
-            if code in (sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE) and no_room(directory):
+            if code in _OF_NO_ROOM and no_room(directory):
                 return StorageFault.FULL  # a quota, or no room for the shared index of the log
             return StorageFault.IO
     return StorageFault.NONE
@@ -98,7 +115,7 @@ def no_room(directory: Path) -> bool:
         finally:
             os.close(fd)
     except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return error.errno in NO_ROOM or error.errno == errno.EFBIG
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
@@ -117,6 +134,54 @@ def fatal(path: Path, error: BaseException) -> StartRefused | None:
         case StorageFault.DAMAGED:
             return StartRefused(
                 f"{path} is damaged: {error}. {RECOVER}.",
-                EXIT_DATA,
+                EXIT_CONFIG,
             )
     return None
+
+
+class Damaged(StartRefused):
+    """The file cannot be used as it is. It was not changed."""
+
+    def __init__(self, path: Path, what: object) -> None:
+        super().__init__(
+            f"{path} cannot be used as the queue's database: {what}. It was not changed. {RECOVER}.",
+            EXIT_CONFIG,
+        )
+
+
+def open_refused(path: Path, error: sqlite3.Error | OSError) -> StartRefused:
+    """The refusal of a start because the database at `path` could not be looked at or opened. An error of I/O
+    is no proof of damage: without room it is EXIT_LATER, else EXIT_IO; Damaged (EXIT_CONFIG) is what SQLite
+    has read and cannot use."""
+    what = f"{path} cannot be opened now"
+    if isinstance(error, OSError):
+        return start_refused(what, error)
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return _without_room(path, error)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+            return StartRefused(f"{what}: another program has it open ({error})", EXIT_LATER)
+        case (
+            sqlite3.SQLITE_IOERR
+            | sqlite3.SQLITE_CANTOPEN
+            | sqlite3.SQLITE_READONLY
+            | sqlite3.SQLITE_PERM
+            | sqlite3.SQLITE_NOMEM
+        ):
+            if no_room(path.parent):
+                return _without_room(path, error)
+            try:
+                os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            except OSError as refused:
+                return start_refused(what, refused)
+            return StartRefused(
+                f"{what}: {error}. Nothing was changed, and jobs that run go on. "
+                "Look at the disk (kernel log).",
+                EXIT_IO,
+            )
+    return Damaged(path, error)
+
+
+def _without_room(path: Path, error: sqlite3.Error) -> StartRefused:
+    return StartRefused(f"there is no room to open {path} ({error}). Make room first.", EXIT_LATER)

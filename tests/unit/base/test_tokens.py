@@ -1,7 +1,10 @@
 """Bearer tokens: made once, private to their owner, refused where they are not."""
 
+import errno
+
 import pytest
 
+from leptond.base import tokens as tokens_module
 from leptond.base.errors import StartRefused
 from leptond.base.tokens import PREFIX, Tokens, load_or_create, load_tokens
 
@@ -24,12 +27,41 @@ def test_a_token_that_others_can_read_is_refused(tmp_path):
     assert found.value.exit_code == 78
 
 
-@pytest.mark.parametrize("text", ["", "short", " " * 40])
-def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
-    (tmp_path / "token").write_text(text)
+def test_a_token_that_can_be_guessed_is_refused(tmp_path):
+    (tmp_path / "token").write_text("short")
     (tmp_path / "token").chmod(0o600)
     with pytest.raises(StartRefused, match="too short"):
         load_or_create(tmp_path / "token")
+
+
+@pytest.mark.parametrize("left", ["", "\n", " " * 40, "\0" * 64])
+def test_a_token_that_a_crash_left_unwritten_is_made(tmp_path, left):
+    file = tmp_path / "token"
+    file.write_text(left)
+    file.chmod(0o600)
+    made = load_or_create(file)
+    assert made.startswith(PREFIX)
+    assert load_or_create(file) == made
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_token_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "token").write_bytes(b"\xff" * 40)
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(StartRefused, match="remove it") as found:
+        load_or_create(tmp_path / "token")
+    assert found.value.exit_code == 78
+
+
+def test_a_token_for_which_there_is_no_room_is_tried_again(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tokens_module, "write_durably", full)
+    with pytest.raises(StartRefused, match="Make room first") as found:
+        load_or_create(tmp_path / "token")
+    assert found.value.exit_code == 75
 
 
 def test_a_link_in_its_place_is_not_written_through(tmp_path):

@@ -1,15 +1,19 @@
 """What an error of SQLite means: wait for room, or stop before anything is trusted."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 
 import pytest
 
 from leptond.store import StoreConflict, StoreError, StoreFull, StoreUnavailable, open_store
+from leptond.store.database import sqlite_errors
 from leptond.store.database.sqlite_errors import (
     StorageFault,
     fatal,
     no_room,
+    open_refused,
     storage_fault,
     store_error,
     store_errors,
@@ -39,6 +43,46 @@ def test_every_kind_has_its_consequence(tmp_path, code, kind, exit_code):
     assert storage_fault(error(code), tmp_path) is kind
     why = fatal(tmp_path / "leptond.db", error(code))
     assert (why.exit_code if why is not None else None) == exit_code
+
+
+@pytest.mark.parametrize(
+    ("code", "full", "exit_code"),
+    [
+        (sqlite3.SQLITE_FULL, True, 75),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, True, 75),
+        (sqlite3.SQLITE_IOERR_READ, True, 75),
+        (sqlite3.SQLITE_CANTOPEN, True, 75),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, False, 74),
+        (sqlite3.SQLITE_IOERR_READ, False, 74),
+        (sqlite3.SQLITE_CANTOPEN, False, 74),
+        (sqlite3.SQLITE_NOMEM, False, 74),
+        (sqlite3.SQLITE_READONLY, False, 74),
+        (sqlite3.SQLITE_BUSY, False, 75),
+        (sqlite3.SQLITE_LOCKED, False, 75),
+        (sqlite3.SQLITE_CORRUPT, False, 78),
+        (sqlite3.SQLITE_CORRUPT, True, 78),
+        (sqlite3.SQLITE_NOTADB, False, 78),
+    ],
+)
+def test_only_what_sqlite_has_read_and_cannot_use_needs_a_person(
+    tmp_path, monkeypatch, code, full, exit_code
+):
+    monkeypatch.setattr(sqlite_errors, "no_room", lambda _: full)
+    file = tmp_path / "leptond.db"
+    file.touch()
+    refused = open_refused(file, error(code))
+    assert refused.exit_code == exit_code
+    assert ("recover" in str(refused)) == (exit_code == 78)
+    assert ("Make room first" in str(refused)) == (exit_code == 75 and full)
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(errno.ENOSPC, 75), (errno.EDQUOT, 75), (errno.EIO, 74), (errno.EMFILE, 74), (errno.EACCES, 78)],
+)
+def test_an_error_of_the_system_is_told_by_its_number(tmp_path, number, exit_code):
+    refused = open_refused(tmp_path / "leptond.db", OSError(number, os.strerror(number)))
+    assert refused.exit_code == exit_code
 
 
 @pytest.mark.parametrize(
