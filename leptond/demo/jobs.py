@@ -35,10 +35,11 @@ def all_jobs(gpus: int) -> list[DemoJob]:
     )
     overrun = DemoJob(
         name="overrun",
-        shows="runs into its limit of 20 s, is told to stop, saves, leaves by itself",
+        shows="runs into its limit, is told to stop, saves, leaves by itself",
         argv=[*python, "--steps", "100000", "--slow", "0.1"],
-        spec={"gpus": 1, "priority": 7, "time_limit_s": 20, "grace_s": 45},
+        spec={"gpus": 1, "priority": 7, "hold": True, "grace_s": 60},
         expected="timed_out",
+        limit_by=train,
         checks=lambda sandbox, job: _saved(sandbox, overrun, job),
     )
     ddp = DemoJob(

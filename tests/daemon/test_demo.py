@@ -31,3 +31,17 @@ def test_every_outcome_of_the_demonstration_is_what_it_should_be(tmp_path):
     assert len(jobs["train-ddp"]["attempts"][0]["gpus"]) == 2
     assert all(one["gpu_seconds"] > 0 for job in jobs.values() for one in job["attempts"])
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_outcome_is_right_beside_busy_loops_too(tmp_path):
+    """As many loops as there are cores: an import of torch takes several times as long."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for _ in range(3):
+            test_every_outcome_of_the_demonstration_is_what_it_should_be(tmp_path)
+    finally:
+        for one in busy:
+            one.kill()
+            one.wait()

@@ -1,95 +1,51 @@
-"""What the demonstration sends to its daemon, and what it prints of its jobs, against a stand-in."""
+"""The limit of the demonstration's overrun comes from what a first step takes on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from leptond import schema
-from leptond.client.target import Target
-from leptond.client.transport import Transport
-from leptond.core.jobs.states import State
-from leptond.demo import sandbox as module
-from leptond.demo.sandbox import DemoFailed, DemoJob, Sandbox
-from tests.unit.cli.conftest import home, stub
-from tests.unit.cli.stub import RUNNING, Answer, Stub, ended, make_job, page
-
-__all__ = ["home", "stub"]
+from leptond.demo.jobs import all_jobs
+from leptond.demo.sandbox import Sandbox, limit_after
 
 
-@pytest.fixture
-def said() -> list[str]:
-    return []
+class Recorder:
+    """In place of the transport: notes what is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+
+    def request(self, method: str, path: str, *, body: Any = None) -> None:
+        self.asked.append((method, path, body))
+
+    def post(self, path: str, body: Any = None) -> None:
+        self.asked.append(("POST", path, body))
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path, stub: Stub, said: list[str]) -> Iterator[Sandbox]:
-    one = Sandbox(tmp_path, 2, said.append)
-    one.api = Transport(Target(path=str(stub.path)))
-    yield one
-    one.api.close()
+@pytest.mark.parametrize("seconds", [0.5, 3.0, 20.0, 120.0])
+def test_a_limit_leaves_time_for_a_start_as_slow_again_and_for_some_steps(seconds: float):
+    assert limit_after(seconds) >= 2 * seconds + 5
 
 
-def demo_job() -> DemoJob:
-    return DemoJob(
-        name="train",
-        shows="a training",
-        argv=["python", "x.py", "--metrics-file", "METRICS"],
-        spec={"gpus": 1},
-        expected="succeeded",
-        checks=lambda sandbox, job: iter(()),
-    )
-
-
-def test_all_jobs_are_queued_in_one_call(sandbox: Sandbox, stub: Stub, tmp_path: Path) -> None:
-    made = schema.Submitted(id=47, ids=[47], name="train", state=State.PENDING)
-    stub.on("POST", "/v1/jobs:batch", schema.BatchSubmitted(jobs=[made]))
-    one = demo_job()
-    sandbox.submit([one])
-    (body,) = stub.asked[-1].body["jobs"]
-    assert one.id == 47
-    assert body["argv"][-1] == str(tmp_path / "train.jsonl")
-    assert (body["gpus"], body["env"]["TMPDIR"]) == (1, str(tmp_path))
-
-
-def test_it_is_watched_until_every_job_has_ended(sandbox: Sandbox, stub: Stub, said: list[str]) -> None:
-    one = demo_job()
-    one.id = 47
-    stub.on("GET", "/v1/jobs", page(make_job()), page(make_job(**RUNNING)), page(ended(State.SUCCEEDED)))
-    log = b"Traceback (most recent call last):\n  File x\nValueError: no\nhalf a li"
-    stub.on("GET", "/v1/jobs/47/log", Answer(pieces=[log]), Answer(pieces=[b"half a line\n"]))
-    sandbox.watch([one])
-    texts = [line.partition("s  ")[2] for line in said]
-    assert texts == [
-        "train        | ValueError: no",
-        "train        running on GPU 0, GPU 1 (attempt 1)",
-        "train        | half a line",
-        "train        succeeded: how it ended",
-    ]
-    offsets = [asked.query["offset"] for asked in stub.of("GET", "/v1/jobs/47/log")]
-    assert offsets == ["0", str(len(log) - len(b"half a li"))]
-
-
-def test_it_does_not_watch_for_ever(sandbox: Sandbox, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = demo_job()
-    one.id = 47
-    monkeypatch.setattr(module, "LIMIT_S", 0.1)
-    stub.on("GET", "/v1/jobs", page(make_job()))
-    with pytest.raises(DemoFailed, match="did not end within"):
-        sandbox.watch([one])
-
-
-def test_the_reports_of_a_job_are_lines_of_json(sandbox: Sandbox, tmp_path: Path) -> None:
-    one = demo_job()
-    one.metrics = tmp_path / "train.jsonl"
-    assert sandbox.reports(one) == []
-    one.metrics.write_text('{"loss": 1}\n{"loss": 2}\n')
-    assert sandbox.reports(one) == [{"loss": 1}, {"loss": 2}]
-
-
-def test_the_output_is_that_of_an_attempt(sandbox: Sandbox, stub: Stub) -> None:
-    stub.on("GET", "/v1/jobs/47/log", Answer(pieces=[b"\xff hi\n"]))
-    assert sandbox.output({"id": 47}, 2) == "\ufffd hi\n"
-    assert stub.asked[-1].query == {"attempt": "2"}
+def test_it_is_set_once_and_only_when_the_first_step_has_been_seen(tmp_path: Path):
+    sandbox = Sandbox(tmp_path, None, lambda text: None)
+    recorder = Recorder()
+    sandbox.api = recorder  # type: ignore[assignment]
+    jobs = {job.name: job for job in all_jobs(2)}
+    overrun, train = jobs["overrun"], jobs["train"]
+    overrun.id = 3
+    assert overrun.spec["hold"] is True
+    assert overrun.limit_by is train
+    sandbox.set_limit(overrun)
+    train.metrics, train.began = tmp_path / "train.jsonl", 0.001
+    sandbox.set_limit(overrun)
+    assert recorder.asked == []
+    train.metrics.write_text(json.dumps({"step": 30}) + "\n")
+    sandbox.set_limit(overrun)
+    sandbox.set_limit(overrun)
+    (method, path, body), released = recorder.asked
+    assert (method, path, body["time_limit_s"] > 6) == ("PATCH", "/v1/jobs/3", True)
+    assert released == ("POST", "/v1/jobs/3/release", None)
