@@ -20,6 +20,7 @@ from leptond.client.errors import EXIT_NOT_FOUND, ClientError
 from leptond.core.jobs.scalars import choices
 
 POLL_S = 30.0
+SCRIPTS = (".py", ".sh", ".bash")
 SHOWN = 20
 """Sweeps that are listed unless `-n` asks for more."""
 
@@ -41,6 +42,7 @@ def _configuration(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         values = {name: choices(text) for name, text in grid.items()}
     except ValueError as error:
         raise UsageError(str(error), option="--grid") from None
+    _must_be_there(given["argv"], given["cwd"], given["shell"])
     body = {
         "job": job_spec(
             session, {**given, "argv": _with_python(given["argv"], given["cwd"], given["shell"])}
@@ -70,6 +72,25 @@ def _named(settings: tuple[str, ...], option: str) -> dict[str, str]:
             raise UsageError(f"{name} is named twice", option=option)
         found[name] = value
     return found
+
+
+def _must_be_there(argv: Sequence[str], cwd: str | None, shell: bool) -> None:
+    """Raises UsageError for a script that is not there, and for a program that is not found: every trial
+    would fail. What a parameter fills in ({NAME}) is not looked at."""
+    from shutil import which
+
+    from leptond.core.admission.training import script_of
+
+    if shell:
+        return
+    place, script = Path(cwd or "."), script_of(argv, shell=False)
+    if script is not None and "{" not in script and Path(script).suffix in SCRIPTS:
+        if not (place / script).is_file():
+            raise UsageError(f"there is no file {script} in {place.absolute()}: every trial would fail")
+    elif "{" not in argv[0] and which(argv[0]) is None and not (place / argv[0]).is_file():
+        raise UsageError(
+            f"{argv[0]} is neither a program on the PATH nor a file here: every trial would fail"
+        )
 
 
 def _with_python(argv: Sequence[str], cwd: str | None, shell: bool) -> tuple[str, ...]:
@@ -229,6 +250,27 @@ def _show(session: Session, found: dict[str, Any]) -> None:
     print_table(session, columns, (_trial_row(trial, names) for trial in ordered))
     if session.table:
         _sum_up(session, found)
+    if found.get("best") is None and found["state"] == "ended":
+        session.warn(_nothing_reported(session, found))
+
+
+def _nothing_reported(session: Session, found: dict[str, Any]) -> str:
+    """Why a sweep that has ended has no best trial, and what to do about it."""
+    from leptond.cli.framework.refs import job_path
+
+    metric = found["metric"]
+    ended_well = [trial for trial in found["trials"] if trial["state"] == "succeeded"]
+    if not ended_well:
+        return "No trial has succeeded: see why of one with: leptonctl why " + str(found["trials"][0]["ref"])
+    progress = session.api.get(job_path(ended_well[0]["ref"])).get("progress") or {}
+    others = sorted(name for name in progress.get("metrics") or {} if name != metric)
+    begin = f"No trial reported {metric}, so none could be compared or stopped early. "
+    if others:
+        return begin + f"They report {', '.join(others)}: name one with --metric {others[0]}"
+    return begin + (
+        f"In the command: from leptond import job; job.report(step=n, total=N, {metric}=...); or print lines"
+        f" such as ::leptond step=3 total=9 {metric}=0.5"
+    )
 
 
 def _rank(trial: phrases.Body, mode: str) -> tuple[int, float, int]:

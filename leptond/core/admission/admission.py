@@ -17,7 +17,7 @@ from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
 from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec
-from leptond.core.outcome.retry import Wish
+from leptond.core.outcome.retry import Wish, unknown_cause
 from leptond.core.scheduling.placement import Need, eligible, suits
 
 MAX_ARGV_BYTES = 128 * 1024
@@ -76,6 +76,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     _check_argv(spec)
     _check_output(spec)
     _check_env(spec)
+    _check_causes(spec)
     limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s or None
     longest = defaults.max_time_limit_s or None
     if longest is not None and (limit is None or limit > longest):
@@ -190,6 +191,18 @@ def default_name(argv: Sequence[str], shell: bool) -> str:
         program = posixpath.basename(script or module or program)
     cleaned = _NOT_A_NAME.sub("-", program).lstrip(".-")[:128]
     return cleaned or "job"
+
+
+def _check_causes(spec: JobSpec) -> None:
+    for field in ("retry_on", "no_retry_on"):
+        for position, name in enumerate(getattr(spec, field)):
+            wrong = unknown_cause(name)
+            if wrong is not None:
+                raise Invalid(
+                    wrong,
+                    pointer=f"/{field}/{position}",
+                    hint="an exit code (75), a signal (SIGSEGV) or a class (`leptonctl show` names a job's)",
+                )
 
 
 def _check_argv(spec: JobSpec) -> None:

@@ -3,7 +3,10 @@ out."""
 
 from __future__ import annotations
 
+import re
+import signal as signals
 from collections.abc import Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 
 import msgspec
@@ -51,6 +54,8 @@ _PAID_FROM: dict[FailureClass, tuple[Budget, int | None] | None] = {
 job itself is to blame. None: running it again unchanged would end the same way."""
 
 _USER_ERRORS = frozenset({FailureClass.CONFIG, FailureClass.USER_OOM_GPU, FailureClass.DIVERGED})
+
+_UNNAMED_SIGNAL = re.compile(r"^SIG(3[2-9]|[45][0-9]|6[0-4])\Z")
 
 CRASH_LOOP = 3
 CRASH_LOOP_S = 60.0
@@ -111,6 +116,28 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
     hold: bool = False
     saved: int = 0
+
+
+def unknown_cause(name: str) -> str | None:
+    """Return what is wrong with a name in retry_on or no_retry_on, as a sentence; None for one that the end
+    of an attempt can have: an exit code, a signal or a failure class.
+
+    >>> unknown_cause("user-oomgpu")
+    "'user-oomgpu' is no failure class; did you mean user-oom-gpu?"
+    """
+    if name.isdecimal():
+        return None if int(name) <= 255 else f"{name} is no exit code: they go from 0 to 255"
+    if name.startswith("SIG"):
+        if name in signals.Signals.__members__ or _UNNAMED_SIGNAL.match(name):
+            return None
+        return f"{name} is no signal of this system; one without a name is written by its number, as SIG35"
+    classes = sorted(FailureClass)
+    if name in classes:
+        return None
+    near = get_close_matches(name, classes, n=1)
+    if near:
+        return f"{name!r} is no failure class; did you mean {near[0]}?"
+    return f"{name!r} is no failure class; there are {', '.join(classes)}"
 
 
 def backoff_s(failures: int, *, base_s: float, cap_s: float, roll: float) -> float:

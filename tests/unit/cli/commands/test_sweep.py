@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from leptond import schema
 from leptond.core.jobs.model import State
 from leptond.schema import sweeps
 from tests.unit.cli.conftest import Cli
@@ -128,3 +129,46 @@ def test_the_best_comes_first_and_what_was_stopped_says_why(cli: Cli, stub: Stub
     stub.on("GET", "/v1/sweeps", sweeps.SweepPage(items=[]))
     assert cli("sweeps", "@last").code == 3
     assert cli("sweep", "train.py", "--grid", "lr=1,2", "--wait").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nope.py"],
+        ["--", "python3", "nope.py", "--x", "1"],
+        ["--", "sh", "nope.sh"],
+        ["--", "no-such-program"],
+    ],
+)
+def test_a_command_that_is_not_there_is_refused_before_every_trial_fails(cli: Cli, stub: Stub, words):
+    asked_before = len(stub.asked)
+    result = cli("sweep", "--grid", "lr=1,2", *words)
+    assert result.code == 2
+    assert "every trial would fail" in result.err
+    assert len(stub.asked) == asked_before
+
+
+@pytest.mark.parametrize("words", [["--", "python3", "{script}.py"], ["--", "python3", "-m", "json.tool"]])
+def test_what_a_parameter_fills_in_and_modules_are_not_looked_at(cli: Cli, words):
+    assert cli("sweep", "--grid", "script=a,b", *words).code == 0
+
+
+@pytest.mark.parametrize(
+    ("metrics", "state", "says"),
+    [
+        ({"acc": 0.5, "f1": 0.1}, State.SUCCEEDED, "They report acc, f1: name one with --metric acc"),
+        ({}, State.SUCCEEDED, "job.report(step=n, total=N, loss=...)"),
+        ({}, State.FAILED, "No trial has succeeded: see why of one with: leptonctl why 47_0"),
+    ],
+)
+def test_a_sweep_whose_trials_report_nothing_says_so(
+    cli: Cli, stub: Stub, metrics: dict[str, float], state: State, says: str
+):
+    sweep = sweeps.Sweep(
+        id=47, name="t", user="ana", state="ended", submitted_at=make_job().submitted_at, metric="loss",
+        mode="min", halving=True, eta=3, min_step=None, asked={}, counts={str(state): 2}, best=None,
+        gpu_seconds=2.0, saved_gpu_seconds=0.0, trials=[trial(0, None, state), trial(1, None, state)],
+    )  # fmt: skip
+    stub.on("GET", "/v1/sweeps/47", sweep)
+    stub.on("GET", "/v1/jobs/47_0", make_job(id=47, progress=schema.Progress(attempt=1, metrics=metrics)))
+    assert says in " ".join(cli("sweeps", "47").err.split())

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptond.core.jobs.model import FailureClass
-from leptond.core.outcome.retry import LIMITS, Budget, Past, Spent, Wish, backoff_s, decide
+from leptond.core.outcome.classify import signal_name
+from leptond.core.outcome.retry import LIMITS, Budget, Past, Spent, Wish, backoff_s, decide, unknown_cause
 
 WISH = Wish(retries=3, delay_s=10, max_delay_s=900)
 FRESH = Spent()
@@ -208,3 +209,25 @@ def test_only_the_attempt_just_before_counts():
 @pytest.mark.parametrize(("cause", "saved"), [("config", 3), ("user-oom-gpu", 3), ("timeout", 0), ("ok", 0)])
 def test_user_errors_spare_the_retries_that_were_asked_for(cause, saved):
     assert decided(cause).saved == saved
+
+
+@given(cause=st.sampled_from(sorted(FailureClass)), code=st.integers(0, 255), number=st.integers(1, 64))
+def test_every_name_that_an_end_can_have_may_be_asked_for(cause, code, number):
+    for name in (str(cause), str(code), signal_name(number)):
+        assert unknown_cause(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("user-oomgpu", "did you mean user-oom-gpu?"),
+        ("timed-out", "did you mean timeout?"),
+        ("xyz", "there are app-gpu, cancelled,"),
+        ("256", "from 0 to 255"),
+        ("SIGSEV", "is no signal"),
+        ("SIGRTMIN+1", "as SIG35"),
+        ("SIG9", "is no signal"),
+    ],
+)
+def test_a_name_that_no_end_has_is_refused_with_what_was_meant(name: str, says: str):
+    assert says in (unknown_cause(name) or "")
