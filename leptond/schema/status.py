@@ -30,7 +30,8 @@ class Slots(msgspec.Struct, kw_only=True):
 
 class Status(msgspec.Struct, kw_only=True):
     """The running jobs, the waiting ones and why they wait, and the health of all, in one object. `warnings`
-    need attention; `notes` are lasting facts of this installation that its users should know."""
+    need attention; `notes` are lasting facts of this installation that its users should know.
+    `never`: how many of the pending jobs wait for what cannot happen any more."""
 
     version: str
     pid: int
@@ -39,6 +40,7 @@ class Status(msgspec.Struct, kw_only=True):
     started_at: datetime
     counts: dict[State, int]
     held: int
+    never: int = 0
     gpus: list[Gpu]
     gpu_backend: str
     gpu_note: str | None

@@ -300,16 +300,23 @@ class Queue(RuleBasedStateMachine):
 
     def dependency(self, job):
         """met, waiting or failed."""
-        words = set()
-        for on, kind in job.after:
-            end = self.model[on].state
-            if end not in ENDED:
-                words.add("waiting")
-            elif kind == "after_any" or (kind == "after") == (end == "succeeded"):
-                words.add("met")
-            else:
-                words.add("failed")
+        words = {self.edge(on, kind)[0] for on, kind in job.after}
         return "failed" if "failed" in words else "waiting" if "waiting" in words else "met"
+
+    def edge(self, on, kind):
+        """The state of one dependency, and who is waited for: the job itself, or a later retry of it."""
+        root = self.model[on].copy_of or on
+        tries = [one for one in self.model.values() if one.number >= on and root in (one.number, one.copy_of)]
+        ends = [one.state for one in tries if one.state in ENDED]
+        if any(kind == "after_any" or (kind == "after") == (end == "succeeded") for end in ends):
+            return "met", None
+        live = next((one for one in tries if one.state not in ENDED), None)
+        return ("waiting", live) if live is not None else ("failed", None)
+
+    def never(self, job):
+        """Whether a job can never start, because of an end or behind another such job."""
+        edges = [self.edge(on, kind) for on, kind in job.after]
+        return any(word == "failed" or (word == "waiting" and self.never(live)) for word, live in edges)
 
     def could_start(self, job, *, surely):
         woken = not job.backs_off or job.wakes_at[1 if surely else 0] <= self.now
@@ -505,6 +512,7 @@ class Queue(RuleBasedStateMachine):
             if job.state == "pending":
                 assert (row.deps_failed > 0) == (self.dependency(job) == "failed")
                 assert (row.deps_waiting > 0) >= (self.dependency(job) == "waiting")
+                assert (row.never_cause is not None) == self.never(job)
             if job.array is not None:
                 assert jobs.find(self.db, f"{job.array}_{row.array_index}") == row
             live = self.live_attempt(job.number)

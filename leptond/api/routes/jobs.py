@@ -457,6 +457,8 @@ async def why(call: Call) -> schema.Why:
     def fetch(db: Connection) -> schema.Why:
         job = jobs.find(db, ref)
         explain = Explain(db, context, sick)
-        return bodies.why(job, explain.wait(job), dependencies.of(db, job.id, job.array_id), explain.eta(job))
+        wait = explain.wait(job)
+        waits_for = dependencies.of(db, job.id, job.array_id)
+        return bodies.why(job, wait, waits_for, explain.refs(wait), explain.eta(job))
 
     return await context.store.browse(fetch)

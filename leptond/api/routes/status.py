@@ -12,7 +12,7 @@ from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.core.jobs.model import LIVE, State
 from leptond.store import Connection
-from leptond.store.queue import jobs, lists
+from leptond.store.queue import jobs, lists, never
 
 table = Table("status")
 
@@ -50,6 +50,7 @@ async def status(call: Call) -> schema.Status:
             started_at=bodies.instant(context.started_at),
             counts=jobs.counts(db),
             held=lists.held_count(db),
+            never=never.count(db),
             gpus=devices,
             gpu_backend=view.backend,
             gpu_note=view.note,

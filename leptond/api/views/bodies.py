@@ -303,29 +303,34 @@ def event(one: events.Event) -> schema.Event:
 
 
 def why(
-    one: model.Job, wait: Wait | None, dependencies: Sequence[Dependency], eta: Eta | None = None
+    one: model.Job,
+    wait: Wait | None,
+    dependencies: Sequence[Dependency],
+    blockers: Sequence[str] = (),
+    eta: Eta | None = None,
 ) -> schema.Why:
-    """Return the body that explains a job's state in one sentence."""
+    """Return the body that explains a job's state in one sentence. `blockers`: the names of those of
+    `wait`."""
     waits_for = [each.on_ref for each in dependencies if each.state != "met"]
     if wait is None:
         return schema.Why(id=one.id, state=one.state, reason=None, sentence=_not_waiting(one))
     unblock = {
         model.Reason.HELD: f"leptonctl release {one.ref}",
         model.Reason.BACKOFF: f"leptonctl retry {one.ref} starts it without waiting longer",
-        model.Reason.DEPENDENCY_NEVER: f"leptonctl cancel {one.ref}; what it waits for cannot happen now",
+        model.Reason.DEPENDENCY_NEVER: f"leptonctl retry {', '.join(blockers)} brings it back;"
+        f" leptonctl cancel {one.ref} removes it, leptonctl cancel --never all that can never run",
         model.Reason.DRAINING: "leptonctl undrain GPU",
         model.Reason.PRIORITY: f"leptonctl edit {one.ref} --priority N with a higher N",
         model.Reason.RESOURCES: "it starts by itself when enough GPUs or CPU slots are free",
         model.Reason.DEPENDENCY: "it starts by itself after the jobs that it waits for",
     }.get(wait.reason)
-    blockers = waits_for or [str(blocker) for blocker in wait.blockers]
     return schema.Why(
         id=one.id,
         state=one.state,
         reason=wait.reason,
         sentence=f"{wait.reason}: {wait.sentence}",
         unblock=unblock,
-        waits_for=blockers,
+        waits_for=waits_for or list(blockers),
         starts_at=instant(eta.likely.start_at) if eta is not None else None,
         earliest_at=maybe_instant(eta.earliest_at) if eta is not None else None,
         latest_at=maybe_instant(eta.latest_at) if eta is not None else None,

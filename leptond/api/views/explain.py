@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from leptond import schema
 from leptond.api.http.context import Context
 from leptond.api.views import bodies
@@ -14,7 +16,7 @@ from leptond.store import Connection
 from leptond.store.planning import forecast, snapshot
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.planning.forecast import QUICK_WINDOW
-from leptond.store.queue import compact_arrays
+from leptond.store.queue import compact_arrays, lists, never
 
 
 class Explain:
@@ -38,7 +40,7 @@ class Explain:
 
     def _inputs(self, window: int) -> PlanInput:
         if window not in self._seen:
-            self._seen[window] = snapshot.plan_input(
+            inputs = snapshot.plan_input(
                 self._db,
                 now=self.now,
                 boot=self.boot,
@@ -47,6 +49,9 @@ class Explain:
                 policy=self._context.settings.policy(),
                 window=window,
             )
+            members = [job.id for job in inputs.running if job.array_id is not None]
+            members += [job.id for job in inputs.waiting if job.array_id is not None]
+            self._seen[window] = msgspec.structs.replace(inputs, refs=lists.refs(self._db, members))
         return self._seen[window]
 
     def starts_at(self, job: Job) -> float | None:
@@ -70,6 +75,8 @@ class Explain:
             return None
         early = snapshot.why_not_ready(job, now=self.now, boot=self.boot)
         if early is not None:
+            if early.reason is Reason.DEPENDENCY_NEVER:
+                return msgspec.structs.replace(early, sentence=never.sentence(self._db, job))
             return early
         # a plan for a job does not depend on those after it: the short window is enough for one within it
         for window in (QUICK_WINDOW, WINDOW):
@@ -82,6 +89,13 @@ class Explain:
             if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
                 break  # more members of its own array are before it than a plan covers
         return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
+
+    def refs(self, wait: Wait | None) -> list[str]:
+        """Return what people call the jobs that are in the way."""
+        if wait is None:
+            return []
+        named = lists.refs(self._db, wait.blockers)
+        return [named.get(job_id, str(job_id)) for job_id in wait.blockers]
 
     def show(self, job: Job, attempts: Sequence[Attempt]) -> schema.Job:
         """Return a job as HTTP shows it."""

@@ -102,9 +102,12 @@ def _counts(status: phrases.Body) -> str:
     busy = sum(gpu.get("job_id") is not None for gpu in status["gpus"])
     slots = status["cpu_slots"]
     live = sum(counts.get(state, 0) for state in LIVE)
-    parts = [f"{live} running", f"{counts.get('pending', 0)} pending"]
+    never = status.get("never", 0)  # a daemon of 0.4.0 sends none
+    parts = [f"{live} running", f"{counts.get('pending', 0) - never} pending"]
     if status["held"]:
         parts[-1] += f" ({status['held']} held)"
+    if never:
+        parts.append(f"{never} can never start (leptonctl cancel --never)")
     if status["oldest_wait_s"] is not None:
         parts.append(f"oldest waits {phrases.span(status['oldest_wait_s'], table=True)}")
     if status["gpus"]:
@@ -137,6 +140,8 @@ def _lines(status: phrases.Body) -> None:
     line("daemon", [status["version"], status["state"], status["mode"], status["pid"], status["started_at"]])
     for state, count in status["counts"].items():
         line("count", [state, count])
+    if status.get("never"):
+        line("never", [status["never"]])
     for note in status["notes"]:
         line("note", [note])
     for warning in status["warnings"]:

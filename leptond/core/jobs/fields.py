@@ -387,6 +387,7 @@ FIELDS: tuple[Field, ...] = (
     _stored("root_id", Kind.COUNT, member=None),
     _stored("deps_waiting", Kind.COUNT),
     _stored("deps_failed", Kind.COUNT),
+    _stored("never_cause", Kind.COUNT),
     _stored("submitted_at", Kind.INSTANT, exported=True, summary=True),
     _stored("started_at", Kind.INSTANT, member=None, exported=True, summary=True),
     _stored("ended_at", Kind.INSTANT, exported=True, summary=True),

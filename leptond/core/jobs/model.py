@@ -286,6 +286,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     signature: str
     predicted_s: float | None
     version: int
+    never_cause: int | None = None
     tuned: dict[str, Tuned] = {}
     tuned_version: int = 0
 

@@ -167,7 +167,8 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
 
     `waiting`: the pending jobs to choose from, in any order. `running`: all jobs that hold GPUs or CPU slots.
     `gpus`: all present ones. `cpu_slots`: how many jobs without GPUs may run at a time. `now`: wall time.
-    `policy`: with the limits in force. `carried`: the state carried over from the last plan."""
+    `policy`: with the limits in force. `carried`: the state carried over from the last plan. `refs`: what
+    people call the jobs that are members of arrays, by id, for the sentences of the reasons."""
 
     waiting: Sequence[Waiting] = ()
     running: Sequence[Running] = ()
@@ -176,6 +177,7 @@ class PlanInput(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     policy: Policy = Policy()
     carried: CarriedState = CarriedState()
+    refs: Mapping[int, str] = {}
 
     def free_capacity(self, starts: Sequence[Start] = ()) -> FreeCapacity:
         """Return what is free beside the running jobs and `starts`."""

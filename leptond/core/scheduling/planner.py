@@ -62,5 +62,5 @@ def plan(inputs: PlanInput, *, explain: bool | None = True) -> Plan:
         reservations=builder.reservations(),
         carried=builder.carried,
         wake_at=builder.wake_at,
-        waits=wait_reasons(builder, explained) if explained else {},
+        waits=wait_reasons(builder, explained, inputs.refs) if explained else {},
     )

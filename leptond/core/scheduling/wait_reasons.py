@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from leptond.core.jobs.model import Gpu, Reason
 from leptond.core.scheduling.inputs import Wait, Waiting
 from leptond.core.scheduling.plan_builder import PREEMPTING_POLICIES, PlanBuilder
 
 
-def wait_reasons(builder: PlanBuilder, jobs: Sequence[Waiting]) -> dict[int, Wait]:
-    """Return a reason for each of `jobs` that does not start, after the policy has made its moves."""
+def wait_reasons(
+    builder: PlanBuilder, jobs: Sequence[Waiting], refs: Mapping[int, str] | None = None
+) -> dict[int, Wait]:
+    """Return a reason for each of `jobs` that does not start, after the policy has made its moves. `refs`:
+    what people call the members of arrays, by id."""
+    refs = refs or {}
     if builder.policy.paused:
         wait = Wait(reason=Reason.PAUSED, sentence="the scheduler is paused")
         return {job.id: wait for job in jobs}
@@ -26,11 +30,11 @@ def wait_reasons(builder: PlanBuilder, jobs: Sequence[Waiting]) -> dict[int, Wai
             claim = claims[job.id]
             found[job.id] = Wait(
                 reason=Reason.RESOURCES,
-                sentence=f"starts as soon as {_jobs(claim.blockers)} made room",
+                sentence=f"starts as soon as {_jobs(claim.blockers, refs)} made room",
                 blockers=claim.blockers,
             )
         elif job.id not in builder.placed:
-            wait = _no_slot(builder) if not job.gpus else _no_gpus(builder, job, holders, ahead)
+            wait = _no_slot(builder, refs) if not job.gpus else _no_gpus(builder, job, holders, ahead, refs)
             found[job.id] = builder.blocking_limit(job) or wait
             if job.gpus and found[job.id].reason in (Reason.RESOURCES, Reason.PRIORITY) and len(ahead) < 5:
                 ahead.append(job.id)
@@ -41,16 +45,22 @@ def _started(builder: PlanBuilder) -> set[int]:
     return {start.id for start in builder.starts if start.gpus}
 
 
-def _no_slot(builder: PlanBuilder) -> Wait:
+def _no_slot(builder: PlanBuilder, refs: Mapping[int, str]) -> Wait:
     holders = [job.id for job in builder.running if not job.gpus]
     return Wait(
         reason=Reason.RESOURCES,
-        sentence=f"all {builder.cpu_slots} CPU slots are taken{_by(holders)}",
+        sentence=f"all {builder.cpu_slots} CPU slots are taken{_by(holders, refs)}",
         blockers=holders,
     )
 
 
-def _no_gpus(builder: PlanBuilder, job: Waiting, holders: Sequence[int], ahead: Sequence[int]) -> Wait:
+def _no_gpus(
+    builder: PlanBuilder,
+    job: Waiting,
+    holders: Sequence[int],
+    ahead: Sequence[int],
+    refs: Mapping[int, str],
+) -> Wait:
     if job.gpus > builder.usable:
         out = [f"GPU {gpu.index} ({gpu.why_not})" for gpu in builder.gpus if not gpu.schedulable]
         return Wait(
@@ -70,18 +80,18 @@ def _no_gpus(builder: PlanBuilder, job: Waiting, holders: Sequence[int], ahead: 
         return Wait(
             reason=Reason.PRIORITY if ahead and not free else Reason.RESOURCES,
             sentence=f"needs {_what(job)}, {free} free{', kept for it' if reserved else ''}"
-            f"{_by(holders)}{_withheld(builder, job)}",
+            f"{_by(holders, refs)}{_withheld(builder, job)}",
             blockers=[*holders, *ahead],
         )
     if builder.reservation is not None:
         first = builder.reservation.job
         return Wait(
             reason=Reason.PRIORITY,
-            sentence=f"free GPUs are kept for job {first.id}, which needs {_what(first)}"
+            sentence=f"free GPUs are kept for job {refs.get(first.id, first.id)}, which needs {_what(first)}"
             " and has waited too long",
             blockers=[first.id],
         )
-    return Wait(reason=Reason.RESOURCES, sentence=f"none of the free GPUs suits it{_by(holders)}")
+    return Wait(reason=Reason.RESOURCES, sentence=f"none of the free GPUs suits it{_by(holders, refs)}")
 
 
 def _not_possible(builder: PlanBuilder, job: Waiting) -> Wait:
@@ -134,14 +144,19 @@ def _gpus(count: int) -> str:
     return f"{count} GPU{'' if count == 1 else 's'}"
 
 
-def _jobs(numbers: Sequence[int]) -> str:
+def _listed(numbers: Sequence[int], refs: Mapping[int, str]) -> str:
+    named = ", ".join(refs.get(number, str(number)) for number in numbers[:5])
+    return named + (", ..." if len(numbers) > 5 else "")
+
+
+def _jobs(numbers: Sequence[int], refs: Mapping[int, str]) -> str:
     if len(numbers) == 1:
-        return f"job {numbers[0]} has"
-    return f"jobs {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''} have"
+        return f"job {_listed(numbers, refs)} has"
+    return f"jobs {_listed(numbers, refs)} have"
 
 
-def _by(holders: Sequence[int]) -> str:
+def _by(holders: Sequence[int], refs: Mapping[int, str]) -> str:
     if not holders:
         return ""
-    names = ", ".join(str(job) for job in holders[:5]) + (", ..." if len(holders) > 5 else "")
+    names = _listed(holders, refs)
     return f" (held by job{'' if len(holders) == 1 else 's'} {names})"

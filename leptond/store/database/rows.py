@@ -90,6 +90,11 @@ def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     return msgspec.convert(values, Job)
 
 
+def ref(row: sqlite3.Row) -> str:
+    """The name that people use for the job of a row with `id`, `array_id` and `array_index`."""
+    return str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
+
+
 def leased(text: str) -> list[LeasedGpu]:
     """The column ``attempts.gpus``."""
     return _gpus.decode(text)

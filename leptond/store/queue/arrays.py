@@ -38,7 +38,7 @@ def find(db: sqlite3.Connection, array_id: int) -> Array:
     counts: Counter[State] = Counter()
     held = never = 0
     for row in db.execute(
-        "SELECT state, count(*) AS n, sum(held) AS held, sum(deps_failed > 0) AS never FROM jobs"
+        "SELECT state, count(*) AS n, sum(held) AS held, sum(never_cause IS NOT NULL) AS never FROM jobs"
         " WHERE array_id = ? GROUP BY state",
         (array_id,),
     ):
@@ -49,7 +49,7 @@ def find(db: sqlite3.Connection, array_id: int) -> Array:
         counts[compact.state] += compact.count
         if compact.state is State.PENDING:
             held += compact.count if compact.row["held"] else 0
-            never += compact.count if compact.row["deps_failed"] else 0
+            never += compact.count if compact.row["never_cause"] is not None else 0
     name, user = _whose(db, array_id)
     failed = sum(n for state, n in counts.items() if state in TERMINAL and state is not State.SUCCEEDED)
     return Array(
@@ -126,11 +126,14 @@ def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: st
     for compact in compact_arrays.of_array(db, array_id, pending=True):
         db.execute(
             f"UPDATE folds SET state = '{State.CANCELLED}', ended_at = ?, class = '{FailureClass.CANCELLED}',"
-            " explanation = ?, version = version + 1 WHERE id = ?",
+            " explanation = ?, never_cause = NULL, version = version + 1 WHERE id = ?",
             (now, why, compact.first),
         )
         _log_change(db, "array.cancelled", compact, {"explanation": why}, by, now)
-        dependencies.resolve(db, compact.first, State.CANCELLED, now, array_id=array_id, last=compact.last)
+        ended = dependencies.Ended(
+            first=compact.first, last=compact.last, array_id=array_id, state=State.CANCELLED
+        )
+        dependencies.resolve(db, [ended], now)
         count += compact.count
     return count
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import msgspec
 
 from leptond.base.errors import Invalid
+from leptond.core.jobs.dependency import satisfied
 from leptond.core.jobs.model import TERMINAL, DependencyKind, State
 from leptond.core.jobs.states import FailureClass
 from leptond.store.database import events
 from leptond.store.database.conditions import IS_PENDING
-from leptond.store.queue import compact_arrays
+from leptond.store.queue import compact_arrays, never, retries
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,17 +26,6 @@ class Dependency(msgspec.Struct, frozen=True, kw_only=True):
     on_ref: str
     kind: DependencyKind
     state: str
-
-
-def satisfied(kind: DependencyKind, end: State) -> bool:
-    """Return True if a job that ended as `end` satisfies a dependency of this kind."""
-    match kind:
-        case DependencyKind.ANY:
-            return True
-        case DependencyKind.OK:
-            return end is State.SUCCEEDED
-        case DependencyKind.FAIL:
-            return end is not State.SUCCEEDED
 
 
 def _one(db: sqlite3.Connection, ref: str) -> tuple[int, State] | None:
@@ -69,26 +59,35 @@ def _all(db: sqlite3.Connection, array_id: int) -> dict[State, int]:
     return dict(found)
 
 
+def array_counts(db: sqlite3.Connection, array_id: int, kind: DependencyKind) -> tuple[int, int] | None:
+    """How many members of an array a new dependency of this kind would wait for, and how many have ended
+    other than it wants; None if there is no such array. A member that was tried again counts by its
+    retries."""
+    ends = _all(db, array_id)
+    if not ends:
+        return None
+    waiting = sum(n for state, n in ends.items() if state not in TERMINAL)
+    failed = sum(n for state, n in ends.items() if state in TERMINAL and not satisfied(kind, state))
+    for outcome in retries.outcomes(db, array_id, kind) if failed else ():
+        waiting += outcome == "waiting"
+        failed -= outcome != "failed"
+    return waiting, failed
+
+
 def add(db: sqlite3.Connection, job_id: int, refs: Sequence[str], kind: DependencyKind, field: str) -> None:
-    """Let a job that was just inserted wait for `refs`. Raises Invalid (pointing at `field`) when there
-    is no such job."""
+    """Let a job that was just inserted wait for `refs`. What was tried again counts by its newest try. Raises
+    Invalid (pointing at `field`) when there is no such job."""
     for position, ref in enumerate(refs):
         unknown = Invalid(f"there is no job {ref} to wait for", pointer=f"/{field}/{position}")
         array, _, member = ref.partition("_")
         if member == "*":
-            ends = _all(db, int(array)) if int(array) < job_id else {}
-            if not ends:
+            counts = array_counts(db, int(array), kind) if int(array) < job_id else None
+            if counts is None:
                 raise unknown
             db.execute(
                 "INSERT OR IGNORE INTO array_dependencies (job_id, on_array_id, kind, waiting, failed)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (
-                    job_id,
-                    int(array),
-                    kind,
-                    sum(n for state, n in ends.items() if state not in TERMINAL),
-                    sum(n for state, n in ends.items() if state in TERMINAL and not satisfied(kind, state)),
-                ),
+                (job_id, int(array), kind, *counts),
             )
             continue
         one = _one(db, ref)
@@ -98,12 +97,13 @@ def add(db: sqlite3.Connection, job_id: int, refs: Sequence[str], kind: Dependen
         if end not in TERMINAL:
             state = "waiting"
         else:
-            state = "met" if satisfied(kind, end) else "failed"
+            state = "met" if satisfied(kind, end) else retries.outcome(db, on, kind)
         db.execute(
             "INSERT OR IGNORE INTO dependencies (job_id, on_job_id, kind, state) VALUES (?, ?, ?, ?)",
             (job_id, on, kind, state),
         )
     db.execute(f"UPDATE jobs SET {COUNTED} WHERE id = :id", {"id": job_id})
+    never.update(db, [job_id])
 
 
 COUNTED = ", ".join(
@@ -114,58 +114,153 @@ COUNTED = ", ".join(
 """The columns of a job that follow from its dependencies."""
 
 
-def resolve(
-    db: sqlite3.Connection,
-    ended: int,
-    end: State,
-    now: float,
-    *,
-    array_id: int | None,
-    last: int | None = None,
-    early: bool = False,
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs with the ids from `first` to `last` that have ended alike: members of `array_id`, or of none.
+    `early`: their sweep stopped them, which is no failure for a job that waits for all of them. `root_id`:
+    a job whose retry this is (None: it is none)."""
+
+    first: int
+    last: int
+    array_id: int | None
+    state: State
+    early: bool = False
+    root_id: int | None = None
+
+
+def resolve(db: sqlite3.Connection, ends: Sequence[Ended], now: float) -> None:
+    """Settle the dependencies of the jobs that wait for what has ended (indexes dependencies_on,
+    array_dependencies_on), and pass on who can never start now."""
+    changed: set[int] = set()
+    for one in ends:
+        for first, last in (
+            ((one.first, one.last),)
+            if one.root_id is None
+            else ((number, number) for number in retries.family(db, one.root_id))
+        ):
+            _settle_single(db, first, last, one.state, now, changed)
+    for (array_id, state), group in _by_array(db, ends).items():
+        _settle_array(db, array_id, state, group, now, changed)
+    for one in ends:
+        if one.root_id is not None:
+            for member, array_id in retries.members(db, one.root_id):
+                _settle_retried(db, one, member, array_id, now, changed)
+    never.update(db, changed)
+
+
+def _by_array(db: sqlite3.Connection, ends: Sequence[Ended]) -> dict[tuple[int, State], list[Ended]]:
+    """The ends by array and by what they mean to those that wait for all of it."""
+    found: dict[tuple[int, State], list[Ended]] = {}
+    for one in ends:
+        if one.array_id is not None:
+            state = State.SUCCEEDED if one.early else one.state
+            found.setdefault((one.array_id, state), []).append(one)
+    return found
+
+
+def _settle_single(
+    db: sqlite3.Connection, first: int, last: int, end: State, now: float, changed: set[int]
 ) -> None:
-    """Settle the dependencies of the jobs that wait for `ended`, a member of `array_id` or of none (indexes
-    dependencies_on, array_dependencies_on). With `last`: all jobs from `ended` to that one ended so. `early`:
-    its sweep stopped it, which is no failure for a job that waits for all of them."""
-    last = ended if last is None else last
     for row in db.execute(
         "SELECT job_id, on_job_id, kind FROM dependencies WHERE on_job_id BETWEEN ? AND ?"
         " AND state = 'waiting'",
-        (ended, last),
+        (first, last),
     ).fetchall():
         met = satisfied(DependencyKind(row["kind"]), end)
         db.execute(
             "UPDATE dependencies SET state = ? WHERE job_id = ? AND on_job_id = ? AND kind = ?",
             ("met" if met else "failed", row["job_id"], row["on_job_id"], row["kind"]),
         )
-        _count_ended(db, row["job_id"], 1, met)
+        _count(db, row["job_id"], -1, 0 if met else 1)
         data = {"on_job_id": row["on_job_id"], "kind": row["kind"], "met": met}
         events.append(db, now, "job.dependency", job=row["job_id"], data=data)
-    if array_id is None:
-        return
-    count = last - ended + 1
-    end = State.SUCCEEDED if early else end
+        changed.add(row["job_id"])
+
+
+def _settle_array(
+    db: sqlite3.Connection,
+    array_id: int,
+    end: State,
+    group: Sequence[Ended],
+    now: float,
+    changed: set[int],
+) -> None:
+    count = sum(one.last - one.first + 1 for one in group)
     for row in db.execute(
         "SELECT job_id, kind FROM array_dependencies WHERE on_array_id = ?", (array_id,)
     ).fetchall():
         met = satisfied(DependencyKind(row["kind"]), end)
-        db.execute(
-            "UPDATE array_dependencies SET waiting = waiting - ?, failed = failed + ?"
-            " WHERE job_id = ? AND on_array_id = ? AND kind = ?",
-            (count, 0 if met else count, row["job_id"], array_id, row["kind"]),
-        )
-        _count_ended(db, row["job_id"], count, met)
-        data = {"on_job_id": ended, "kind": row["kind"], "met": met}
+        _count_array(db, row, array_id, -count, 0 if met else count)
+        data = {"on_job_id": group[0].first, "kind": row["kind"], "met": met}
         if count > 1:
-            data["last_id"] = last
+            data["last_id"] = group[-1].last
         events.append(db, now, "job.dependency", job=row["job_id"], data=data)
+        changed.add(row["job_id"])
 
 
-def _count_ended(db: sqlite3.Connection, job_id: int, count: int, met: bool) -> None:
-    """Count `count` ended jobs that `job_id` waited for. The compact members of an array wait as its first
-    member does."""
-    values = (count, 0 if met else count, job_id)
-    moved = "deps_waiting = deps_waiting - ?, deps_failed = deps_failed + ?"
+def _settle_retried(
+    db: sqlite3.Connection, again: Ended, member: int, array_id: int, now: float, changed: set[int]
+) -> None:
+    """Settle what waits for all of an array of which `again` is a member's retry."""
+    for row in _retry_matters(db, member, array_id, before=again.first, counted="waiting"):
+        met = satisfied(DependencyKind(row["kind"]), again.state)
+        _count_array(db, row, array_id, -1, 0 if met else 1)
+        data = {"on_job_id": member, "kind": row["kind"], "met": met}
+        events.append(db, now, "job.dependency", job=row["job_id"], data=data)
+        changed.add(row["job_id"])
+
+
+def _retry_matters(
+    db: sqlite3.Connection, member: int, array_id: int, *, before: int, counted: str
+) -> list[sqlite3.Row]:
+    """The dependencies on an array that no end of `member`, or of its retries before `before`, has met, and
+    that have it `counted` among those that are waited for or have failed."""
+    rows = db.execute(
+        f"SELECT job_id, kind FROM array_dependencies WHERE on_array_id = ? AND {counted} > 0", (array_id,)
+    ).fetchall()
+    return [row for row in rows if not retries.met(db, member, DependencyKind(row["kind"]), before=before)]
+
+
+def revive(db: sqlite3.Connection, again: int, root_id: int, now: float) -> None:
+    """Let those that could never start because `root_id`, or a retry of it, had ended badly wait for its new
+    retry `again`."""
+    changed: set[int] = set()
+    data = {"kind": "", "met": None, "retry": again}
+    for number in retries.family(db, root_id):
+        for row in db.execute(
+            "SELECT job_id, on_job_id, kind FROM dependencies WHERE on_job_id = ? AND state = 'failed'",
+            (number,),
+        ).fetchall():
+            db.execute(
+                "UPDATE dependencies SET state = 'waiting' WHERE job_id = ? AND on_job_id = ? AND kind = ?",
+                tuple(row),
+            )
+            _count(db, row["job_id"], 1, -1)
+            about = {"on_job_id": number, **data, "kind": row["kind"]}
+            events.append(db, now, "job.dependency", job=row["job_id"], data=about)
+            changed.add(row["job_id"])
+    for member, array_id in retries.members(db, root_id):
+        for row in _retry_matters(db, member, array_id, before=again, counted="failed"):
+            _count_array(db, row, array_id, 1, -1)
+            about = {"on_job_id": member, **data, "kind": row["kind"]}
+            events.append(db, now, "job.dependency", job=row["job_id"], data=about)
+            changed.add(row["job_id"])
+    never.update(db, changed)
+
+
+def _count_array(db: sqlite3.Connection, row: sqlite3.Row, array_id: int, waiting: int, failed: int) -> None:
+    db.execute(
+        "UPDATE array_dependencies SET waiting = waiting + ?, failed = failed + ?"
+        " WHERE job_id = ? AND on_array_id = ? AND kind = ?",
+        (waiting, failed, row["job_id"], array_id, row["kind"]),
+    )
+    _count(db, row["job_id"], waiting, failed)
+
+
+def _count(db: sqlite3.Connection, job_id: int, waiting: int, failed: int) -> None:
+    """Add to what `job_id` waits for, and to what ended other than wanted. The compact members of an array
+    wait as its first member does."""
+    values = (waiting, failed, job_id)
+    moved = "deps_waiting = deps_waiting + ?, deps_failed = deps_failed + ?"
     db.execute(f"UPDATE jobs SET {moved} WHERE id = ?", values)
     db.execute(f"UPDATE folds SET {moved} WHERE array_id = ? AND {IS_PENDING}", values)
 

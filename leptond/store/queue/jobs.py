@@ -144,7 +144,8 @@ def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
 def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
     """Bring a job to a terminal state and settle the dependencies of the jobs that wait for it."""
     move(job.state, state)
-    touch(db, job.id, {"state": state, "ended_at": now, "backoff_at": None, "backoff_boot": None, **changes})
+    left = {"backoff_at": None, "backoff_boot": None, "never_cause": None}
+    touch(db, job.id, {"state": state, "ended_at": now, **left, **changes})
     events.append(
         db,
         now,
@@ -159,8 +160,15 @@ def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dic
             "explanation": changes.get("explanation"),
         },
     )
-    early = changes.get("class") == FailureClass.STOPPED_EARLY
-    dependencies.resolve(db, job.id, state, now, array_id=job.array_id, early=early)
+    ended = dependencies.Ended(
+        first=job.id,
+        last=job.id,
+        array_id=job.array_id,
+        state=state,
+        early=changes.get("class") == FailureClass.STOPPED_EARLY,
+        root_id=job.root_id,
+    )
+    dependencies.resolve(db, [ended], now)
 
 
 def cancel(
@@ -265,6 +273,7 @@ def retry(
     fair_share.check_pending(db, caps, user=job.user, asked=1, projects=projects)
     one = Admitted(spec=spec, name=job.name)
     (stored,) = submits.insert(db, [one], user=job.user, now=now, retry_of=job.id, root=root)
+    dependencies.revive(db, stored.id, root, now)
     return stored, True
 
 

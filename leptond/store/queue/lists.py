@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -121,8 +121,22 @@ def names(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Named]:
             "SELECT id, name, user, gpus, array_id, array_index FROM jobs WHERE id = ?", (job_id,)
         ).fetchone()
         if row is not None:
-            ref = str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
-            found[job_id] = Named(ref=ref, name=row["name"], user=row["user"], gpus=row["gpus"])
+            found[job_id] = Named(ref=rows.ref(row), name=row["name"], user=row["user"], gpus=row["gpus"])
+    return found
+
+
+def refs(db: sqlite3.Connection, job_ids: Collection[int]) -> dict[int, str]:
+    """What people call those of these jobs that are members of arrays and have rows, by id."""
+    found: dict[int, str] = {}
+    ids = list(job_ids)
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        for row in db.execute(
+            "SELECT id, array_id, array_index FROM jobs WHERE array_id IS NOT NULL"
+            f" AND id IN ({', '.join('?' * len(some))})",
+            some,
+        ):
+            found[row["id"]] = rows.ref(row)
     return found
 
 

@@ -208,9 +208,32 @@ def needed_now(db: sqlite3.Connection, job_id: int, last: int | None = None) -> 
     ).fetchone()
     if row is not None:
         return f"job {row['id']} goes on from its checkpoints"
+    if first_try := _waited_for_again(db, job_id):
+        return f"job {first_try} depends on a job that it retries"
     # what the compact members wait or waited for is written down with the first of their array
     row = db.execute("SELECT id FROM folds WHERE array_id = ? LIMIT 1", (job_id,)).fetchone()
     return f"job {row['id']} of its array has not its own row yet" if row is not None else None
+
+
+def _waited_for_again(db: sqlite3.Connection, job_id: int) -> int | None:
+    """The unfinished job that waits for one which `job_id` is a retry of: the retry's end counts for it."""
+    row = db.execute("SELECT root_id FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if row is None or row["root_id"] is None:
+        return None
+    for query in (
+        "SELECT jobs.id FROM jobs AS kin JOIN dependencies ON dependencies.on_job_id = kin.id"
+        " JOIN jobs ON jobs.id = dependencies.job_id",
+        "SELECT jobs.id FROM jobs AS kin JOIN array_dependencies ON on_array_id = kin.array_id"
+        " JOIN jobs ON jobs.id = array_dependencies.job_id",
+    ):
+        found = db.execute(
+            f"{query} WHERE (kin.id = ?1 OR kin.root_id = ?1) AND jobs.ended_at IS NULL LIMIT 1",
+            (row["root_id"],),
+        ).fetchone()
+        if found is not None:
+            number: int = found["id"]
+            return number
+    return None
 
 
 def roots(db: sqlite3.Connection, ids: Sequence[int]) -> dict[int, int]:

@@ -15,14 +15,14 @@ from typing import Any
 
 import msgspec
 
-from leptond.core.jobs.model import FailureClass
+from leptond.core.jobs.model import DependencyKind, FailureClass
 from leptond.core.jobs.states import TERMINAL, AttemptState, State
 from leptond.store.database import rows
-from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, IS_PENDING, IS_TERMINAL
+from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, IS_PENDING
 from leptond.store.database.examine import check, looked_at
 from leptond.store.database.migrate import available, migrate, newest, version
 from leptond.store.database.sqlite_errors import store_errors
-from leptond.store.queue import compact_arrays
+from leptond.store.queue import compact_arrays, dependencies, never
 
 COUNTS = {
     "job_counts": "INSERT OR REPLACE INTO job_counts SELECT states.state, (SELECT count(*) FROM jobs"
@@ -296,15 +296,20 @@ def _agree(db: sqlite3.Connection) -> None:
             f" ((SELECT state FROM jobs WHERE id = on_job_id) = '{State.SUCCEEDED}')"
             " THEN 'met' ELSE 'failed' END"
             f" WHERE state = 'waiting' AND (SELECT state FROM jobs WHERE id = on_job_id) IN ({ended})"
+            # unless a retry of it is waited for
+            " AND NOT EXISTS (SELECT 1 FROM jobs AS own JOIN jobs AS again"
+            " ON again.root_id = coalesce(own.root_id, own.id) AND again.ended_at IS NULL"
+            " WHERE own.id = on_job_id)"
         )
         db.execute("DELETE FROM array_dependencies WHERE job_id NOT IN (SELECT id FROM jobs)")
-        db.execute(
-            "UPDATE array_dependencies SET waiting = (SELECT count(*) FROM jobs WHERE array_id = on_array_id"
-            f" AND NOT {IS_TERMINAL}) + (SELECT coalesce(sum(last_id - id + 1), 0) FROM folds"
-            f" WHERE array_id = on_array_id AND {IS_PENDING}), failed = max(failed, (SELECT count(*)"
-            f" FROM jobs WHERE array_id = on_array_id AND {IS_TERMINAL} AND kind <> 'any'"
-            f" AND (kind = 'ok') <> (state = '{State.SUCCEEDED}' OR class IS 'stopped-early')))"
-        )
+        for row in db.execute("SELECT * FROM array_dependencies").fetchall():
+            kind = DependencyKind(row["kind"])
+            waiting, failed = dependencies.array_counts(db, row["on_array_id"], kind) or (0, 0)
+            db.execute(
+                "UPDATE array_dependencies SET waiting = ?, failed = ?"
+                " WHERE job_id = ? AND on_array_id = ? AND kind = ?",
+                (waiting, max(failed, row["failed"]), row["job_id"], row["on_array_id"], row["kind"]),
+            )
         for state in ("waiting", "failed"):
             db.execute(
                 f"UPDATE jobs SET deps_{state} ="
@@ -316,6 +321,7 @@ def _agree(db: sqlite3.Connection) -> None:
                 f"UPDATE folds SET deps_{state} = coalesce((SELECT deps_{state} FROM jobs"
                 f" WHERE id = folds.array_id), deps_waiting) WHERE {IS_PENDING}"
             )
+        _pass_never_on(db)
         db.execute(
             f"DELETE FROM leases WHERE attempt_id NOT IN (SELECT id FROM attempts WHERE {ATTEMPT_LIVES})"
         )
@@ -357,6 +363,17 @@ def _settle_live_attempts(db: sqlite3.Connection) -> None:
         "UPDATE jobs SET attempt = max(attempt, coalesce((SELECT max(number) FROM attempts"
         " WHERE job_id = jobs.id), 0))"
     )
+
+
+def _pass_never_on(db: sqlite3.Connection) -> None:
+    """Find again who can never start."""
+    found: set[int] = set()
+    for table, key in (("jobs", "id"), ("folds", "array_id")):
+        db.execute(f"UPDATE {table} SET never_cause = NULL WHERE never_cause IS NOT NULL")
+        found.update(
+            row[0] for row in db.execute(f"SELECT {key} FROM {table} WHERE {IS_PENDING} AND deps_failed > 0")
+        )
+    never.update(db, found)
 
 
 def _cut_compact_arrays(db: sqlite3.Connection) -> None:
