@@ -82,7 +82,7 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "open-mode": _nothing,
     "output": _output,
     "requeue": _nothing,
-    "signal": lambda value: ["--signal", value.removeprefix("B:").removeprefix("R:")],
+    "signal": lambda value: ["--signal", value.replace("R:", "", 1)],
 }
 """Long option of sbatch(1) to what it means here. ``--open-mode`` and ``--requeue`` ask for what is so
 anyway."""

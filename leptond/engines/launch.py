@@ -142,6 +142,7 @@ def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> di
         "grace_s": job.spec.grace_s or 0.0,
         "warn_signal": signal_number(warn.signal) if warn is not None else None,
         "warn_before_s": warn.before_s if warn is not None else None,
+        "warn_batch": warn.batch if warn is not None else False,
         "linger_s": around.linger_s,
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,

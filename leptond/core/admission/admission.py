@@ -16,7 +16,8 @@ from leptond.base.errors import Invalid, TooManyGpus
 from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
-from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec
+from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec, Signal
+from leptond.core.jobs.timespec import spell_duration
 from leptond.core.outcome.retry import Wish, unknown_cause
 from leptond.core.scheduling.placement import Need, eligible, suits
 
@@ -86,10 +87,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
                 pointer="/time_limit_s",
             )
         limit = longest
-    if spec.warn_signal is not None and limit is None:
-        raise Invalid(
-            "a warning signal needs a time limit to come before", pointer="/warn_signal", hint="add --time"
-        )
+    check_warning(spec.warn_signal, limit)
     indices, array_limit = _members(spec)
     name = spec.name or default_name(spec.argv, spec.shell)
     full = msgspec.structs.replace(
@@ -109,6 +107,24 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     return Admitted(
         spec=full, name=name, begin_at=_epoch(spec.begin_at), array_limit=array_limit, indices=indices
     )
+
+
+def check_warning(warning: Signal | None, limit_s: float | None) -> None:
+    """Raise Invalid for a warning signal that does not come between the start and the limit."""
+    if warning is None:
+        return
+    if limit_s is None:
+        raise Invalid(
+            "a warning signal needs a time limit to come before", pointer="/warn_signal", hint="add --time"
+        )
+    if warning.before_s >= limit_s:
+        raise Invalid(
+            f"the warning signal is due {spell_duration(warning.before_s)} before the time limit of "
+            f"{spell_duration(limit_s)}, which is not after the start",
+            pointer="/warn_signal",
+            hint=f"write --signal {warning.signal}@SECONDS with fewer seconds than the limit has, "
+            "or a longer --time",
+        )
 
 
 def need_of(spec: JobSpec, *, queue: str, borrow: bool = False) -> Need:

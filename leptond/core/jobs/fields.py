@@ -263,7 +263,10 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "warn_signal",
         Kind.SIGNAL,
-        option=Option(("--signal",), "A signal before the time limit, as USR1@120 (seconds)."),
+        option=Option(
+            ("--signal",),
+            "A signal before the time limit, as USR1@120 (seconds); B:USR1@120 for the script alone.",
+        ),
     ),
     Field(
         "no_progress_s",

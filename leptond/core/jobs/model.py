@@ -108,11 +108,13 @@ GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + EN
 """Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A warning signal that the job gets before its wall-clock limit."""
+class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A warning signal that the programs of the job get before its wall-clock limit, those that have a
+    handler for it; with `batch` its command alone, a batch script with a trap."""
 
     signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
     before_s: Duration
+    batch: bool = False
 
 
 class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,7 +219,10 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     stop_reason: str | None = None
     stop_sent_after_s: float | None = None
     killed: bool = False
+    killed_processes: int = 0
     leftovers: int = 0
+    warned: int = 0
+    warn_signal: int | None = None
     unkillable: int = 0
     oom_kills: int = 0
     max_rss_bytes: int = 0

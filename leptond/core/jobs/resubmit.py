@@ -62,7 +62,8 @@ def _words_of(field: Field, option: Option, value: Any) -> list[str]:
         case Kind.LIMIT | Kind.SECONDS:
             return [option.name, spell_duration(value)]
         case Kind.SIGNAL:
-            return [option.name, f"{value['signal']}@{spell_duration(value['before_s'])}"]
+            batch = "B:" if value.get("batch") else ""
+            return [option.name, f"{batch}{value['signal']}@{spell_duration(value['before_s'])}"]
         case Kind.TEXTS | Kind.JOBS:
             return [option.name, ",".join(value)]
     return [option.name, str(value)]

@@ -294,6 +294,13 @@ def _signal(seen: Evidence) -> Verdict | None:
     if seen.signal is None:
         return None
     name = signal_name(seen.signal)
+    if seen.signal == seen.warned_by:
+        return _verdict(
+            FailureClass.TIMEOUT,
+            "own-warning",
+            [name],
+            f"ended by {name}, by which leptond warned it of its time limit",
+        )
     if seen.signal in _KILLS:
         return _verdict(
             FailureClass.EXTERNAL_KILL,

@@ -42,7 +42,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
     more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
     not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
-    words."""
+    words. `warned_by`: the signal that leptond sent to warn it of its limit."""
 
     stop_reason: str | None = None
     stop_note: str | None = None
@@ -56,6 +56,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     oom_kills: int = 0
     unkillable: int = 0
+    warned_by: int | None = None
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
@@ -93,6 +94,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             run_s=record.run_s,
             oom_kills=record.oom_kills,
             unkillable=record.unkillable,
+            warned_by=record.warn_signal if record.warned else None,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.core.admission.admission import Admitted
+from leptond.core.admission.admission import Admitted, check_warning
 from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
     DEFAULT_QUEUE,
@@ -312,8 +312,11 @@ def edit(
 
 def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:
     """Raise what speaks against new values of a job that has not ended."""
-    if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
-        raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
+    if "time_limit_s" in changes:
+        try:
+            check_warning(job.spec.warn_signal, changes["time_limit_s"])
+        except Invalid as refusal:
+            raise Invalid(refusal.detail, pointer="/time_limit_s") from None
     if "queue" in changes or "gpus" in changes:
         known = {queue.name: queue for queue in queues.every(db)}
         queue = queues.named(known, changes.get("queue", job.queue))

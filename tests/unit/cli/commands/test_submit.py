@@ -90,6 +90,7 @@ def test_a_plain_command_runs_here_with_the_program_that_path_finds(sent, path: 
         (["--grace", "120"], "grace_s", 120),
         (["--grace", "0"], "grace_s", 0),
         (["--signal", "USR1@120"], "warn_signal", {"signal": "USR1", "before_s": 120}),
+        (["--signal", "B:USR1@9"], "warn_signal", {"signal": "USR1", "before_s": 9, "batch": True}),
         (["--begin", "2026-12-24T18:00:00Z"], "begin_at", "2026-12-24T18:00:00Z"),
         (["--hold"], "hold", True),
         (["--log-max", "64M"], "log_max_bytes", 64 << 20),

@@ -27,6 +27,8 @@ CASES = [
     ("shell: not executable", Evidence(exit_code=126), "config", "exit-126"),
     ("plain failure", Evidence(exit_code=1, run_s=9), "user", "exit-user"),
     ("tempfail", Evidence(exit_code=75), "tempfail", "exit-75"),
+    ("our own warning", Evidence(signal=10, warned_by=10), "timeout", "own-warning"),
+    ("another signal than our warning", Evidence(signal=11, warned_by=10), "signal", "fault-signal"),
     ("segfault", Evidence(signal=signal.SIGSEGV), "signal", "fault-signal"),
     ("abort", Evidence(signal=signal.SIGABRT), "signal", "other-signal"),
     ("somebody's kill -9", Evidence(signal=signal.SIGKILL), "external-kill", "killed-by-others"),
