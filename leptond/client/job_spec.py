@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from leptond.base.usage import UsageError
 
@@ -102,28 +103,68 @@ def name_of(path: str) -> str | None:
     return name or None
 
 
-def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
-    """The options in the ``#LEPTON`` and ``#SBATCH`` lines at the head of a script (its comments before the
-    first command); #LEPTON wins, wherever it stands. `ignore` names options of sbatch to leave out. Raises
-    UsageError when one cannot be read or honoured."""
+class BatchScript(NamedTuple):
+    """A script as the submit reads it: the `words` of its ``#LEPTON`` lines, those of its ``#SBATCH`` lines,
+    and its whole `text`, as far as it was read."""
+
+    words: list[str]
+    slurm: list[str]
+    text: str
+
+
+SCRIPT_BYTES = 1 << 20
+
+
+def read_script(script: Path) -> BatchScript:
+    """Read the options at the head of a script (its comments before the first command). Raises UsageError
+    when a line cannot be read; nothing is found in a file that cannot be read at all."""
     words: list[str] = []
     slurm: list[str] = []
     try:
         with script.open("rb") as file:
-            for raw in file:
-                line = raw.decode("utf-8", "replace").strip()
-                if line and not line.startswith("#"):
-                    break
-                if line.startswith(("#LEPTON ", "#LEPTON\t")):
-                    words += shlex.split(line[7:], comments=True)
-                if line.startswith(("#SBATCH ", "#SBATCH\t")):
-                    slurm += shlex.split(line[7:], comments=True)
+            text = file.read(SCRIPT_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return BatchScript([], [], "")
+    try:
+        for raw in text.split("\n"):
+            line = raw.strip()
+            if line and not line.startswith("#"):
+                break
+            if line.startswith(("#LEPTON ", "#LEPTON\t")):
+                words += shlex.split(line[7:], comments=True)
+            if line.startswith(("#SBATCH ", "#SBATCH\t")):
+                slurm += shlex.split(line[7:], comments=True)
     except ValueError as error:
         raise UsageError(f"{script}: a #LEPTON or #SBATCH line cannot be read: {error}") from None
-    except OSError:
-        return []
-    if slurm:
-        from leptond.client.sbatch import translate
+    return BatchScript(words, slurm, text)
 
-        return [*translate(slurm, skip=ignore), *words]
-    return words
+
+def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """The options in the ``#LEPTON`` and ``#SBATCH`` lines of a script; #LEPTON wins, wherever it stands. The
+    job of a script with #SBATCH lines gets Slurm's variables. `ignore` names options of sbatch to leave out.
+    Raises UsageError when one cannot be read or honoured."""
+    found = read_script(script)
+    if not found.slurm:
+        return found.words
+    from leptond.client import sbatch
+
+    translated = sbatch.translate(found.slurm, skip=ignore)
+    settings = [
+        word
+        for name, value in sbatch.environment(translated.values).items()
+        for word in ("--env", f"{name}={value}")
+    ]
+    return [*settings, *translated.words, *found.words]
+
+
+def remarks(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
+    """What the user of a script with ``#SBATCH`` lines should know: the options that are left out, and what
+    it uses of Slurm's that leptond does not have. Raises UsageError as :func:`directives`."""
+    found = read_script(script)
+    if not found.slurm:
+        return []
+    from leptond.client import sbatch
+
+    left_out = sbatch.translate(found.slurm, skip=ignore).left_out
+    first = [f"left out of the script: #SBATCH {', '.join(left_out)}"] if left_out else []
+    return first + sbatch.missing(found.text)

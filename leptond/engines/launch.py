@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from leptond.attempt_files import layout
 from leptond.core.jobs import trackers
 from leptond.core.jobs.model import Job, LeasedGpu, State
+from leptond.engines import slurm
 from leptond.engines.base import Given
 from leptond.engines.procs import COOKIE, tag_of
 
@@ -93,6 +94,8 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
             "LEPTOND_ATTEMPT_DIR": around.directory,
         }
     )
+    if slurm.wanted(job):
+        env.update(slurm.variables(job, number))
     if job.array_index is not None:
         env["LEPTOND_ARRAY_ID"] = str(job.array_id)
         env["LEPTOND_ARRAY_INDEX"] = str(job.array_index)

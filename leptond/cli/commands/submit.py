@@ -22,13 +22,21 @@ def with_directives(given: Mapping[str, Any]) -> list[str]:
     """The options in the ``#LEPTON`` and ``#SBATCH`` lines of the script that `given` (raw values by name)
     names as its first word. They come before those of the command line, which therefore win. Raises
     UsageError."""
+    script = _script_of(given)
+    return [] if script is None else spec.directives(script, ignore=_ignored(given))
+
+
+def _script_of(given: Mapping[str, Any]) -> Path | None:
+    """The file that is given as the command itself, if there is one."""
     words, cwd = given.get("argv"), given.get("cwd")
     if not words or given.get("shell"):
-        return []
+        return None
     script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
-    if not script.is_file():
-        return []
-    return spec.directives(script, ignore=frozenset(commas(tuple(given.get("ignore_sbatch") or ()))))
+    return script if script.is_file() else None
+
+
+def _ignored(given: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(commas(tuple(given.get("ignore_sbatch") or ())))
 
 
 _BESIDE: Mapping[str, Callable[[Any], Any]] = {
@@ -39,7 +47,10 @@ _BESIDE: Mapping[str, Callable[[Any], Any]] = {
         "--nproc", metavar="auto|N", help="Run a Python script as N ranks under torchrun; auto: one a GPU."
     ),
     "shell": option(
-        "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
+        "--ignore-sbatch",
+        multiple=True,
+        metavar="NAMES",
+        help="Leave these #SBATCH options of a script out; all: whatever cannot be honoured.",
     ),
 }
 """Options that are no field of a job, by the field whose option they come after."""
@@ -69,6 +80,9 @@ MORE_HELP = """
 def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
     """The body of a submit from the values of the options. Raises ClientError, UsageError."""
     words = [str(word) for word in given["argv"]]
+    script = _script_of(given)
+    for remark in [] if script is None else spec.remarks(script, ignore=_ignored(given)):
+        session.warn(remark)
     cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
     env = spec.build_env(os.environ, given["export"], given["env"])
     name = given["name"]

@@ -26,6 +26,9 @@ MAX_ENV_BYTES = 64 * 1024
 OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_PORT")
 """Variables that leptond sets for every job, and that a job therefore cannot set."""
 
+SLURM = "LEPTOND_SLURM"
+"""The one of ours that a job may set: ``1`` asks for Slurm's variables."""
+
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -255,7 +258,7 @@ def _check_env(spec: JobSpec) -> None:
             raise Invalid("an environment variable's name is letters, digits and _", pointer=pointer)
         if "\0" in value:
             raise Invalid("an environment variable cannot hold a NUL character", pointer=pointer)
-        if name in OURS or name.startswith("LEPTOND_"):
+        if name in OURS or (name.startswith("LEPTOND_") and name != SLURM):
             raise Invalid(
                 f"{name} is set by leptond for every job",
                 pointer=pointer,

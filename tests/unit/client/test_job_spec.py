@@ -89,7 +89,7 @@ def test_directives_stand_at_the_head_of_a_script(tmp_path: Path) -> None:
     script.write_text(
         "#!/bin/sh\n#SBATCH --gres=gpu:2 # two\n#LEPTON --time 2h\n\necho\n#LEPTON --name late\n"
     )
-    assert job_spec.directives(script) == ["--gpus", "2", "--time", "2h"]
+    assert job_spec.directives(script) == ["--env", "LEPTOND_SLURM=1", "--gpus", "2", "--time", "2h"]
     assert job_spec.directives(tmp_path / "none") == []
     script.write_text("#LEPTON --name 'open\n")
     with pytest.raises(UsageError, match="cannot be read"):
