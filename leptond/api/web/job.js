@@ -1,4 +1,4 @@
-// One job: what it is, how far it is, why it stands where it stands, and each of its attempts.
+// One job: what it is, how far it is, why it is in its state, and each of its attempts.
 
 import { html, useEffect, useMemo, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
