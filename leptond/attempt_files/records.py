@@ -62,6 +62,14 @@ class AttemptFiles:
         path.mkdir(mode=0o750, parents=True)
         return path
 
+    def leave_script(self, attempt_id: str, name: str, content: bytes) -> None:
+        """Write the script that a new attempt runs, for its user alone. Raises OSError."""
+        directory = self.standby(attempt_id) / layout.SCRIPT_DIR
+        directory.mkdir(mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(directory / name, flags, 0o700), "wb") as file:
+            file.write(content)
+
     def remove_standby(self, attempt_id: str) -> None:
         """Remove what an attempt without GO has left."""
         shutil.rmtree(self.standby(attempt_id), ignore_errors=True)

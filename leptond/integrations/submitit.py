@@ -281,7 +281,8 @@ class LeptondExecutor(core.PicklingExecutor):
             with Client(patience_s=PATIENCE_S) as lept:
                 # held until the pickles have the names that the job looks for, which hold its number
                 spec = self._spec(count, warned=any(map(_can_checkpoint, delayed_submissions)))
-                made = lept.submit(**{**spec, "hold": True})
+                # the environment is complete already
+                made = lept.submit(**{**spec, "hold": True}, export="NONE")
                 numbers = [f"{made.id}_{at}" for at in range(count)] if count > 1 else [str(made.id)]
                 try:
                     jobs = [

@@ -28,11 +28,12 @@ from leptond.engines.base import Engine, SpawnFailed, given
 from leptond.scheduling.handover import ClaimBatch, HandOver
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Connection, Store, StoreError, StoreUnavailable
 from leptond.store.planning.successors import OutOfStep
-from leptond.store.queue import attempts
+from leptond.store.queue import attempts, notes
 from leptond.store.queue.attempts import Claim
 from leptond.store.training import progress
 
@@ -44,13 +45,17 @@ RETRY_S = 1.0
 OVERRUN_SLACK_S = 1.0
 """Time beyond its limit for which a job shows as running: its command starts a little after its claim."""
 
+LOOK_S = 0.5
+"""Longest time that the record of an end waits for the look at the files of its command."""
+
 NOTE_PID_S = 0.05
 """Time that a successor runs before its pid is recorded."""
 
 
 class Supervisor:
     """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
-    about themselves, `usage` what they make of their devices."""
+    about themselves, `usage` what they make of their devices, `file_look` whether what they run is what was
+    submitted."""
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Supervisor:
         standby: Standby,
         handover: HandOver,
         permit: StartPermit,
+        file_look: FileLook,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -74,6 +80,7 @@ class Supervisor:
         self._standby = standby
         self._handover = handover
         self._permit = permit
+        self._file_look = file_look
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
@@ -199,8 +206,15 @@ class Supervisor:
             watches.append(asyncio.create_task(self._note_pid(job, attempt, pid, NOTE_PID_S)))
         if job.spec.no_progress_s is not None:
             watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
+        look = None
+        if job.sources != "[]":
+            look = self._group.create_task(self._note_changes(job, attempt), name=f"look-{attempt.id}")
+            self._tasks.add(look)
+            look.add_done_callback(self._tasks.discard)
         try:
             end = await self._engine.ended(job, attempt)
+            if look is not None:
+                await asyncio.wait((look,), timeout=LOOK_S)  # before the end, where it may be in time
         finally:
             for watch in watches:
                 watch.cancel()
@@ -208,6 +222,24 @@ class Supervisor:
                     await watch
         failpoints.fp("after_ended")
         await self.finish(job, attempt, end)
+
+    async def _note_changes(self, job: Job, attempt: Attempt) -> None:
+        """Note which files of the command are not as they were at the submit. A fault of this look is no
+        fault of the attempt."""
+        started_at = attempt.started_at if attempt.started_at is not None else self._clock.wall()
+        try:
+            changed = await self._file_look.changes(job, started_at=started_at)
+            for note in changed:
+                log.info("attempt.source_changed", job=job.id, attempt=attempt.number, note=note.text)
+            if changed:
+                add = partial(
+                    notes.add, job_id=job.id, number=attempt.number, notes=changed, now=self._clock.wall()
+                )
+                await self._store.write(add, wakes_scheduler=False)
+        except StoreError:
+            pass  # a full disk; the daemon says so
+        except Exception:
+            log.exception("attempt.look_failed", job=job.id, attempt=attempt.number)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
         """Show the job as stopping once its limit is over. For display only: the shim keeps the limit."""

@@ -19,6 +19,7 @@ from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import LIVE, State
 from leptond.core.jobs.resubmit import HIDDEN, line
+from leptond.core.jobs.sources import SourceFile
 from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name
 from leptond.core.scheduling.forecast import Eta
@@ -52,7 +53,7 @@ def shown_spec(spec: model.JobSpec) -> model.JobSpec:
     """The spec without the values of variables whose names speak of secrets, and without the fields that only
     the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
     env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
-    return msgspec.structs.replace(spec, env=env, contact=UNSET)
+    return msgspec.structs.replace(spec, env=env, contact=UNSET, script=UNSET)
 
 
 def job(
@@ -97,7 +98,8 @@ def job(
 def resubmit(shown: schema.Job) -> str:
     """The command line that submits a job again."""
     spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact}
-    return line(spec, name=shown.name, array_index=shown.array_index)
+    has_copy = shown.script_sha256 is not None
+    return line(spec, name=shown.name, array_index=shown.array_index, has_copy=has_copy)
 
 
 def progress(one: model.Attempt, now: float) -> schema.Progress | None:
@@ -184,7 +186,14 @@ def attempt(one: model.Attempt, *, boot: float) -> schema.Attempt:
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
         start=one.start,
+        notes=one.notes,
     )
+
+
+def source(one: SourceFile) -> schema.SourceFile:
+    """A file that a command names."""
+    modified_at = instant(one.modified_ns / 1e9)
+    return schema.SourceFile(path=one.path, bytes=one.size, modified_at=modified_at, sha256=one.sha256)
 
 
 def dependency(one: Dependency) -> schema.Dependency:

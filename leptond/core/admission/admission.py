@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import posixpath
 import re
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
 from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec, Signal
+from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
 from leptond.core.jobs.timespec import spell_duration
 from leptond.core.outcome.retry import Wish, unknown_cause
 from leptond.core.scheduling.placement import Need, eligible, suits
@@ -53,15 +56,25 @@ class Defaults(Section, frozen=True, kw_only=True):
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """A script that is run in place of a file, and its SHA-256. `text` is None where it is stored already."""
+
+    sha256: str
+    text: str | None = None
+
+
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """A spec with nothing left open, and the jobs that it makes: one, or one for each of the `indices` of an
-    array."""
+    array. `script`: what is run in place of ``argv[0]``; `sources`: the files that the command names, as they
+    are now (:func:`leptond.core.jobs.sources.encode`)."""
 
     spec: JobSpec
     name: str
     begin_at: float | None = None
     array_limit: int | None = None
     indices: Sequence[int] | None = None
+    script: Script | None = None
+    sources: str = "[]"
 
     @property
     def count(self) -> int:
@@ -78,6 +91,8 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
             "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
         )
     _check_argv(spec)
+    script = _script_of(spec)
+    _check_cwd(spec)
     _check_output(spec)
     _check_env(spec)
     _check_causes(spec)
@@ -106,9 +121,15 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         ),
         fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
+        script=None,
     )
     return Admitted(
-        spec=full, name=name, begin_at=_epoch(spec.begin_at), array_limit=array_limit, indices=indices
+        spec=full,
+        name=name,
+        begin_at=_epoch(spec.begin_at),
+        array_limit=array_limit,
+        indices=indices,
+        script=script,
     )
 
 
@@ -237,6 +258,40 @@ def _check_argv(spec: JobSpec) -> None:
         raise Invalid(
             f"the arguments are {size} bytes long, at most {MAX_ARGV_BYTES} are taken", pointer="/argv"
         )
+
+
+def _script_of(spec: JobSpec) -> Script | None:
+    """The script that comes with a spec. Raises Invalid."""
+    text = spec.script
+    if not isinstance(text, str):
+        return None
+    if spec.shell:
+        raise Invalid(
+            "a shell job has no script",
+            pointer="/script",
+            hint="leave shell out: the script is run by its shell",
+        )
+    if "\0" in text:
+        raise Invalid("a script cannot hold a NUL character", pointer="/script")
+    content = text.encode()
+    if len(content) > MAX_SCRIPT_BYTES:
+        raise Invalid(
+            f"the script is {len(content)} bytes long, at most {MAX_SCRIPT_BYTES} are kept",
+            pointer="/script",
+            hint="without it the file argv[0] itself runs, as it is when the job starts",
+        )
+    return Script(sha256=_sha256(text), text=text)
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(text: str) -> str:
+    # the trials of a sweep have the same script
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_cwd(spec: JobSpec) -> None:
+    if spec.cwd is not None and "\0" in spec.cwd:
+        raise Invalid("a directory cannot hold a NUL character", pointer="/cwd")
 
 
 def _check_output(spec: JobSpec) -> None:
