@@ -21,8 +21,6 @@ EventName = Literal[
     "job.purged",
     "job.progress",
     "job.tuned",
-    "job.source_changed",
-    "job.output_failed",
     "array.submitted",
     "array.cancelled",
     "array.edited",
