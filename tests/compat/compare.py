@@ -108,6 +108,24 @@ def compare(snapshot: Any, now: Any, path: str) -> Iterator[Difference]:
         yield Difference(path, "changed", _short(snapshot), _short(now))
 
 
+MEASURED = "<float|int|null>"
+"""A number that was measured, and whether there was anything to measure."""
+
+
+def without_measurements(value: Any, lists: frozenset[str]) -> Any:
+    """An observation or a snapshot of which everything that depends on the speed of the machine says no more
+    than its type: all numbers, with null where there was nothing to measure, and the lists under the keys
+    `lists`, whose entries are those that were large enough."""
+    if isinstance(value, dict):
+        return {
+            key: "<list>" if key in lists and isinstance(inner, list) else without_measurements(inner, lists)
+            for key, inner in value.items()
+        }
+    if isinstance(value, list):
+        return [without_measurements(item, lists) for item in value]
+    return MEASURED if _types(value) <= _types(MEASURED) else value
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."

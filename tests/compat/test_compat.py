@@ -14,7 +14,15 @@ import pytest
 
 from tests.compat import parts, settings
 from tests.compat.commands import parse
-from tests.compat.compare import Difference, Intended, compare, merge, unexpected, unused
+from tests.compat.compare import (
+    Difference,
+    Intended,
+    compare,
+    merge,
+    unexpected,
+    unused,
+    without_measurements,
+)
 from tests.compat.live import metrics
 
 BASE = "0.4.0"
@@ -30,7 +38,10 @@ def found() -> dict[str, set[Difference]]:
     """The differences of each part."""
     snapshot = parts.read(BASE)
     now = parts.of_code(parts.HERE / BASE / "python.json") | parts.of_daemon()
-    return {part: set(compare(snapshot[part], now[part], part)) for part in parts.PARTS}
+    return {
+        part: set(compare(parts.comparable(part, snapshot[part]), parts.comparable(part, now[part]), part))
+        for part in parts.PARTS
+    }
 
 
 @pytest.mark.parametrize("part", parts.PARTS)
@@ -98,6 +109,23 @@ def test_observations_are_merged(one: Any, other: Any, both: Any) -> None:
 )
 def test_a_difference_is_found(snapshot: Any, now: Any, differences: list[str]) -> None:
     assert [str(one) for one in compare(snapshot, now, "x")] == differences
+
+
+def test_what_depends_on_speed_is_compared_by_its_type() -> None:
+    fast = {"on": True, "unit": "s", "boxes": [{"name": "a", "cost": None}], "found": [], "sum": 0}
+    slow = {"on": True, "unit": "s", "boxes": [{"name": "a", "cost": 1.5}], "found": [{"x": 1}], "sum": 2.5}
+    plain = [without_measurements(value, frozenset({"found"})) for value in (fast, slow)]
+    assert plain[0] == plain[1]
+    for real in (
+        {**slow, "on": False},
+        {**slow, "unit": "ms"},
+        {**slow, "sum": "2.5"},
+        {**slow, "found": None},
+        {**slow, "boxes": [{"name": "b", "cost": None}]},
+        {**slow, "boxes": [{"name": "a"}]},
+        {name: slow[name] for name in slow if name != "sum"},
+    ):
+        assert [*compare(plain[0], without_measurements(real, frozenset({"found"})), "x")]
 
 
 def test_an_entry_covers_what_it_names_and_no_more() -> None:
