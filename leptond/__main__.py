@@ -250,7 +250,7 @@ def recover(
 @click.option("--simulate-gpus", type=click.IntRange(2, 16), metavar="N", help="Use N simulated GPUs.")
 @click.option("--keep", is_flag=True, help="Keep the demonstration's files, and say where they are.")
 def demo(as_json: bool, simulate_gpus: int | None, keep: bool) -> None:
-    """Train small models for real: on a private daemon, with faults, retries and limits (a minute or two)."""
+    """Train small models for real: on a private daemon, with faults, retries and limits (about 2 minutes)."""
     from leptond.demo import run_demo
 
     sys.exit(run_demo(as_json=as_json, simulate_gpus=simulate_gpus, keep=keep))

@@ -4,6 +4,7 @@ command line uses it too."""
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -169,6 +170,23 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
         )
     except (TypeError, ValueError):  # not what a shim writes
         return OnDisk(job_id=job_id, number=number)
+
+
+def script(jobs_dir: Path, one: OnDisk) -> bytes | None:
+    """Return the script that an attempt was claimed with, from its own copy; None where it has none, or not
+    as it was."""
+    wanted = (one.claim.get("job") or {}).get("script_sha256")
+    directory = jobs_dir / str(one.job_id) / str(one.number) / layout.SCRIPT_DIR
+    if not isinstance(wanted, str):
+        return None
+    try:
+        for name in os.listdir(directory):  # noqa: PTH208 - pathlib costs milliseconds
+            content = nofollow.read_file(directory / name, RECORD_BYTES)
+            if hashlib.sha256(content).hexdigest() == wanted:
+                return content
+    except OSError:
+        pass
+    return None
 
 
 def live_attempts(jobs_dir: Path) -> list[OnDisk]:

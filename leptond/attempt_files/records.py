@@ -62,6 +62,14 @@ class AttemptFiles:
         path.mkdir(mode=0o750, parents=True)
         return path
 
+    def leave_script(self, attempt_id: str, name: str, content: bytes) -> None:
+        """Write the script that a new attempt runs, for its user alone. Raises OSError."""
+        directory = self.standby(attempt_id) / layout.SCRIPT_DIR
+        directory.mkdir(mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(directory / name, flags, 0o700), "wb") as file:
+            file.write(content)
+
     def remove_standby(self, attempt_id: str) -> None:
         """Remove what an attempt without GO has left."""
         shutil.rmtree(self.standby(attempt_id), ignore_errors=True)
@@ -206,14 +214,14 @@ class AttemptFiles:
                     _copy(name, source, target)
             os.fsync(target)
 
-    def log_tail(self, attempt: Attempt) -> tuple[str, float | None]:
-        """Return the end of the output, and when it was last written (UTC seconds); empty and None where it
-        cannot be read."""
+    def log_tail(self, attempt: Attempt) -> str:
+        """Return the end of the output; empty where it cannot be read."""
+        log = JobLog(self.of(attempt))
         try:
-            data, written_at = JobLog(self.of(attempt)).end(LOG_TAIL_BYTES)
+            data, _, _ = log.read(max(0, log.size() - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
         except OSError:
-            return "", None
-        return data.decode("utf-8", "replace"), written_at
+            return ""
+        return data.decode("utf-8", "replace")
 
     def last_word(self, attempt: Attempt) -> Word | None:
         """Return why the program says it ended (:mod:`leptond.job`), if it does."""

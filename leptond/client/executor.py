@@ -35,7 +35,7 @@ from leptond.client import torchrun
 from leptond.client.call_result import JobFailed, RemoteError, RemoteTraceback
 from leptond.client.errors import ApiError, ClientError
 from leptond.client.futures import JobFuture, Watch
-from leptond.client.job_spec import CARRIED, name_of
+from leptond.client.job_spec import name_of
 from leptond.client.sdk import Client
 from leptond.core.jobs.model import JobSpec
 from leptond.core.jobs.states import TERMINAL
@@ -49,7 +49,7 @@ KEEP_S = 30 * 86400.0
 BATCH = 200
 """Jobs of a map that go in one request."""
 
-OURS = frozenset({"argv", "shell", "array"})
+OURS = frozenset({"argv", "shell", "array", "script"})
 SPEC = frozenset(JobSpec.__struct_fields__) - OURS
 MODULE = "leptond.call"
 
@@ -274,14 +274,7 @@ class LeptonExecutor(Executor):
 
     def _spec(self, path: str, name: str) -> dict[str, Any]:
         spec = {key: value for key, value in self._options.items() if key in SPEC}
-        env = {key: os.environ[key] for key in CARRIED if os.environ.get(key)}
-        return {
-            "cwd": str(Path.cwd()),
-            "name": name,
-            **spec,
-            "argv": self._command(path),
-            "env": {**env, **spec.get("env", {})},
-        }
+        return {"name": name, **spec, "argv": self._command(path)}
 
 
 def _submit(specs: list[dict[str, Any]], lept: Client) -> list[int]:

@@ -13,13 +13,17 @@ import functools
 import inspect
 import os
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
 from urllib.parse import quote
 
 import msgspec
 
 from leptond import schema
+from leptond.base.usage import UsageError
+from leptond.client.errors import ClientError, own_problem
+from leptond.client.job_spec import complete, has_directives
 from leptond.client.request import (
     IDEMPOTENCY_KEY,
     PAGE,
@@ -34,6 +38,7 @@ from leptond.client.request import (
     decoded,
 )
 from leptond.client.server_events import ServerEvent
+from leptond.client.typed_fields import JobChanges, JobFields
 from leptond.core.jobs.states import TERMINAL
 from leptond.schema import sweeps
 
@@ -144,29 +149,38 @@ class Methods:
                     setattr(cls, name, declared.function_for(cls))
 
     @answered
-    def submit(self, /, argv: Sequence[str] | str, **spec: Any) -> One[schema.Submitted]:
-        """Queue a command (a list of words; one string is a line for a shell), from this directory unless
-        ``cwd=`` says otherwise. `spec`: the fields of JobSpec, such as gpus=1, time_limit_s=3600,
-        retries=2, env={...}. Durable when it returns, and one job even if the connection broke meanwhile."""
-        if isinstance(argv, str):
-            argv, spec = [argv], {"shell": True, **spec}
-        body = {"argv": list(argv), "cwd": _cwd(), **spec}
+    def submit(
+        self, /, argv: Sequence[str] | str, *, export: str | None = None, **spec: Unpack[JobFields]
+    ) -> One[schema.Submitted]:
+        """Queue a command (a list of words; one string is a line for a shell), as ``leptonctl submit`` does
+        here: from this directory (else ``cwd=``), with its program found on this PATH, this environment's
+        PATH and virtual environment (`export`: as ``--export``), and a copy of a shell script. `spec`: the
+        fields of JobSpec, such as gpus=1, time_limit_s=3600, retries=2, env={...}. Durable when it returns,
+        and one job even if the connection broke meanwhile."""
+        line = isinstance(argv, str)
+        asked = {"argv": [argv], "shell": True, **spec} if line else {"argv": argv, **spec}
+        body = _from_here(asked, export)
         return _created("/v1/jobs", body, decoded(schema.Submitted))
 
     @answered
-    def submit_many(self, specs: Sequence[Mapping[str, Any]]) -> One[list[schema.Submitted]]:
-        """Queue many jobs, all or none. Each has ``argv`` and further fields of JobSpec."""
-        cwd = _cwd()
-        body = {"jobs": [{"cwd": cwd, **spec} for spec in specs]}
+    def submit_many(
+        self, specs: Sequence[Mapping[str, Any]], *, export: str | None = None
+    ) -> One[list[schema.Submitted]]:
+        """Queue many jobs, all or none. Each has ``argv`` and further fields of JobSpec, and is completed as
+        by :meth:`submit`."""
+        body = {"jobs": [_from_here(spec, export) for spec in specs]}
         read = decoded(schema.BatchSubmitted)
         return _created("/v1/jobs:batch", body, lambda data: read(data).jobs)
 
     @answered
-    def sweep(self, /, job: Mapping[str, Any], **asked: Any) -> One[sweeps.SweepSubmitted]:
-        """Queue a sweep, all of its trials or none. `job`: ``argv`` and further fields of JobSpec; `asked`:
-        the other fields of NewSweep, such as grid={"lr": [1e-3, 1e-4]}, random={"wd": "log:1e-4..1e-1"},
-        trials=20. Its trials are an array of the same number (:meth:`cancel_array`)."""
-        body = {"job": {"cwd": _cwd(), **job}, **asked}
+    def sweep(
+        self, /, job: Mapping[str, Any], *, export: str | None = None, **asked: Any
+    ) -> One[sweeps.SweepSubmitted]:
+        """Queue a sweep, all of its trials or none. `job`: ``argv`` and further fields of JobSpec, completed
+        as by :meth:`submit`; `asked`: the other fields of NewSweep, such as grid={"lr": [1e-3, 1e-4]},
+        random={"wd": "log:1e-4..1e-1"}, trials=20. Its trials are an array of the same number
+        (:meth:`cancel_array`)."""
+        body = {"job": _from_here(job, export), **asked}
         return _created("/v1/sweeps", body, decoded(sweeps.SweepSubmitted))
 
     @answered
@@ -256,15 +270,22 @@ class Methods:
         return _posted(f"/v1/arrays/{array_id}/release", schema.ArrayChanged)
 
     @answered
-    def retry(self, /, ref: Ref, **changes: Any) -> One[schema.Submitted]:
+    def retry(self, /, ref: Ref, **changes: Unpack[JobChanges]) -> One[schema.Submitted]:
         """Run an ended job again, as a copy with these changes that shares its checkpoints."""
         return _posted(f"{_job(ref)}/retry", schema.Submitted, changes)
 
     @answered
-    def edit(self, /, ref: Ref, **changes: Any) -> One[schema.Job]:
+    def edit(self, /, ref: Ref, **changes: Unpack[JobChanges]) -> One[schema.Job]:
         """Change a job's priority, name, project, labels; of a pending job also time_limit_s, gpus,
         retries."""
         return Request(method="PATCH", path=_job(ref), body=changes, read=decoded(schema.Job))
+
+    @answered
+    def script(self, ref: Ref) -> One[str]:
+        """The script that a job runs, as it was at the submit."""
+        return Request(
+            method="GET", path=f"{_job(ref)}/script", read=lambda data: data.decode("utf-8", "replace")
+        )
 
     @answered
     def why(self, ref: Ref) -> One[schema.Why]:
@@ -283,8 +304,24 @@ class Methods:
         return Request(method="GET", path="/v1/gpus", read=lambda data: read(data).items)
 
 
-def _cwd() -> str:
-    return os.getcwd()  # noqa: PTH109  # a text is wanted
+def _from_here(spec: Mapping[str, Any], export: str | None) -> dict[str, Any]:
+    """A spec with what it takes from this process (:func:`leptond.client.job_spec.complete`), whose words to
+    the user are warnings. Raises ClientError."""
+    try:
+        made, notes = complete(spec, os.environ, export=export)
+        if has_directives(str(made.get("script") or "")):
+            notes = (*notes, _UNREAD)
+    except UsageError as error:
+        raise ClientError(own_problem("usage", "The call is wrong", str(error), None), exit_code=2) from None
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return made
+
+
+_UNREAD = (
+    "the #LEPTON and #SBATCH lines of a script are options of leptonctl alone; here they are comments: say"
+    " what they ask for as keywords"
+)
 
 
 def _job(ref: Ref) -> str:

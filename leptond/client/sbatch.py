@@ -1,10 +1,11 @@
 """The ``#SBATCH`` lines of a script as leptonctl's options: the part of sbatch(1) that one machine can
-honour. What it cannot honour is refused by name, never passed over. Pure."""
+honour. What it cannot honour is refused by name, all of it at once, never passed over. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from leptond.base.usage import UsageError
 from leptond.core.jobs import fields
@@ -43,10 +44,15 @@ def _gpus(value: str) -> Words:
     return ["--gpus", count, *(["--gpu-type", kind] if kind else [])]
 
 
-def _one(value: str) -> Words:
-    """Nodes: there is one."""
+def _one_node(value: str) -> Words:
     if value not in ("1", "1-1"):
         raise ValueError("there is one machine")
+    return []
+
+
+def _one_task(value: str) -> Words:
+    if value != "1":
+        raise ValueError("a job is one task; start its ranks with torchrun, or with --nproc")
     return []
 
 
@@ -61,7 +67,10 @@ def _mail(value: str) -> Words:
     raise ValueError("leptond sends no mail; follow it with leptonctl wait, or events -f")
 
 
-_ONE_OUTPUT = "standard error goes with the output; leave it out"
+_ONE_OUTPUT = "standard error goes with the output"
+
+_NO_CORES = "leptond gives out GPUs, not cores"
+_NO_MEMORY = "leptond does not limit host memory"
 
 _SAME = {
     words.sbatch: (_flag if field.kind in (Kind.FLAG, Kind.OFF) else _as)(words.name)
@@ -76,24 +85,29 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "gpus-per-node": _gpus,
     "gres": _gres,
     "mail-type": _mail,
-    "nodes": _one,
-    "ntasks": _one,
-    "ntasks-per-node": _one,
+    "nodes": _one_node,
+    "ntasks": _one_task,
+    "ntasks-per-node": _one_task,
     "open-mode": _nothing,
     "output": _output,
     "requeue": _nothing,
-    "signal": lambda value: ["--signal", value.removeprefix("B:").removeprefix("R:")],
+    "signal": lambda value: ["--signal", value.replace("R:", "", 1)],
 }
 """Long option of sbatch(1) to what it means here. ``--open-mode`` and ``--requeue`` ask for what is so
 anyway."""
 
 REFUSED = {
-    "cpus-per-task": "leptond gives out GPUs, not cores; leave it out",
+    "constraint": "there is one machine; --gpu-type asks for a kind of GPU",
+    "cpus-per-gpu": _NO_CORES,
+    "cpus-per-task": _NO_CORES,
     "error": _ONE_OUTPUT,
-    "exclusive": "leave it out: a job's GPUs are its own unless it shares them with --gpu-mem",
+    "exclusive": "a job's GPUs are its own unless it shares them with --gpu-mem",
     "input": "a job's standard input is empty",
-    "mem": "leptond does not limit host memory; leave it out",
-    "mem-per-cpu": "leptond does not limit host memory; leave it out",
+    "mem": _NO_MEMORY,
+    "mem-per-cpu": _NO_MEMORY,
+    "mem-per-gpu": _NO_MEMORY,
+    "nodelist": "there is one machine",
+    "qos": "there is none; --priority and queues take its place",
 }
 """Options that scripts often hold and one machine does not honour, with what to do."""
 
@@ -101,6 +115,7 @@ SHORT = {
     "A": "account",
     "a": "array",
     "b": "begin",
+    "C": "constraint",
     "c": "cpus-per-task",
     "D": "chdir",
     "d": "dependency",
@@ -113,55 +128,158 @@ SHORT = {
     "n": "ntasks",
     "o": "output",
     "p": "partition",
+    "q": "qos",
     "t": "time",
+    "w": "nodelist",
 }
 
-_FLAGS = frozenset({"exclusive", "hold", "no-requeue", "requeue"})
+_FLAGS = frozenset(
+    {
+        "contiguous", "exclusive", "get-user-env", "hold", "no-kill", "no-requeue", "overcommit",
+        "oversubscribe", "parsable", "quiet", "reboot", "requeue", "spread-job", "test-only", "use-min-nodes",
+        "verbose", "wait",
+    }
+)  # fmt: skip
 _LONG = re.compile(r"^--([a-z][a-z-]*)(?:=(.*))?\Z", re.DOTALL)
 _SHORT_FORM = re.compile(r"^-([A-Za-z])(.*)\Z", re.DOTALL)
 
+ALL = "all"
+"""In place of a name: whatever cannot be honoured is left out."""
 
-def translate(words: Sequence[str], *, skip: frozenset[str] = frozenset()) -> Words:
-    """The options of ``#SBATCH`` lines as leptonctl's own, in order. `skip` are long names of options that
-    the user chose to leave out. Raises UsageError, which names the option.
 
-    >>> translate(["--gres=gpu:a100:2", "-t", "1-12:00:00", "-Jllama"])
+class Translation(NamedTuple):
+    """The options of ``#SBATCH`` lines. `words` are leptonctl's own; `left_out` are the options that the
+    user chose to leave out, as they are spelled; `values` is what the script says of all, by long name."""
+
+    words: Words
+    left_out: list[str]
+    values: dict[str, str]
+
+
+def translate(words: Sequence[str], *, skip: frozenset[str] = frozenset()) -> Translation:
+    """Translate the options of ``#SBATCH`` lines, in order. `skip` are long names of options that the user
+    chose to leave out, or ALL. Raises UsageError, which names every option that cannot be honoured.
+
+    >>> translate(["--gres=gpu:a100:2", "-t", "1-12:00:00", "-Jllama"]).words
     ['--gpus', '2', '--gpu-type', 'a100', '--time', '1-12:00:00', '--name', 'llama']
     """
-    found: Words = []
+    found = Translation([], [], {})
+    faults: list[tuple[str, str]] = []
     rest = list(words)
     while rest:
         name, value, spelled = _next(rest)
-        if name in skip:
-            continue
-        if name not in OPTIONS:
-            reason = REFUSED.get(name, "leptond does not know it")
-            raise UsageError(
-                f"#SBATCH {spelled} cannot be honoured: {reason} (--ignore-sbatch {name} leaves it out)"
-            )
-        try:
-            found += OPTIONS[name](value)
-        except ValueError as error:
-            raise UsageError(f"#SBATCH {spelled} {value}: {error}") from None
+        text = f"{spelled} {value}" if value else spelled
+        if name in OPTIONS and name not in skip:
+            try:
+                found.words.extend(_meaning(name, value))
+                found.values[name] = value or ""
+                continue
+            except ValueError as error:
+                why = str(error)
+        else:
+            why = REFUSED.get(name, "leptond does not know it")
+        found.values.setdefault(name, value or "")
+        if name in skip or ALL in skip:
+            found.left_out.append(text)
+        else:
+            faults.append((name, f"{text}: {why}"))
+    if faults:
+        raise UsageError(_all_at_once(faults))
     return found
 
 
-def _next(rest: list[str]) -> tuple[str, str, str]:
-    """Take one option off the front: its long name, its value, and how it was spelled."""
+def _meaning(name: str, value: str | None) -> Words:
+    """leptonctl's words for an option. Raises ValueError."""
+    if value is None:
+        raise ValueError("it has no value")
+    return OPTIONS[name](value)
+
+
+def _all_at_once(faults: Sequence[tuple[str, str]]) -> str:
+    """One message for everything in a script that cannot be honoured, with the option that leaves it out."""
+    names = ",".join(dict.fromkeys(name for name, _ in faults))
+    lines = "".join(f"\n  #SBATCH {text}" for _, text in faults)
+    return (
+        f"the script asks for what cannot be honoured here:{lines}\n"
+        f"--ignore-sbatch {names} leaves {'it' if len(faults) == 1 else 'them'} out "
+        f"(--ignore-sbatch {ALL}: whatever cannot be honoured)"
+    )
+
+
+def _next(rest: list[str]) -> tuple[str, str | None, str]:
+    """Take one option off the front: its long name, its value (None: it has none), and how it was spelled. A
+    word that is no option of sbatch's is its own name."""
     word = rest.pop(0)
     long, short = _LONG.match(word), _SHORT_FORM.match(word)
     if long is not None:
-        name, value = long[1], long[2]
-        spelled = f"--{name}"
+        name, value, spelled = long[1], long[2], f"--{long[1]}"
     elif short is not None and short[1] in SHORT:
-        name, value = SHORT[short[1]], short[2].removeprefix("=") or None
-        spelled = f"-{short[1]}"
+        name, value, spelled = SHORT[short[1]], short[2].removeprefix("=") or None, f"-{short[1]}"
     else:
-        raise UsageError(f"#SBATCH {word} is not an option of sbatch that leptond knows")
+        return word.lstrip("-") or word, "", word
     if name in _FLAGS:
         return name, value or "", spelled
-    if value is None:
-        if not rest:
-            raise UsageError(f"#SBATCH {spelled} has no value")
+    if value is None and rest and not rest[0].startswith("-"):
         value = rest.pop(0)
     return name, value, spelled
+
+
+# -- the variables of Slurm ----------------------------------------------------------------------------
+
+SWITCH = "LEPTOND_SLURM"
+"""In the environment of a job: ``1`` gives it Slurm's variables too (engines/launch.py makes them)."""
+
+SET = frozenset(
+    {
+        "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MAX",
+        "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_CPUS_PER_TASK", "SLURM_GPUS",
+        "SLURM_GPUS_ON_NODE", "SLURM_JOB_ACCOUNT", "SLURM_JOB_ID", "SLURM_JOB_NAME",
+        "SLURM_JOB_NUM_NODES", "SLURM_JOB_PARTITION", "SLURM_JOB_USER", "SLURM_NNODES",
+        "SLURM_RESTART_COUNT", "SLURM_SUBMIT_DIR",
+    }
+)  # fmt: skip
+"""What a batch script finds of them. Those that say that there are several tasks, and which one this is
+(SLURM_NTASKS, SLURM_PROCID, SLURM_LOCALID), are not among them: libraries take them for the launch by srun of
+a cluster. Nor is SLURM_JOBID, by which mpirun knows one."""
+
+_VARIABLE = re.compile(r"\$\{?(SLURM_[A-Z0-9_]+)")
+_PROGRAM = re.compile(
+    r"(?:^|[|&;(]|\b(?:exec|time)\s)\s*(srun|scontrol|sacct|squeue|sbatch|module)\b", re.MULTILINE
+)
+_INSTEAD = {
+    "srun": "leave the word out; several ranks start with torchrun, or with --nproc",
+    "SLURM_JOBID": "$SLURM_JOB_ID is set",
+    "SLURM_NTASKS": "there is one task; torchrun tells the ranks of its own",
+    "SLURM_PROCID": "there is one task; torchrun sets RANK",
+    "SLURM_LOCALID": "there is one task; torchrun sets LOCAL_RANK",
+    "SLURM_JOB_GPUS": "$LEPTOND_GPU_IDS is set",
+    "SLURM_TMPDIR": "$TMPDIR may be set",
+}
+
+
+def environment(values: Mapping[str, str]) -> dict[str, str]:
+    """What the environment of a batch script's job says for Slurm's variables, of the options in it."""
+    found = {SWITCH: "1"}
+    if values.get("cpus-per-task", "").isdecimal():
+        found["SLURM_CPUS_PER_TASK"] = values["cpus-per-task"]
+    return found
+
+
+def missing(text: str) -> list[str]:
+    """What the text of a batch script uses of Slurm's and will not find here, a sentence each.
+
+    >>> missing("python train.py --rank $SLURM_PROCID")
+    ['$SLURM_PROCID in the script is not set by leptond: there is one task; torchrun sets RANK']
+    """
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    sentences = [
+        f"the script calls {name}, which leptond does not have{_hint(name)}"
+        for name in dict.fromkeys(_PROGRAM.findall(code))
+        if name != "module"
+    ]
+    names = [name for name in dict.fromkeys(_VARIABLE.findall(code)) if name not in SET]
+    return sentences + [f"${name} in the script is not set by leptond{_hint(name)}" for name in names]
+
+
+def _hint(name: str) -> str:
+    return f": {_INSTEAD[name]}" if name in _INSTEAD else ""

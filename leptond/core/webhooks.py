@@ -21,6 +21,8 @@ EventName = Literal[
     "job.purged",
     "job.progress",
     "job.tuned",
+    "job.source_changed",
+    "job.output_failed",
     "array.submitted",
     "array.cancelled",
     "array.edited",

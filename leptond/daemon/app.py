@@ -39,7 +39,7 @@ from leptond.services.retention import Retention
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
-from leptond.store.queue import gpus
+from leptond.store.queue import gpus, scripts
 
 log = structlog.get_logger("leptond.daemon")
 
@@ -74,7 +74,7 @@ async def serve(settings: Settings, places: Places) -> None:
             open_store(places.state_dir / DATABASE) as store,
             _machine_locks(store, places) as locks,
             _open_gpus(settings, store, clock, locks) as watch,
-            _open_engine(settings, places, store.lineage) as engine,
+            _open_engine(settings, places, store) as engine,
             asyncio.TaskGroup() as parts,
         ):
             store.broken.add_done_callback(_die)
@@ -154,7 +154,7 @@ def _services(
     """The loops beside the scheduling, each a task of the group."""
     settings, store, clock = node.settings, node.store, node.clock
     loops = {
-        "output-copies": OutputCopies(store, engine.jobs_dir).run(),
+        "output-copies": OutputCopies(store, engine.jobs_dir, clock).run(),
         "webhooks": Webhooks(settings.webhooks.hooks, store, clock).run(),
         "watchdog": _watchdog(store),
         "disk-guard": disk_guard.run(node.wakeup.changed),
@@ -193,6 +193,7 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
         expand_arrays=node.array_expander.wake,
         retention=Retention(node.store, node.clock),
         pass_times=node.pass_times,
+        file_look=node.file_look,
         tokens=load_tokens(places.token_file) if node.settings.http.listen else None,
     )
 
@@ -238,8 +239,14 @@ async def _open_gpus(
 
 
 @contextlib.asynccontextmanager
-async def _open_engine(settings: Settings, places: Places, lineage: str) -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(settings, places, lineage, former=former_places(places.state_dir))
+async def _open_engine(settings: Settings, places: Places, store: Store) -> AsyncIterator[LocalEngine]:
+    engine = LocalEngine(
+        settings,
+        places,
+        store.lineage,
+        lambda sha256: store.read(scripts.content, sha256),
+        former=former_places(places.state_dir),
+    )
     engine.open()
     try:
         yield engine

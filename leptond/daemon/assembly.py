@@ -26,6 +26,7 @@ from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
 from leptond.scheduling.supervisor import Supervisor
 from leptond.scheduling.wakeup import Wakeup
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_watch import GpuWatch
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Store
@@ -53,6 +54,7 @@ class Node:
     scheduler: Scheduler
     array_expander: ArrayExpander
     pass_times: DurationHistogram
+    file_look: FileLook
 
     async def settle(self) -> None:
         """Claim what an earlier daemon has started and could not claim. Before anything is answered."""
@@ -110,8 +112,9 @@ def assemble(
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
     reports = ProgressReceiver(report_socket, store, clock)
+    file_look = FileLook()
     supervisor = Supervisor(
-        store, engine, clock, group, reports, watch.usage, standby, handover, permit, watch.faults
+        store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look
     )
     pass_times = DurationHistogram(FAST_S)
     reader = PassReader(clock, settings, watch.unhealthy, standby.places)
@@ -134,4 +137,5 @@ def assemble(
         scheduler=scheduler,
         array_expander=ArrayExpander(store, clock),
         pass_times=pass_times,
+        file_look=file_look,
     )

@@ -36,11 +36,12 @@ PARTS: tuple[tuple[str, str, Callable[[], str]], ...] = (
 
 def files(top: Path) -> dict[str, str]:
     """Every file that is made, or has a part that is, as it should be; by its path in the checkout `top`."""
-    from leptond.docs_build import manual, page_fields
+    from leptond.docs_build import manual, page_fields, typed_fields
 
     made = {
         "docs/http.md": http(),
         "leptond/api/web/fields.js": page_fields.script(),
+        "leptond/client/typed_fields.py": typed_fields.module(),
         **{f"docs/man/{name}": text for name, text in manual.pages().items()},
     }
     for name, pattern, make in PARTS:

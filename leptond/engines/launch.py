@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import signal
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from msgspec.structs import replace
 from leptond.attempt_files import layout
 from leptond.core.jobs import trackers
 from leptond.core.jobs.model import Job, LeasedGpu, State
+from leptond.core.jobs.scripts import interpreter
+from leptond.engines import slurm
 from leptond.engines.base import Given
 from leptond.engines.procs import COOKIE, tag_of
 
@@ -93,6 +96,10 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
             "LEPTOND_ATTEMPT_DIR": around.directory,
         }
     )
+    if slurm.wanted(job):
+        env.update(slurm.variables(job, number))
+    if job.script_sha256 is not None:
+        env["LEPTOND_SCRIPT"] = job.spec.argv[0]  # $0 is the copy
     if job.array_index is not None:
         env["LEPTOND_ARRAY_ID"] = str(job.array_id)
         env["LEPTOND_ARRAY_INDEX"] = str(job.array_index)
@@ -123,8 +130,29 @@ def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
     }
 
 
-def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> dict[str, Any]:
-    """Return the launch description, as JSON for the shim, which adds LEPTOND_DEADLINE at the start."""
+def script_name(job: Job) -> str:
+    """Return the name of the copy of a job's script: its own, which the shell's messages begin with."""
+    name = posixpath.basename(job.spec.argv[0])
+    return name if name not in ("", ".", "..") and len(name.encode()) <= 255 else "script"
+
+
+def command(job: Job, directory: str, script: bytes | None) -> list[str]:
+    """Return the words that are executed. `script`: what runs in place of ``argv[0]``, from a copy in the
+    attempt's `directory`; a disk that is mounted without execution keeps no shell from reading it."""
+    spec = job.spec
+    if spec.shell:
+        return ["/bin/sh", "-c", spec.argv[0]]
+    if script is None:
+        return spec.argv
+    copy = f"{directory}/{layout.SCRIPT_DIR}/{script_name(job)}"
+    return [*interpreter(script), copy, *spec.argv[1:]]
+
+
+def describe(
+    job: Job, attempt_id: str, number: int, around: Surroundings, *, script: bytes | None = None
+) -> dict[str, Any]:
+    """Return the launch description, as JSON for the shim, which adds LEPTOND_DEADLINE at the start. `script`
+    as in :func:`command`."""
     warn = job.spec.warn_signal
     return {
         "attempt_id": attempt_id,
@@ -132,7 +160,7 @@ def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> di
         "claim": claim(job, number, around.lineage),
         "standby": around.standby,
         "directory": around.directory,
-        "argv": ["/bin/sh", "-c", job.spec.argv[0]] if job.spec.shell else job.spec.argv,
+        "argv": command(job, around.directory, script),
         "env": environment(job, attempt_id, number, around),
         "cwd": job.spec.cwd,
         "umask": around.umask,
@@ -142,6 +170,7 @@ def describe(job: Job, attempt_id: str, number: int, around: Surroundings) -> di
         "grace_s": job.spec.grace_s or 0.0,
         "warn_signal": signal_number(warn.signal) if warn is not None else None,
         "warn_before_s": warn.before_s if warn is not None else None,
+        "warn_batch": warn.batch if warn is not None else False,
         "linger_s": around.linger_s,
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,

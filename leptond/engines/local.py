@@ -23,7 +23,7 @@ from leptond.engines import cgroup, procs, protocol
 from leptond.engines.base import Given
 from leptond.engines.endings import Endings
 from leptond.engines.launch import assignment
-from leptond.engines.prepare import Preparation
+from leptond.engines.prepare import Preparation, ScriptOf
 from leptond.engines.shim_handle import OVERDUE_S, Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
@@ -34,11 +34,18 @@ PLACE_POLL_S = 0.02
 
 class LocalEngine:
     """Runs attempts as processes of this machine. `jobs_dir` and `checkpoints_dir`, below the state directory
-    of `places`, hold their files; `lineage` is that of the database whose attempts they are; `former` are
-    state directories in which shims of earlier daemons may still work."""
+    of `places`, hold their files; `lineage` is that of the database whose attempts they are; `script_of`
+    finds a script that was kept at a submit, by its SHA-256; `former` are state directories in which shims of
+    earlier daemons may still work."""
 
     def __init__(
-        self, settings: Settings, places: Places, lineage: str, *, former: Sequence[Path] = ()
+        self,
+        settings: Settings,
+        places: Places,
+        lineage: str,
+        script_of: ScriptOf,
+        *,
+        former: Sequence[Path] = (),
     ) -> None:
         self._settings = settings
         self.jobs_dir = places.state_dir / layout.JOBS_DIR
@@ -53,6 +60,7 @@ class LocalEngine:
             settings,
             places,
             lineage,
+            script_of=script_of,
             files=self._files,
             checkpoints_dir=self.checkpoints_dir,
             cgroups=self._cgroups,

@@ -10,7 +10,7 @@ import pwd
 import random
 import signal
 import socket
-from collections.abc import Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
 
 from leptond.attempt_files import knobs, layout
@@ -23,7 +23,7 @@ from leptond.core.jobs.model import Identity, Job
 from leptond.engines import procs, protocol
 from leptond.engines.base import SpawnFailed
 from leptond.engines.cgroup import Cgroups
-from leptond.engines.launch import Owner, Surroundings, describe
+from leptond.engines.launch import Owner, Surroundings, describe, script_name
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
@@ -32,6 +32,13 @@ PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
 takes the port between the check and the job's start."""
 PORT_TRIES = 200
+
+
+ScriptOf = Callable[[str], Awaitable[bytes | None]]
+"""Finds a script that was kept at a submit, by its SHA-256; None where it is lost."""
+
+SCRIPTS = 8
+"""The scripts that are at hand without a look into the database: members of an array run the same one."""
 
 
 class Preparation:
@@ -44,6 +51,7 @@ class Preparation:
         places: Places,
         lineage: str,
         *,
+        script_of: ScriptOf,
         files: AttemptFiles,
         checkpoints_dir: Path,
         cgroups: Cgroups,
@@ -54,6 +62,8 @@ class Preparation:
         self._settings = settings
         self._places = places
         self._lineage = lineage
+        self._script_of = script_of
+        self._scripts: dict[str, bytes] = {}
         self._files = files
         self._checkpoints_dir = checkpoints_dir
         self._cgroups = cgroups
@@ -138,7 +148,10 @@ class Preparation:
         group = self._cgroups.create(attempt_id)
         port = self._free_port()
         around = self._surroundings(standby, self._files.place(job.id, number), checkpoints, group, port)
-        launch = describe(job, attempt_id, number, around)
+        script = await self._script(job)
+        launch = describe(job, attempt_id, number, around, script=script)
+        if script is not None:
+            self._files.leave_script(attempt_id, script_name(job), script)
         if failpoints.shim_text:
             launch["failpoints"] = failpoints.shim_text
         zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
@@ -147,6 +160,21 @@ class Preparation:
         failpoints.fp("after_spawn")
         shim.port = port
         return shim
+
+    async def _script(self, job: Job) -> bytes | None:
+        """Return the script that was kept at the submit of a job; None for one that has none. Raises
+        OSError."""
+        sha256 = job.script_sha256
+        if sha256 is None:
+            return None
+        if sha256 not in self._scripts:
+            found = await self._script_of(sha256)
+            if found is None:
+                raise FileNotFoundError(f"the copy of its script {job.spec.argv[0]} is lost: submit it again")
+            while len(self._scripts) >= SCRIPTS:
+                del self._scripts[next(iter(self._scripts))]
+            self._scripts[sha256] = found
+        return self._scripts[sha256]
 
     def _surroundings(
         self, standby: Path, directory: Path, checkpoints: Path, group: str, port: int

@@ -200,7 +200,8 @@ class LeptondJobEnvironment(job_environment.JobEnvironment):
 
     def _handle_signals(self, paths: utils.JobPaths, submission: utils.DelayedSubmission) -> None:
         """The signal before the time limit, and SIGTERM, checkpoint and queue again; SIGTERM of a cancel
-        ends."""
+        ends. A call that cannot checkpoint, in an array with one that can, is not disturbed before its
+        limit."""
         handler = job_environment.SignalHandler(self, paths, submission)
         begun = False
 
@@ -208,6 +209,8 @@ class LeptondJobEnvironment(job_environment.JobEnvironment):
             nonlocal begun
             if number == signal.SIGTERM and running.stop_reason() == "cancel":
                 sys.exit(128 + number)
+            if number == self._usr_sig() and not _can_checkpoint(submission):
+                return
             if not begun:  # SIGTERM may come while a checkpoint is being written
                 begun = True
                 handler.checkpoint_and_try_requeue(number, frame)
@@ -277,7 +280,9 @@ class LeptondExecutor(core.PicklingExecutor):
                 lept.status()  # fails at once where there is no daemon; from here on it may be away a while
             with Client(patience_s=PATIENCE_S) as lept:
                 # held until the pickles have the names that the job looks for, which hold its number
-                made = lept.submit(**{**self._spec(count), "hold": True})
+                spec = self._spec(count, warned=any(map(_can_checkpoint, delayed_submissions)))
+                # the environment is complete already
+                made = lept.submit(**{**spec, "hold": True}, export="NONE")
                 numbers = [f"{made.id}_{at}" for at in range(count)] if count > 1 else [str(made.id)]
                 try:
                     jobs = [
@@ -347,7 +352,7 @@ class LeptondExecutor(core.PicklingExecutor):
             return ["/bin/bash", "-c", " && ".join([*setup, f"exec {shlex.join(words)}"])]
         return words
 
-    def _spec(self, count: int) -> dict[str, Any]:
+    def _spec(self, count: int, *, warned: bool) -> dict[str, Any]:
         given = self.parameters
         limit_s = self._timeout_min() * 60
         env = {
@@ -362,7 +367,9 @@ class LeptondExecutor(core.PicklingExecutor):
         spec = {name: given[name] for name in JobSpec.__struct_fields__ if name in given and name not in OURS}
         if count > 1:
             spec["array"] = f"0-{count - 1}%{min(count, int(given.get('array_parallelism', 256)))}"
-        before_s = min(float(given.get("signal_delay_s", SIGNAL_DELAY_S)), limit_s / 2)
+        if warned:
+            before_s = min(float(given.get("signal_delay_s", SIGNAL_DELAY_S)), limit_s / 2)
+            spec["warn_signal"] = {"signal": LeptondJobEnvironment.USR_SIG, "before_s": before_s}
         return {
             "cwd": str(Path.cwd()),
             **spec,
@@ -371,7 +378,6 @@ class LeptondExecutor(core.PicklingExecutor):
             "name": given.get("name", "submitit"),
             **({"gpus": given["gpus_per_node"]} if "gpus_per_node" in given else {}),
             "time_limit_s": limit_s,
-            "warn_signal": {"signal": LeptondJobEnvironment.USR_SIG, "before_s": before_s},
             "output": _output(self.folder, array=count > 1),
         }
 
@@ -379,6 +385,12 @@ class LeptondExecutor(core.PicklingExecutor):
         raise NotImplementedError("leptond is asked over HTTP, without a file")
 
     _make_submission_command = _get_job_id_from_submission_command = _make_submission_file_text  # type: ignore[assignment]
+
+
+def _can_checkpoint(submission: utils.DelayedSubmission) -> bool:
+    """Return True if a signal before the time limit is of use to this call; without it, it has all of its
+    time."""
+    return hasattr(submission.function, "checkpoint")
 
 
 def _output(folder: Path, *, array: bool) -> str:

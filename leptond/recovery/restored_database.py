@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from leptond.attempt_files.directory import OnDisk, numbers, read
+from leptond.attempt_files.directory import script as script_of
 from leptond.base.clock import Clock, kernel_boot_id
 from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Identity
@@ -138,7 +139,8 @@ def bring_up(
     user = getpass.getuser()
     # a later start of a GPU's holder wins over what the older database says
     for job_id, attempts in sorted(found.items(), key=lambda item: _since(item[1][-1])):
-        adoption.take_in(db, job_id, attempts, user=user, now=now, boot=boot)
+        script = script_of(jobs_dir, attempts[-1])
+        adoption.take_in(db, job_id, attempts, user=user, now=now, boot=boot, script=script)
     for attempt_id, job_id, number in adoption.unidentified(db):
         one = read(jobs_dir, job_id, number)
         if one.attempt_id == attempt_id and one.pid:

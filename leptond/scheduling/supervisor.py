@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,20 +21,19 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, StopReason
-from leptond.core.jobs.secret_values import secret_values
 from leptond.core.outcome.classify import Verdict, classify
 from leptond.core.outcome.evidence import End, Evidence, MemoryFacts
 from leptond.core.outcome.retry import Decision
-from leptond.core.outcome.text_rules import speaks_of_device
 from leptond.engines.base import Engine, SpawnFailed, given
 from leptond.scheduling.handover import ClaimBatch, HandOver
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Connection, Store, StoreError, StoreUnavailable
 from leptond.store.planning.successors import OutOfStep
-from leptond.store.queue import attempts
+from leptond.store.queue import attempts, notes
 from leptond.store.queue.attempts import Claim
 from leptond.store.training import progress
 
@@ -46,14 +45,17 @@ RETRY_S = 1.0
 OVERRUN_SLACK_S = 1.0
 """Time beyond its limit for which a job shows as running: its command starts a little after its claim."""
 
+LOOK_S = 0.5
+"""Longest time that the record of an end waits for the look at the files of its command."""
+
 NOTE_PID_S = 0.05
 """Time that a successor runs before its pid is recorded."""
 
 
 class Supervisor:
     """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
-    about themselves, `usage` what they make of their devices; `faults` asks the driver what it has against
-    some devices."""
+    about themselves, `usage` what they make of their devices, `file_look` whether what they run is what was
+    submitted."""
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Supervisor:
         standby: Standby,
         handover: HandOver,
         permit: StartPermit,
-        faults: Callable[[Collection[str]], Awaitable[Sequence[str]]],
+        file_look: FileLook,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -78,7 +80,7 @@ class Supervisor:
         self._standby = standby
         self._handover = handover
         self._permit = permit
-        self._faults = faults
+        self._file_look = file_look
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
@@ -204,8 +206,15 @@ class Supervisor:
             watches.append(asyncio.create_task(self._note_pid(job, attempt, pid, NOTE_PID_S)))
         if job.spec.no_progress_s is not None:
             watches.append(asyncio.create_task(self._watch_progress(attempt, job.spec.no_progress_s)))
+        look = None
+        if job.sources != "[]":
+            look = self._group.create_task(self._note_changes(job, attempt), name=f"look-{attempt.id}")
+            self._tasks.add(look)
+            look.add_done_callback(self._tasks.discard)
         try:
             end = await self._engine.ended(job, attempt)
+            if look is not None:
+                await asyncio.wait((look,), timeout=LOOK_S)  # before the end, where it may be in time
         finally:
             for watch in watches:
                 watch.cancel()
@@ -213,6 +222,24 @@ class Supervisor:
                     await watch
         failpoints.fp("after_ended")
         await self.finish(job, attempt, end)
+
+    async def _note_changes(self, job: Job, attempt: Attempt) -> None:
+        """Note which files of the command are not as they were at the submit. A fault of this look is no
+        fault of the attempt."""
+        started_at = attempt.started_at if attempt.started_at is not None else self._clock.wall()
+        try:
+            changed = await self._file_look.changes(job, started_at=started_at)
+            for note in changed:
+                log.info("attempt.source_changed", job=job.id, attempt=attempt.number, note=note.text)
+            if changed:
+                add = partial(
+                    notes.add, job_id=job.id, number=attempt.number, notes=changed, now=self._clock.wall()
+                )
+                await self._store.write(add, wakes_scheduler=False)
+        except StoreError:
+            pass  # a full disk; the daemon says so
+        except Exception:
+            log.exception("attempt.look_failed", job=job.id, attempt=attempt.number)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
         """Show the job as stopping once its limit is over. For display only: the shim keeps the limit."""
@@ -256,7 +283,6 @@ class Supervisor:
         self._reports.flush_soon()
         if end.record is not None:
             self._permit.failed(end.record.exec_errno)
-        faults = await self._device_faults(attempt, end)
         while True:
             batch = self._handover.at_end(attempt, end)
             released = batch is not None and batch.released
@@ -265,8 +291,6 @@ class Supervisor:
                 _hand_over,
                 attempt_id=attempt.id,
                 end=end,
-                gpu_faults=faults,
-                secrets=secret_values(job.spec.env),
                 memory=self._usage.memory.of(attempt.id, self._clock.wall()),
                 batch=batch,
                 now=self._clock.wall(),
@@ -314,15 +338,6 @@ class Supervisor:
                 retry=decision.why,
             )
 
-    async def _device_faults(self, attempt: Attempt, end: End) -> Sequence[str]:
-        """Ask the driver, where a job failed that speaks of a device: the output alone is no evidence."""
-        record = end.record
-        if record is None or record.exit_code == 0 or record.stop_reason is not None or not attempt.gpus:
-            return ()
-        if not speaks_of_device(end.error_file or "") and not speaks_of_device(end.log_tail):
-            return ()
-        return await self._faults({gpu.uuid for gpu in attempt.gpus})
-
 
 def _hand_over(
     db: Connection,
@@ -330,13 +345,10 @@ def _hand_over(
     attempt_id: str,
     end: End,
     memory: MemoryFacts,
-    gpu_faults: Sequence[str],
-    secrets: Sequence[str],
     batch: ClaimBatch | None,
     **facts: Any,
 ) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
     """Record an end, in its transaction: the verdict, and the claims for what it frees."""
-    attempt = attempts.get(db, attempt_id)
-    verdict = classify(Evidence.of(attempt, end, memory, gpu_faults=gpu_faults, secrets=secrets))
+    verdict = classify(Evidence.of(attempts.get(db, attempt_id), end, memory))
     decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
     return verdict, decision, batch.claim(db) if batch is not None else ()

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from leptond.core.jobs.model import FailureClass
+from leptond.core.jobs.sources import Note
 
 
 class AttemptGpu(msgspec.Struct, kw_only=True):
@@ -19,8 +20,9 @@ class AttemptGpu(msgspec.Struct, kw_only=True):
 
 class Attempt(msgspec.Struct, kw_only=True):
     """One try at a job. `class` is null while it lives; `rule` names the rule that chose the class and
-    `evidence` holds what it saw. `signature` knows the same failure again.
-    `start`: how its command started, `warm` or `cold: ` and why."""
+    `evidence` holds what it saw. `signature` knows the same failure again. `start`: how its command started,
+    `warm` or `cold: ` and why. `notes`: what its owner should know, whatever became of it: a file of its
+    command that was changed after the submit, a copy of its output that failed."""
 
     number: int
     id: str
@@ -44,3 +46,4 @@ class Attempt(msgspec.Struct, kw_only=True):
     log_bytes: int = 0
     log_dropped_bytes: int = 0
     start: str | None = None
+    notes: list[Note] = []

@@ -50,9 +50,20 @@ class Dependency(msgspec.Struct, kw_only=True):
     state: str
 
 
+class SourceFile(msgspec.Struct, kw_only=True):
+    """A file that a job's command names, as it was at the submit; `sha256` is null for a large one."""
+
+    path: str
+    bytes: int
+    modified_at: datetime
+    sha256: str | None = None
+
+
 class Job(msgspec.Struct, kw_only=True):
-    """A job as the queue holds it. `attempts`, `dependencies` and `resubmit` (the command line that submits
-    it again) come with a single job, not in lists."""
+    """A job as the queue holds it. `attempts`, `dependencies`, `sources` (the files that its command names,
+    as they were at the submit) and `resubmit` (the command line that submits it again) come with a single
+    job, not in lists. `script_sha256`: of the copy that is run in place of ``argv[0]`` (``GET
+    /v1/jobs/{ref}/script``)."""
 
     id: int
     ref: str
@@ -92,10 +103,12 @@ class Job(msgspec.Struct, kw_only=True):
     progress: Progress | None = None
     tuned: dict[str, float] = {}
     version: int
+    script_sha256: str | None = None
     spec: JobSpec
     attempts: list[Attempt] | UnsetType = UNSET
     dependencies: list[Dependency] | UnsetType = UNSET
     resubmit: str | UnsetType = UNSET
+    sources: list[SourceFile] | UnsetType = UNSET
 
 
 class JobPage(msgspec.Struct, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -17,9 +18,12 @@ import structlog
 
 from leptond.attempt_files import layout
 from leptond.attempt_files.output_log import JobLog
+from leptond.base.clock import Clock
 from leptond.core.jobs.output_path import expand
+from leptond.core.jobs.sources import Note
 from leptond.services.loop import Loop
 from leptond.store import Store
+from leptond.store.queue import notes
 from leptond.store.upkeep import output_copies
 
 log = structlog.get_logger("leptond.output_copies")
@@ -39,9 +43,10 @@ CHUNK = 1 << 20
 class OutputCopies:
     """Follows the events of jobs and makes the links and copies that they call for."""
 
-    def __init__(self, store: Store, jobs_dir: Path) -> None:
+    def __init__(self, store: Store, jobs_dir: Path, clock: Clock) -> None:
         self._store = store
         self._jobs_dir = jobs_dir
+        self._clock = clock
         self._position: int | None = None
         self._thread: threading.Thread | None = None
         self._loop = Loop("output-copies", self._step, gather_s=GATHER_S)
@@ -79,11 +84,13 @@ class OutputCopies:
         try:
             await self._in_thread(lambda: work(path, directory, one.attempt))
         except (OSError, TimeoutError) as error:
-            log.warning(
-                "output_copy.failed",
-                job=job.ref,
-                path=str(path),
-                error=str(error) or f"the disk does not answer within {PATIENCE_S:.0f} s",
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            why = why or f"the disk does not answer within {PATIENCE_S:.0f} s"
+            log.warning("output_copy.failed", job=job.ref, path=str(path), error=str(error) or why)
+            note = Note(kind="output-failed", text=f"its output could not be put at {path}: {why}")
+            now = self._clock.wall()
+            await self._store.write(
+                lambda db: notes.add(db, job.id, one.attempt, [note], now=now), wakes_scheduler=False
             )
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
@@ -117,7 +124,15 @@ def _set_result(done: asyncio.Future[Exception | None], failure: Exception | Non
         done.set_result(failure)
 
 
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
+
+
 def _link(path: Path, directory: Path, attempt: int) -> None:
+    _make_directory(path.parent)
     aside = path.with_name(f".{path.name}.leptond")
     with contextlib.suppress(FileNotFoundError):
         aside.unlink()
@@ -127,6 +142,7 @@ def _link(path: Path, directory: Path, attempt: int) -> None:
 
 def _copy(path: Path, directory: Path, last: int) -> None:
     """Replace what is at `path` by a file with the output of the attempts up to `last`."""
+    _make_directory(path.parent)
     aside = path.with_name(f".{path.name}.leptond")
     with contextlib.suppress(FileNotFoundError):
         aside.unlink()

@@ -185,3 +185,35 @@ def test_status_and_doctor_of_a_real_daemon(ctl):
     _, out, _ = ctl("doctor", "--json")
     levels = {finding["check"]: finding["level"] for finding in json.loads(out)}
     assert {levels[check] for check in ("socket", "ready", "version", "clock")} == {"OK"}
+
+
+SBATCH = """#!/bin/bash
+#SBATCH --job-name=resnet
+#SBATCH --nodes=1
+#SBATCH --cpus-per-task=6
+#SBATCH --mem=32G
+#SBATCH --gres=gpu:1
+#SBATCH --time=04:00:00
+#SBATCH --array=2-8:2%2
+#SBATCH --error=%x-%j.err
+test -z "${SLURM_NTASKS-}${SLURM_PROCID-}"
+echo "job $SLURM_ARRAY_JOB_ID task $SLURM_ARRAY_TASK_ID of $SLURM_ARRAY_TASK_COUNT, $SLURM_CPUS_PER_TASK cpus"
+echo "name $SLURM_JOB_NAME gpus $SLURM_GPUS in $SLURM_SUBMIT_DIR, id $SLURM_JOB_ID"
+"""
+
+
+def test_a_common_script_of_slurms(ctl, daemon: Daemon, tmp_path: Path):
+    (tmp_path / "train.sbatch").write_text(SBATCH)
+    code, _, err = ctl("submit", "train.sbatch")
+    assert code == 2
+    assert [name for name in ("--cpus-per-task 6", "--mem 32G", "--error %x-%j.err") if name not in err] == []
+    (names,) = [line.split()[1] for line in err.splitlines() if line.startswith("--ignore-sbatch")]
+    code, out, err = ctl("submit", "-q", "--ignore-sbatch", names, "train.sbatch")
+    assert (code, "left out of the script: #SBATCH --cpus-per-task 6, --mem 32G" in err) == (0, True)
+    array = int(out)
+    for position, index in enumerate((2, 4, 6, 8)):
+        assert daemon.finished(array + position)["state"] == "succeeded"
+        assert daemon.output(array + position).splitlines() == [
+            f"job {array} task {index} of 4, 6 cpus",
+            f"name resnet gpus 1 in {tmp_path}, id {array + position}",
+        ]

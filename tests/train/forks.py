@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -76,6 +77,7 @@ def _fork(rank: int, env: dict[str, str], work: Callable[[int], Any], directory:
         return pid
     code = 99
     try:
+        gc.freeze()  # what the fork was given is no garbage, and to look through it copies its pages
         os.environ.update(env, RANK=str(rank), LOCAL_RANK=str(rank))
         torch.set_num_threads(1)
         (directory / f"found-{rank}").write_text(json.dumps(work(rank)))

@@ -24,9 +24,9 @@ def example(name, *options):
 SMALL = ("--steps", "40", "--every", "10", "--width", "32", "--layers", "1", "--context", "32")
 
 
-def test_the_transformer_trains(daemon):
-    done = daemon.finished(daemon.submit(*example("small_gpt", *SMALL), cwd=TOP))
-    out = daemon.output(done["id"])
+def test_the_transformer_trains(warm_daemon):
+    done = warm_daemon.finished(warm_daemon.submit(*example("small_gpt", *SMALL), cwd=TOP))
+    out = warm_daemon.output(done["id"])
     assert done["state"] == "succeeded", out
     assert (done["progress"]["step"], done["progress"]["checkpoint_step"]) == (40, 40)
     losses = [float(loss) for loss in re.findall(r"loss (\S+)", out)]
@@ -42,22 +42,24 @@ def test_the_transformer_trains_under_a_plan(daemon):
     assert (done["progress"]["step"], done["progress"]["checkpoint_step"]) == (40, 40)
 
 
-def test_the_classifier_reads_handwritten_digits(daemon):
+def test_the_classifier_reads_handwritten_digits(warm_daemon):
     pytest.importorskip("sklearn")
-    done = daemon.finished(daemon.submit(*example("digits", "--steps", "200"), cwd=TOP))
-    out = daemon.output(done["id"])
+    done = warm_daemon.finished(warm_daemon.submit(*example("digits", "--steps", "200"), cwd=TOP))
+    out = warm_daemon.output(done["id"])
     assert done["state"] == "succeeded", out
     assert float(re.search(r"final: ([0-9.]+)%", out)[1]) > 80
 
 
 @pytest.mark.slow  # one more that imports torch and the digits
-def test_the_trial_of_a_sweep_is_measured_at_its_rungs(daemon):
+def test_the_trial_of_a_sweep_is_measured_at_its_rungs(warm_daemon):
     pytest.importorskip("sklearn")
     body = {"job": {"argv": example("sweep", "--steps", "100"), "cwd": TOP}, "grid": {"lr": [3e-3]}}
-    sweep = daemon.post("/v1/sweeps", {**body, "metric": "held_out", "min_step": 40, "eta": 2}).json["id"]
-    done = daemon.finished(sweep)
-    assert done["state"] == "succeeded", daemon.output(sweep)
-    (trial,) = daemon.get(f"/v1/sweeps/{sweep}").json["trials"]
+    sweep = warm_daemon.post("/v1/sweeps", {**body, "metric": "held_out", "min_step": 40, "eta": 2}).json[
+        "id"
+    ]
+    done = warm_daemon.finished(sweep)
+    assert done["state"] == "succeeded", warm_daemon.output(sweep)
+    (trial,) = warm_daemon.get(f"/v1/sweeps/{sweep}").json["trials"]
     assert [(rung["rung"], rung["step"]) for rung in trial["rungs"]] == [(40, 40), (80, 80)]
     assert trial["value"] < trial["rungs"][1]["value"] < trial["rungs"][0]["value"] < 2.4
 
@@ -79,12 +81,12 @@ def killed_on_the_way(daemon, argv):
     return got
 
 
-def test_the_plain_one_goes_on_where_it_was(daemon, monkeypatch, capsys):
+def test_the_plain_one_goes_on_where_it_was(warm_daemon, monkeypatch, capsys):
     argv = example("char_lm", "--steps", "200", "--width", "16")
     monkeypatch.setattr(sys, "argv", argv[2:])
     char_lm.main()
     wanted = capsys.readouterr().out.splitlines()[-1]
-    assert killed_on_the_way(daemon, argv) == wanted
+    assert killed_on_the_way(warm_daemon, argv) == wanted
     assert float(wanted.split()[-1]) < 3.5
 
 

@@ -291,9 +291,9 @@ def test_ranks_under_torchrun_say_why_they_left(daemon, tmp_path):
     assert done["progress"]["metrics"]["mine"] == 0.0
 
 
-def test_through_the_daemon_a_running_job_is_tuned_killed_and_resumed(daemon, tmp_path):
+def test_through_the_daemon_a_running_job_is_tuned_killed_and_resumed(warm_daemon, tmp_path):
     """The whole way: knobs declared, tuned over HTTP, the process killed, and the retry keeps the rate."""
-    marker = tmp_path / "fast"
+    daemon, marker = warm_daemon, tmp_path / "fast"
     number = daemon.submit(*SCRIPT, "150", "10", str(marker), cwd=TOP, retries=2, retry_delay_s=0.1)
     found = until(
         lambda: (found := daemon.job(number))["progress"] and "lr" in found["progress"]["knobs"] and found,

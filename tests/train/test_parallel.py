@@ -25,17 +25,26 @@ def alone():
     return ranks.train(Plan(), None, **LENGTH)
 
 
-@pytest.fixture(scope="module")
-def four(tmp_path_factory):
-    """Four ranks: curves by plan, and a directory with their checkpoint of the middle."""
-    directory = tmp_path_factory.mktemp("four")
-    plans = ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"]
+FOUR = ["fsdp=2,tp=2", "dp=2,pp=2"]
+GOES_ON = [("fsdp=2", "dp=2,pp=2"), ("tp=2", "fsdp=2,tp=2"), ("dp=2", "dp=2,pp=2")]
+"""Plans of two ranks, and those of the four whose checkpoints they go on from."""
+
+
+def trained_by_four(plans, directory):
+    """Four ranks: curves by plan, and below `directory` their checkpoints of the middle."""
     pieces = [{"plan": plan, "directory": str(directory / plan), **LENGTH} for plan in plans]
     found = ranks.launch(4, pieces, directory)
     for plan in plans:
         (end,) = (directory / plan).glob(f"step-{STEPS:010d}*")
         shutil.rmtree(end)
-    return directory, {plan: one["losses"] for plan, one in zip(plans, found, strict=True)}
+    return {plan: one["losses"] for plan, one in zip(plans, found, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """A directory with the checkpoints of four ranks, and their curves."""
+    directory = tmp_path_factory.mktemp("four")
+    return directory, trained_by_four(FOUR, directory)
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +53,9 @@ def two(four, tmp_path_factory):
     directory = tmp_path_factory.mktemp("two")
     plans = ["dp=2", "fsdp=2", "tp=2", "pp=2"]
     pieces = [{"plan": plan, **LENGTH} for plan in plans]
-    for plan, source in (("fsdp=2", "fsdp=2,tp=2"), ("tp=2", "dp=2,tp=2"), ("dp=2", "dp=2,pp=2")):
-        shutil.copytree(four[0] / source, directory / source)
-        pieces.append({"plan": plan, "directory": str(directory / source), **LENGTH})
+    for plan, source in GOES_ON:
+        shutil.copytree(four[0] / source, directory / plan)
+        pieces.append({"plan": plan, "directory": str(directory / plan), **LENGTH})
     pieces.append({"plan": "dp=2", "tune_at": 4, "lr": 1.5e-3, **LENGTH})
     return ranks.launch(2, pieces, directory)
 
@@ -62,25 +71,37 @@ def test_the_curve_is_that_of_one_process_on_two_ranks(alone, two, place, plan):
     assert min(alone.values()) < 0.9 * alone["0"], "it learns, so that the curve has something to say"
 
 
-@pytest.mark.parametrize("plan", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
+@pytest.mark.parametrize("plan", FOUR)
 def test_the_curve_is_that_of_one_process_on_four_ranks(alone, four, plan):
     assert len(four[1][plan]) == STEPS
     close(four[1][plan], alone)
 
 
-@pytest.mark.parametrize("place", [4, 5, 6])
+@pytest.mark.parametrize("place", [4 + index for index in range(len(GOES_ON))])
 def test_two_ranks_go_on_from_a_checkpoint_of_four(alone, two, place):
     losses = two[place]["losses"]
     assert list(losses) == [str(step) for step in range(SAVED, STEPS)]
     close(losses, alone)
 
 
-@pytest.mark.parametrize("source", ["dp=2,tp=2", "fsdp=2,tp=2", "dp=2,pp=2"])
+@pytest.mark.parametrize("source", FOUR)
 def test_one_process_goes_on_from_a_checkpoint_of_four(alone, four, source, tmp_path):
     shutil.copytree(four[0] / source, tmp_path / "c")
     losses = ranks.train(Plan(), str(tmp_path / "c"), **LENGTH)
     assert list(losses) == [str(step) for step in range(SAVED, STEPS)]
     close(losses, alone)
+
+
+@pytest.mark.slow  # more of the same: what tensor and data parallelism do alone is tested above
+def test_data_and_tensor_parallelism_go_together(alone, tmp_path):
+    curves = trained_by_four(["dp=2,tp=2"], tmp_path)
+    close(curves["dp=2,tp=2"], alone)
+    for name in ("one", "two"):
+        shutil.copytree(tmp_path / "dp=2,tp=2", tmp_path / name)
+    found = ranks.launch(2, [{"plan": "tp=2", "directory": str(tmp_path / "two"), **LENGTH}], tmp_path)
+    for losses in (ranks.train(Plan(), str(tmp_path / "one"), **LENGTH), found[0]["losses"]):
+        assert list(losses) == [str(step) for step in range(SAVED, STEPS)]
+        close(losses, alone)
 
 
 def test_a_rate_is_tuned_in_the_same_step_on_every_rank(two):

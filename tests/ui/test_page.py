@@ -171,7 +171,7 @@ def test_what_the_page_copies_is_the_same_job_again(watched, served):
     given = values[0]
     assert (given["name"], given["project"], given["labels"]) == ("again", "p", ("a=b c",))
     assert (given["array"], given["env"], given["argv"]) == ("3", ("A=1 2", "MY_TOKEN"), tuple(spec["argv"]))
-    assert (given["time_limit_s"], given["warn_signal"]) == (5400.0, ("USR1", 60.0))
+    assert (given["time_limit_s"], given["warn_signal"]) == (5400.0, ("USR1", 60.0, False))
     served.post(f"/v1/arrays/{answer.json['array_id']}/cancel")
 
 

@@ -16,6 +16,7 @@ from leptond.base.tokens import Tokens
 from leptond.config import Settings
 from leptond.gpus.base import Sample
 from leptond.services.disk_guard import DiskGuard
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
 from leptond.store import Store
@@ -75,8 +76,8 @@ class Commits:
 class Context:
     """Collaborators of the handlers. `phase` returns starting, ready or stopping; `notes` are standing facts
     for the user; `tokens` open the TCP listener (None: no TCP); `pass_times` are durations of scheduling
-    passes; `disk_guard` refuses submits while the disk is nearly full; `expand_arrays` is called when a large
-    array was submitted."""
+    passes; `file_look` looks at the files that jobs name; `disk_guard` refuses submits while the disk is
+    nearly full; `expand_arrays` is called when a large array was submitted."""
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class Context:
         tokens: Tokens | None,
         retention: Retention,
         pass_times: DurationHistogram,
+        file_look: FileLook,
         disk_guard: DiskGuard | None = None,
         expand_arrays: Callable[[], None] = lambda: None,
     ) -> None:
@@ -112,6 +114,7 @@ class Context:
         self.expand_arrays = expand_arrays
         self.retention = retention
         self.pass_times = pass_times
+        self.file_look = file_look
         self.commits = Commits(store)
         self.closing = asyncio.Event()
         self.bulk = asyncio.Lock()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
+from aiohttp import web
 from msgspec import Meta
 
 from leptond import schema
@@ -25,13 +26,14 @@ from leptond.api.views.explain import Explain
 from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
 from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
+from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
 from leptond.store import Connection
-from leptond.store.queue import compact_arrays, dependencies, gpus, jobs, lists
+from leptond.store.queue import compact_arrays, dependencies, gpus, idempotency, jobs, lists, scripts
 from leptond.store.queue.jobs import Key
-from leptond.store.queue.submit import Stored, Together
+from leptond.store.queue.submit import Stored, Together, remembered
 
 table = Table("jobs")
 
@@ -39,7 +41,10 @@ LARGE = 100
 """Batches of more jobs than this do not share a transaction with others of their kind."""
 
 REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
-KEY_HEADER = {"Idempotency-Key": "the same key and body again give the same answer, and no further job"}
+KEY_HEADER = {
+    "Idempotency-Key": "the same key and body again give the same body as answer, with status 200 instead of"
+    " 201, and no further job"
+}
 KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 
 
@@ -92,6 +97,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
         shown = explain.show(job, attempts)
         shown.attempts = [bodies.attempt(each, boot=explain.boot) for each in attempts]
         shown.resubmit = bodies.resubmit(shown)
+        shown.sources = [bodies.source(each) for each in sources.decode(job.sources)]
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
@@ -157,8 +163,8 @@ def _filter(query: Any) -> lists.Filter:
 )
 async def submit(call: Call) -> Reply:
     """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
-    stored, new, warnings = await submit_all(call, [call.body], unsaid=[omitted.gpus_of_job(call.raw)])
-    answer = _submitted(stored[0], call.body, warnings[0])
+    stored, new = await submit_all(call, [call.body], unsaid=[omitted.gpus_of_job(call.raw)])
+    answer = _submitted(stored[0])
     return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
 
@@ -174,24 +180,18 @@ async def submit(call: Call) -> Reply:
 )
 async def submit_batch(call: Call) -> Reply:
     """Submit many jobs: all of them, or none."""
-    specs: list[JobSpec] = call.body.jobs
-    stored, new, warnings = await submit_all(call, specs, unsaid=omitted.gpus_of_batch(call.raw))
-    answer = schema.BatchSubmitted(
-        jobs=[
-            _submitted(one, spec, warned) for one, spec, warned in zip(stored, specs, warnings, strict=True)
-        ]
-    )
-    return Reply(answer, status=201 if new else 200)
+    stored, new = await submit_all(call, call.body.jobs, unsaid=omitted.gpus_of_batch(call.raw))
+    return Reply(schema.BatchSubmitted(jobs=[_submitted(one) for one in stored]), status=201 if new else 200)
 
 
-def _submitted(stored: Stored, spec: JobSpec, warnings: list[str]) -> schema.Submitted:
+def _submitted(stored: Stored) -> schema.Submitted:
     return schema.Submitted(
         id=stored.id,
         ids=list(stored.ids),
         array_id=stored.array_id,
         name=stored.name,
         state=State.PENDING,
-        warnings=warnings,
+        warnings=stored.warnings,
     )
 
 
@@ -202,17 +202,20 @@ async def submit_all(
     unsaid: Sequence[bool],
     together: Together | None = None,
     beside: Callable[[Connection, list[Stored]], None] | None = None,
-) -> tuple[list[Stored], bool, list[list[str]]]:
+) -> tuple[list[Stored], bool]:
     """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
-    whether they are new, and what their owner should know of each. `unsaid`: whether each says nothing of
-    GPUs."""
+    whether they are new. What came before under the same Idempotency-Key is answered as it was then, whatever
+    has changed since. `unsaid`: whether each says nothing of GPUs."""
     call.caller.must_submit(os.geteuid())
     _rate_limit(call.context, call.caller, len(specs))
+    key = _key_of(call)
+    user = call.caller.user
+    if key is not None:
+        answer = await call.context.store.read(idempotency.recall, user, key.key, key.body_sha256)
+        if answer is not None:
+            return remembered(answer), False
     if call.context.disk_guard is not None:
         call.context.disk_guard.check_accepts_jobs()
-    key = call.request.headers.get("Idempotency-Key")
-    if key is not None and not KEY.match(key):
-        raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
     settings, now = call.context.settings, call.context.clock.wall()
     in_batch = call.request.path.endswith(":batch")
 
@@ -226,25 +229,41 @@ async def submit_all(
         return admitted, admission.warnings(admitted, now, unsaid=unsaid)
 
     admitted, warnings = await call.context.store.read(fetch)
+    seen = await call.context.file_look.at_submit(admitted, path=settings.jobs.path, in_batch=in_batch)
+    admitted = [
+        msgspec.structs.replace(one, sources=its.sources) if its.sources != one.sources else one
+        for one, its in zip(admitted, seen, strict=True)
+    ]
     large = len(specs) > LARGE
     store = call.context.store
     async with call.context.bulk if large else contextlib.nullcontext():
         submit = partial(
             jobs.submit,
             admitted=admitted,
-            user=call.caller.user,
+            user=user,
             now=now,
             max_pending=settings.queue.max_pending,
             caps=settings.shares.limits(),
-            key=Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest()) if key is not None else None,
+            key=key,
             together=together,
             beside=beside,
+            warnings=[[*words, *its.warnings] for words, its in zip(warnings, seen, strict=True)],
         )
         # jobs that are held start nothing
         stored, new = await store.write(submit, wakes_scheduler=not all(spec.hold for spec in specs))
     if any(one.count > compact_arrays.OVER for one in stored):
         call.context.expand_arrays()
-    return stored, new, warnings
+    return stored, new
+
+
+def _key_of(call: Call) -> Key | None:
+    """The Idempotency-Key of a request with the digest of its body. Raises BadRequest."""
+    key = call.request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not KEY.match(key):
+        raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest())
 
 
 class _Bucket(msgspec.Struct):
@@ -418,8 +437,15 @@ async def retry(call: Call) -> Reply:
         return again
 
     stored, copied = await call.context.store.write(change)
+    job = await call.context.store.read(jobs.find, str(stored.id))
+    warnings = await call.context.file_look.script_warnings(job) if copied else []
     answer = schema.Submitted(
-        id=stored.id, ids=list(stored.ids), array_id=None, name=stored.name, state=State.PENDING
+        id=stored.id,
+        ids=list(stored.ids),
+        array_id=None,
+        name=stored.name,
+        state=State.PENDING,
+        warnings=warnings,
     )
     return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
@@ -439,6 +465,26 @@ async def purge(call: Call) -> None:
     gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=caller.user)
     if not gone:
         await call.context.store.read(fetch)  # it has come to be needed meanwhile: says why
+
+
+@table.route("GET", "/v1/jobs/{ref}/script", answer=str, media="text/plain", errors=(403, 404))
+async def script(call: Call) -> web.Response:
+    """The script that a job runs, as it was at the submit. For its owner."""
+    ref, caller = ref_of(call), call.caller
+
+    def fetch(db: Connection) -> bytes:
+        job = jobs.find(db, ref)
+        caller.must_own(job)
+        found = scripts.content(db, job.script_sha256) if job.script_sha256 is not None else None
+        if found is None:
+            raise NotFound(
+                f"job {job.ref} runs no copy of a script",
+                hint="a copy is made of a shell script that is submitted itself: leptonctl submit job.sh",
+            )
+        return found
+
+    content = await call.context.store.read(fetch)
+    return web.Response(body=content, content_type="text/plain", charset="utf-8")
 
 
 @table.route("GET", "/v1/jobs/{ref}/attempts", answer=list[schema.Attempt], errors=(404,))

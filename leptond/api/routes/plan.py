@@ -12,6 +12,7 @@ from leptond import schema
 from leptond.api.http import omitted
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
+from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.inputs import PolicyName
@@ -87,11 +88,16 @@ async def estimate(call: Call) -> schema.Estimate:
     context, unhealthy = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
+    def admit(db: Connection) -> Admitted:
+        admission = Admission(db, context.settings, call.caller)
+        unsaid = omitted.gpus_of_job(call.raw)
+        return admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid))
+
+    admitted = await context.store.browse(admit)
+    await context.file_look.at_submit([admitted], path=context.settings.jobs.path, in_batch=False)
+
     def fetch(db: Connection) -> schema.Estimate:
         admission = Admission(db, context.settings, call.caller)
-        admitted = admission.admit(
-            admission.with_default_gpus(call.body, unsaid=omitted.gpus_of_job(call.raw))
-        )
         spec = admitted.spec
         borrow = queues.named(admission.queues, spec.queue).borrow
         own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)

@@ -54,7 +54,7 @@ async def submit_sweep(call: Call) -> Reply:
     )
     user, now = call.caller.user, call.context.clock.wall()
     try:
-        stored, new, warnings = await submit_all(
+        stored, new = await submit_all(
             call,
             [_trial_of(asked, one) for one in params],
             unsaid=[omitted.gpus_of_sweep(call.raw)] * len(params),
@@ -69,7 +69,7 @@ async def submit_sweep(call: Call) -> Reply:
         ids=[one.id for one in stored],
         name=stored[0].name,
         trials=params,
-        warnings=list(dict.fromkeys(word for words in warnings for word in words)),
+        warnings=list(dict.fromkeys(word for one in stored for word in one.warnings)),
     )
     return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/sweeps/{answer.id}"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -17,8 +18,8 @@ from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import LIVE, State
-from leptond.core.jobs.resubmit import line
-from leptond.core.jobs.secret_values import HIDDEN, SECRET_NAME
+from leptond.core.jobs.resubmit import HIDDEN, line
+from leptond.core.jobs.sources import SourceFile
 from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name
 from leptond.core.scheduling.forecast import Eta
@@ -31,6 +32,8 @@ from leptond.store.database import events
 from leptond.store.queue.dependencies import Dependency
 from leptond.store.queue.gpus import KnownGpu
 from leptond.store.training.progress import Curve
+
+SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
 
 _SHOWN = names(shown=True)
 _shown_of: Callable[[model.Job], tuple[Any, ...]] = attrgetter(*_SHOWN)
@@ -49,8 +52,8 @@ def maybe_instant(seconds: float | None) -> datetime | None:
 def shown_spec(spec: model.JobSpec) -> model.JobSpec:
     """The spec without the values of variables whose names speak of secrets, and without the fields that only
     the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
-    env = {name: HIDDEN if SECRET_NAME.search(name) else value for name, value in spec.env.items()}
-    return msgspec.structs.replace(spec, env=env, contact=UNSET)
+    env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
+    return msgspec.structs.replace(spec, env=env, contact=UNSET, script=UNSET)
 
 
 def job(
@@ -95,7 +98,8 @@ def job(
 def resubmit(shown: schema.Job) -> str:
     """The command line that submits a job again."""
     spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact}
-    return line(spec, name=shown.name, array_index=shown.array_index)
+    has_copy = shown.script_sha256 is not None
+    return line(spec, name=shown.name, array_index=shown.array_index, has_copy=has_copy)
 
 
 def progress(one: model.Attempt, now: float) -> schema.Progress | None:
@@ -182,7 +186,14 @@ def attempt(one: model.Attempt, *, boot: float) -> schema.Attempt:
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
         start=one.start,
+        notes=one.notes,
     )
+
+
+def source(one: SourceFile) -> schema.SourceFile:
+    """A file that a command names."""
+    modified_at = instant(one.modified_ns / 1e9)
+    return schema.SourceFile(path=one.path, bytes=one.size, modified_at=modified_at, sha256=one.sha256)
 
 
 def dependency(one: Dependency) -> schema.Dependency:
@@ -344,5 +355,4 @@ def _not_waiting(one: model.Job) -> str:
         case State.STOPPING:
             return "it has been told to stop and is in its grace"
         case _:
-            state = str(one.state).replace("_", " ")
-            return f"it has ended ({state})" + (f": {one.explanation}" if one.explanation else "")
+            return f"it has ended: {one.state}" + (f", {one.explanation}" if one.explanation else "")

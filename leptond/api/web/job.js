@@ -1,4 +1,4 @@
-// One job: what it is, how far it is, why it stands where it stands, and each of its attempts.
+// One job: what it is, how far it is, why it is in its state, and each of its attempts.
 
 import { html, useEffect, useMemo, useState } from "/web/vendor/htm-preact.js";
 import { get, patch, post } from "/web/api.js";
@@ -11,8 +11,11 @@ import { Copy, State, Sure } from "/web/ui.js";
 
 const exit = (one) => (one.signal ? one.signal : one.exit_code === null ? "–" : String(one.exit_code));
 
+const EXIT_WORDS = { 126: "not executable", 127: "command not found", 137: "SIGKILL to a child, often the kernel's out-of-memory killer", 139: "a segmentation fault in a child", 143: "SIGTERM to a child" };
+
 function explain(one) {
-  return [one.explanation, one.retry && one.retry !== one.explanation ? one.retry : null].filter(Boolean).join("; ");
+  const known = one.class === "ok" ? null : EXIT_WORDS[one.exit_code];
+  return [one.explanation, known, one.retry && one.retry !== one.explanation ? one.retry : null].filter(Boolean).join("; ");
 }
 
 function Attempts({ job }) {

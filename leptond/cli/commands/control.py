@@ -138,12 +138,15 @@ def _unfinished(session: Session, *, mine: bool) -> list[str]:
 @retry_options
 def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None:
     """Run JOBS again. One that has ended is queued as a new job, which finds the old one's checkpoints;
-    one that waits in backoff starts without waiting longer. What no option changes stays as it was."""
+    one that waits in backoff starts without waiting longer. What no option changes stays as it was, and a
+    script that was copied at the submit runs as it was then."""
     changed = changes(given)
 
     def sentence(ref: str, answer: dict[str, Any]) -> str:
         if answer["id"] == known.get(ref) or str(answer["id"]) == ref:
             return f"Job {ref} does not wait any longer"
+        for warning in answer.get("warnings") or []:
+            session.warn(str(warning))
         return f"Submitted job {answer['id']} (again {ref})"
 
     wanted = refs.expand(session, jobs)

@@ -69,7 +69,10 @@ def asked_value(field: Field, given: Any) -> Any:
         case Kind.SCALARS:
             return {name: scalar(value) for name, value in (pair(field, text) for text in given)} or None
         case Kind.SIGNAL:
-            return {"signal": given[0], "before_s": given[1]} if given else None
+            if not given:
+                return None
+            name, before_s, batch = given
+            return {"signal": name, "before_s": before_s, **({"batch": True} if batch else {})}
         case _:
             return given
 

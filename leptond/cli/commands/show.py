@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from leptond.cli.framework import refs
-from leptond.cli.framework.declare import argument, command
+from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.output import Cell, Column, print_line, print_pairs, print_table
 from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
@@ -17,7 +17,6 @@ from leptond.core.jobs.fields import FIELDS
 from leptond.core.jobs.resubmit import quote
 from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size
-from leptond.core.outcome.hints import EARLIER
 
 _ATTEMPT_COLUMNS = (
     Column("ATTEMPT", right=True),
@@ -34,10 +33,19 @@ _ATTEMPT_COLUMNS = (
 
 @command("show", short_help="Everything about one job.")
 @argument("job", type=JOB)
-def show_command(session: Session, job: str) -> None:
+@option("--script", is_flag=True, help="Print the script that it runs, as it was at the submit.")
+def show_command(session: Session, job: str, script: bool) -> None:
     """Show everything about JOB: what it is, where it stands, its attempts and how each of them ended,
     and the command that submits it again."""
     ref, number = refs.one_with_attempt(session, job)
+    if script:
+        reply = session.api.request("GET", refs.job_path(ref, "script"))
+        text = reply.body.decode("utf-8", "replace")
+        if session.json:
+            session.emit({"script": text})
+        else:
+            echo(text, end="")
+        return
     found = session.api.get(refs.job_path(ref))
     if session.json:
         session.emit(found)
@@ -53,6 +61,8 @@ def show_command(session: Session, job: str) -> None:
                 print_line(
                     session, f"  {attempt['number']}: {attempt['rule']}: {'; '.join(attempt['evidence'])}"
                 )
+            for note in attempt.get("notes") or []:
+                print_line(session, f"  {attempt['number']}: {note['text']}")
     if any(attempt.get("gpus") for attempt in attempts):
         _print_use(session, session.api.get(refs.job_path(ref, "gpus")), {a["number"] for a in attempts})
     if found.get("resubmit"):  # a daemon of 0.4.0 sends none
@@ -133,6 +143,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("start", _start(job)),
         ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
         *_fields(job, "command", table=table),
+        ("script", _script(job)),
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
@@ -155,6 +166,13 @@ def _cell(field: Field, value: Any, *, table: bool) -> Cell:
         case _:
             shown: Cell = value
             return shown
+
+
+def _script(job: phrases.Body) -> str | None:
+    """The copy that runs in place of the file that the command names."""
+    if not job.get("script_sha256"):
+        return None
+    return f"a copy, as it was at the submit (leptonctl show {job['ref']} --script prints it)"
 
 
 def _start(job: phrases.Body) -> str | None:
@@ -200,7 +218,6 @@ def _knobs(job: phrases.Body) -> str:
 
 def _attempt_row(attempt: phrases.Body, *, table: bool) -> list[Cell]:
     why = [attempt.get("explanation"), attempt.get("retry")]
-    why += [line for line in attempt.get("evidence") or [] if line.startswith(EARLIER)]
     if attempt.get("log_dropped_bytes"):
         why.append(f"{format_size(attempt['log_dropped_bytes'])} of output not kept")
     return [

@@ -15,6 +15,7 @@ from leptond.cli.framework.params import commas
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
 from leptond.client import job_spec as spec
+from leptond.client.errors import ApiError
 from leptond.core.jobs.fields import OPTIONS
 
 
@@ -22,13 +23,21 @@ def with_directives(given: Mapping[str, Any]) -> list[str]:
     """The options in the ``#LEPTON`` and ``#SBATCH`` lines of the script that `given` (raw values by name)
     names as its first word. They come before those of the command line, which therefore win. Raises
     UsageError."""
+    script = _script_of(given)
+    return [] if script is None else spec.directives(script, ignore=_ignored(given))
+
+
+def _script_of(given: Mapping[str, Any]) -> Path | None:
+    """The file that is given as the command itself, if there is one."""
     words, cwd = given.get("argv"), given.get("cwd")
-    if not words or given.get("shell"):
-        return []
+    if not words or given.get("shell") or given.get("no_directives"):
+        return None
     script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
-    if not script.is_file():
-        return []
-    return spec.directives(script, ignore=frozenset(commas(tuple(given.get("ignore_sbatch") or ()))))
+    return script if script.is_file() else None
+
+
+def _ignored(given: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(commas(tuple(given.get("ignore_sbatch") or ())))
 
 
 _BESIDE: Mapping[str, Callable[[Any], Any]] = {
@@ -39,8 +48,12 @@ _BESIDE: Mapping[str, Callable[[Any], Any]] = {
         "--nproc", metavar="auto|N", help="Run a Python script as N ranks under torchrun; auto: one a GPU."
     ),
     "shell": option(
-        "--ignore-sbatch", multiple=True, metavar="NAMES", help="Leave these #SBATCH options of a script out."
+        "--ignore-sbatch",
+        multiple=True,
+        metavar="NAMES",
+        help="Leave these #SBATCH options of a script out; all: whatever cannot be honoured.",
     ),
+    "track": option("--no-directives", is_flag=True, help="Take no options from the lines of a script."),
 }
 """Options that are no field of a job, by the field whose option they come after."""
 
@@ -69,41 +82,45 @@ MORE_HELP = """
 def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
     """The body of a submit from the values of the options. Raises ClientError, UsageError."""
     words = [str(word) for word in given["argv"]]
-    cwd = Path(os.path.abspath(given["cwd"] or "."))  # noqa: PTH100  # links stay as the user sees them
-    env = spec.build_env(os.environ, given["export"], given["env"])
-    name = given["name"]
+    script = _script_of(given)
+    for remark in [] if script is None else spec.remarks(script, ignore=_ignored(given)):
+        session.warn(remark)
     if given["shell"] and given["nproc"] is not None:
         raise UsageError("--nproc starts a Python script, and --shell a command line; say one of them")
-    if given["shell"]:
-        if len(words) != 1:
-            raise UsageError("--shell takes one string; put the whole command line in quotes")
-    else:
-        path = env.get("PATH") or os.environ.get("PATH", os.defpath)
-        words, script_name = spec.resolve_command(words, cwd=cwd, path=path)
-        name = name or script_name
-        if given["nproc"] is not None:
-            from leptond.client import torchrun
-
-            if name is None and words[1:2] == ["-m"]:
-                name = spec.name_of(words[2]) if len(words) > 2 else None
-            words = torchrun.under_torchrun(words, torchrun.count(given["nproc"], given["gpus"] or 0))
-        if "/" not in words[0]:
-            session.warn(f"{words[0]!r} is not on the PATH here; the job will look for it when it starts")
-    for word in (*words, str(cwd), *env.values()):
-        if not spec.is_text(word):
-            raise UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
+    if given["shell"] and len(words) != 1:
+        raise UsageError("--shell takes one string; put the whole command line in quotes")
+    asked = {
+        "argv": words,
+        "shell": given["shell"],
+        "cwd": given["cwd"],
+        "env": spec.build_env(os.environ, "NONE", given["env"]),
+        "name": given["name"],
+    }
+    place, notes = spec.complete(asked, os.environ, export=given["export"])
+    for note in notes:
+        session.warn(note)
+    if given["nproc"] is not None:
+        place |= _as_ranks(place, given)
     wants_gpu = given["gpu_type"] or given["gpu_memory_bytes"] or given["exclusive"]
     body = {field.name: asked_value(field, given[field.name]) for field, _ in OPTIONS} | {
-        "argv": words,
-        "cwd": str(cwd),
-        "env": env or None,
-        "name": name,
+        **{name: place.get(name) or None for name in ("argv", "cwd", "env", "name", "script")},
         # a kind of GPU implies one; what is not said is the daemon's to decide
         "gpus": given["gpus"] or 1 if wants_gpu else given["gpus"],
-        "output": os.path.normpath(cwd / given["output"]) if given["output"] else None,
+        "output": os.path.normpath(Path(place["cwd"]) / given["output"]) if given["output"] else None,
         **_dependencies(session, given),
     }
     return {field: value for field, value in body.items() if value is not None}
+
+
+def _as_ranks(place: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The command under torchrun, and the name of what it starts. Raises UsageError."""
+    from leptond.client import torchrun
+
+    words, name = place["argv"], place.get("name")
+    if name is None and words[1:2] == ["-m"]:
+        name = spec.name_of(words[2]) if len(words) > 2 else None
+    ranks = torchrun.count(given["nproc"], given["gpus"] or 0)
+    return {"argv": torchrun.under_torchrun(words, ranks), "name": name}
 
 
 _SLURM_KINDS = {"afterok": "after", "afterany": "after_any", "afternotok": "after_fail"}
@@ -126,17 +143,36 @@ def _dependencies(session: Session, given: dict[str, Any]) -> dict[str, list[str
 
 def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     """Submit; safe to repeat when the connection breaks, for it carries an idempotency key."""
-    key = os.urandom(16).hex()
-    answer: dict[str, Any]
     if "array" in body:
         from leptond.cli.framework.progress import Bar
 
         with Bar(session, f"submitting {body['array']}"):
-            answer = session.api.post("/v1/jobs", body, key=key)
+            answer = post(session, "/v1/jobs", body)
     else:
-        answer = session.api.post("/v1/jobs", body, key=key)
+        answer = post(session, "/v1/jobs", body)
     for warning in answer.get("warnings") or []:
         session.warn(str(warning))
+    return answer
+
+
+def post(session: Session, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Send a spec, or (in ``job``) what holds one. A daemon of 0.4.0 keeps no scripts: it gets the same
+    without, and the user is told. Raises ClientError."""
+    answer: dict[str, Any]
+    key = None if path.endswith("/estimate") else os.urandom(16).hex()
+    try:
+        answer = session.api.post(path, body, key=key)
+    except ApiError as refusal:
+        inner = body.get("job", body)
+        if (
+            refusal.status != 422
+            or "script" not in inner
+            or "unknown field `script`" not in str(refusal.problem)
+        ):
+            raise
+        session.warn("this daemon is older and keeps no copy: the script runs as it is when the job starts")
+        plain = spec.without_script(inner)
+        answer = session.api.post(path, {**body, "job": plain} if "job" in body else plain, key=key)
     return answer
 
 
@@ -146,7 +182,11 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     Everything from COMMAND on belongs to the job: leptonctl submit -g 1 -t 2h -- python train.py --lr 3.
     A script may hold options in lines such as #LEPTON --gpus 2 --time 4h before its first command; the
     command line wins. Of #SBATCH lines what one machine can honour is taken over, and anything else is
-    refused by name. The script itself is read when the job starts.
+    refused by name.
+
+    A shell script that is given itself (leptonctl submit job.sh) is copied now, as sbatch does, and the
+    copy runs, for all members of an array and all attempts; show --script prints it. Any other command, also
+    sh job.sh, runs the files that are there when it starts: show says which were changed after the submit.
 {MORE_HELP}""", short_help="Queue a command or a script.")  # fmt: skip
 @job_options
 @option("-q", "--parsable", is_flag=True, help="Print the id alone.")
@@ -177,7 +217,7 @@ def _estimate(session: Session, body: dict[str, Any]) -> None:
     """Say when the job would start."""
     from leptond.cli.text import phrases
 
-    found = session.api.post("/v1/queue/estimate", body)
+    found = post(session, "/v1/queue/estimate", body)
     if session.json:
         session.emit(found)
         return

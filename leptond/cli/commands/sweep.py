@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leptond.base.usage import UsageError
-from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, with_directives
+from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, post, with_directives
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.output import Cell, Column, print_line, print_table
 from leptond.cli.framework.params import Whole
@@ -134,7 +134,7 @@ def _with_python(argv: Sequence[str], cwd: str | None, shell: bool) -> tuple[str
 @job_options
 def sweep_command(session: Session, parsable: bool, wait_for_it: bool, **given: Any) -> None:
     body = _configuration(session, given)
-    answer = session.api.post("/v1/sweeps", body, key=os.urandom(16).hex())
+    answer = post(session, "/v1/sweeps", body)
     for warning in answer.get("warnings") or []:
         session.warn(str(warning))
     number = answer["id"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import posixpath
 import re
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ from leptond.base.errors import Invalid, TooManyGpus
 from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
-from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec
+from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec, Signal
+from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
+from leptond.core.jobs.timespec import spell_duration
 from leptond.core.outcome.retry import Wish, unknown_cause
 from leptond.core.scheduling.placement import Need, eligible, suits
 
@@ -24,6 +28,9 @@ MAX_ARGV_BYTES = 128 * 1024
 MAX_ENV_BYTES = 64 * 1024
 OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_PORT")
 """Variables that leptond sets for every job, and that a job therefore cannot set."""
+
+SLURM = "LEPTOND_SLURM"
+"""The one of ours that a job may set: ``1`` asks for Slurm's variables."""
 
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
@@ -49,15 +56,25 @@ class Defaults(Section, frozen=True, kw_only=True):
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """A script that is run in place of a file, and its SHA-256. `text` is None where it is stored already."""
+
+    sha256: str
+    text: str | None = None
+
+
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """A spec with nothing left open, and the jobs that it makes: one, or one for each of the `indices` of an
-    array."""
+    array. `script`: what is run in place of ``argv[0]``; `sources`: the files that the command names, as they
+    are now (:func:`leptond.core.jobs.sources.encode`)."""
 
     spec: JobSpec
     name: str
     begin_at: float | None = None
     array_limit: int | None = None
     indices: Sequence[int] | None = None
+    script: Script | None = None
+    sources: str = "[]"
 
     @property
     def count(self) -> int:
@@ -74,6 +91,8 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
             "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
         )
     _check_argv(spec)
+    script = _script_of(spec)
+    _check_cwd(spec)
     _check_output(spec)
     _check_env(spec)
     _check_causes(spec)
@@ -86,10 +105,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
                 pointer="/time_limit_s",
             )
         limit = longest
-    if spec.warn_signal is not None and limit is None:
-        raise Invalid(
-            "a warning signal needs a time limit to come before", pointer="/warn_signal", hint="add --time"
-        )
+    check_warning(spec.warn_signal, limit)
     indices, array_limit = _members(spec)
     name = spec.name or default_name(spec.argv, spec.shell)
     full = msgspec.structs.replace(
@@ -105,10 +121,34 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         ),
         fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
+        script=None,
     )
     return Admitted(
-        spec=full, name=name, begin_at=_epoch(spec.begin_at), array_limit=array_limit, indices=indices
+        spec=full,
+        name=name,
+        begin_at=_epoch(spec.begin_at),
+        array_limit=array_limit,
+        indices=indices,
+        script=script,
     )
+
+
+def check_warning(warning: Signal | None, limit_s: float | None) -> None:
+    """Raise Invalid for a warning signal that does not come between the start and the limit."""
+    if warning is None:
+        return
+    if limit_s is None:
+        raise Invalid(
+            "a warning signal needs a time limit to come before", pointer="/warn_signal", hint="add --time"
+        )
+    if warning.before_s >= limit_s:
+        raise Invalid(
+            f"the warning signal is due {spell_duration(warning.before_s)} before the time limit of "
+            f"{spell_duration(limit_s)}, which is not after the start",
+            pointer="/warn_signal",
+            hint=f"write --signal {warning.signal}@SECONDS with fewer seconds than the limit has, "
+            "or a longer --time",
+        )
 
 
 def need_of(spec: JobSpec, *, queue: str, borrow: bool = False) -> Need:
@@ -220,6 +260,40 @@ def _check_argv(spec: JobSpec) -> None:
         )
 
 
+def _script_of(spec: JobSpec) -> Script | None:
+    """The script that comes with a spec. Raises Invalid."""
+    text = spec.script
+    if not isinstance(text, str):
+        return None
+    if spec.shell:
+        raise Invalid(
+            "a shell job has no script",
+            pointer="/script",
+            hint="leave shell out: the script is run by its shell",
+        )
+    if "\0" in text:
+        raise Invalid("a script cannot hold a NUL character", pointer="/script")
+    content = text.encode()
+    if len(content) > MAX_SCRIPT_BYTES:
+        raise Invalid(
+            f"the script is {len(content)} bytes long, at most {MAX_SCRIPT_BYTES} are kept",
+            pointer="/script",
+            hint="without it the file argv[0] itself runs, as it is when the job starts",
+        )
+    return Script(sha256=_sha256(text), text=text)
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(text: str) -> str:
+    # the trials of a sweep have the same script
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_cwd(spec: JobSpec) -> None:
+    if spec.cwd is not None and "\0" in spec.cwd:
+        raise Invalid("a directory cannot hold a NUL character", pointer="/cwd")
+
+
 def _check_output(spec: JobSpec) -> None:
     if spec.output is None:
         return
@@ -239,7 +313,7 @@ def _check_env(spec: JobSpec) -> None:
             raise Invalid("an environment variable's name is letters, digits and _", pointer=pointer)
         if "\0" in value:
             raise Invalid("an environment variable cannot hold a NUL character", pointer=pointer)
-        if name in OURS or name.startswith("LEPTOND_"):
+        if name in OURS or (name.startswith("LEPTOND_") and name != SLURM):
             raise Invalid(
                 f"{name} is set by leptond for every job",
                 pointer=pointer,

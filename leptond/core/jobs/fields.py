@@ -263,7 +263,10 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "warn_signal",
         Kind.SIGNAL,
-        option=Option(("--signal",), "A signal before the time limit, as USR1@120 (seconds)."),
+        option=Option(
+            ("--signal",),
+            "A signal before the time limit, as USR1@120 (seconds); B:USR1@120 for the script alone.",
+        ),
     ),
     Field(
         "no_progress_s",
@@ -373,6 +376,7 @@ FIELDS: tuple[Field, ...] = (
         default=False,
         option=Option(("--shell",), "The command is one string for /bin/sh -c.", place="last"),
     ),
+    Field("script", copied=False),
     Field("rungs", Kind.JSON),
     # -- what the store keeps of its own ---------------------------------------------------------------
     _stored("id", Kind.COUNT, member=OWN, launch=True, shown=True, exported=True, summary=True),
@@ -408,6 +412,8 @@ FIELDS: tuple[Field, ...] = (
     _stored("signature"),
     _stored("predicted_s", Kind.REAL),
     _stored("version", Kind.COUNT, shown=True),
+    _stored("script_sha256", shown=True),
+    _stored("sources"),
     _stored("tuned", Kind.JSON, member="{}"),
     _stored("tuned_version", Kind.COUNT, member=0, launch=True),
     _stored("order_at", Kind.ORDER_KEY),

@@ -17,6 +17,8 @@ from msgspec import Meta, UnsetType
 
 from leptond.core.jobs import fields
 from leptond.core.jobs.field import Kind
+from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
+from leptond.core.jobs.sources import Note
 from leptond.core.jobs.states import LEGAL as LEGAL
 from leptond.core.jobs.states import LIVE as LIVE
 from leptond.core.jobs.states import TERMINAL as TERMINAL
@@ -108,11 +110,13 @@ GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + EN
 """Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A warning signal that the job gets before its wall-clock limit."""
+class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A warning signal that the programs of the job get before its wall-clock limit, those that have a
+    handler for it; with `batch` its command alone, a batch script with a trap."""
 
     signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
     before_s: Duration
+    batch: bool = False
 
 
 class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,7 +129,9 @@ class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A job as its user asks for it. Validated once, at admission; it is stored as it was accepted."""
+    """A job as its user asks for it. Validated once, at admission; it is stored as it was accepted, but for
+    `script`: the text that is run in place of ``argv[0]``, a copy of that file. It is kept on its own, and is
+    null from then on."""
 
     argv: Annotated[list[Annotated[str, Meta(max_length=131072)]], Meta(min_length=1, max_length=1024)]
     shell: bool = False
@@ -165,6 +171,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
     track: Annotated[list[Tracker], Meta(max_length=8)] = []
     params: Annotated[dict[ParamName, Scalar], Meta(max_length=64)] = {}
+    script: Annotated[str, Meta(min_length=1, max_length=MAX_SCRIPT_BYTES)] | UnsetType | None = None
     rungs: Rungs | None = None
 
 
@@ -200,8 +207,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class ExitRecord(msgspec.Struct, kw_only=True):
     """The record that the shim leaves on disk when an attempt is over (``exit.json``).
 
-    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end. `warned`: the warning
-    signal, once it was sent.
+    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end.
     """
 
     attempt_id: str
@@ -217,9 +223,11 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     run_s: float = 0.0
     stop_reason: str | None = None
     stop_sent_after_s: float | None = None
-    warned: int | None = None
     killed: bool = False
+    killed_processes: int = 0
     leftovers: int = 0
+    warned: int = 0
+    warn_signal: int | None = None
     unkillable: int = 0
     oom_kills: int = 0
     max_rss_bytes: int = 0
@@ -291,6 +299,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     never_cause: int | None = None
     tuned: dict[str, Tuned] = {}
     tuned_version: int = 0
+    script_sha256: str | None = None
+    sources: str = "[]"
+    """What its command named at the submit (:func:`leptond.core.jobs.sources.decode`)."""
 
     @property
     def ref(self) -> str:
@@ -396,6 +407,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     retries_saved: int = 0
     stop_note: str | None = None
     spared_ms: int = 0
+    notes: list[Note] = []
 
     @property
     def gpu_parts(self) -> float:

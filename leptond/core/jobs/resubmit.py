@@ -9,32 +9,40 @@ from typing import Any
 
 from leptond.core.jobs.field import Field, Kind, Option
 from leptond.core.jobs.fields import OPTIONS
-from leptond.core.jobs.secret_values import HIDDEN
 from leptond.core.jobs.timespec import spell_duration
+
+HIDDEN = "***"
+"""Shown by the API in place of a variable that looks like a secret."""
 
 _IN_ORDER = sorted(OPTIONS, key=lambda pair: ("first", "middle", "last").index(pair[1].place))
 _PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*\Z")
 
 
-def words(spec: Mapping[str, Any], *, name: str, array_index: int | None = None) -> list[str]:
+def words(
+    spec: Mapping[str, Any], *, name: str, array_index: int | None = None, has_copy: bool = False
+) -> list[str]:
     """The words after ``leptonctl`` that submit the job of `spec` (as JSON has it) again just as it was. A
-    member of an array comes back alone, under its own index."""
+    member of an array comes back alone, under its own index. `has_copy`: it runs a copy of a script, whose
+    file is copied again, while what its own lines ask for is among these words already."""
     asked = {**spec, "name": spec.get("name") or name}
     if array_index is not None:
         asked["array"] = str(array_index)
     found = ["submit"]
     for field, option in _IN_ORDER:
         found += _words_of(field, option, asked.get(field.name))
-    return [*found, "--", *spec["argv"]]
+    return [*found, *(["--no-directives"] if has_copy else []), "--", *spec["argv"]]
 
 
-def line(spec: Mapping[str, Any], *, name: str, array_index: int | None = None) -> str:
+def line(
+    spec: Mapping[str, Any], *, name: str, array_index: int | None = None, has_copy: bool = False
+) -> str:
     """The same, as a line for a shell.
 
     >>> line({"argv": ["python", "my train.py"], "gpus": 2, "time_limit_s": 7200.0}, name="x")
     "leptonctl submit --name x --gpus 2 --time 2h --export NONE -- python 'my train.py'"
     """
-    return " ".join(["leptonctl", *map(quote, words(spec, name=name, array_index=array_index))])
+    found = words(spec, name=name, array_index=array_index, has_copy=has_copy)
+    return " ".join(["leptonctl", *map(quote, found)])
 
 
 def _words_of(field: Field, option: Option, value: Any) -> list[str]:
@@ -60,7 +68,8 @@ def _words_of(field: Field, option: Option, value: Any) -> list[str]:
         case Kind.LIMIT | Kind.SECONDS:
             return [option.name, spell_duration(value)]
         case Kind.SIGNAL:
-            return [option.name, f"{value['signal']}@{spell_duration(value['before_s'])}"]
+            batch = "B:" if value.get("batch") else ""
+            return [option.name, f"{batch}{value['signal']}@{spell_duration(value['before_s'])}"]
         case Kind.TEXTS | Kind.JOBS:
             return [option.name, ",".join(value)]
     return [option.name, str(value)]

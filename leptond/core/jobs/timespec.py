@@ -196,21 +196,23 @@ def format_size(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or size >= 10 else f"{size:.1f} {unit}".replace(".0 ", " ")
 
 
-def parse_signal(text: str) -> tuple[str, float]:
-    """A signal's name without SIG, and how many seconds before the limit it is sent: ``USR1@120``,
-    ``USR1@2m``; ``USR1`` alone means 60 s before, as in Slurm.
+def parse_signal(text: str) -> tuple[str, float, bool]:
+    """A signal's name without SIG, how many seconds before the limit it is sent, and whether to the batch
+    script alone: ``USR1@120``, ``B:USR1@2m``; ``USR1`` alone means 60 s before, as in Slurm.
 
     >>> parse_signal("SIGUSR1@2m")
-    ('USR1', 120.0)
+    ('USR1', 120.0, False)
     """
-    name, at, before = text.strip().partition("@")
+    whom, colon, rest = text.strip().partition(":")
+    batch = bool(colon) and whom.upper() == "B"
+    name, at, before = (rest if batch else text.strip()).partition("@")
     match = _SIGNAL.match(name.upper())
     if match is None:
         raise ValueError(
-            f"{name!r} is not a warning signal; write USR1@120 "
+            f"{name!r} is not a warning signal; write USR1@120, or B:USR1@120 for the batch script alone "
             "(HUP, INT, QUIT, USR1, USR2, TERM, CONT, ALRM or WINCH)"
         )
     before_s = parse_duration(before, bare_s=1) if at else DEFAULT_WARNING_S
     if before_s <= 0:
         raise ValueError(f"{text!r}: the signal must come before the limit, so the time must be over 0")
-    return match[1], before_s
+    return match[1], before_s, batch

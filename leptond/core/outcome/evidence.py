@@ -18,8 +18,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of an attempt: the shim's record, or, without one, why there is none. `output_at`: when its
-    output was last written, UTC seconds."""
+    """The end of an attempt: the shim's record, or, without one, why there is none."""
 
     record: ExitRecord | None
     boot_changed: bool = False
@@ -27,7 +26,6 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
-    output_at: float | None = None
 
 
 class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,12 +39,10 @@ class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
-    `quiet_s` the time from its last output to its end; `error_file` the exception that torchrun recorded
-    (TORCHELASTIC_ERROR_FILE), if any. `warned`: the warning signal that it was sent. `gpu_faults`: what the
-    driver says against its GPUs. `secrets` are not to be quoted. `own_overran`: it had
+    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
     more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
     not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
-    words."""
+    words. `warned_by`: the signal that leptond sent to warn it of its limit."""
 
     stop_reason: str | None = None
     stop_note: str | None = None
@@ -60,27 +56,16 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     oom_kills: int = 0
     unkillable: int = 0
+    warned_by: int | None = None
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
-    quiet_s: float | None = None
-    warned: int | None = None
-    gpu_faults: Sequence[str] = ()
-    secrets: Sequence[str] = ()
     own_overran: bool = False
     foreign_gpu_memory: bool = False
     memory_notes: Sequence[str] = ()
 
     @classmethod
-    def of(
-        cls,
-        attempt: Attempt,
-        end: End,
-        memory: MemoryFacts | None = None,
-        *,
-        gpu_faults: Sequence[str] = (),
-        secrets: Sequence[str] = (),
-    ) -> Evidence:
+    def of(cls, attempt: Attempt, end: End, memory: MemoryFacts | None = None) -> Evidence:
         """The evidence about the end of `attempt`: what the engine saw, the stop that was asked for, and
         whose memory was on its GPUs (None: nothing is known)."""
         memory = memory if memory is not None else MemoryFacts()
@@ -92,8 +77,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             error_file=end.error_file,
             word=end.word,
             log_tail=end.log_tail,
-            gpu_faults=gpu_faults,
-            secrets=secrets,
             own_overran=memory.own_overran,
             foreign_gpu_memory=bool(memory.others),
             memory_notes=memory.notes,
@@ -111,15 +94,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             run_s=record.run_s,
             oom_kills=record.oom_kills,
             unkillable=record.unkillable,
-            warned=record.warned,
-            quiet_s=_quiet_s(record, end.output_at),
+            warned_by=record.warn_signal if record.warned else None,
         )
-
-
-def _quiet_s(record: ExitRecord, output_at: float | None) -> float | None:
-    if record.started_at is None or output_at is None:
-        return None
-    return max(0.0, record.started_at + record.run_s - output_at)
 
 
 def _stop_reason(attempt: Attempt, end: End) -> str | None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 CHASE_S = 0.02
 """The time that one round spends on what forks and exits faster than /proc is listed."""
-SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "busybox"})
 
 
 def send(pid: int, number: int) -> None:
@@ -24,18 +23,6 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
-
-
-def send_to_command(pid: int, number: int) -> None:
-    """Signal the command, which itself decides what its workers get. A shell passes no signal on, so behind
-    a shell its direct children get it too."""
-    targets = [pid]
-    name = procfs.read_file(pid, "comm")
-    if name is not None and name.strip().decode("utf-8", "replace") in SHELLS:
-        targets += [child for child in procfs.descendants(pid) if procfs.parent(child) == pid]
-    for target in reversed(targets):
-        send(target, number)
-        send(target, signal.SIGCONT)
 
 
 def has_children() -> bool:

@@ -10,8 +10,9 @@ import signal
 from leptond.attempt_files import layout
 from leptond.base import failpoints, procfs
 from leptond.engines.shim.clock import boot_now
-from leptond.engines.shim.kill import Killer, has_children, send, send_to_command
+from leptond.engines.shim.kill import Killer, has_children
 from leptond.engines.shim.output import CHUNK
+from leptond.engines.shim.stopping import Stopping, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Supervisor:
         self._deadline: float | None = None
         self._warn_at: float | None = None
         self._stop_sent: float | None = None
+        self._stopping: Stopping | None = None
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
         limit = self._launch["time_limit_s"]
@@ -68,6 +70,7 @@ class Supervisor:
                     output_open = False
         output.copy(LAST_OUTPUT_BYTES // CHUNK)  # what is left in the pipe, or what an unkillable one writes
         output.marks.send()
+        self._close_stopping()
 
     def _reap(self) -> bool:
         """Collect what has ended; True while any process is left."""
@@ -84,7 +87,8 @@ class Supervisor:
                 self._note_end(status)
 
     def _note_end(self, status: int) -> None:
-        """The command has ended: record its status, and end what it leaves behind."""
+        """The command has ended: record its status. At an ordinary end, end what it leaves behind; at a stop
+        that has its grace as well."""
         failpoints.fp("shim_command_ended")
         self._command_ended = True
         self._record["run_s"] = boot_now() - self._attempt.started_boot
@@ -93,15 +97,15 @@ class Supervisor:
         else:
             self._record["exit_code"] = os.WEXITSTATUS(status)
         self._deadline = self._warn_at = None
+        if self._stop_sent is not None:
+            return
         # its leftovers have become children of the shim, so without a child there are none
         left = procfs.descendants(os.getpid()) if has_children() else {}
         if left:
             # leftovers would keep the GPUs: they get a moment to end, then they are killed
             self._record["leftovers"] = len(left)
-            for pid in left:
-                send(pid, signal.SIGTERM)
-            end = boot_now() + self._launch["linger_s"]
-            self._kill_at = end if self._kill_at is None else min(self._kill_at, end)
+            self._kill_at = boot_now() + self._launch["linger_s"]
+            self._begin_stop(self._launch["linger_s"])
 
     def _run_timers(self, now: float) -> None:
         marks = self._attempt.output.marks
@@ -109,16 +113,18 @@ class Supervisor:
             marks.send()
         if self._warn_at is not None and now >= self._warn_at:
             self._warn_at = None
-            if not self._command_ended:
-                self._record["warned"] = self._launch["warn_signal"]
-            self._signal_command(self._launch["warn_signal"])
+            self._warn()
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._stop("timeout", self._launch["grace_s"])
+        if self._stopping is not None:
+            self._stopping.look(now)
         if self._kill_at is not None and now >= self._kill_at:
             if self._give_up_at is None:
                 self._give_up_at = now + self._launch["kill_timeout_s"]
                 self._record["killed"] = True
+                self._record["killed_processes"] = len(procfs.descendants(os.getpid()))
+                self._close_stopping()
             failpoints.fp("shim_before_kill")
             self._killer.round()
             failpoints.fp("shim_after_kill")
@@ -130,6 +136,7 @@ class Supervisor:
             self._deadline,
             self._kill_at,
             self._give_up_at,
+            self._stopping.due if self._stopping is not None else None,
             self._attempt.output.marks.due,
         )
         due = [at for at in timers if at is not None]
@@ -156,12 +163,25 @@ class Supervisor:
             if not self._command_ended:
                 self._record["stop_reason"] = reason
                 self._record["stop_sent_after_s"] = self._stop_sent - self._attempt.started_boot
+                self._warn_at = None
                 if grace_s > 0:
-                    self._signal_command(signal.SIGTERM)
+                    self._begin_stop(grace_s)
             failpoints.fp("shim_after_term")
         kill_at = self._stop_sent + grace_s
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
 
-    def _signal_command(self, number: int) -> None:
-        if not self._command_ended:
-            send_to_command(self._command, number)
+    def _begin_stop(self, grace_s: float) -> None:
+        self._stopping = Stopping(grace_s=grace_s, linger_s=self._launch["linger_s"])
+        self._stopping.begin()
+
+    def _warn(self) -> None:
+        """Send the warning before the limit to those that hear it, or to the batch script alone."""
+        number = self._launch["warn_signal"]
+        self._record["warned"] = warn(number, self._command if self._launch.get("warn_batch") else None)
+        self._record["warn_signal"] = number
+
+    def _close_stopping(self) -> None:
+        if self._stopping is not None:
+            self._record["leftovers"] += self._stopping.swept
+            self._stopping.close()
+            self._stopping = None

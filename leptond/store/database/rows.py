@@ -12,6 +12,7 @@ import msgspec
 from leptond.core.jobs import fields
 from leptond.core.jobs.field import Kind
 from leptond.core.jobs.model import Attempt, Job, JobSpec, Knob, LeasedGpu, Tuned
+from leptond.core.jobs.sources import Note
 
 # Here and not at their first use, which may be in two threads at once: msgspec finds out about a type without
 # a lock, and the process died of it (SIGSEGV, one start in a hundred on a busy machine).
@@ -22,6 +23,7 @@ _gpus = msgspec.json.Decoder(list[LeasedGpu])
 _lines = msgspec.json.Decoder(list[str])
 _metrics = msgspec.json.Decoder(dict[str, float | None])
 _knobs = msgspec.json.Decoder(dict[str, Knob])
+_notes = msgspec.json.Decoder(list[Note])
 
 _FLAGS = tuple(one.name for one in fields.FIELDS if one.column and one.kind is Kind.FLAG)
 _JSON: tuple[tuple[str, Callable[[str], Any]], ...] = (
@@ -107,4 +109,5 @@ def attempt(row: sqlite3.Row) -> Attempt:
     values["evidence"] = _lines.decode(values["evidence"])
     values["metrics"] = _metrics.decode(values["metrics"])
     values["knobs"] = _knobs.decode(values["knobs"])
+    values["notes"] = _notes.decode(values["notes"]) if values["notes"] != "[]" else []
     return msgspec.convert(values, Attempt)

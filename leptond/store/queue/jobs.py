@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
-from leptond.core.admission.admission import Admitted
+from leptond.core.admission.admission import Admitted, Script, check_warning
 from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
     DEFAULT_QUEUE,
@@ -63,9 +63,11 @@ def submit(
     caps: Limits = _NO_CAPS,
     together: Together | None = None,
     beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
+    warnings: Sequence[list[str]] = (),
 ) -> tuple[list[Stored], bool]:
     """Store the jobs of all specs, or none. The flag says whether they are new (False: the same
-    Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them.
+    Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them;
+    `warnings`, where given, are those of each spec, which belong to the answer.
     Raises Conflict, Invalid, TooMany, OverBudget."""
     if key is not None:
         answer = idempotency.recall(db, user, key.key, key.body_sha256)
@@ -88,6 +90,9 @@ def submit(
     fair_share.check_pending(db, caps, user=user, asked=asked, projects=projects)
     budgets.check(db, admitted, user=user, now=now)
     stored = submits.insert(db, admitted, user=user, now=now, together=together)
+    if any(warnings):
+        pairs = zip(stored, warnings, strict=True)
+        stored = [msgspec.structs.replace(one, warnings=words) for one, words in pairs]
     if beside is not None:
         beside(db, stored)
     if key is not None:
@@ -271,7 +276,8 @@ def retry(
     queues.find(db, job.queue).must_be_open()
     projects = {job.project: 1} if job.project is not None else {}
     fair_share.check_pending(db, caps, user=job.user, asked=1, projects=projects)
-    one = Admitted(spec=spec, name=job.name)
+    script = Script(sha256=job.script_sha256) if job.script_sha256 is not None else None
+    one = Admitted(spec=spec, name=job.name, script=script, sources=job.sources)
     (stored,) = submits.insert(db, [one], user=job.user, now=now, retry_of=job.id, root=root)
     dependencies.revive(db, stored.id, root, now)
     return stored, True
@@ -312,8 +318,11 @@ def edit(
 
 def check_changes(db: sqlite3.Connection, job: Job, changes: dict[str, Any], *, by_admin: bool) -> None:
     """Raise what speaks against new values of a job that has not ended."""
-    if changes.get("time_limit_s", 0) is None and job.spec.warn_signal is not None:
-        raise Invalid("the job's warning signal needs a time limit", pointer="/time_limit_s")
+    if "time_limit_s" in changes:
+        try:
+            check_warning(job.spec.warn_signal, changes["time_limit_s"])
+        except Invalid as refusal:
+            raise Invalid(refusal.detail, pointer="/time_limit_s") from None
     if "queue" in changes or "gpus" in changes:
         known = {queue.name: queue for queue in queues.every(db)}
         queue = queues.named(known, changes.get("queue", job.queue))

@@ -11,7 +11,7 @@ import msgspec
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DependencyKind
 from leptond.store.database import events, rows
-from leptond.store.queue import compact_arrays, dependencies, order_keys
+from leptond.store.queue import compact_arrays, dependencies, order_keys, scripts
 from leptond.store.queue.compact_arrays import ANNOUNCED
 
 CHUNK = 50
@@ -19,12 +19,14 @@ CHUNK = 50
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """The jobs that one submitted spec became: `count` with the ids from `id` on."""
+    """The jobs that one submitted spec became: `count` with the ids from `id` on, and what their owner was
+    warned of."""
 
     id: int
     count: int = 1
     array_id: int | None
     name: str
+    warnings: list[str] = []
 
     @property
     def ids(self) -> range:
@@ -86,6 +88,7 @@ def insert(
     pending = _Pending(db, now)
     for one in admitted:
         spec = one.spec
+        scripts.keep(db, one.script)
         array_id = first if together is not None else job_id if one.indices is not None else None
         values = {
             **_columns(one, user=user, now=now),
@@ -135,6 +138,8 @@ def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
         "hold_reason": "held at submission" if spec.hold else None,
         "begin_at": one.begin_at,
         "submitted_at": now,
+        "script_sha256": one.script.sha256 if one.script is not None else None,
+        "sources": one.sources,
     }
 
 

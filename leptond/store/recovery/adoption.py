@@ -16,7 +16,7 @@ from leptond.core.jobs.model import LIVE, TERMINAL, FailureClass, Identity, Stat
 from leptond.core.jobs.states import UNFINISHED, AttemptState
 from leptond.store.database import events, rows
 from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, state_in
-from leptond.store.queue import compact_arrays, jobs
+from leptond.store.queue import compact_arrays, jobs, scripts
 from leptond.store.queue.attempts import get
 
 ORPHAN = "orphan"
@@ -131,16 +131,23 @@ def identify(db: sqlite3.Connection, attempt_id: str, shim: Identity) -> None:
 
 
 def take_in(
-    db: sqlite3.Connection, job_id: int, found: Sequence[OnDisk], *, user: str, now: float, boot: float
+    db: sqlite3.Connection,
+    job_id: int,
+    found: Sequence[OnDisk],
+    *,
+    user: str,
+    now: float,
+    boot: float,
+    script: bytes | None = None,
 ) -> None:
     """Write the attempts `found` (one job's, by number, all unknown here) into the database: the last one
     as live, with its GPUs leased, the ones before it as ended. A job that is unknown too comes in as an
-    orphan."""
+    orphan, with the `script` that its last attempt was given."""
     last = found[-1]
     compact_arrays.expand_one(db, str(job_id), now)
     row = db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
     if row is None:
-        _insert_job(db, job_id, last, user=user, now=now)
+        _insert_job(db, job_id, last, script, user=user, now=now)
     elif State(row["state"]) in LIVE:
         live = db.execute(
             f"SELECT id, boot_id, shim_pid, shim_start FROM attempts WHERE job_id = ? AND {ATTEMPT_LIVES}",
@@ -160,7 +167,9 @@ def take_in(
     events.append(db, now, "job.adopted", job=job_id, attempt=last.number, data=data)
 
 
-def _insert_job(db: sqlite3.Connection, job_id: int, last: OnDisk, *, user: str, now: float) -> None:
+def _insert_job(
+    db: sqlite3.Connection, job_id: int, last: OnDisk, script: bytes | None, *, user: str, now: float
+) -> None:
     written = dict(last.claim.get("job") or {})
     array_id, array_index = written.get("array_id"), written.get("array_index")
     if array_id is not None and (
@@ -184,6 +193,17 @@ def _insert_job(db: sqlite3.Connection, job_id: int, last: OnDisk, *, user: str,
             "gpus": len(last.claim.get("gpus", [])),
             "held": 1,
             "hold_reason": "taken in without its command: it cannot run again",
+        }
+    sha256 = values.get("script_sha256")
+    if sha256 is not None and script is not None:
+        scripts.put_back(db, sha256, script)
+    elif sha256 is not None and scripts.content(db, sha256) is None:
+        # it must not run again by itself: what it would run is another script, if any
+        values |= {
+            "spec": {**values["spec"], "requeue": False, "retries": 0},
+            "retries": 0,
+            "held": 1,
+            "hold_reason": "taken in without its script: submit that again",
         }
     values = {"name": f"orphan-{job_id}", "user": user, "submitted_at": now, **values, "id": job_id}
     values["labels"] = {**(values.get("labels") or {}), ORPHAN: "recovered"}

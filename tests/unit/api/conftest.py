@@ -27,6 +27,7 @@ from leptond.core.outcome.classify import classify
 from leptond.core.outcome.evidence import Evidence
 from leptond.core.scheduling.planner import Start
 from leptond.gpus.base import Process, Sample
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
 from leptond.store import DATABASE, Store
@@ -275,6 +276,7 @@ async def world(tmp_path: Path, settings: Settings, header_s: float) -> AsyncIte
             checkpoints_dir=tmp_path / "checkpoints",
             retention=Retention(store, clock),
             pass_times=DurationHistogram(FAST_S),
+            file_look=FileLook(),
             tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
         one = World(context, devices, header_s)

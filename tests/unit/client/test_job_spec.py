@@ -8,6 +8,7 @@ import pytest
 
 from leptond.base.usage import UsageError
 from leptond.client import job_spec
+from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
 
 HERE = {"PATH": "/bin", "HOME": "/h", "VIRTUAL_ENV": "/v", "TOKEN": "t", "LEPTOND_HOST": "x", "PWD": "/"}
 
@@ -45,35 +46,116 @@ def test_a_program_on_the_path_is_named_in_full_and_its_links_stay(tmp_path: Pat
     real.write_bytes(b"\x7fELF")
     real.chmod(0o755)
     (tmp_path / "python").symlink_to(real)
-    command, name = job_spec.resolve_command(["python", "-V"], cwd=tmp_path, path=str(tmp_path))
-    assert (command, name) == ([f"{tmp_path}/python", "-V"], None)
+    program = job_spec.resolve_command(["python", "-V"], cwd=tmp_path, path=str(tmp_path))
+    assert program == job_spec.Program([f"{tmp_path}/python", "-V"])
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "before"),
-    [
-        ("#!/usr/bin/env bash\n", 0o644, ["/usr/bin/env", "bash"]),
-        ("#!/usr/bin/env bash\n", 0o755, []),
-        ("echo hi\n", 0o644, ["/bin/sh"]),
-        ("echo hi\n", 0o755, ["/bin/sh"]),
-    ],
-)
-def test_a_script_gets_its_interpreter_where_the_kernel_has_none(
-    tmp_path: Path, text: str, mode: int, before: list[str]
-) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+@pytest.mark.parametrize("text", ["#!/usr/bin/env bash\necho\n", "#!/bin/zsh -e\n", "echo hi\n"])
+def test_the_text_of_a_shell_script_is_sent_along(tmp_path: Path, text: str, mode: int) -> None:
     script = tmp_path / "go.sh"
     script.write_text(text)
     script.chmod(mode)
-    command, name = job_spec.resolve_command(["./go.sh", "x"], cwd=tmp_path, path="")
-    assert command == [*before, str(script), "x"]
-    assert name == "go.sh"
+    program = job_spec.resolve_command(["./go.sh", "x"], cwd=tmp_path, path="")
+    assert program == job_spec.Program([str(script), "x"], "go.sh", text)
+
+
+@pytest.mark.parametrize(
+    ("mode", "before"), [(0o644, ["/usr/bin/env", "python3 -u"]), (0o755, [])], ids=["plain", "executable"]
+)
+def test_a_script_of_another_language_runs_from_where_it_lies(
+    tmp_path: Path, mode: int, before: list
+) -> None:
+    script = tmp_path / "go"
+    script.write_text("#!/usr/bin/env python3 -u\n")
+    script.chmod(mode)
+    program = job_spec.resolve_command(["./go", "x"], cwd=tmp_path, path="")
+    assert program == job_spec.Program([*before, str(script), "x"], "go")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"echo " + b"x" * MAX_SCRIPT_BYTES, "is larger than 256 KiB"),
+        (b"#!/bin/bash\necho \xe9\n", "is not UTF-8"),
+        (b"echo\n\0\0", "holds a NUL character"),
+        (b"", None),
+    ],
+)
+def test_a_script_that_cannot_be_kept_runs_as_it_is_then_and_that_is_said(
+    tmp_path: Path, content: bytes, why: str | None
+) -> None:
+    script = tmp_path / "go.sh"
+    script.write_bytes(content)
+    program = job_spec.resolve_command(["go.sh"], cwd=tmp_path, path="")
+    assert program.argv == ["/bin/bash" if content.startswith(b"#!") else "/bin/sh", str(script)]
+    assert program.script is None
+    assert [note for note in program.notes if why and why in note] == list(program.notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "asks"),
+    [
+        ('cd "$(dirname "$0")"', True),
+        ("HERE=$(cd $(dirname ${BASH_SOURCE[0]}) && pwd)", True),
+        ('. "${0%/*}/env.sh"', True),
+        ("x=`readlink -f $0`", True),
+        ("awk '{print $0}' data", False),
+        ('echo "usage: $0 FILE"', False),
+        ("# cd $(dirname $0)", False),
+    ],
+)
+def test_a_script_that_asks_where_it_lies_is_pointed_out(tmp_path: Path, line: str, asks: bool) -> None:
+    script = tmp_path / "go.sh"
+    script.write_text(f"#!/bin/sh\n# a comment\n{line}\n")
+    notes = job_spec.resolve_command(["go.sh"], cwd=tmp_path, path="").notes
+    assert [("in line 3" in note, "$LEPTOND_SCRIPT" in note) for note in notes] == [(True, True)] * asks
+
+
+def test_a_spec_is_completed_with_what_it_takes_from_here(tmp_path: Path) -> None:
+    (tmp_path / "go.sh").write_text("echo\n")
+    here = {**HERE, "PATH": str(tmp_path)}
+    spec = {"argv": ("go.sh", 1), "cwd": tmp_path, "env": {"VIRTUAL_ENV": "/mine", "A": "b"}, "gpus": 1}
+    made, notes = job_spec.complete(spec, here)
+    assert made == {
+        "argv": [f"{tmp_path}/go.sh", "1"],
+        "cwd": str(tmp_path),
+        "env": {"PATH": str(tmp_path), "VIRTUAL_ENV": "/mine", "A": "b"},
+        "gpus": 1,
+        "name": "go.sh",
+        "script": "echo\n",
+    }
+    assert notes == ()
+    assert job_spec.complete({"argv": ["x"], "cwd": "/"}, here, export="NONE").spec == {
+        "argv": ["x"],
+        "cwd": "/",
+    }
+    line = {"argv": ["go.sh | cat"], "shell": True, "cwd": "/"}
+    assert job_spec.complete(line, {}).spec == line
+
+
+def test_a_directory_that_is_gone_is_said_in_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="the directory you are in cannot be used"):
+        job_spec.complete({"argv": ["true"]}, HERE)
+    assert job_spec.complete({"argv": ["true"], "cwd": "/tmp/x/.."}, HERE).spec["cwd"] == "/tmp"
+    monkeypatch.chdir("/")
+
+
+def test_an_older_daemon_gets_the_interpreter_and_the_file() -> None:
+    spec = {"argv": ["/w/go.sh", "x"], "script": "#!/bin/bash -e\n", "gpus": 1}
+    assert job_spec.without_script(spec) == {"argv": ["/bin/bash", "-e", "/w/go.sh", "x"], "gpus": 1}
+    assert job_spec.without_script({"argv": ["true"]}) == {"argv": ["true"]}
 
 
 def test_a_script_without_a_known_interpreter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
     with pytest.raises(UsageError, match=r"leptonctl submit -- python train\.py"):
         job_spec.resolve_command(["train.py"], cwd=tmp_path, path="")
-    assert job_spec.resolve_command(["nothing"], cwd=tmp_path, path="") == (["nothing"], None)
+    assert job_spec.resolve_command(["nothing"], cwd=tmp_path, path="").argv == ["nothing"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +171,7 @@ def test_directives_stand_at_the_head_of_a_script(tmp_path: Path) -> None:
     script.write_text(
         "#!/bin/sh\n#SBATCH --gres=gpu:2 # two\n#LEPTON --time 2h\n\necho\n#LEPTON --name late\n"
     )
-    assert job_spec.directives(script) == ["--gpus", "2", "--time", "2h"]
+    assert job_spec.directives(script) == ["--env", "LEPTOND_SLURM=1", "--gpus", "2", "--time", "2h"]
     assert job_spec.directives(tmp_path / "none") == []
     script.write_text("#LEPTON --name 'open\n")
     with pytest.raises(UsageError, match="cannot be read"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import shutil
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 
 from leptond import AsyncClient, Client, schema
+from leptond.client import ClientError
+from leptond.client.job_spec import CARRIED
 from leptond.client.methods import Methods, answered, iterated
 from leptond.core.jobs.model import State
 from leptond.schema import sweeps
@@ -97,13 +101,21 @@ def test_a_method_asks_one_thing_and_answers_with_its_type(
     assert request.query == {}
 
 
+HERE = {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
+
+
 @both
 def test_a_submit_is_from_here_and_has_a_key(stub: Stub, kind) -> None:
     stub.on("POST", "/v1/jobs", submitted())
-    assert run(kind, lambda lept: lept.submit(("echo", "hi"), gpus=1)).id == 47
-    run(kind, lambda lept: lept.submit("echo hi", cwd="/tmp"))
+    assert run(kind, lambda lept: lept.submit(("sh", "hi"), gpus=1, env={"A": "b"})).id == 47
+    run(kind, lambda lept: lept.submit("echo hi", cwd="/tmp", export="NONE"))
     words, text = stub.of("POST", "/v1/jobs")
-    assert words.body == {"argv": ["echo", "hi"], "cwd": str(Path.cwd()), "gpus": 1}
+    assert words.body == {
+        "argv": [shutil.which("sh"), "hi"],
+        "cwd": str(Path.cwd()),
+        "env": {**HERE, "A": "b"},
+        "gpus": 1,
+    }
     assert text.body == {"argv": ["echo hi"], "shell": True, "cwd": "/tmp"}
     assert words.headers["idempotency-key"] != text.headers["idempotency-key"]
 
@@ -116,6 +128,7 @@ def test_many_jobs_and_sweeps_are_from_here_as_well(stub: Stub, kind) -> None:
     assert run(kind, lambda lept: lept.submit_many(specs)) == [made, made]
     (asked,) = stub.of("POST", "/v1/jobs:batch")
     assert [job["cwd"] for job in asked.body["jobs"]] == [str(Path.cwd()), "/tmp"]
+    assert [(job["argv"], job["env"]) for job in asked.body["jobs"]] == [([shutil.which("true")], HERE)] * 2
     assert asked.headers["idempotency-key"]
     stub.on(
         "POST",
@@ -124,7 +137,35 @@ def test_many_jobs_and_sweeps_are_from_here_as_well(stub: Stub, kind) -> None:
     )
     assert run(kind, lambda lept: lept.sweep({"argv": ["true"]}, grid={"lr": [0.1]})).id == 3
     (asked,) = stub.of("POST", "/v1/sweeps")
-    assert asked.body == {"job": {"argv": ["true"], "cwd": str(Path.cwd())}, "grid": {"lr": [0.1]}}
+    job = {"argv": [shutil.which("true")], "cwd": str(Path.cwd()), "env": HERE}
+    assert asked.body == {"job": job, "grid": {"lr": [0.1]}}
+
+
+@both
+def test_a_script_is_sent_along_and_its_options_are_not_passed_over_in_silence(
+    stub: Stub, kind, tmp_path: Path
+) -> None:
+    stub.on("POST", "/v1/jobs", submitted())
+    (tmp_path / "job.sh").write_text("#SBATCH --no-such-option\necho\n")
+    with pytest.warns(UserWarning, match="options of leptonctl alone"):
+        run(kind, lambda lept: lept.submit(["job.sh"], cwd=str(tmp_path)))
+    (asked,) = stub.of("POST", "/v1/jobs")
+    assert asked.body["argv"] == [f"{tmp_path}/job.sh"]
+    assert asked.body["script"] == "#SBATCH --no-such-option\necho\n"
+
+
+@both
+def test_a_call_from_a_directory_that_is_gone_is_a_client_error(
+    stub: Stub, kind, tmp_path: Path, monkeypatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(ClientError, match="the directory you are in cannot be used"):
+        run(kind, lambda lept: lept.submit(["true"]))
+    assert stub.asked == []
+    monkeypatch.chdir("/")
 
 
 @both
@@ -176,7 +217,8 @@ def test_signatures_are_as_if_written_by_hand() -> None:
     def text(method: Any) -> str:
         return str(inspect.signature(method)).replace("'", "")
 
-    assert text(Client.submit) == "(self, argv: Sequence[str] | str, **spec: Any) -> schema.Submitted"
+    words = "argv: Sequence[str] | str, *, export: str | None = None, **spec: Unpack[JobFields]"
+    assert text(Client.submit) == f"(self, {words}) -> schema.Submitted"
     assert text(AsyncClient.submit) == text(Client.submit)
     assert text(Client.submit_many).endswith("-> list[schema.Submitted]")
     logs = "(self, ref: Ref, *, attempt: int | None = None, follow: bool = False)"

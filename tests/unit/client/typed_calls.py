@@ -24,6 +24,7 @@ def in_a_script(lept: Client) -> None:
     assert_type(lept.cancel(ref=47, grace_s=1.5), schema.Job)
     assert_type(lept.cancel_array(47), schema.ArrayChanged)
     assert_type(lept.retry(47, gpus=2), schema.Submitted)
+    assert_type(lept.script(47), str)
     assert_type(lept.why(47), schema.Why)
     assert_type(lept.status(), schema.Status)
     assert_type(lept.gpus(), list[schema.Gpu])
@@ -53,5 +54,9 @@ def mistakes(lept: Client, other: AsyncClient) -> None:
     lept.cancel(47, 1.5)  # type: ignore[call-arg]
     lept.cancel(47, grace="1")  # type: ignore[call-arg]
     lept.wait(47, timeout_s="5")  # type: ignore[arg-type]
+    lept.submit(["true"], gpus="1")  # type: ignore[arg-type]
+    lept.submit(["true"], gpsu=1)  # type: ignore[call-arg]
+    lept.submit(["true"], time_limit="1h")  # type: ignore[call-arg]
+    lept.retry(47, script="x")  # type: ignore[call-arg]
     lept.nothing()  # type: ignore[attr-defined]
     other.job(47).state  # type: ignore[attr-defined]  # noqa: B018  # it is not awaited

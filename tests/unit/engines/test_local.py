@@ -42,6 +42,13 @@ class Claimed:
     claimed_boot: float = time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+SCRIPTS: dict[str, bytes] = {}
+
+
+async def find_script(sha256: str) -> bytes | None:
+    return SCRIPTS.get(sha256)
+
+
 @contextlib.asynccontextmanager
 async def engine_of(place: Path, settings: Settings = SETTINGS):
     places = Places(
@@ -51,7 +58,7 @@ async def engine_of(place: Path, settings: Settings = SETTINGS):
         socket=place / "leptond.sock",
         token_file=place / "token",
     )
-    engine = LocalEngine(settings, places, "lineage")
+    engine = LocalEngine(settings, places, "lineage", find_script)
     engine.open()
     try:
         yield engine

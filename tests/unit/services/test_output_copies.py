@@ -5,9 +5,12 @@ import threading
 
 import pytest
 
+from leptond.base.clock import SystemClock
+from leptond.core.jobs.sources import Note
 from leptond.services import output_copies as module
 from leptond.services.output_copies import OutputCopies
-from leptond.store.queue import attempts
+from leptond.store.database import events
+from leptond.store.queue import attempts, lists
 from tests.support.queue import SHIM, claim, finish, store, submit
 
 __all__ = ["store"]
@@ -15,7 +18,7 @@ __all__ = ["store"]
 
 @pytest.fixture
 async def copies(store, tmp_path):
-    one = OutputCopies(store, tmp_path / "jobs")
+    one = OutputCopies(store, tmp_path / "jobs", SystemClock())
     await one._step()  # events from here on count
     return one
 
@@ -68,7 +71,7 @@ async def test_a_later_daemon_goes_on_where_it_stopped(store, copies, tmp_path):
     await running(store, job)
     await copies._step()
     (tmp_path / "out.txt").unlink()
-    later = OutputCopies(store, tmp_path / "jobs")
+    later = OutputCopies(store, tmp_path / "jobs", SystemClock())
     await later._step()
     assert not (tmp_path / "out.txt").exists()  # this event is done with
 
@@ -86,8 +89,17 @@ async def test_many_events_are_read_in_parts(store, copies, tmp_path, monkeypatc
     assert [(tmp_path / f"{n}.txt").is_symlink() for n in range(3)] == [True] * 3
 
 
-async def test_a_path_that_cannot_be_written_is_logged_and_passed(store, copies, tmp_path, capsys):
-    bad = await submit(store, output=str(tmp_path / "nowhere" / "out.txt"))
+async def test_a_missing_directory_is_made(store, copies, tmp_path):
+    job = await submit(store, output=str(tmp_path / "new" / "%j" / "out.txt"))
+    print_output(tmp_path, job, 1, b"x")
+    await finish(store, await running(store, job), 0)
+    await copies._step()
+    assert (tmp_path / "new" / str(job) / "out.txt").read_bytes() == b"x"
+
+
+async def test_a_path_that_cannot_be_written_is_said_and_passed(store, copies, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    bad = await submit(store, output=str(tmp_path / "file" / "out.txt"))
     good = await submit(store, output=str(tmp_path / "out.txt"))
     for job in (bad, good):
         print_output(tmp_path, job, 1, b"x")
@@ -95,6 +107,11 @@ async def test_a_path_that_cannot_be_written_is_logged_and_passed(store, copies,
     await copies._step()
     assert (tmp_path / "out.txt").is_symlink()
     assert "output_copy.failed" in capsys.readouterr().out
+    (attempt,) = (await store.read(lists.attempts_of, [bad]))[bad]
+    text = f"its output could not be put at {tmp_path}/file/out.txt: Not a directory"
+    assert attempt.notes == [Note(kind="output-failed", text=text)]
+    (said,) = await store.read(events.after, 0, limit=10, kinds=["job.output_failed"])
+    assert (said.job_id, said.attempt, said.data) == (bad, 1, {"text": text})
 
 
 async def test_a_disk_that_hangs_holds_up_only_copies(store, copies, tmp_path, monkeypatch, capsys):

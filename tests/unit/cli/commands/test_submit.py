@@ -90,6 +90,7 @@ def test_a_plain_command_runs_here_with_the_program_that_path_finds(sent, path: 
         (["--grace", "120"], "grace_s", 120),
         (["--grace", "0"], "grace_s", 0),
         (["--signal", "USR1@120"], "warn_signal", {"signal": "USR1", "before_s": 120}),
+        (["--signal", "B:USR1@9"], "warn_signal", {"signal": "USR1", "before_s": 9, "batch": True}),
         (["--begin", "2026-12-24T18:00:00Z"], "begin_at", "2026-12-24T18:00:00Z"),
         (["--hold"], "hold", True),
         (["--log-max", "64M"], "log_max_bytes", 64 << 20),
@@ -188,21 +189,56 @@ def write(name: str, text: str, mode: int = 0o644) -> str:
     return str(file.absolute())
 
 
-def test_a_script_that_is_not_executable_gets_its_interpreter(sent):
-    script = write("job.sh", "#!/usr/bin/env -S bash -e\necho hi\n")
-    body = sent("job.sh", "arg")
-    assert body["argv"] == ["/usr/bin/env", "-S bash -e", script, "arg"]
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_a_shell_script_is_sent_as_it_is_now(sent, mode):
+    script = write("job.sh", "#!/usr/bin/env -S bash -e\necho hi\n", mode)
+    body = sent("./job.sh", "arg")
+    assert body["argv"] == [script, "arg"]
+    assert body["script"] == "#!/usr/bin/env -S bash -e\necho hi\n"
     assert body["name"] == "job.sh"
 
 
-def test_a_script_without_a_first_line_runs_in_the_shell(sent):
-    script = write("job.sh", "echo hi\n", 0o755)
-    assert sent("./job.sh")["argv"] == [SH, script]
+def test_a_script_behind_its_interpreter_is_not_copied(sent):
+    write("job.sh", "echo hi\n")
+    body = sent("--", SH, "job.sh")
+    assert body["argv"] == [SH, "job.sh"]
+    assert "script" not in body
 
 
-def test_an_executable_script_is_the_program(sent):
-    script = write("go", "#!/bin/sh\n", 0o755)
-    assert sent("./go", "x")["argv"] == [script, "x"]
+def test_an_executable_of_another_language_is_the_program(sent):
+    script = write("go", "#!/usr/bin/python3\n", 0o755)
+    body = sent("./go", "x")
+    assert (body["argv"], body.get("script")) == ([script, "x"], None)
+
+
+def test_a_daemon_that_keeps_no_scripts_gets_the_file_and_the_user_a_word(cli: Cli, stub: Stub):
+    script = write("job.sh", "echo hi\n")
+    refusal = {
+        "title": "The request is not valid",
+        "status": 422,
+        "detail": "Object contains unknown field `script`",
+    }
+    stub.on("POST", "/v1/jobs", Answer(refusal, status=422), submitted())
+    result = cli("submit", "job.sh")
+    assert result.code == 0
+    assert "keeps no copy" in result.err
+    assert stub.asked[-1].body["argv"] == [SH, script]
+    assert "script" not in stub.asked[-1].body
+
+
+def test_from_a_directory_that_is_gone(cli: Cli, stub: Stub, tmp_path: Path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (["submit", "--", "true"], ["run", "--", "true"], ["sweep", "--grid", "a=1", "--", "true"]):
+        result = cli(*words)
+        assert result.code == 2
+        assert "the directory you are in cannot be used" in result.err
+    assert stub.asked == []
+    stub.on("POST", "/v1/jobs", submitted())
+    assert cli("submit", "-C", "/", "--", "true").code == 0
+    monkeypatch.chdir("/")
 
 
 def test_a_relative_program_is_looked_for_where_the_job_runs(sent):
@@ -218,11 +254,10 @@ def test_a_python_file_alone_is_refused_with_the_right_line(cli: Cli, stub: Stub
     assert "python train.py" in result.err
 
 
-def test_an_unknown_program_is_sent_as_it_is_with_a_warning(cli: Cli, stub: Stub):
+def test_an_unknown_program_is_sent_as_it_is(cli: Cli, stub: Stub):
     stub.on("POST", "/v1/jobs", submitted())
     result = cli("submit", "no-such-program")
     assert result.code == 0
-    assert "not on the PATH" in result.err
     assert stub.asked[-1].body["argv"] == ["no-such-program"]
 
 
@@ -234,7 +269,8 @@ def test_directives_in_a_script_are_options_that_the_command_line_overrules(sent
     )
     body = sent("-n", "mine", "job.sh", "--gpus", "5")
     assert (body["gpus"], body["time_limit_s"], body["name"]) == (2, 5400, "mine")
-    assert body["argv"][2:] == ["--gpus", "5"]
+    assert body["argv"][1:] == ["--gpus", "5"]
+    assert "gpus" not in sent("--no-directives", "job.sh")
 
 
 def test_a_bad_directive_is_a_usage_error(cli: Cli, stub: Stub):

@@ -18,7 +18,7 @@ from tests.unit.cli.stub import Answer, Stub, make_job, page
         (params.LIMIT, "1-12:00:00", 129600.0),
         (params.SECONDS, "45", 45.0),
         (params.SIZE, "20G", 20 << 30),
-        (params.SIGNAL, "USR1@120", ("USR1", 120.0)),
+        (params.SIGNAL, "USR1@120", ("USR1", 120.0, False)),
         (params.Whole(1, 5), "5", 5),
         (params.Whole(0), "100000", 100000),
         (params.JOB, "47_3", "47_3"),

@@ -40,6 +40,7 @@ def test_more_gpus_than_there_are():
         ({"env": {"CUDA_VISIBLE_DEVICES": "0"}}, "/env/CUDA_VISIBLE_DEVICES"),
         ({"env": {"LEPTOND_JOB_ID": "0"}}, "/env/LEPTOND_JOB_ID"),
         ({"warn_signal": Signal(signal="USR1", before_s=10)}, "/warn_signal"),
+        ({"warn_signal": Signal(signal="USR1", before_s=60), "time_limit_s": 60.0}, "/warn_signal"),
         ({"array": "9-1"}, "/array"),
         ({"array": "0-99999999"}, "/array"),
     ],
@@ -48,6 +49,15 @@ def test_refusals_point_at_the_field(spec, pointer):
     with pytest.raises(Invalid) as refusal:
         admitted(**spec)
     assert refusal.value.pointer == pointer
+
+
+def test_a_warning_that_is_due_before_the_start_is_refused_with_both_times():
+    warning = Signal(signal="USR1", before_s=120)
+    with pytest.raises(Invalid, match="due 2m before the time limit of 1m"):
+        admitted(warn_signal=warning, time_limit_s=60.0)
+    with pytest.raises(Invalid, match="due 2m before the time limit of 90s"):
+        admitted(warn_signal=warning, defaults=Defaults(max_time_limit_s=90))
+    assert admitted(warn_signal=warning, time_limit_s=120.5).spec.warn_signal == warning
 
 
 def test_the_machines_longest_limit_binds():

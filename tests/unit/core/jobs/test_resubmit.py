@@ -34,7 +34,9 @@ OF_KIND: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.SIZE: st.integers(1 << 20, 1 << 40),
     Kind.INSTANT: st.just("2030-12-24T18:00:00Z"),
     Kind.PATH: NAME.map(lambda one: f"/nowhere/{one}"),
-    Kind.SIGNAL: st.fixed_dictionaries({"signal": st.just("USR1"), "before_s": SECONDS}),
+    Kind.SIGNAL: st.fixed_dictionaries(
+        {"signal": st.just("USR1"), "before_s": SECONDS}, optional={"batch": st.just(True)}
+    ),
     Kind.PAIRS: st.dictionaries(NAME, TEXT, max_size=2),
     Kind.VARIABLES: st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), TEXT, max_size=2),
     Kind.SCALARS: st.dictionaries(

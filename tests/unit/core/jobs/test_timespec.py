@@ -207,17 +207,18 @@ def test_a_formatted_size_is_near_the_size(size):
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("USR1@120", ("USR1", 120)),
-        ("sigterm@1m", ("TERM", 60)),
-        ("USR2", ("USR2", 60)),
-        ("INT@1:30", ("INT", 90)),
+        ("USR1@120", ("USR1", 120, False)),
+        ("sigterm@1m", ("TERM", 60, False)),
+        ("USR2", ("USR2", 60, False)),
+        ("INT@1:30", ("INT", 90, False)),
+        ("B:USR1@60", ("USR1", 60, True)),
     ],
 )
 def test_warning_signals(text, wanted):
     assert parse_signal(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["KILL@10", "USR1@", "USR1@0", "B:USR1@60", "", "10@10", "USR1@x"])
+@pytest.mark.parametrize("text", ["KILL@10", "USR1@", "USR1@0", "A:USR1@60", "B:", "", "10@10", "USR1@x"])
 def test_what_is_not_a_warning_signal_is_refused(text):
     with pytest.raises(ValueError, match=r"not a warning signal|not a duration|over 0"):
         parse_signal(text)

@@ -27,6 +27,8 @@ CASES = [
     ("shell: not executable", Evidence(exit_code=126), "config", "exit-126"),
     ("plain failure", Evidence(exit_code=1, run_s=9), "user", "exit-user"),
     ("tempfail", Evidence(exit_code=75), "tempfail", "exit-75"),
+    ("our own warning", Evidence(signal=10, warned_by=10), "timeout", "own-warning"),
+    ("another signal than our warning", Evidence(signal=11, warned_by=10), "signal", "fault-signal"),
     ("segfault", Evidence(signal=signal.SIGSEGV), "signal", "fault-signal"),
     ("abort", Evidence(signal=signal.SIGABRT), "signal", "other-signal"),
     ("somebody's kill -9", Evidence(signal=signal.SIGKILL), "external-kill", "killed-by-others"),
@@ -45,13 +47,9 @@ CASES = [
     ),
     (
         "ecc",
-        Evidence(
-            exit_code=1,
-            log_tail="RuntimeError: CUDA error: uncorrectable ECC error encountered",
-            gpu_faults=["GPU-0: ECC error"],
-        ),
+        Evidence(exit_code=1, log_tail="RuntimeError: CUDA error: uncorrectable ECC error encountered"),
         "infra-gpu",
-        "driver",
+        "text-gpu-lost",
     ),
     (
         "nccl watchdog",
@@ -67,9 +65,7 @@ CASES = [
     ),
     (
         "import error",
-        Evidence(
-            exit_code=1, log_tail="  File \"x.py\", line 1\nModuleNotFoundError: No module named 'nope'\n"
-        ),
+        Evidence(exit_code=1, log_tail="Traceback\nModuleNotFoundError: No module named 'nope'\n"),
         "config",
         "text-import",
     ),
@@ -99,7 +95,7 @@ def test_class_and_rule(seen, cause, rule):
 
 
 def test_the_evidence_holds_the_line_that_was_seen():
-    verdict = classify(Evidence(exit_code=1, log_tail="a\nthe line: CUDA out of memory here\n"))
+    verdict = classify(Evidence(exit_code=1, log_tail="a\nthe line: CUDA out of memory here\nb"))
     assert verdict.evidence[0] == "the line: CUDA out of memory here"
 
 

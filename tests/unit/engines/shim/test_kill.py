@@ -8,8 +8,9 @@ from tests.unit.engines.shim.harness import TOP, Shim, started, stop
 POWERLESS = """
 import os, sys
 sys.path.append(sys.argv[1])
-from leptond.engines.shim import kill, program, supervise
-kill.send = supervise.send = lambda pid, number: None
+from leptond.engines.shim import kill, program, stopping
+kill.send = lambda pid, number: None
+stopping.send_to = lambda pid, ticks, number: False
 os.killpg = lambda group, number: None
 program.main()
 os._exit(0)

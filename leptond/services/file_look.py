@@ -1,0 +1,284 @@
+"""Looks at the files that jobs name: at the submit, whether they are there and as what, and after a start,
+whether they have been changed in between. A disk that does not answer holds up neither."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from leptond.base.errors import Invalid
+from leptond.core.admission.admission import Admitted
+from leptond.core.jobs import scripts, sources
+from leptond.core.jobs.model import Job, JobSpec
+from leptond.core.jobs.sources import Note, SourceFile
+
+log = structlog.get_logger("leptond.file_look")
+
+PATIENCE_S = 2.0
+"""Longest wait for the disks of one request."""
+
+SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib")
+"""Below these nothing is a user's own code."""
+
+T = TypeVar("T")
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for one spec: its files, encoded, and what its owner should know."""
+
+    sources: str = "[]"
+    warnings: Sequence[str] = ()
+
+
+class FileLook:
+    """Looks in a thread of its own, one at a time."""
+
+    def __init__(self) -> None:
+        self._one = asyncio.Lock()
+        self._thread: threading.Thread | None = None
+
+    async def at_submit(self, admitted: Sequence[Admitted], *, path: str, in_batch: bool) -> list[Seen]:
+        """Look at what each spec names; `path` is the PATH of a job that sets none. Raises Invalid for the
+        first that can never start; in a batch the pointer names it."""
+        try:
+            return await self._run(lambda: _Submit(path).look(admitted, in_batch=in_batch))
+        except TimeoutError:
+            log.warning("file_look.no_answer", patience_s=PATIENCE_S)
+            word = f"its files could not be looked at: a disk did not answer within {PATIENCE_S:.0f} s"
+            return [Seen(warnings=[word])] * len(admitted)
+
+    async def changes(self, job: Job, *, started_at: float) -> list[Note]:
+        """Return a note for each file of the job's command that was changed between its submit and
+        `started_at`."""
+        before = sources.decode(job.sources)
+        try:
+            return await self._run(lambda: _changes(before, job.submitted_at, started_at))
+        except TimeoutError:
+            log.warning("file_look.no_answer", patience_s=PATIENCE_S, job=job.id)
+            return []
+
+    async def script_warnings(self, job: Job) -> list[str]:
+        """Return a word about a job that is to run again, where the script that it has a copy of is another
+        one by now."""
+        if job.script_sha256 is None:
+            return []
+        path = str(Path(job.spec.cwd or "/", job.spec.argv[0]))
+        try:
+            now = await self._run(lambda: look_at(path))
+        except TimeoutError:
+            return []
+        if now is None or now.sha256 == job.script_sha256:
+            return []
+        return [
+            f"it runs the script as it was submitted; {path} has been changed since: submit that to run it"
+        ]
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Call `work` in a daemon thread: a hung disk must not delay the end of the process. Raises what it
+        raises, and TimeoutError."""
+        async with asyncio.timeout(PATIENCE_S), self._one:
+            if self._thread is not None and self._thread.is_alive():
+                raise TimeoutError  # it still waits for a disk
+            loop = asyncio.get_running_loop()
+            done: asyncio.Future[T] = loop.create_future()
+
+            def run() -> None:
+                try:
+                    finish = functools.partial(_result, done, work())
+                except Exception as error:
+                    finish = functools.partial(_failure, done, error)
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(finish)
+
+            thread = self._thread = threading.Thread(target=run, name="file-look", daemon=True)
+            thread.start()
+            found = await done
+            self._thread = None
+            return found
+
+
+def _result(done: asyncio.Future[T], value: T) -> None:
+    if not done.done():
+        done.set_result(value)
+
+
+def _failure(done: asyncio.Future[T], error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)
+
+
+# -- at the submit -------------------------------------------------------------------------------------------
+
+
+class _Submit:
+    """The looks of one request: jobs of a batch name the same files."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._files: dict[str, SourceFile | None] = {}
+        self._programs: dict[tuple[str, str, str], str | None] = {}
+
+    def look(self, admitted: Sequence[Admitted], *, in_batch: bool) -> list[Seen]:
+        found = []
+        for position, one in enumerate(admitted):
+            try:
+                found.append(Seen(sources=self._sources(one), warnings=self._warnings(one)))
+            except Invalid as refusal:
+                if in_batch:
+                    refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
+                raise
+        return found
+
+    def _sources(self, one: Admitted) -> str:
+        spec, cwd = one.spec, one.spec.cwd or "/"
+        if one.script is not None and one.script.text is not None:
+            # the script itself is kept; what it starts is not
+            named = scripts.named_files(["sh", *spec.argv[1:]], shell=False, cwd=cwd)
+            named += scripts.named_in_script(one.script.text, cwd=cwd)
+        else:
+            named = scripts.named_files(spec.argv, shell=spec.shell, cwd=cwd)
+        files = [self._file(path) for path in dict.fromkeys(named) if not path.startswith(SYSTEM)]
+        return sources.encode([file for file in files if file is not None][: scripts.MAX_FILES])
+
+    def _file(self, path: str) -> SourceFile | None:
+        if path not in self._files:
+            self._files[path] = look_at(path)
+        return self._files[path]
+
+    def _warnings(self, one: Admitted) -> list[str]:
+        spec = one.spec
+        _check_output(spec)
+        if spec.shell:
+            return []
+        if one.script is not None:
+            program = scripts.interpreter((one.script.text or "").encode())[0]
+            there = not program.startswith("/") or Path(program).exists()
+            return [] if there else [f"the interpreter {program} of the script is not there now"]
+        key = (spec.argv[0], spec.cwd or "/", spec.env.get("PATH") or self._path)
+        if key not in self._programs:
+            self._programs[key] = _program_fault(spec, key[2])
+        word = self._programs[key]
+        return [word] if word is not None else []
+
+
+def _program_fault(spec: JobSpec, path: str) -> str | None:
+    """Say what is wrong with the program of a command; None: nothing. Raises Invalid for what no program can
+    be called."""
+    program = spec.argv[0]
+    if "/" not in program:
+        if shutil.which(program, path=path) is not None:
+            return None
+        _refuse_misquoted(spec)
+        return f"{program!r} is not on the job's PATH now; it is looked for again when the job starts"
+    file = Path(spec.cwd or "/", program)
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse_misquoted(spec)
+        return f"there is no program {file} now"
+    except OSError as error:
+        return f"the program {file} cannot be looked at: {error.strerror}"
+    if stat.S_ISDIR(mode):
+        return f"{file} is a directory, not a program"
+    if not os.access(file, os.X_OK):
+        return f"the program {file} is not executable"
+    with contextlib.suppress(OSError), file.open("rb") as opened:
+        first = opened.read(512)
+        needed = scripts.interpreter(first)[0]
+        if first.startswith(b"#!") and needed.startswith("/") and not Path(needed).exists():
+            return f"{needed}, which {file} is to be run with, is not there now"
+    return None
+
+
+def _refuse_misquoted(spec: JobSpec) -> None:
+    wrong = scripts.misquoted(spec.argv)
+    if wrong is not None:
+        raise Invalid(wrong[0], pointer="/argv/0", hint=wrong[1])
+
+
+def _check_output(spec: JobSpec) -> None:
+    """Refuse an output that cannot come to be: its directory is made when the job starts. Raises Invalid."""
+    if spec.output is None:
+        return
+    if "%" not in spec.output and Path(spec.output).is_dir():
+        raise Invalid(f"{spec.output} is a directory", pointer="/output", hint="name a file in it")
+    directory = Path(spec.output.partition("%")[0] + "x").parent
+    while not os.path.lexists(directory):
+        directory = directory.parent
+    if not directory.is_dir():
+        raise Invalid(
+            f"the output cannot be written to {spec.output}: {directory} is not a directory",
+            pointer="/output",
+            hint="name another place with --output",
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise Invalid(
+            f"the output cannot be written to {spec.output}: {directory} is not writable for the user that"
+            " leptond runs as",
+            pointer="/output",
+            hint="name another place with --output",
+        )
+
+
+# -- files ---------------------------------------------------------------------------------------------------
+
+
+def look_at(path: str) -> SourceFile | None:
+    """Return a regular file as it is now; None where there is none that can be looked at."""
+    try:
+        if not Path(path).is_file():  # opening a device may do something
+            return None
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        seen = os.fstat(fd)
+        if not stat.S_ISREG(seen.st_mode):
+            return None
+        digest = None
+        if seen.st_size <= sources.MAX_HASHED_BYTES:
+            with os.fdopen(os.dup(fd), "rb") as file:
+                digest = hashlib.sha256(file.read(sources.MAX_HASHED_BYTES + 1)).hexdigest()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return SourceFile(
+        path=path,
+        size=seen.st_size,
+        modified_ns=seen.st_mtime_ns,
+        status_ns=seen.st_ctime_ns,
+        sha256=digest,
+    )
+
+
+def _changes(before: Sequence[SourceFile], submitted_at: float, started_at: float) -> list[Note]:
+    found = []
+    for one in before:
+        now = look_at(one.path)
+        if now is None:
+            continue  # gone, or unreadable: if the command needed it, its end says so
+        change = sources.change_of(one, now, submitted_at=submitted_at, started_at=started_at)
+        if change is not None:
+            when = _in_words(change.at, started_at) if change.at is not None else None
+            found.append(Note(kind="source-changed", text=sources.sentence(change, when)))
+    return found
+
+
+def _in_words(at: float, now: float) -> str:
+    """Return a time of the machine's own zone, with its day where that is another one than that of `now`."""
+    moment, other = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(now).astimezone()
+    return moment.strftime("%H:%M:%S" if moment.date() == other.date() else "%Y-%m-%d %H:%M:%S")
