@@ -193,6 +193,85 @@ class Cancel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(max_length=256)] | None = None
 
 
+MAX_NAMED = 10_000
+
+_JOB_SET: list[Any] = [
+    ("jobs", Annotated[list[JobRef], Meta(max_length=MAX_NAMED)], []),
+    ("all", bool, False),
+    *((one.name, Annotated[str, Meta(max_length=one.longest)] | None, None) for one in fields.FILTERS),
+    ("state", Annotated[str, Meta(max_length=256)] | None, None),
+    ("label", Annotated[str, Meta(max_length=512)] | None, None),
+    ("array", Annotated[int, Meta(ge=1, le=2**53)] | None, None),
+    ("never", bool, False),
+    ("dry_run", bool, False),
+]
+
+JobSet = msgspec.defstruct(
+    "JobSet",
+    _JOB_SET,
+    module=__name__,
+    namespace={
+        "__doc__": "A set of jobs that is changed as one: those that are named (`jobs`: `47`, `47_3`,"
+        " `47_*`), or all that fulfil every filter given. `all`: every job that the caller may change."
+        " `never`: those that can never start. `state`: states, separated by commas. `dry_run`: only say how"
+        " many there are."
+    },
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+
+CancelSet = msgspec.defstruct(
+    "CancelSet",
+    [
+        *_JOB_SET,
+        ("grace_s", Annotated[float, Meta(ge=0, le=86400)] | None, None),
+        ("reason", Annotated[str, Meta(max_length=256)] | None, None),
+    ],
+    module=__name__,
+    namespace={"__doc__": "The body of a cancel of a set (JobSet), with what Cancel has."},
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+
+PurgeSet = msgspec.defstruct(
+    "PurgeSet",
+    [*_JOB_SET, ("checkpoints", bool, False)],
+    module=__name__,
+    namespace={
+        "__doc__": "The body of a purge of finished jobs (JobSet). `checkpoints`: also remove checkpoints"
+        " with the last job that used them."
+    },
+    kw_only=True,
+    forbid_unknown_fields=True,
+)
+
+
+class NotChanged(msgspec.Struct, kw_only=True):
+    """A job that was named and not changed, with the parts of a problem that say why."""
+
+    ref: JobRef
+    type: str
+    status: int
+    detail: str
+    hint: str | None = None
+
+
+class SetChanged(msgspec.Struct, kw_only=True):
+    """The result of a change of a set: `pending` of its jobs waited, `live` ones ran (and are being stopped,
+    by a cancel), `finished` had ended (and are forgotten, by a purge). `others` belong to others, and stayed
+    as they are; so did the `refused` ones. `meanwhile`: how many jobs of the same kind came in after the
+    change, with the names of the first ones (`meanwhile_jobs`)."""
+
+    dry_run: bool = False
+    pending: int = 0
+    live: int = 0
+    finished: int = 0
+    others: int = 0
+    refused: list[NotChanged] = []
+    meanwhile: int = 0
+    meanwhile_jobs: list[JobRef] = []
+
+
 class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """New values of knobs of a running job."""
 

@@ -113,6 +113,14 @@ class Retention:
             log.info("retention.purged", jobs=len(jobs), outputs=outputs, events=events, bytes=size)
         return Purged(jobs=jobs, outputs=outputs, events=events, bytes=size)
 
+    async def forget_compact(self, spans: Sequence[tuple[int, int]], *, by: str) -> int:
+        """Remove jobs that were cancelled before they had rows of their own; return the number of them."""
+        count = 0
+        for first, last in spans:
+            forget = partial(retention.forget_compact, first=first, last=last, by=by, now=self._clock.wall())
+            count += await self._store.write(forget, wakes_scheduler=False)
+        return count
+
     async def forget(self, ids: Sequence[int], *, checkpoints: bool, by: str) -> tuple[list[int], int]:
         """Remove finished jobs, then their files. Returns the ids that were removed and the bytes of their
         files."""

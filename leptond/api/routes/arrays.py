@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from leptond import schema
 from leptond.api.http.routing import Call, Table
+from leptond.api.routes.job_sets import Change, all_of
 from leptond.api.routes.jobs import GetQuery, check_patch, patch_of
 from leptond.base.errors import NotFound
 from leptond.store import Connection
-from leptond.store.queue import arrays, jobs
+from leptond.store.queue import arrays, jobs, lists, sets
+from leptond.store.queue.sets import Wanted
 
 table = Table("arrays")
 
@@ -103,39 +106,30 @@ async def cancel_array(call: Call) -> schema.ArrayChanged:
 async def cancel_all(call: Call) -> schema.ArrayChanged:
     """Cancels the members of the array in the path, as the body (Cancel) says."""
     by, body, now = call.caller.user, call.body, call.context.clock.wall()
-    return await _all(
-        call,
-        lambda db, array_id: arrays.cancel_compact(db, array_id, by=by, reason=body.reason, now=now),
-        jobs.cancel,
-        newest_first=True,
-        by=by,
-        grace_s=body.grace_s,
-        reason=body.reason,
+    return await _together(
+        call, partial(sets.cancel, by=by, grace_s=body.grace_s, reason=body.reason, now=now)
     )
+
+
+async def _together(call: Call, change: Change) -> schema.ArrayChanged:
+    """Change all members as one set."""
+    array_id, caller, store = id_of(call), call.caller, call.context.store
+    caller.must_be(await store.browse(arrays.owner, array_id), f"array {array_id}")
+    done = await all_of(call, change, Wanted(filter=lists.Filter(array_id=array_id)))
+    now = _shown(await store.browse(arrays.find, array_id))
+    return schema.ArrayChanged(array=now, changed=done.pending + done.live)
 
 
 @table.route("POST", "/v1/arrays/{id}/hold", answer=schema.ArrayChanged, errors=(404,), streams=True)
 async def hold_array(call: Call) -> schema.ArrayChanged:
     """Keep all members that wait from starting."""
-    by, now = call.caller.user, call.context.clock.wall()
-    return await _all(
-        call,
-        lambda db, array_id: arrays.hold_compact(db, array_id, by=by, now=now),
-        jobs.hold,
-        by=by,
-    )
+    return await _together(call, partial(sets.hold, by=call.caller.user, now=call.context.clock.wall()))
 
 
 @table.route("POST", "/v1/arrays/{id}/release", answer=schema.ArrayChanged, errors=(404,), streams=True)
 async def release_array(call: Call) -> schema.ArrayChanged:
     """Let all held members start."""
-    by, now = call.caller.user, call.context.clock.wall()
-    return await _all(
-        call,
-        lambda db, array_id: arrays.release_compact(db, array_id, by=by, now=now),
-        jobs.release,
-        by=by,
-    )
+    return await _together(call, partial(sets.release, by=call.caller.user, now=call.context.clock.wall()))
 
 
 @table.route(

@@ -113,7 +113,7 @@ def tagged(job: schema.Job) -> Reply:
 async def list_jobs(call: Call) -> schema.JobPage:
     """List jobs, a page at a time."""
     query: Any = call.query
-    wanted = _filter(query)
+    wanted = filter_of(query)
     listing = lists.in_queue_order if query.order == "queue" else lists.newest
     sick = call.context.gpu_view.unhealthy()
 
@@ -128,7 +128,8 @@ async def list_jobs(call: Call) -> schema.JobPage:
     return await call.context.store.browse(fetch)
 
 
-def _filter(query: Any) -> lists.Filter:
+def filter_of(query: Any) -> lists.Filter:
+    """The filter that a query, or the body of a set, asks for. Raises Invalid."""
     states = []
     for word in query.state.split(",") if query.state else []:
         try:
@@ -143,12 +144,13 @@ def _filter(query: Any) -> lists.Filter:
         if not mark:
             raise Invalid("a label is asked for as name=value", pointer="/label")
         label = (name, value)
+    since = getattr(query, "since", None)
     return lists.Filter(
         states=states,
         equal={field.name: value for field in FILTERS if (value := getattr(query, field.name)) is not None},
         array_id=query.array,
         label=label,
-        since=query.since.timestamp() if query.since is not None else None,
+        since=since.timestamp() if since is not None else None,
     )
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leptond.base.usage import UsageError
+from leptond.cli.commands import job_sets
 from leptond.cli.commands.job_fields import changes, edit_options, pair, retry_options
+from leptond.cli.commands.job_sets import set_options
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.params import JOB, SECONDS
-from leptond.cli.framework.session import Session, confirm, leave
+from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text import phrases
 from leptond.client.errors import EXIT_UNREACHABLE, ClientError
 from leptond.core.jobs.fields import BY_NAME
-from leptond.core.jobs.states import UNFINISHED
 
 if TYPE_CHECKING:
     from leptond.cli.framework.progress import Bar
@@ -78,37 +77,32 @@ def _bar(session: Session, count: int) -> contextlib.AbstractContextManager[Bar 
 
 @command("cancel", short_help="Cancel jobs.")
 @argument("jobs", nargs=-1, type=JOB)
-@option("--all", "everything", is_flag=True, help="All that run or wait, of everybody if you may.")
-@option("--mine", is_flag=True, help="All of my own.")
-@option("-y", "--yes", is_flag=True, help="Do not ask.")
+@set_options("All that run or wait, of everybody if you may.", "All of my own.")
 @option("--grace", type=SECONDS, help="Time between the stop signal and the kill; 0 kills at once.")
 @option("--reason", metavar="TEXT", help="Why, for the record.")
 def cancel_command(
     session: Session,
     jobs: tuple[str, ...],
-    everything: bool,
-    mine: bool,
     yes: bool,
     grace: float | None,
     reason: str | None,
+    **given: Any,
 ) -> None:
-    """Cancel JOBS: numbers (that of an array means all of it), 47_3, 47_*, names, or @last.
+    """Cancel JOBS: numbers (that of an array means all of it), 60,61 or 60-65, 47_3, 47_*, names, or @last;
+    or all that the options choose, in one step, so that none of them can start in between.
 
     A job that waits is gone at once. One that runs gets a SIGTERM, has its grace time to save its work,
     and is then killed with everything it started.
     """
-    if bool(jobs) == (everything or mine):
-        raise UsageError("name jobs, or say --mine or --all")
-    if jobs:
-        wanted = refs.expand(session, jobs, whole=True)
-    else:
-        wanted = _unfinished(session, mine=mine)
-        if not wanted:
-            session.say("Nothing runs or waits.")
-        elif sys.stdin.isatty() and not yes:
-            whose = "of your jobs" if mine else "jobs of everybody"
-            confirm(session, f"Cancel {len(wanted)} {whose}?")
     body = {key: value for key, value in (("grace_s", grace), ("reason", reason)) if value is not None}
+    chosen_set = job_sets.chosen(jobs, given)
+    if chosen_set is not None:
+        job_sets.change(session, "cancel", chosen_set, done="cancelled", yes=yes, more=body)
+        return
+    wanted = refs.expand(session, jobs, whole=True, same_name="unfinished")
+    if len(wanted) > job_sets.MANY and not session.json:
+        job_sets.change_named(session, "cancel", wanted, done="cancelled", more=body)
+        return
 
     def sentence(ref: str, job: dict[str, Any]) -> str:
         if refs.is_whole(ref):
@@ -124,13 +118,6 @@ def cancel_command(
         sentence,
         named=jobs,
     )
-
-
-def _unfinished(session: Session, *, mine: bool) -> list[str]:
-    """Those that wait come first: else each that ends would let the next one start."""
-    query = {"state": phrases.state_filter(UNFINISHED), "user": refs.me() if mine else None}
-    jobs = session.api.pages("/v1/jobs", query)["items"]
-    return [job["ref"] for job in sorted(jobs, key=lambda job: job["state"] != "pending")]
 
 
 @command("retry", short_help="Run ended jobs again, as copies; skip a backoff.")
@@ -161,30 +148,41 @@ def retry_command(session: Session, jobs: tuple[str, ...], **given: Any) -> None
     )
 
 
-@command("hold", short_help="Keep pending jobs from starting.")
-@argument("jobs", nargs=-1, required=True, type=JOB)
-def hold_command(session: Session, jobs: tuple[str, ...]) -> None:
-    """Keep JOBS that wait from starting, until they are released."""
+def _hold(
+    session: Session, verb: str, done: str, jobs: Sequence[str], yes: bool, given: dict[str, Any]
+) -> None:
+    chosen_set = job_sets.chosen(jobs, given)
+    if chosen_set is not None:
+        job_sets.change(session, verb, chosen_set, done=done, yes=yes)
+        return
+    wanted = refs.expand(session, jobs, whole=True, same_name="unfinished")
+    if len(wanted) > job_sets.MANY and not session.json:
+        job_sets.change_named(session, verb, wanted, done=done)
+        return
     _each(
         session,
-        refs.expand(session, jobs, whole=True),
-        lambda ref: session.api.post(refs.job_path(ref, "hold")),
-        lambda ref, answer: f"{_who(ref, answer)} held",
+        wanted,
+        lambda ref: session.api.post(refs.job_path(ref, verb)),
+        lambda ref, answer: f"{_who(ref, answer)} {done}",
         named=jobs,
     )
+
+
+@command("hold", short_help="Keep pending jobs from starting.")
+@argument("jobs", nargs=-1, type=JOB)
+@set_options("All that wait, of everybody if you may.", "All of my own.")
+def hold_command(session: Session, jobs: tuple[str, ...], yes: bool, **given: Any) -> None:
+    """Keep JOBS that wait from starting, until they are released; or all that the options choose, in one
+    step."""
+    _hold(session, "hold", "held", jobs, yes, given)
 
 
 @command("release", short_help="Let held jobs start again.")
-@argument("jobs", nargs=-1, required=True, type=JOB)
-def release_command(session: Session, jobs: tuple[str, ...]) -> None:
-    """Let held JOBS start when their turn comes."""
-    _each(
-        session,
-        refs.expand(session, jobs, whole=True),
-        lambda ref: session.api.post(refs.job_path(ref, "release")),
-        lambda ref, answer: f"{_who(ref, answer)} released",
-        named=jobs,
-    )
+@argument("jobs", nargs=-1, type=JOB)
+@set_options("All that wait, of everybody if you may.", "All of my own.")
+def release_command(session: Session, jobs: tuple[str, ...], yes: bool, **given: Any) -> None:
+    """Let held JOBS start when their turn comes, or all that the options choose."""
+    _hold(session, "release", "released", jobs, yes, given)
 
 
 @command("edit", short_help="Change a job's priority, name, limits.")
@@ -209,7 +207,7 @@ def edit_command(session: Session, jobs: tuple[str, ...], labels: tuple[str, ...
 
     _each(
         session,
-        refs.expand(session, jobs, whole=not relabelled),
+        refs.expand(session, jobs, whole=not relabelled, same_name="unfinished"),
         act,
         lambda ref, answer: f"{_who(ref, answer)} changed",
         named=jobs,

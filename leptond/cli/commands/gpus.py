@@ -7,7 +7,7 @@ from typing import Any
 
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.output import Cell, Column, print_table
-from leptond.cli.framework.params import Whole
+from leptond.cli.framework.params import GPUS
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
@@ -98,22 +98,28 @@ def gpus_command(session: Session, no_header: bool) -> None:
 
 
 @command("drain", short_help="Take GPUs out of service.")
-@argument("gpus", nargs=-1, required=True, type=Whole(0), metavar="GPU...")
+@argument("gpus", nargs=-1, required=True, type=GPUS, metavar="GPU...")
 @option("--reason", metavar="TEXT", help="Why, for those who wonder.")
-def drain_command(session: Session, gpus: tuple[int, ...], reason: str | None) -> None:
-    """Take GPUs (by index) out of service: what runs there goes on, nothing new starts."""
+def drain_command(session: Session, gpus: tuple[list[int], ...], reason: str | None) -> None:
+    """Take GPUs (by index: 0, GPU0, 0,2 or 0-3) out of service: what runs there goes on, nothing new
+    starts."""
     _change(session, gpus, "drain", {"reason": reason} if reason else None)
 
 
 @command("undrain", short_help="Put GPUs back into service.")
-@argument("gpus", nargs=-1, required=True, type=Whole(0), metavar="GPU...")
-def undrain_command(session: Session, gpus: tuple[int, ...]) -> None:
-    """Put GPUs (by index) back into service."""
+@argument("gpus", nargs=-1, required=True, type=GPUS, metavar="GPU...")
+def undrain_command(session: Session, gpus: tuple[list[int], ...]) -> None:
+    """Put GPUs (by index: 0, GPU0, 0,2 or 0-3) back into service."""
     _change(session, gpus, "undrain", None)
 
 
-def _change(session: Session, gpus: tuple[int, ...], action: str, body: dict[str, str] | None) -> None:
-    changed = [session.api.post(f"/v1/gpus/{index}/{action}", body) for index in gpus]
+def _change(session: Session, gpus: tuple[list[int], ...], action: str, body: dict[str, str] | None) -> None:
+    indices = list(dict.fromkeys(index for some in gpus for index in some))
+    if len(indices) > 1:
+        known = {gpu["index"] for gpu in session.api.get("/v1/gpus")["items"]}
+        # one that is not there is asked for first, and refused before any other changes
+        indices.sort(key=lambda index: index in known)
+    changed = [session.api.post(f"/v1/gpus/{index}/{action}", body) for index in indices]
     if session.json:
         session.emit(changed[0] if len(changed) == 1 else changed)
         return

@@ -135,9 +135,10 @@ def _dependencies(session: Session, given: dict[str, Any]) -> dict[str, list[str
             if field == "after" and colon:
                 if slurm not in _SLURM_KINDS:
                     raise UsageError(f"{slurm!r} is not afterok, afterany or afternotok", option="--after")
-                found[_SLURM_KINDS[slurm]].extend(refs.dependency(session, part) for part in rest.split(":"))
+                for part in rest.split(":"):
+                    found[_SLURM_KINDS[slurm]] += refs.awaited(session, part)
             else:
-                found[field].append(refs.dependency(session, text))
+                found[field] += refs.awaited(session, text)
     return {field: jobs or None for field, jobs in found.items()}
 
 

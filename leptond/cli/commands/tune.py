@@ -20,7 +20,9 @@ def tune_command(session: Session, job: str, settings: tuple[str, ...]) -> None:
     asked for counts from the job's next step on, and for its retries.
     """
     values = dict(_setting(text) for text in settings)
-    answer = session.api.post(refs.job_path(refs.one(session, job), "tune"), {"values": values})
+    answer = session.api.post(
+        refs.job_path(refs.one(session, job, same_name="unfinished"), "tune"), {"values": values}
+    )
     if session.json:
         session.emit(answer)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +38,17 @@ class Whole:
         return number
 
 
+def gpu_indices(text: str) -> list[int]:
+    """GPUs by index, one by one or as a list: ``0``, ``GPU0``, ``0,2``, ``0-3``. Raises ValueError."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(?i:gpu ?)?([0-9]{1,4})(?:-(?i:gpu ?)?([0-9]{1,4}))?", part.strip(), re.ASCII)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f"{part!r} is no GPU; say its index, as in 0, 0,2 or 0-3 (leptonctl gpus)")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found
+
+
 def _limit(text: str) -> float:
     seconds = timespec.parse_duration(text, bare_s=timespec.MINUTE)
     if seconds <= 0:
@@ -53,6 +65,7 @@ def _rfc3339(instant: datetime) -> str:
 
 
 LIMIT = Parsed("time", _limit)
+GPUS = Parsed("gpus", gpu_indices)
 SECONDS = Parsed("duration", lambda text: timespec.parse_duration(text, bare_s=1.0))
 SIZE = Parsed("size", timespec.parse_size)
 SIGNAL = Parsed("signal@time", timespec.parse_signal)

@@ -103,6 +103,15 @@ def owner(db: sqlite3.Connection, array_id: int) -> str:
     return _whose(db, array_id)[1]
 
 
+def member_ids(db: sqlite3.Connection, array_id: int) -> list[int]:
+    """The ids of all members. Raises NotFound."""
+    _whose(db, array_id)
+    found = [row["id"] for row in db.execute("SELECT id FROM jobs WHERE array_id = ?", (array_id,))]
+    for compact in compact_arrays.of_array(db, array_id):
+        found += range(compact.first, compact.last + 1)
+    return sorted(found)
+
+
 def unended(
     db: sqlite3.Connection, array_id: int, after: int, *, newest_first: bool
 ) -> list[tuple[int, int]]:
@@ -119,11 +128,17 @@ def unended(
     ]
 
 
-def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: str | None, now: float) -> int:
-    """Cancel the compact members; the number of them."""
-    why = f"cancelled by {by}" + (f": {reason}" if reason else "")
+def cancel_parts(
+    db: sqlite3.Connection,
+    parts: Sequence[compact_arrays.CompactArray],
+    *,
+    by: str,
+    why: str,
+    now: float,
+) -> int:
+    """Cancel pending compact parts of arrays; the number of their members."""
     count = 0
-    for compact in compact_arrays.of_array(db, array_id, pending=True):
+    for compact in parts:
         db.execute(
             f"UPDATE folds SET state = '{State.CANCELLED}', ended_at = ?, class = '{FailureClass.CANCELLED}',"
             " explanation = ?, never_cause = NULL, version = version + 1 WHERE id = ?",
@@ -131,28 +146,25 @@ def cancel_compact(db: sqlite3.Connection, array_id: int, *, by: str, reason: st
         )
         _log_change(db, "array.cancelled", compact, {"explanation": why}, by, now)
         ended = dependencies.Ended(
-            first=compact.first, last=compact.last, array_id=array_id, state=State.CANCELLED
+            first=compact.first, last=compact.last, array_id=compact.array_id, state=State.CANCELLED
         )
         dependencies.resolve(db, [ended], now)
         count += compact.count
     return count
 
 
-def hold_compact(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
-    """Hold the compact members; the number of them."""
-    return _set_held(db, array_id, True, f"held by {by}", by, now)
-
-
-def release_compact(db: sqlite3.Connection, array_id: int, *, by: str, now: float) -> int:
-    """Release the compact members; the number of them."""
-    return _set_held(db, array_id, False, None, by, now)
-
-
-def _set_held(
-    db: sqlite3.Connection, array_id: int, held: bool, reason: str | None, by: str, now: float
+def set_held(
+    db: sqlite3.Connection,
+    parts: Sequence[compact_arrays.CompactArray],
+    *,
+    held: bool,
+    reason: str | None,
+    by: str,
+    now: float,
 ) -> int:
+    """Hold or release pending compact parts of arrays; the number of their members."""
     count = 0
-    for compact in compact_arrays.of_array(db, array_id, pending=True):
+    for compact in parts:
         count += compact.count
         if bool(compact.row["held"]) is not held:
             db.execute(

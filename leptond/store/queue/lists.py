@@ -19,13 +19,14 @@ from leptond.store.queue import compact_arrays
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list; None and empty mean any. `equal`: values of fields that the table of fields calls
-    filters; `since` is UTC seconds of submission."""
+    filters; `since` is UTC seconds of submission; `never`: only those that can never start."""
 
     states: Sequence[State] = ()
     equal: Mapping[str, str] = {}
     array_id: int | None = None
     label: tuple[str, str] | None = None
     since: float | None = None
+    never: bool = False
 
 
 def newest(
@@ -188,6 +189,12 @@ def _states(wanted: Filter) -> list[str]:
     return [f"state IN ({', '.join(repr(str(state)) for state in wanted.states)})"]
 
 
+def where(wanted: Filter) -> tuple[list[str], list[Any]]:
+    """The conditions of a filter in SQL, for ``jobs`` and ``folds``, and their values."""
+    found, values = _where(wanted)
+    return [*found, *_states(wanted)], values
+
+
 def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     where: list[str] = ["1"]
     values: list[Any] = []
@@ -201,6 +208,8 @@ def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     if wanted.label is not None:
         where.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
         values.extend(wanted.label)
+    if wanted.never:
+        where.append("never_cause IS NOT NULL")
     if wanted.since is not None:
         where.append("submitted_at >= ?")
         values.append(wanted.since)

@@ -32,6 +32,31 @@ async def test_a_member_without_a_row_answers_like_any_other(world, array):
     assert (await get(world, "/v1/status"))["counts"]["pending"] == 10_000
 
 
+async def test_a_set_is_changed_by_filters_or_by_names(world, array):
+    single = (await world.post("/v1/jobs", {"argv": ["true"], "name": "one"})).json["id"]
+    would = await world.post("/v1/jobs:cancel", {"name": "sweep", "dry_run": True})
+    assert (would.status, would.json["pending"]) == (202, 10_000)
+    held = await world.post("/v1/jobs:hold", {"all": True})
+    assert (held.status, held.json["pending"], held.json["meanwhile"]) == (200, 10_001, 0)
+    assert (await world.post("/v1/jobs:release", {"name": "one"})).json["pending"] == 1
+    assert (await get(world, f"/v1/jobs/{array}_9999"))["reason"] == "Held"
+    named = await world.post("/v1/jobs:cancel", {"jobs": [f"{array}_7", str(single), "99999", f"{array}_7"]})
+    assert named.json["pending"] == 2
+    refused = [(one["ref"], one["status"]) for one in named.json["refused"]]
+    assert refused == [("99999", 404), (f"{array}_7", 409)]
+    for body in (
+        {},
+        {"jobs": ["1"], "all": True},
+        {"user": "ana", "unknown": 1},
+        {"all": True, "state": "no"},
+    ):
+        assert (await world.post("/v1/jobs:cancel", body)).status == 422
+    assert (await world.post("/v1/jobs:cancel", {"array": array})).json["pending"] == 9_999
+    assert (await world.post("/v1/jobs:purge", {"name": "sweep", "dry_run": True})).json["finished"] == 10_000
+    assert (await world.post("/v1/jobs:purge", {"all": True})).json["finished"] == 10_001
+    assert sum((await get(world, "/v1/status"))["counts"].values()) == 0
+
+
 async def test_a_list_has_them_all_by_pages(world, array):
     for query in ("order=queue", "order=newest", f"array={array}", "state=pending&name=sweep"):
         refs, cursor = [], ""

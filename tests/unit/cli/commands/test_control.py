@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from leptond import schema
 from leptond.cli.framework import refs
 from leptond.core.jobs.model import State
 from tests.unit.cli.conftest import Cli
@@ -61,15 +62,62 @@ def test_an_array_is_all_its_members(cli: Cli, stub: Stub):
     assert cli("hold", "48_*").code == 3
 
 
-def test_all_of_mine_are_cancelled_the_waiting_ones_first(cli: Cli, stub: Stub):
-    stub.on("GET", "/v1/jobs", page(make_job(id=3, state=State.RUNNING), make_job(id=2), make_job(id=1)))
-    assert cli("cancel", "--mine").code == 0
-    assert stub.of("GET", "/v1/jobs")[0].query["user"] == refs.me()
-    assert [a.path for a in stub.asked if a.method == "POST"] == [f"/v1/jobs/{n}/cancel" for n in (2, 1, 3)]
-    cli("cancel", "--all", "--yes")
-    assert "user" not in stub.of("GET", "/v1/jobs")[-1].query
+def test_a_set_is_one_request(cli: Cli, stub: Stub):
+    stub.on("POST", "/v1/jobs:cancel", schema.SetChanged(pending=2, live=1))
+    result = cli("cancel", "--mine", "--reason", "enough")
+    assert result.out == "2 jobs that waited are cancelled; 1 job that ran is being stopped\n"
+    (asked,) = stub.asked
+    assert (asked.path, asked.body) == ("/v1/jobs:cancel", {"user": refs.me(), "reason": "enough"})
+    stub.on("POST", "/v1/jobs:cancel", schema.SetChanged(meanwhile=12, meanwhile_jobs=["8", "9_1"]))
+    result = cli("cancel", "--all", "--yes")
+    assert stub.asked[-1].body == {"all": True}
+    assert result.err == (
+        "Nothing runs or waits.\nleptonctl: 12 jobs were submitted meanwhile, and go on: 8, 9_1, ...\n"
+    )
+    stub.on("POST", "/v1/jobs:hold", schema.SetChanged(pending=3, others=1))
+    result = cli("hold", "--all", "--state", "pending", "--name", "train")
+    assert (result.code, result.out) == (5, "3 jobs are held\n")
+    assert "1 job of others stayed as they are" in result.err
+    assert stub.asked[-1].body == {"all": True, "name": "train", "state": "pending"}
+    stub.on("POST", "/v1/jobs:release", schema.SetChanged(pending=1))
+    assert cli("release", "--never", "--user", "ana").out == "1 job is released\n"
+    assert stub.asked[-1].body == {"never": True, "user": "ana"}
+
+
+def test_lists_and_ranges_name_many_jobs_in_one_request(cli: Cli, stub: Stub):
+    assert cli("hold", "1,2").out == "Job 1 is held\nJob 2 is held\n"
     stub.on("GET", "/v1/jobs", page())
-    assert cli("cancel", "--all").err == "Nothing runs or waits.\n"
+    for ref in ("5_1", "5_2"):
+        stub.on("POST", f"/v1/jobs/{ref}/hold", make_job())
+    assert cli("hold", "5_1-2").out == "Job 5_1 is held\nJob 5_2 is held\n"
+    gone = schema.NotChanged(ref="67", type="/problems/not-found", status=404, detail="there is no job 67")
+    stub.on("POST", "/v1/jobs:cancel", schema.SetChanged(pending=40, refused=[gone]))
+    result = cli("cancel", "60-100")
+    assert (result.code, result.out) == (3, "40 jobs that waited are cancelled\n")
+    assert "job 67" in result.err
+    assert stub.asked[-1].body == {"jobs": [str(number) for number in range(60, 101)]}
+
+
+def test_a_name_of_several_jobs_changes_only_the_one_that_has_not_ended(cli: Cli, stub: Stub):
+    stub.on("GET", "/v1/jobs", page(make_job(id=9), make_job(id=8)))
+    refused = cli("cancel", "first")
+    assert refused.code == 1
+    assert "several jobs called 'first' have not ended: 9, 8" in refused.err
+    assert not [asked for asked in stub.asked if asked.method == "POST"]
+    stub.on("GET", "/v1/jobs", page(make_job(id=9), make_job(id=8)), page(make_job(id=9)))
+    stub.on("POST", "/v1/jobs/9/hold", make_job(id=9))
+    done = cli("hold", "first")
+    assert (done.code, done.out) == (0, "Job 9 is held\n")
+    assert "the only one that has not ended, 9" in done.err
+
+
+def test_the_last_array_is_all_of_it(cli: Cli, stub: Stub):
+    members = [make_job(id=47 + i, ref=f"47_{i}", array_id=47, array_index=i) for i in range(2)]
+    stub.on("GET", "/v1/jobs", page(*members[::-1]))
+    for member in members:
+        stub.on("POST", f"/v1/jobs/{member.ref}/hold", member)
+    for name in ("@last", "sweep"):
+        assert cli("hold", name).out == "Job 47_0 is held\nJob 47_1 is held\n"
 
 
 def test_cancel_of_nothing_or_of_both_is_a_usage_error(cli: Cli, stub: Stub):

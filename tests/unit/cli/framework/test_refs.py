@@ -22,8 +22,8 @@ def test_a_job_is_also_known_by_its_name_and_as_the_last(cli: Cli, stub: Stub):
     assert cli("show", "@last").rows[0] == ["job", "51"]
     stub.on("GET", "/v1/jobs", page(make_job(id=51), make_job(id=52)))
     several = cli("show", "train.py")
-    assert several.code == 1
-    assert "51, 52" in several.err
+    assert several.rows[0] == ["job", "51"]
+    assert "this is the newest, 51" in several.err
     stub.on("GET", "/v1/jobs", page())
     assert cli("show", "nobody").code == 3
     assert cli("show", "47_*").code == 1
@@ -74,15 +74,20 @@ def test_what_to_wait_for_is_a_job_or_the_whole_of_an_array(stub: Stub, session:
     stub.on("GET", "/v1/jobs/47", make_job(id=47, ref="47_0", array_id=47))
     stub.job(id=51)
     stub.on("GET", "/v1/jobs/9", problem(404, "there is no job 9"))
-    assert [refs.dependency(session, text) for text in ("47", "47_2", "51", "9")] == [
-        "47_*",
-        "47_2",
-        "51",
-        "9",
+    stub.on("GET", "/v1/jobs", page())
+    assert [refs.awaited(session, text) for text in ("47", "47_2", "51,9", "5-7")] == [
+        ["47_*"],
+        ["47_2"],
+        ["51", "9"],
+        ["5", "6", "7"],
     ]
+    stub.on("GET", "/v1/jobs", page(make_job(id=48, ref="47_1", array_id=47)))
+    assert refs.awaited(session, "@last") == ["47_*"]
+    with pytest.raises(ClientError, match="is a range of jobs, and the name"):
+        refs.awaited(session, "5-7")
     stub.on("GET", "/v1/jobs/9", problem(403, "not yours"))
     with pytest.raises(ClientError, match="not yours"):
-        refs.dependency(session, "9")
+        refs.awaited(session, "9")
 
 
 def test_the_caller_has_a_name_or_a_number(monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,7 @@
 """Arrays: their counts, and changes of all members."""
 
+from functools import partial
+
 import pytest
 
 from leptond.base.errors import NotFound
@@ -26,9 +28,11 @@ def test_compact_members_are_changed_together(db):
     array = add(db, array="0-999")
     compact = sum(one.count for one in compact_arrays.of_array(db, array))
     assert compact > 900
-    assert arrays.hold_compact(db, array, by="ana", now=1.0) == compact
+    parts = partial(compact_arrays.of_array, db, array, pending=True)
+    how = {"by": "ana", "now": 1.0}
+    assert arrays.set_held(db, parts(), held=True, reason="held", **how) == compact
     assert arrays.find(db, array).held == compact
-    assert arrays.release_compact(db, array, by="ana", now=1.0) == compact
+    assert arrays.set_held(db, parts(), held=False, reason=None, **how) == compact
     assert arrays.find(db, array).held == 0
-    assert arrays.cancel_compact(db, array, by="ana", reason=None, now=1.0) == compact
+    assert arrays.cancel_parts(db, parts(), why="", **how) == compact
     assert arrays.find(db, array).counts[State.CANCELLED] == compact

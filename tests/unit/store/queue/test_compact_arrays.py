@@ -22,7 +22,7 @@ from leptond.recovery.restored_database import bring_up
 from leptond.store.database import events
 from leptond.store.database.connection import _transaction
 from leptond.store.planning import snapshot
-from leptond.store.queue import arrays, attempts, compact_arrays, dependencies, gpus, jobs, lists
+from leptond.store.queue import arrays, attempts, compact_arrays, dependencies, gpus, jobs, lists, sets
 from leptond.store.queue.retention import due, forget_compact
 from leptond.store.recovery import adoption
 from leptond.store.recovery.salvage import COUNTS, build
@@ -42,6 +42,18 @@ def submit(db, now=1.0, **spec):
     one = admit(JobSpec(argv=["true"], **spec), gpus=2, home="/", defaults=Defaults())
     stored, _ = write(db, jobs.submit, [one], user="ana", now=now, max_pending=10_000_000)
     return stored[0]
+
+
+def cancel_all(db, array):
+    """Cancel a whole array."""
+    members = sets.Wanted(filter=lists.Filter(array_id=array))
+    return write(db, sets.cancel, members, by="ana", grace_s=None, reason=None, now=5.0)
+
+
+def cancel_compact(db, array, why):
+    """Cancel the members that have no rows."""
+    parts = compact_arrays.of_array(db, array, pending=True)
+    return write(db, arrays.cancel_parts, parts, by="ana", why=why, now=4.0)
 
 
 @pytest.fixture
@@ -123,10 +135,7 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
     waits = {kind: submit(db, **{kind: [f"{array}_*"]}).id for kind in ("after", "after_any", "after_fail")}
     single = submit(db, after_any=[f"{array}_70000"]).id
     assert jobs.find(db, str(waits["after"])).deps_waiting == 100_000
-    assert (
-        write(db, arrays.cancel_compact, array, by="ana", reason="no", now=5.0)
-        == 100_000 - compact_arrays.AT_ONCE
-    )
+    assert cancel_compact(db, array, "cancelled by ana: no") == 100_000 - compact_arrays.AT_ONCE
     assert jobs.find(db, f"{array}_99999").explanation == "cancelled by ana: no"
     assert jobs.counts(db) == {
         **dict.fromkeys(State, 0),
@@ -134,8 +143,7 @@ def test_a_whole_array_is_cancelled_in_one_step_and_forgotten_in_one(db):
         State.CANCELLED: 99_936,
     }
     assert jobs.find(db, str(single)).deps_waiting == 0
-    while some := arrays.unended(db, array, -1, newest_first=False):
-        write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=5.0)
+    cancel_all(db, array)
     for kind, failed in (("after", 100_000), ("after_any", 0), ("after_fail", 0)):
         job = jobs.find(db, str(waits[kind]))
         assert (job.deps_waiting, job.deps_failed) == (0, failed), kind
@@ -166,9 +174,8 @@ def test_what_is_edited_stands_where_it_would_without_folds(db):
 
 def test_only_so_many_of_a_fold_are_forgotten_as_are_too_many(db):
     array = submit(db, array="0-999").id
-    write(db, arrays.cancel_compact, array, by="ana", reason=None, now=5.0)
-    while some := arrays.unended(db, array, -1, newest_first=False):
-        write(db, arrays.each, some, jobs.cancel, by="ana", grace_s=None, reason=None, now=6.0)
+    cancel_compact(db, array, "cancelled by ana")
+    cancel_all(db, array)
     ((first, last),) = due(db, only(max_jobs=400), 100.0).compact
     assert last - first + 1 == 600
     write(db, forget_compact, first, last, by="ana", now=100.0)
@@ -299,20 +306,18 @@ def _carried_out(operations, dice):
 
 
 def _whole(db, array, verb, number, how):
-    more = {}
+    members = sets.Wanted(filter=lists.Filter(array_id=array))
     if verb == "cancel":
-        write(db, arrays.cancel_compact, array, reason=None, **how)
-        more = {"grace_s": 0.0, "reason": None}
-    elif verb == "edit":
+        write(db, sets.cancel, members, grace_s=0.0, reason=None, **how)
+    elif verb != "edit":
+        write(db, getattr(sets, verb), members, **how)
+    else:
         more = {"changes": {"priority": number}, "by_admin": False}
         write(db, arrays.edit_compact, array, **more, **how)
-        more["if_version"] = None
-    else:
-        write(db, getattr(arrays, f"{verb}_folded"), array, **how)
-    at = -1
-    while some := arrays.unended(db, array, at, newest_first=False):
-        write(db, arrays.each, some, getattr(jobs, verb), **more, **how)
-        at = some[-1][0]
+        at = -1
+        while some := arrays.unended(db, array, at, newest_first=False):
+            write(db, arrays.each, some, jobs.edit, if_version=None, **more, **how)
+            at = some[-1][0]
 
 
 def _start(db, now):
@@ -347,7 +352,7 @@ def test_a_salvage_of_two_moments_has_each_member_once(tmp_path):
             if name == "late":
                 write(db, compact_arrays.refill, array, 300, 2.0)
                 write(db, jobs.cancel, f"{array}_700", by="ana", grace_s=None, reason=None, now=3.0)
-                write(db, arrays.cancel_compact, other, by="ana", reason=None, now=4.0)
+                cancel_compact(db, other, "cancelled by ana")
             with contextlib.closing(sqlite3.connect(file)) as copy:
                 db.backup(copy)
         files.append(file)
