@@ -74,3 +74,54 @@ def read_file(path: Path, limit: int, *, own: int = 2, linked: bool = False) -> 
     by one. Raises OSError."""
     with directory(path.parent, own=own) as fd:
         return read_regular(path.name, fd, limit, linked=linked)
+
+
+MOST_LINKS = 40
+
+
+class UntrustedPath(Exception):
+    """A way that is not gone; the text says why."""
+
+
+def open_trusted(path: Path, *, uids: frozenset[int], not_below: os.stat_result, make: bool) -> int:
+    """Return a descriptor (O_PATH) of the directory `path`, whose missing parts are made with `make`. Raises
+    OSError; UntrustedPath for a link on the way that belongs to none of `uids` (anybody could have put it in
+    a directory that others may write to), and for a way through the directory `not_below`."""
+    way = contextlib.ExitStack()
+    with way:
+        parts = list(reversed(path.parts))
+        links, fd = 0, -1
+        while parts:
+            name = parts.pop()
+            inner = _step(name, fd, make=make)
+            way.callback(os.close, inner)
+            seen = os.fstat(inner)
+            if stat.S_ISLNK(seen.st_mode):
+                links += 1
+                if links > MOST_LINKS or seen.st_uid not in uids:
+                    raise UntrustedPath("a link on the way there belongs to somebody else")
+                parts += reversed(Path(os.readlink(name, dir_fd=fd)).parts)
+            elif os.path.samestat(seen, not_below):
+                raise UntrustedPath("it is in the state directory")
+            else:
+                fd = inner
+        return os.dup(fd)
+
+
+def _step(name: str, fd: int, *, make: bool) -> int:
+    """Open one part of a path, itself if it is a link; it must be a link or a directory."""
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    dir_fd = None if name.startswith("/") else fd
+    try:
+        inner = os.open(name, flags, dir_fd=dir_fd)
+    except FileNotFoundError:
+        if not make:
+            raise
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=dir_fd)
+        inner = os.open(name, flags, dir_fd=dir_fd)
+    mode = os.fstat(inner).st_mode
+    if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):
+        return inner
+    os.close(inner)
+    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), name)

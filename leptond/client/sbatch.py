@@ -88,13 +88,11 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "nodes": _one_node,
     "ntasks": _one_task,
     "ntasks-per-node": _one_task,
-    "open-mode": _nothing,
     "output": _output,
     "requeue": _nothing,
     "signal": lambda value: ["--signal", value.replace("R:", "", 1)],
 }
-"""Long option of sbatch(1) to what it means here. ``--open-mode`` and ``--requeue`` ask for what is so
-anyway."""
+"""Long option of sbatch(1) to what it means here. ``--requeue`` asks for what is so anyway."""
 
 REFUSED = {
     "constraint": "there is one machine; --gpu-type asks for a kind of GPU",

@@ -112,7 +112,7 @@ def assemble(
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
     reports = ProgressReceiver(report_socket, store, clock)
-    file_look = FileLook()
+    file_look = FileLook(store.path.parent)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look
     )

@@ -18,6 +18,7 @@ from leptond.core.jobs.model import (
     JobSpec,
     Knob,
     MetricName,
+    OpenMode,
     Reason,
     State,
 )
@@ -71,6 +72,7 @@ class Job(msgspec.Struct, kw_only=True):
     user: str
     project: str | None
     contact: str | None = None
+    open_mode: OpenMode | None = None
     labels: dict[str, str]
     state: State
     reason: Reason | None = None

@@ -24,6 +24,7 @@ from leptond.core.admission.admission import Admitted
 from leptond.core.jobs import scripts, sources
 from leptond.core.jobs.model import Job, JobSpec
 from leptond.core.jobs.sources import Note, SourceFile
+from leptond.services import output_file
 
 log = structlog.get_logger("leptond.file_look")
 
@@ -44,17 +45,21 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileLook:
-    """Looks in a thread of its own, one at a time."""
+    """Looks in a thread of its own, one at a time. No output may go below `state_dir`."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
         self._one = asyncio.Lock()
         self._thread: threading.Thread | None = None
 
-    async def at_submit(self, admitted: Sequence[Admitted], *, path: str, in_batch: bool) -> list[Seen]:
-        """Look at what each spec names; `path` is the PATH of a job that sets none. Raises Invalid for the
-        first that can never start; in a batch the pointer names it."""
+    async def at_submit(
+        self, admitted: Sequence[Admitted], *, user: str, path: str, in_batch: bool
+    ) -> list[Seen]:
+        """Look at what each spec of `user` names; `path` is the PATH of a job that sets none. Raises Invalid
+        for the first that can never start; in a batch the pointer names it."""
+        look = _Submit(path, self._state_dir, user)
         try:
-            return await self._run(lambda: _Submit(path).look(admitted, in_batch=in_batch))
+            return await self._run(lambda: look.look(admitted, in_batch=in_batch))
         except TimeoutError:
             log.warning("file_look.no_answer", patience_s=PATIENCE_S)
             word = f"its files could not be looked at: a disk did not answer within {PATIENCE_S:.0f} s"
@@ -126,8 +131,11 @@ def _failure(done: asyncio.Future[T], error: Exception) -> None:
 class _Submit:
     """The looks of one request: jobs of a batch name the same files."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, state_dir: Path, user: str) -> None:
         self._path = path
+        self._state_dir = state_dir
+        self._user = user
+        self._outputs: dict[str, str | None] = {}
         self._files: dict[str, SourceFile | None] = {}
         self._programs: dict[tuple[str, str, str], str | None] = {}
 
@@ -160,7 +168,7 @@ class _Submit:
 
     def _warnings(self, one: Admitted) -> list[str]:
         spec = one.spec
-        _check_output(spec)
+        self._check_output(spec)
         if spec.shell:
             return []
         if one.script is not None:
@@ -172,6 +180,36 @@ class _Submit:
             self._programs[key] = _program_fault(spec, key[2])
         word = self._programs[key]
         return [word] if word is not None else []
+
+    def _check_output(self, spec: JobSpec) -> None:
+        """Refuse an output that cannot come to be: its directory is made when the job starts. Where the name
+        depends on the job, its directory is looked at. Raises Invalid."""
+        if spec.output is None:
+            return
+        before, mark, _ = spec.output.partition("%")
+        place = str(Path(before + "x").parent / "%") if mark else spec.output
+        if place not in self._outputs:
+            self._outputs[place] = self._output_fault(place)
+        why = self._outputs[place]
+        if why is not None:
+            raise Invalid(
+                f"the output cannot be written to {spec.output}: {why}",
+                pointer="/output",
+                hint="name another place with --output; /dev/null asks for no copy",
+            )
+
+    def _output_fault(self, place: str) -> str | None:
+        fault = output_file.why_not(Path(place), self._state_dir, self._user)
+        if fault is not None:
+            return fault
+        directory = Path(place).parent
+        while not os.path.lexists(directory):
+            directory = directory.parent
+        if not directory.is_dir():
+            return f"{directory} is not a directory"
+        if not os.access(directory, os.W_OK | os.X_OK):
+            return f"{directory} is not writable for the user that leptond runs as"
+        return None
 
 
 def _program_fault(spec: JobSpec, path: str) -> str | None:
@@ -207,30 +245,6 @@ def _refuse_misquoted(spec: JobSpec) -> None:
     wrong = scripts.misquoted(spec.argv)
     if wrong is not None:
         raise Invalid(wrong[0], pointer="/argv/0", hint=wrong[1])
-
-
-def _check_output(spec: JobSpec) -> None:
-    """Refuse an output that cannot come to be: its directory is made when the job starts. Raises Invalid."""
-    if spec.output is None:
-        return
-    if "%" not in spec.output and Path(spec.output).is_dir():
-        raise Invalid(f"{spec.output} is a directory", pointer="/output", hint="name a file in it")
-    directory = Path(spec.output.partition("%")[0] + "x").parent
-    while not os.path.lexists(directory):
-        directory = directory.parent
-    if not directory.is_dir():
-        raise Invalid(
-            f"the output cannot be written to {spec.output}: {directory} is not a directory",
-            pointer="/output",
-            hint="name another place with --output",
-        )
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise Invalid(
-            f"the output cannot be written to {spec.output}: {directory} is not writable for the user that"
-            " leptond runs as",
-            pointer="/output",
-            hint="name another place with --output",
-        )
 
 
 # -- files ---------------------------------------------------------------------------------------------------

@@ -1,26 +1,24 @@
 """Copies of jobs' output at paths that users chose (``submit --output``).
 
 While an attempt runs, the path is a link to its output, so that it can be followed; when it has ended, a file
-takes its place, with the output of all attempts so far. The disk of that path may hang or be full, which
-holds up nothing but these copies."""
+takes its place, with the output of all attempts so far. What was there before is kept (output_file.py). The
+disk of that path may hang or be full, which holds up nothing but these copies."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
+from msgspec import UnsetType
 
-from leptond.attempt_files import layout
-from leptond.attempt_files.output_log import JobLog
 from leptond.base.clock import Clock
 from leptond.core.jobs.output_path import expand
 from leptond.core.jobs.sources import Note
+from leptond.services import output_file
 from leptond.services.loop import Loop
 from leptond.store import Store
 from leptond.store.queue import notes
@@ -36,8 +34,6 @@ PATIENCE_S = 60.0
 
 LIMIT = 200
 """Most events read at once."""
-
-CHUNK = 1 << 20
 
 
 class OutputCopies:
@@ -80,10 +76,14 @@ class OutputCopies:
             )
         )
         directory = self._jobs_dir / str(job.id)
-        work = _copy if one.over else _link
+        work = output_file.write if one.over else output_file.link
+        mode: str | UnsetType | None = job.spec.open_mode
+        truncate = mode == "truncate"
         try:
-            await self._in_thread(lambda: work(path, directory, one.attempt))
-        except (OSError, TimeoutError) as error:
+            await self._in_thread(
+                lambda: work(path, directory, one.attempt, truncate=truncate, user=job.user)
+            )
+        except (OSError, TimeoutError, output_file.OutputRefused) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             why = why or f"the disk does not answer within {PATIENCE_S:.0f} s"
             log.warning("output_copy.failed", job=job.ref, path=str(path), error=str(error) or why)
@@ -122,44 +122,3 @@ class OutputCopies:
 def _set_result(done: asyncio.Future[Exception | None], failure: Exception | None) -> None:
     if not done.done():  # the wait has timed out
         done.set_result(failure)
-
-
-def _make_directory(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
-
-
-def _link(path: Path, directory: Path, attempt: int) -> None:
-    _make_directory(path.parent)
-    aside = path.with_name(f".{path.name}.leptond")
-    with contextlib.suppress(FileNotFoundError):
-        aside.unlink()
-    aside.symlink_to(directory / str(attempt) / layout.OUTPUT)
-    aside.replace(path)
-
-
-def _copy(path: Path, directory: Path, last: int) -> None:
-    """Replace what is at `path` by a file with the output of the attempts up to `last`."""
-    _make_directory(path.parent)
-    aside = path.with_name(f".{path.name}.leptond")
-    with contextlib.suppress(FileNotFoundError):
-        aside.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(aside, flags, 0o644), "wb") as file:
-            for number in range(1, last + 1):
-                source, offset = JobLog(directory / str(number)), 0
-                while True:
-                    data, offset, skipped = source.read(offset, CHUNK)
-                    if skipped:
-                        file.write(f"[{skipped} bytes of output were not kept]\n".encode())
-                    if not data:
-                        break
-                    file.write(data)
-        aside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise

@@ -50,12 +50,38 @@ def test_members_of_an_array_have_files_of_their_own_and_a_restart_forgets_none(
 
 
 def test_a_place_that_takes_no_file_costs_the_job_nothing(daemon: Daemon, tmp_path: Path):
-    job = daemon.submit("echo", "hello", output=f"{tmp_path}/nowhere/x")
+    job = daemon.submit("echo", "hello", output=f"{tmp_path}/nowhere/x", hold=True)
+    (tmp_path / "nowhere").touch()  # its directory cannot be made any more
+    daemon.post(f"/v1/jobs/{job}/release")
     assert daemon.finished(job)["state"] == "succeeded"
     until(lambda: "output_copy.failed" in daemon.log.read_text(), "the daemon's log tells")
     assert daemon.output(job) == "hello\n"
     for bad in ("relative", "/x/%q", "/x/"):
         assert daemon.post("/v1/jobs", {"argv": ["true"], "output": bad}).status == 422
+
+
+def test_nothing_is_overwritten_unseen(daemon: Daemon, tmp_path: Path):
+    precious, pipe = tmp_path / "precious", tmp_path / "pipe"
+    precious.write_text("precious\n")
+    os.mkfifo(pipe)
+    for bad, why in (
+        (pipe, "a FIFO"),
+        (tmp_path, "a directory"),
+        (daemon.state_dir / "x%j", "state directory"),
+    ):
+        answer = daemon.post("/v1/jobs", {"argv": ["true"], "output": str(bad)})
+        assert answer.status == 422, answer.data
+        assert (why in answer.json["detail"], answer.json["errors"][0]["pointer"]) == (True, "/output")
+    answer = daemon.post("/v1/jobs", {"argv": ["true"], "open_mode": "overwrite"})
+    assert answer.status == 422
+    first = daemon.submit("echo", "first", output=str(precious))
+    daemon.finished(first)
+    until(lambda: precious.read_text() == "precious\nfirst\n", "it comes after what is there")
+    second = daemon.submit("echo", "second", output=str(precious), open_mode="truncate")
+    done = daemon.finished(second)
+    until(lambda: precious.read_text() == "second\n" and not precious.is_symlink(), "as it was asked for")
+    assert (done["open_mode"], "open_mode" in done["spec"]) == ("truncate", False)
+    assert "--open-mode truncate" in done["resubmit"]
 
 
 @pytest.mark.parametrize("pattern", ["/x/%", "/%s", "/%5"])

@@ -231,7 +231,9 @@ async def submit_all(
         return admitted, admission.warnings(admitted, now, unsaid=unsaid)
 
     admitted, warnings = await call.context.store.read(fetch)
-    seen = await call.context.file_look.at_submit(admitted, path=settings.jobs.path, in_batch=in_batch)
+    seen = await call.context.file_look.at_submit(
+        admitted, user=call.caller.user, path=settings.jobs.path, in_batch=in_batch
+    )
     admitted = [
         msgspec.structs.replace(one, sources=its.sources) if its.sources != one.sources else one
         for one, its in zip(admitted, seen, strict=True)

@@ -94,7 +94,9 @@ async def estimate(call: Call) -> schema.Estimate:
         return admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid))
 
     admitted = await context.store.browse(admit)
-    await context.file_look.at_submit([admitted], path=context.settings.jobs.path, in_batch=False)
+    await context.file_look.at_submit(
+        [admitted], user=call.caller.user, path=context.settings.jobs.path, in_batch=False
+    )
 
     def fetch(db: Connection) -> schema.Estimate:
         admission = Admission(db, context.settings, call.caller)

@@ -53,7 +53,7 @@ def shown_spec(spec: model.JobSpec) -> model.JobSpec:
     """The spec without the values of variables whose names speak of secrets, and without the fields that only
     the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
     env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
-    return msgspec.structs.replace(spec, env=env, contact=UNSET, script=UNSET)
+    return msgspec.structs.replace(spec, env=env, contact=UNSET, open_mode=UNSET, script=UNSET)
 
 
 def job(
@@ -73,6 +73,7 @@ def job(
     return schema.Job(
         **dict(zip(_SHOWN, _shown_of(one), strict=True)),
         ref=one.ref,
+        open_mode=one.spec.open_mode or None,
         reason=wait.reason if wait is not None else None,
         reason_detail=wait.sentence if wait is not None else None,
         submitted_at=instant(one.submitted_at),
@@ -97,7 +98,7 @@ def job(
 
 def resubmit(shown: schema.Job) -> str:
     """The command line that submits a job again."""
-    spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact}
+    spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact, "open_mode": shown.open_mode}
     has_copy = shown.script_sha256 is not None
     return line(spec, name=shown.name, array_index=shown.array_index, has_copy=has_copy)
 

@@ -111,6 +111,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     full = msgspec.structs.replace(
         spec,
         name=name,
+        output=None if spec.output == output_path.NO_COPY else spec.output,
         cwd=spec.cwd if spec.cwd is not None else home,
         time_limit_s=limit,
         grace_s=spec.grace_s if spec.grace_s is not None else defaults.grace_s,

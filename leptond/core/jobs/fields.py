@@ -365,6 +365,15 @@ FIELDS: tuple[Field, ...] = (
         ),
     ),
     Field(
+        "open_mode",
+        option=Option(
+            ("--open-mode",),
+            "A file at --output: append to it [default] or truncate it.",
+            metavar="MODE",
+            sbatch="open-mode",
+        ),
+    ),
+    Field(
         "track",
         Kind.TEXTS,
         default=[],

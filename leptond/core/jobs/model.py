@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, UnsetType
@@ -86,6 +86,9 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}" + END
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128)]
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+OpenMode = Literal["append", "truncate"]
+"""What becomes of a file that stands at a job's `output` already: the output comes after what is in it (also
+where nothing is said), or in its place."""
 Contact = Annotated[str, Meta(pattern=f"^{_PRINTABLE}+{END}", min_length=1, max_length=256)]
 """Free text on one line; nothing in it steers a terminal."""
 
@@ -169,6 +172,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     begin_at: Annotated[datetime, Meta(tz=True)] | None = None
     log_max_bytes: Annotated[int, Meta(ge=65536, le=1 << 40)] | None = None
     output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    open_mode: OpenMode | UnsetType | None = None
     track: Annotated[list[Tracker], Meta(max_length=8)] = []
     params: Annotated[dict[ParamName, Scalar], Meta(max_length=64)] = {}
     script: Annotated[str, Meta(min_length=1, max_length=MAX_SCRIPT_BYTES)] | UnsetType | None = None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+NO_COPY = "/dev/null"
+"""An output path that asks for no copy."""
+
 _MARK = re.compile(r"%(\d{0,2})(.?)", re.DOTALL)
 
 

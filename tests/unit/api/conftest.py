@@ -276,7 +276,7 @@ async def world(tmp_path: Path, settings: Settings, header_s: float) -> AsyncIte
             checkpoints_dir=tmp_path / "checkpoints",
             retention=Retention(store, clock),
             pass_times=DurationHistogram(FAST_S),
-            file_look=FileLook(),
+            file_look=FileLook(tmp_path),
             tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
         one = World(context, devices, header_s)

@@ -38,7 +38,7 @@ echo hello
         (["-G", "a100:3"], ["--gpus", "3", "--gpu-type", "a100"]),
         (["-N1", "-n", "1"], []),
         (["-d", "afterok:12:13"], ["--after", "afterok:12:13"]),
-        (["--requeue", "--open-mode=append", "-H"], ["--hold"]),
+        (["--requeue", "--open-mode=append", "-H"], ["--open-mode", "append", "--hold"]),
         (["--mail-type=NONE"], []),
         (["-A", "vision"], ["--project", "vision"]),
         (["--mail-user=ana@example.org"], ["--contact", "ana@example.org"]),

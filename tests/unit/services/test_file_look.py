@@ -42,7 +42,9 @@ def names(directory: Path) -> list[str]:
 
 
 async def seen(*argv: str, **spec) -> Seen:
-    (found,) = await FileLook().at_submit([admitted(*argv, **spec)], path=PATH, in_batch=False)
+    (found,) = await FileLook(Path("/usr")).at_submit(
+        [admitted(*argv, **spec)], user="ana", path=PATH, in_batch=False
+    )
     return found
 
 
@@ -115,7 +117,9 @@ async def test_a_line_in_quotes_is_refused_with_what_to_do(tmp_path: Path):
         await seen("echo hello world")
     assert (refused.value.pointer, "--shell" in (refused.value.hint or "")) == ("/argv/0", True)
     with pytest.raises(Invalid) as refused:
-        await FileLook().at_submit([admitted("true"), admitted("FOO=1", "x")], path=PATH, in_batch=True)
+        await FileLook(Path("/usr")).at_submit(
+            [admitted("true"), admitted("FOO=1", "x")], user="ana", path=PATH, in_batch=True
+        )
     assert refused.value.pointer == "/jobs/1/argv/0"
     assert (await seen("echo hello world", shell=True)).warnings == []
 
@@ -162,7 +166,7 @@ async def test_a_file_that_was_changed_before_the_start_is_noted(db, tmp_path: P
     file = tmp_path / "train.py"
     file.write_text("print(1)\n")
     job = the_job(db, tmp_path, "train.py", submitted_at=time.time() - 10)
-    look = FileLook()
+    look = FileLook(Path("/usr"))
     assert await look.changes(job, started_at=time.time() + 10) == []
     file.write_text("print(2)\n")
     (note,) = await look.changes(job, started_at=time.time() + 10)
@@ -182,7 +186,7 @@ async def test_a_script_that_is_another_one_by_now_is_said(db, tmp_path: Path):
         spec=JobSpec(argv=[str(file)]),
         script_sha256=hashlib.sha256(b"echo 1\n").hexdigest(),
     )
-    look = FileLook()
+    look = FileLook(Path("/usr"))
     assert await look.script_warnings(job) == []
     file.write_text("echo 2\n")
     (word,) = await look.script_warnings(job)
@@ -194,10 +198,12 @@ async def test_a_disk_that_hangs_holds_up_no_submit(monkeypatch):
     hang = threading.Event()
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     monkeypatch.setattr(module, "look_at", lambda _: hang.wait(60))
-    look = FileLook()
+    look = FileLook(Path("/usr"))
     for _ in range(2):
         async with asyncio.timeout(30):
-            (found,) = await look.at_submit([admitted("/bin/sh", "/w/a.py")], path=PATH, in_batch=False)
+            (found,) = await look.at_submit(
+                [admitted("/bin/sh", "/w/a.py")], user="ana", path=PATH, in_batch=False
+            )
         assert found.sources == "[]"
         assert "a disk did not answer" in found.warnings[0]
     hang.set()

@@ -18,7 +18,7 @@ __all__ = ["store"]
 
 @pytest.fixture
 async def copies(store, tmp_path):
-    one = OutputCopies(store, tmp_path / "jobs", SystemClock())
+    one = OutputCopies(store, tmp_path / "state" / "jobs", SystemClock())
     await one._step()  # events from here on count
     return one
 
@@ -31,7 +31,7 @@ async def running(store, job):
 
 
 def print_output(tmp_path, job, attempt, data):
-    directory = tmp_path / "jobs" / str(job) / str(attempt)
+    directory = tmp_path / "state" / "jobs" / str(job) / str(attempt)
     directory.mkdir(parents=True)
     (directory / "output.log").write_bytes(data)
 
@@ -71,7 +71,7 @@ async def test_a_later_daemon_goes_on_where_it_stopped(store, copies, tmp_path):
     await running(store, job)
     await copies._step()
     (tmp_path / "out.txt").unlink()
-    later = OutputCopies(store, tmp_path / "jobs", SystemClock())
+    later = OutputCopies(store, tmp_path / "state" / "jobs", SystemClock())
     await later._step()
     assert not (tmp_path / "out.txt").exists()  # this event is done with
 
@@ -117,7 +117,7 @@ async def test_a_path_that_cannot_be_written_is_said_and_passed(store, copies, t
 async def test_a_disk_that_hangs_holds_up_only_copies(store, copies, tmp_path, monkeypatch, capsys):
     hang = threading.Event()
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(module, "_link", lambda *_: hang.wait(60))
+    monkeypatch.setattr(module.output_file, "link", lambda *_, **__: hang.wait(60))
     for _ in range(2):
         await running(store, await submit(store, output=str(tmp_path / "out.txt")))
     async with asyncio.timeout(30):

@@ -22,6 +22,11 @@ def test_what_is_left_open_is_filled_in():
     assert (spec.name, spec.cwd, spec.grace_s, spec.retries) == ("true", "/home/ana", 45.0, 0)
 
 
+def test_an_output_path_of_dev_null_asks_for_no_copy():
+    found = admit(JobSpec(argv=["true"], output="/dev/null"), gpus=0, home="/", defaults=Defaults())
+    assert found.spec.output is None
+
+
 def test_more_gpus_than_there_are():
     with pytest.raises(TooManyGpus, match="asks for 8 GPUs, this machine has 4"):
         admitted(gpus=8)

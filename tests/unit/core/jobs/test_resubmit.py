@@ -51,6 +51,7 @@ OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "after_fail": st.just([]),
     "retry_on": st.just(["75", "SIGSEGV"]),
     "no_retry_on": st.just(["timeout"]),
+    "open_mode": st.sampled_from(["append", "truncate"]),
     "track": st.just(["wandb", "tensorboard"]),
     "no_progress_s": st.integers(1, 86400).map(float),
 }
