@@ -82,6 +82,8 @@ class JobFields(TypedDict, total=False):
     """Most output to keep (bytes)."""
     output: str | None
     """Its output also there; %j job, %A_%a array, %x name."""
+    open_mode: str | None
+    """A file at --output: append to it [default] or truncate it."""
     track: Sequence[str]
     """One run over all attempts: wandb, tensorboard."""
     shell: bool
