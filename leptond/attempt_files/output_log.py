@@ -60,6 +60,25 @@ class JobLog:
             return data, begin + len(data), begin - offset
         return b"", offset, 0
 
+    def end(self, limit: int) -> tuple[bytes, float | None]:
+        """Return the last bytes, `limit` at most and out of several segments if need be, and when the last
+        was written (UTC seconds; None: there is no output). Raises OSError."""
+        segments = self._segments()
+        if not segments:
+            return b"", None
+        size = segments[-1][0] + segments[-1][1]
+        offset = max(0, size - limit)
+        parts: list[bytes] = []
+        while offset < size:
+            data, offset, skipped = self.read(offset, size - offset)
+            if not data:
+                break
+            if skipped:
+                parts.clear()  # what is before a gap is not the end
+            parts.append(data)
+        with nofollow.directory(self._directory) as fd:
+            return b"".join(parts), os.stat(segments[-1][2], dir_fd=fd, follow_symlinks=False).st_mtime
+
     def tail(self, lines: int) -> int:
         """Return the offset at which the last `lines` lines begin, within what is kept of the end."""
         segments = self._segments()

@@ -214,14 +214,14 @@ class AttemptFiles:
                     _copy(name, source, target)
             os.fsync(target)
 
-    def log_tail(self, attempt: Attempt) -> str:
-        """Return the end of the output; empty where it cannot be read."""
-        log = JobLog(self.of(attempt))
+    def log_tail(self, attempt: Attempt) -> tuple[str, float | None]:
+        """Return the end of the output, and when it was last written (UTC seconds); empty and None where it
+        cannot be read."""
         try:
-            data, _, _ = log.read(max(0, log.size() - LOG_TAIL_BYTES), LOG_TAIL_BYTES)
+            data, written_at = JobLog(self.of(attempt)).end(LOG_TAIL_BYTES)
         except OSError:
-            return ""
-        return data.decode("utf-8", "replace")
+            return "", None
+        return data.decode("utf-8", "replace"), written_at
 
     def last_word(self, attempt: Attempt) -> Word | None:
         """Return why the program says it ended (:mod:`leptond.job`), if it does."""

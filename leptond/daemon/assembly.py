@@ -114,7 +114,7 @@ def assemble(
     reports = ProgressReceiver(report_socket, store, clock)
     file_look = FileLook(store.path.parent)
     supervisor = Supervisor(
-        store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look
+        store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults
     )
     pass_times = DurationHistogram(FAST_S)
     reader = PassReader(clock, settings, watch.unhealthy, standby.places)

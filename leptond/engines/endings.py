@@ -119,9 +119,13 @@ class Endings:
         failpoints.fp("after_record_read")
         if record is None:
             return await self._lost(attempt, shim.command if shim is not None else None)
+        if record.exit_code == 0 or record.stop_reason is not None:
+            return End(record=record, word=self._files.last_word(attempt))
+        tail, output_at = self._files.log_tail(attempt)
         return End(
             record=record,
-            log_tail="" if record.exit_code == 0 else self._files.log_tail(attempt),
+            log_tail=tail,
+            output_at=output_at,
             error_file=self._files.error_file(attempt),
             word=self._files.last_word(attempt),
         )
@@ -162,10 +166,10 @@ class Endings:
     async def _lost(self, attempt: Attempt, command: Identity | None) -> End:
         """Return the end of an attempt without a record, once nothing is left of it."""
         if attempt.boot_id != kernel_boot_id():
-            return End(record=None, boot_changed=True, log_tail=self._files.log_tail(attempt))
+            return End(record=None, boot_changed=True)
         left = await self._end_remains(attempt, command)
         record = ExitRecord(attempt_id=attempt.id, boot_id=attempt.boot_id, unkillable=left) if left else None
-        return End(record=record, shim_lost=True, log_tail=self._files.log_tail(attempt))
+        return End(record=record, shim_lost=True)
 
     async def _read_record(self, attempt: Attempt) -> ExitRecord | None:
         """Return the exit record; None where there is none. One that cannot be read now (no descriptors left,

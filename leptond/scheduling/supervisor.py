@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,11 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.errors import StartRefused
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, StopReason
+from leptond.core.jobs.secret_values import secret_values
 from leptond.core.outcome.classify import Verdict, classify
 from leptond.core.outcome.evidence import End, Evidence, MemoryFacts
 from leptond.core.outcome.retry import Decision
+from leptond.core.outcome.text_rules import speaks_of_device
 from leptond.engines.base import Engine, SpawnFailed, given
 from leptond.scheduling.handover import ClaimBatch, HandOver
 from leptond.scheduling.standby import Standby
@@ -55,7 +57,7 @@ NOTE_PID_S = 0.05
 class Supervisor:
     """Carries attempts through their lives, each in a task of `group`; `reports` knows what they say
     about themselves, `usage` what they make of their devices, `file_look` whether what they run is what was
-    submitted."""
+    submitted; `faults` asks the driver what it has against some devices."""
 
     def __init__(
         self,
@@ -69,6 +71,7 @@ class Supervisor:
         handover: HandOver,
         permit: StartPermit,
         file_look: FileLook,
+        faults: Callable[[Collection[str]], Awaitable[Sequence[str]]],
     ) -> None:
         self._store = store
         self._engine = engine
@@ -81,6 +84,7 @@ class Supervisor:
         self._handover = handover
         self._permit = permit
         self._file_look = file_look
+        self._faults = faults
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, claim: Claim) -> None:
@@ -283,6 +287,7 @@ class Supervisor:
         self._reports.flush_soon()
         if end.record is not None:
             self._permit.failed(end.record.exec_errno)
+        faults = await self._device_faults(attempt, end)
         while True:
             batch = self._handover.at_end(attempt, end)
             released = batch is not None and batch.released
@@ -291,6 +296,8 @@ class Supervisor:
                 _hand_over,
                 attempt_id=attempt.id,
                 end=end,
+                gpu_faults=faults,
+                secrets=secret_values(job.spec.env),
                 memory=self._usage.memory.of(attempt.id, self._clock.wall()),
                 batch=batch,
                 now=self._clock.wall(),
@@ -338,6 +345,15 @@ class Supervisor:
                 retry=decision.why,
             )
 
+    async def _device_faults(self, attempt: Attempt, end: End) -> Sequence[str]:
+        """Ask the driver, where a job failed that speaks of a device: the output alone is no evidence."""
+        record = end.record
+        if record is None or record.exit_code == 0 or record.stop_reason is not None or not attempt.gpus:
+            return ()
+        if not speaks_of_device(end.error_file or "") and not speaks_of_device(end.log_tail):
+            return ()
+        return await self._faults({gpu.uuid for gpu in attempt.gpus})
+
 
 def _hand_over(
     db: Connection,
@@ -345,10 +361,13 @@ def _hand_over(
     attempt_id: str,
     end: End,
     memory: MemoryFacts,
+    gpu_faults: Sequence[str],
+    secrets: Sequence[str],
     batch: ClaimBatch | None,
     **facts: Any,
 ) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
     """Record an end, in its transaction: the verdict, and the claims for what it frees."""
-    verdict = classify(Evidence.of(attempts.get(db, attempt_id), end, memory))
+    attempt = attempts.get(db, attempt_id)
+    verdict = classify(Evidence.of(attempt, end, memory, gpu_faults=gpu_faults, secrets=secrets))
     decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
     return verdict, decision, batch.claim(db) if batch is not None else ()

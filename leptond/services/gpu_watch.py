@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
@@ -21,6 +22,9 @@ log = structlog.get_logger("leptond.gpus")
 
 TOLERATED_FAILURES = 5
 """Failed calls in a row after which a device is not leased (a call without any answer: at once)."""
+
+FAULTS_S = 5.0
+"""The time for which the driver is asked about the devices of a job that failed."""
 
 DISCOVERY_S = 300.0
 """Seconds between two searches for devices that were not there before."""
@@ -82,6 +86,18 @@ class GpuWatch:
     def unhealthy(self) -> Mapping[str, str]:
         """Reason why a device must not be leased now, by UUID."""
         return self._unhealthy
+
+    async def faults(self, uuids: Collection[str]) -> list[str]:
+        """Return what the driver says now against some devices, as sentences. What it does not say within
+        FAULTS_S counts as nothing."""
+        if not uuids:
+            return []
+        try:
+            async with asyncio.timeout(FAULTS_S):
+                samples = await self._backend.sample()
+        except (GpuBackendError, TimeoutError):
+            samples = [self._samples[uuid] for uuid in uuids if uuid in self._samples]
+        return [f"{one.uuid}: {one.error}" for one in samples if one.uuid in uuids and one.error is not None]
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever a device becomes usable or stops being so."""

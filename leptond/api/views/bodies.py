@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -18,7 +17,8 @@ from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.model import LIVE, State
-from leptond.core.jobs.resubmit import HIDDEN, line
+from leptond.core.jobs.resubmit import line
+from leptond.core.jobs.secret_values import HIDDEN, SECRET_NAME
 from leptond.core.jobs.sources import SourceFile
 from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name
@@ -32,8 +32,6 @@ from leptond.store.database import events
 from leptond.store.queue.dependencies import Dependency
 from leptond.store.queue.gpus import KnownGpu
 from leptond.store.training.progress import Curve
-
-SECRET = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
 
 _SHOWN = names(shown=True)
 _shown_of: Callable[[model.Job], tuple[Any, ...]] = attrgetter(*_SHOWN)
@@ -52,7 +50,7 @@ def maybe_instant(seconds: float | None) -> datetime | None:
 def shown_spec(spec: model.JobSpec) -> model.JobSpec:
     """The spec without the values of variables whose names speak of secrets, and without the fields that only
     the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
-    env = {name: HIDDEN if SECRET.search(name) else value for name, value in spec.env.items()}
+    env = {name: HIDDEN if SECRET_NAME.search(name) else value for name, value in spec.env.items()}
     return msgspec.structs.replace(spec, env=env, contact=UNSET, open_mode=UNSET, script=UNSET)
 
 
@@ -356,4 +354,5 @@ def _not_waiting(one: model.Job) -> str:
         case State.STOPPING:
             return "it has been told to stop and is in its grace"
         case _:
-            return f"it has ended: {one.state}" + (f", {one.explanation}" if one.explanation else "")
+            state = str(one.state).replace("_", " ")
+            return f"it has ended ({state})" + (f": {one.explanation}" if one.explanation else "")

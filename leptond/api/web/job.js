@@ -11,11 +11,8 @@ import { Copy, State, Sure } from "/web/ui.js";
 
 const exit = (one) => (one.signal ? one.signal : one.exit_code === null ? "–" : String(one.exit_code));
 
-const EXIT_WORDS = { 126: "not executable", 127: "command not found", 137: "SIGKILL to a child, often the kernel's out-of-memory killer", 139: "a segmentation fault in a child", 143: "SIGTERM to a child" };
-
 function explain(one) {
-  const known = one.class === "ok" ? null : EXIT_WORDS[one.exit_code];
-  return [one.explanation, known, one.retry && one.retry !== one.explanation ? one.retry : null].filter(Boolean).join("; ");
+  return [one.explanation, one.retry && one.retry !== one.explanation ? one.retry : null].filter(Boolean).join("; ");
 }
 
 function Attempts({ job }) {

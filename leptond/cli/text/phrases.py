@@ -148,8 +148,10 @@ def verdict(job: Body) -> str:
     name = f"job {job['ref']} ({job['name']})"
     if never_starts(job):
         return f"{name} can never start: {reason_of(job)}. leptonctl cancel {job['ref']} removes it"
-    explanation = job.get("explanation")
-    return f"{name} {str(job['state']).replace('_', ' ')}" + (f": {explanation}" if explanation else "")
+    explanation, state = job.get("explanation"), str(job["state"]).replace("_", " ")
+    if explanation and str(explanation).startswith(f"{state} "):
+        return f"{name} {explanation}"
+    return f"{name} {state}" + (f": {explanation}" if explanation else "")
 
 
 def memory_of(gpu: Body) -> str:

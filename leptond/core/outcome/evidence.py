@@ -18,7 +18,8 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of an attempt: the shim's record, or, without one, why there is none."""
+    """The end of an attempt: the shim's record, or, without one, why there is none. `output_at`: when its
+    output was last written, UTC seconds."""
 
     record: ExitRecord | None
     boot_changed: bool = False
@@ -26,6 +27,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
+    output_at: float | None = None
 
 
 class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +41,12 @@ class MemoryFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known about an attempt's end. `log_tail` is the last 64 KiB of its output, as text;
-    `error_file` the exception that torchrun recorded (TORCHELASTIC_ERROR_FILE), if any. `own_overran`: it had
-    more of a shared GPU's memory than its share; `foreign_gpu_memory`: others had memory on its GPUs that was
-    not theirs to have; `memory_notes` are the sentences about both. `stop_note`: why leptond stopped it, in
-    words. `warned_by`: the signal that leptond sent to warn it of its limit."""
+    `quiet_s` the time from its last output to its end; `error_file` the exception that torchrun recorded
+    (TORCHELASTIC_ERROR_FILE), if any. `gpu_faults`: what the driver says against its GPUs. `secrets` are not
+    to be quoted. `own_overran`: it had more of a shared GPU's memory than its share; `foreign_gpu_memory`:
+    others had memory on its GPUs that was not theirs to have; `memory_notes` are the sentences about both.
+    `stop_note`: why leptond stopped it, in words. `warned_by`: the signal that leptond sent to warn it of its
+    limit."""
 
     stop_reason: str | None = None
     stop_note: str | None = None
@@ -60,12 +64,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     error_file: str | None = None
     word: Word | None = None
     log_tail: str = ""
+    quiet_s: float | None = None
+    gpu_faults: Sequence[str] = ()
+    secrets: Sequence[str] = ()
     own_overran: bool = False
     foreign_gpu_memory: bool = False
     memory_notes: Sequence[str] = ()
 
     @classmethod
-    def of(cls, attempt: Attempt, end: End, memory: MemoryFacts | None = None) -> Evidence:
+    def of(
+        cls,
+        attempt: Attempt,
+        end: End,
+        memory: MemoryFacts | None = None,
+        *,
+        gpu_faults: Sequence[str] = (),
+        secrets: Sequence[str] = (),
+    ) -> Evidence:
         """The evidence about the end of `attempt`: what the engine saw, the stop that was asked for, and
         whose memory was on its GPUs (None: nothing is known)."""
         memory = memory if memory is not None else MemoryFacts()
@@ -77,6 +92,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             error_file=end.error_file,
             word=end.word,
             log_tail=end.log_tail,
+            gpu_faults=gpu_faults,
+            secrets=secrets,
             own_overran=memory.own_overran,
             foreign_gpu_memory=bool(memory.others),
             memory_notes=memory.notes,
@@ -95,7 +112,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             oom_kills=record.oom_kills,
             unkillable=record.unkillable,
             warned_by=record.warn_signal if record.warned else None,
+            quiet_s=_quiet_s(record, end.output_at),
         )
+
+
+def _quiet_s(record: ExitRecord, output_at: float | None) -> float | None:
+    if record.started_at is None or output_at is None:
+        return None
+    return max(0.0, record.started_at + record.run_s - output_at)
 
 
 def _stop_reason(attempt: Attempt, end: End) -> str | None:

@@ -170,10 +170,12 @@ def decide(
     stop_reason: str | None,
     roll: float,
     failure_fingerprint: str | None = None,
+    by_text: bool = False,
 ) -> Decision:
     """Decide what to do after an attempt that ended with `cause`.
 
-    `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1).
+    `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1). A class that rests on the
+    output alone (`by_text`) draws on no budget but the user's.
     """
     settled = _no_failure(cause, stop_reason)
     if settled is not None:
@@ -187,10 +189,12 @@ def decide(
 
     if wanted:
         paid: tuple[Budget, int | None] | None = (Budget.USER, None)
-    elif wish.retry_on and _PAID_FROM[cause] == (Budget.USER, None):
+    elif wish.retry_on and (by_text or _PAID_FROM[cause] == (Budget.USER, None)):
         return Decision(again=False, why=f"retry_on does not name {min(names)}")
     else:
         paid = _PAID_FROM[cause]
+        if by_text and paid is not None and paid[0] is Budget.INFRA:
+            paid = (Budget.USER, None)
     left = max(0, wish.retries - spent.user)
     if paid is None:
         return Decision(

@@ -322,6 +322,7 @@ def _decide(
         stop_reason=attempt.stop_reason,
         roll=roll,
         failure_fingerprint=verdict.failure_fingerprint,
+        by_text=verdict.by_text,
     )
     return unless_unkillable(decision, record.unkillable if record is not None else 0)
 

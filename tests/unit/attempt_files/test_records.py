@@ -67,7 +67,11 @@ def test_half_a_record_is_none(data):
 
 def test_words_of_another_attempt_are_not_believed(files):
     place = files.of(ATTEMPT)
-    assert (files.last_word(ATTEMPT), files.error_file(ATTEMPT), files.log_tail(ATTEMPT)) == (None, None, "")
+    assert (files.last_word(ATTEMPT), files.error_file(ATTEMPT), files.log_tail(ATTEMPT)) == (
+        None,
+        None,
+        ("", None),
+    )
     word = {"attempt_id": "a1", "reason": "diverged", "detail": "loss is nan"}
     (place / layout.LAST_WORD).write_text(json.dumps(word))
     assert files.last_word(ATTEMPT).detail == "loss is nan"
@@ -76,7 +80,8 @@ def test_words_of_another_attempt_are_not_believed(files):
     (place / layout.ERROR).write_bytes(b"\xff")
     assert files.error_file(ATTEMPT) == "\N{REPLACEMENT CHARACTER}"
     (place / layout.OUTPUT).write_text("out\n")
-    assert files.log_tail(ATTEMPT) == "out\n"
+    tail, written_at = files.log_tail(ATTEMPT)
+    assert (tail, written_at) == ("out\n", (place / layout.OUTPUT).stat().st_mtime)
 
 
 def test_gpus_are_those_of_the_claim_of_this_very_attempt(files):

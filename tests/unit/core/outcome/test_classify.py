@@ -47,9 +47,13 @@ CASES = [
     ),
     (
         "ecc",
-        Evidence(exit_code=1, log_tail="RuntimeError: CUDA error: uncorrectable ECC error encountered"),
+        Evidence(
+            exit_code=1,
+            log_tail="RuntimeError: CUDA error: uncorrectable ECC error encountered",
+            gpu_faults=["GPU-0: ECC error"],
+        ),
         "infra-gpu",
-        "text-gpu-lost",
+        "driver",
     ),
     (
         "nccl watchdog",
@@ -65,7 +69,9 @@ CASES = [
     ),
     (
         "import error",
-        Evidence(exit_code=1, log_tail="Traceback\nModuleNotFoundError: No module named 'nope'\n"),
+        Evidence(
+            exit_code=1, log_tail="  File \"x.py\", line 1\nModuleNotFoundError: No module named 'nope'\n"
+        ),
         "config",
         "text-import",
     ),
@@ -95,7 +101,7 @@ def test_class_and_rule(seen, cause, rule):
 
 
 def test_the_evidence_holds_the_line_that_was_seen():
-    verdict = classify(Evidence(exit_code=1, log_tail="a\nthe line: CUDA out of memory here\nb"))
+    verdict = classify(Evidence(exit_code=1, log_tail="a\nthe line: CUDA out of memory here\n"))
     assert verdict.evidence[0] == "the line: CUDA out of memory here"
 
 

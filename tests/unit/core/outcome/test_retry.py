@@ -92,6 +92,25 @@ def test_the_machines_fault_does_not(cause):
     assert (decision.again, decision.budget) == (True, Budget.INFRA)
 
 
+@pytest.mark.parametrize("cause", ["app-gpu", "hang", "infra-gpu"])
+def test_a_class_by_output_alone_costs_the_users_budget(cause):
+    def paid(retries):
+        return decide(
+            FailureClass(cause),
+            exit_code=1,
+            signal=None,
+            run_s=100.0,
+            wish=Wish(retries=retries, delay_s=1, max_delay_s=1),
+            spent=FRESH,
+            past=(),
+            stop_reason=None,
+            roll=0.5,
+            by_text=True,
+        ).budget
+
+    assert (paid(1), paid(0)) == (Budget.USER, None)
+
+
 def test_a_second_hang_is_the_users():
     past = [Past(cause=FailureClass.HANG, exit_code=None, signal=6, run_s=500)]
     assert decided("hang", past=past, spent=Spent(infra=1)).budget is Budget.USER

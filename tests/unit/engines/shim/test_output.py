@@ -50,6 +50,11 @@ def test_the_log_keeps_head_and_tail_within_its_budget(tmp_path_factory, parts, 
     assert offset == len(whole) or not whole
     assert gaps == log.dropped
     assert whole.startswith(bytes(seen[: budget // 2]))
+    for limit in (1, budget // 8, budget):
+        end, written_at = reader.end(limit)
+        assert whole.endswith(end)
+        assert len(end) == min(limit, len(whole)) or gaps
+        assert written_at is not None or not whole
 
 
 def test_a_full_disk_drops_output_and_goes_on(tmp_path):
