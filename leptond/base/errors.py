@@ -4,7 +4,16 @@ the command line print the same words."""
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class Fault(NamedTuple):
+    """A fault of a request: where it is (RFC 6901), and what is wrong, as a sentence that begins with the
+    field's name."""
+
+    pointer: str
+    message: str
 
 
 class Refused(Exception):
@@ -25,8 +34,13 @@ class Refused(Exception):
         super().__init__(detail)
         self.detail = detail
         self.hint = hint
-        self.pointer = pointer
+        self.faults = [Fault(pointer, detail)] if pointer is not None else []
         self.headers = headers or {}
+
+    @property
+    def pointer(self) -> str | None:
+        """Where the first fault is; None for a refusal of no field."""
+        return self.faults[0].pointer if self.faults else None
 
 
 class BadRequest(Refused):
@@ -94,6 +108,29 @@ class Invalid(Refused):
     """A field is missing, unknown or out of its range."""
 
     status, slug, title = 422, "invalid", "The request is not valid"
+
+    @staticmethod
+    def of(faults: Sequence[Fault], *, hint: str | None = None, more: bool = False) -> Invalid:
+        """Return the refusal of a request with these faults, at least one; `more`: there are others."""
+        told = [fault.message for fault in faults[:NAMED]]
+        others = len(faults) - len(told)
+        if more or others:
+            told.append(f"{others}{' or more' if more else ''} further faults")
+        refusal = Invalid("; ".join(told), hint=hint)
+        refusal.faults = list(faults)
+        return refusal
+
+    def within(self, pointer: str) -> Invalid:
+        """Return the refusal of a request that has the refused part at `pointer`."""
+        self.faults = [
+            Fault(pointer + (fault.pointer if fault.pointer != "/" else ""), fault.message)
+            for fault in self.faults or [Fault("/", self.detail)]
+        ]
+        return self
+
+
+NAMED = 5
+"""Most faults that the one sentence of a refusal names."""
 
 
 class TooManyGpus(Invalid):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from leptond.client.errors import EXIT_REFUSED, ApiError, ClientError, own_problem
 from leptond.client.http import Answer, BadAnswer, Connection, Headers
 from leptond.client.server_events import ServerEvent, read_events
-from leptond.client.target import Interrupted, Target, Unreachable, find_target, find_token
+from leptond.client.target import Interrupted, Target, Unreachable, find_target, find_token, token_file
 
 TIMEOUT_S = 30.0
 """Longest wait for an answer, beyond what the request itself asks the daemon to wait."""
@@ -363,4 +363,8 @@ def _api_error(status: int, reason: str, content: bytes) -> ApiError:
         text = content[:200].decode("utf-8", "replace").strip()
         detail = f"HTTP {status} {reason}" + (f": {text}" if text else "")
         problem = {"type": "about:blank", "title": reason or "The request failed", "detail": detail}
+    if status == 401:
+        # the daemon's own advice is for curl
+        where = token_file(os.environ)
+        problem["hint"] = f"set LEPTOND_TOKEN to the daemon's token, or put it into {where}"
     return ApiError({**problem, "status": status})

@@ -90,9 +90,7 @@ class Admission:
             try:
                 found.append(self.admit(spec))
             except Invalid as refusal:
-                if in_batch:
-                    refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
-                raise
+                raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
         return found
 
     def with_default_gpus(self, spec: JobSpec, *, unsaid: bool) -> JobSpec:

@@ -145,9 +145,7 @@ class _Submit:
             try:
                 found.append(Seen(sources=self._sources(one), warnings=self._warnings(one)))
             except Invalid as refusal:
-                if in_batch:
-                    refusal.pointer = f"/jobs/{position}{refusal.pointer or ''}"
-                raise
+                raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
         return found
 
     def _sources(self, one: Admitted) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import itertools
+import re
 import secrets
 import time
 from collections import deque
@@ -41,6 +42,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 MAX_BAD_TOKENS = 10
 BAD_TOKENS_S = 60.0
 MAX_ADDRESSES = 1024
+HOSTS_HINT = "use one of localhost, 127.0.0.1 and [::1], or add the name to http.allowed_hosts"
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -134,6 +136,7 @@ class Guard:
     # -- identity, host, origin --------------------------------------------------------------------
 
     def _check(self, request: web.Request) -> Caller:
+        self._check_target(request)
         caller = identity.peer(request)
         if caller is None:
             self._check_host(request)
@@ -145,16 +148,28 @@ class Guard:
         return caller
 
     def _hosts(self) -> set[str]:
-        return {*LOCAL_HOSTS, *self._context.settings.http.allowed_hosts}
+        return {*LOCAL_HOSTS, *map(str.lower, self._context.settings.http.allowed_hosts)}
+
+    def _check_target(self, request: web.Request) -> None:
+        """Raises Misdirected for the target of another server (``GET http://other/``), BadRequest for what is
+        no path."""
+        target = request.raw_path
+        if target.startswith("/"):
+            return
+        scheme, mark, rest = target.partition("://")
+        if not mark or scheme.lower() not in ("http", "https"):
+            raise BadRequest(
+                "the target of the request is not a path", hint="ask for a path, such as /v1/status"
+            )
+        if host_of(re.split(r"[/?#]", rest, maxsplit=1)[0]) not in self._hosts():
+            raise Misdirected("the target names none of this server's hosts", hint=HOSTS_HINT)
 
     def _check_host(self, request: web.Request) -> None:
         """Prevent DNS rebinding: a page of another site cannot send one of our host names. Raises
         Misdirected."""
         hosts = request.headers.getall(hdrs.HOST, [])
-        if len(hosts) != 1 or without_port(hosts[0]) not in self._hosts():
-            raise Misdirected(
-                "the Host header names none of this server's hosts", hint="add it to http.allowed_hosts"
-            )
+        if len(hosts) != 1 or host_of(hosts[0]) not in self._hosts():
+            raise Misdirected("the Host header names none of this server's hosts", hint=HOSTS_HINT)
 
     def _check_origin(self, request: web.Request) -> None:
         """Prevent cross-site requests, which a page of another site makes a browser send. Raises
@@ -165,7 +180,7 @@ class Guard:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None:
             scheme, mark, host = origin.partition("://")
-            if not mark or scheme not in ("http", "https") or without_port(host) not in self._hosts():
+            if not mark or scheme not in ("http", "https") or host_of(host) not in self._hosts():
                 raise Forbidden("a page of another origin sent this")
 
     def _bearer(self, request: web.Request) -> Caller:
@@ -186,11 +201,13 @@ class Guard:
                 return caller
         if token:
             self._count_failure(request.remote or "unknown")
+        file = self._context.places.token_file
         raise Unauthorized(
-            "TCP needs the token",
-            hint="send -H 'Authorization: Bearer ...' with the token that is in "
-            f"{self._context.places.token_file}",
-            headers={"WWW-Authenticate": "Bearer"},
+            f"this token is not valid: the daemon's is in {file}"
+            if token
+            else f"TCP needs the token, which is in {file}",
+            hint="send it as -H 'Authorization: Bearer ...'",
+            headers={"WWW-Authenticate": 'Bearer error="invalid_token"' if token else "Bearer"},
         )
 
     def _of_user(self, request: web.Request, token: str) -> Caller | None:
@@ -239,12 +256,16 @@ def _same(token: str, expected: str) -> bool:
     return hmac.compare_digest(token.encode("utf-8", "replace"), expected.encode())
 
 
-def without_port(host: str) -> str:
-    """Return ``localhost`` for ``localhost:8370``, ``[::1]`` for ``[::1]:8370``."""
-    host = host.lower()
-    if host.startswith("["):
-        return host[: host.find("]") + 1]
-    return host.partition(":")[0]
+_AUTHORITY = re.compile(r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9_-][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?\Z", re.ASCII)
+
+
+def host_of(authority: str) -> str | None:
+    """Return ``localhost`` for ``localhost:8370``, ``[::1]`` for ``[::1]:8370``; None for what is not
+    strictly ``host[:digits]``, such as one with a user, a path or a space."""
+    match = _AUTHORITY.match(authority.lower())
+    if match is None or (match[2] is not None and int(match[2]) > 65535):
+        return None
+    return match[1]
 
 
 def harden(response: web.StreamResponse) -> None:
@@ -265,9 +286,7 @@ def problem(
         detail=refusal.detail,
         instance=request.path,
         hint=refusal.hint,
-        errors=(
-            [schema.ProblemError(pointer=refusal.pointer, message=refusal.detail)] if refusal.pointer else []
-        ),
+        errors=[schema.ProblemError(pointer=one.pointer, message=one.message) for one in refusal.faults],
     )
     return web.Response(
         body=msgspec.json.encode(body),

@@ -6,8 +6,7 @@ what it returns is encoded after it.
 
 from __future__ import annotations
 
-import json
-import re
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +15,13 @@ import msgspec
 from aiohttp import web
 
 from leptond.api.http.context import CONTEXT, Context
+from leptond.api.http.decoding import MAX_BATCH_VALUES, MAX_VALUES, decode_body, decode_query
 from leptond.api.http.identity import CALLER
 from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
 from leptond.core.admission.caller import Caller
 
-MAX_DEPTH = 32
+LARGE_BYTES = 64 * 1024
+"""A larger body is decoded off the event loop."""
 
 
 @dataclass(frozen=True)
@@ -99,59 +100,6 @@ class Table:
         return register
 
 
-_POINTER = re.compile(r"^(?P<what>.*) - at `(?P<path>\$.*?)`$", re.DOTALL)
-_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`")
-
-
-def invalid(error: msgspec.ValidationError) -> Invalid:
-    """Return the decoder's error as a refusal that points at the field (RFC 6901)."""
-    text = str(error)
-    match = _POINTER.match(text)
-    what, path = (match["what"], match["path"]) if match else (text, "$")
-    pointer = ""
-    for name, index in re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", path[1:]):
-        pointer += "/" + (name or index).replace("~", "~0").replace("/", "~1")
-    unknown = _UNKNOWN.search(text)
-    if unknown:
-        pointer += f"/{unknown['name']}"
-    return Invalid(what, pointer=pointer or "/", hint="see /v1/openapi.json for the fields and their types")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"the key {twice[:100]!r} stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise BadRequest(f"{name} is not a JSON number")
-
-
-def check_json(data: bytes) -> None:
-    """Raise BadRequest for what only a lenient reader takes as JSON: duplicate keys, NaN, very deep
-    nesting."""
-    try:
-        value = json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except RecursionError:
-        raise BadRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return
-    raise BadRequest(f"the JSON is nested deeper than {MAX_DEPTH} levels")
-
-
 async def read_body(request: web.Request, limit: int) -> bytes:
     """Return the body, holding no more than `limit` bytes. Raises TooLarge."""
     too_large = TooLarge(f"the body is larger than {limit} bytes", hint="submit large batches in parts")
@@ -181,13 +129,11 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
                     f"the body's type is {request.content_type}",
                     hint="send -H 'Content-Type: application/json'",
                 )
-            check_json(raw)
-            try:
-                body = decoder.decode(raw)
-            except msgspec.ValidationError as error:
-                raise invalid(error) from None
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise BadRequest(f"the body is not JSON: {error}") from None
+            most = MAX_BATCH_VALUES if route.large_body else MAX_VALUES
+            if len(raw) > LARGE_BYTES:
+                body = await asyncio.to_thread(decode_body, decoder, raw, most)
+            else:
+                body = decode_body(decoder, raw, most)
         elif decoder is None and raw:
             raise BadRequest("this request takes no body")
         elif decoder is not None:
@@ -197,12 +143,10 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
             pairs = list(request.query.items())
             if len({name for name, _ in pairs}) != len(pairs):
                 raise BadRequest("a query parameter stands twice")
-            try:
-                query = msgspec.convert(dict(pairs), route.query, strict=False)
-            except msgspec.ValidationError as error:
-                raise invalid(error) from None
+            query = decode_query(dict(pairs), route.query)
         elif request.query:
-            raise Invalid("this request takes no query parameters", pointer=f"/{next(iter(request.query))}")
+            name = next(iter(request.query))[:100]
+            raise Invalid(f"this request takes no query parameters, not even {name!r}", pointer=f"/{name}")
         answer = await route.handler(
             Call(request=request, context=context, caller=request[CALLER], body=body, query=query, raw=raw)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -59,7 +60,7 @@ async def _follow(call: Call) -> web.StreamResponse:
     query: EventQuery = call.query
     context = call.context
     resume = last_event_id(call.request)
-    if resume is not None and not resume.isdecimal():
+    if resume is not None and not re.fullmatch(r"[0-9]{1,15}", resume):
         raise BadRequest("Last-Event-ID must be the id of an event")
     if resume is not None:
         last = int(resume)

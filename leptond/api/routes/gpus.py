@@ -23,7 +23,7 @@ async def list_gpus(call: Call) -> schema.GpuList:
 async def _set(call: Call, reason: str | None) -> schema.Gpu:
     call.caller.must_be_admin()
     text = call.path("index")
-    if not text.isdecimal() or len(text) > 6:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 6:
         raise NotFound(f"there is no GPU {text[:40]!r}", hint="`leptonctl gpus` lists the devices")
     context: Context = call.context
     known = await context.store.write(

@@ -28,6 +28,7 @@ from leptond.core.admission.admission import Admitted
 from leptond.core.admission.caller import Caller
 from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
+from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
 from leptond.store import Connection
@@ -131,12 +132,12 @@ async def list_jobs(call: Call) -> schema.JobPage:
 def filter_of(query: Any) -> lists.Filter:
     """The filter that a query, or the body of a set, asks for. Raises Invalid."""
     states = []
-    for word in query.state.split(",") if query.state else []:
+    for word in dict.fromkeys(query.state.split(",")) if query.state else []:
         try:
             states.append(State(word))
         except ValueError:
             raise Invalid(
-                f"there is no state {word!r}; there are {', '.join(State)}", pointer="/state"
+                f"there is no state {word[:40]!r}; there are {', '.join(State)}", pointer="/state"
             ) from None
     label = None
     if query.label is not None:
@@ -347,12 +348,18 @@ async def edit(call: Call) -> Reply:
 
 
 def patch_of(body: msgspec.Struct) -> dict[str, Any]:
-    """The fields that a patch (schema.JobPatch) sets, times as seconds."""
-    return {
-        name: value.timestamp() if isinstance(value, datetime) else value
-        for name in body.__struct_fields__
-        if (value := getattr(body, name)) is not msgspec.UNSET
-    }
+    """The fields that a patch (schema.JobPatch) sets, times as seconds. Raises Invalid."""
+    found: dict[str, Any] = {}
+    for name in body.__struct_fields__:
+        value = getattr(body, name)
+        if isinstance(value, datetime):
+            try:
+                value = epoch(value)
+            except ValueError as error:
+                raise Invalid(f"{name}: {error}", pointer=f"/{name}") from None
+        if value is not msgspec.UNSET:
+            found[name] = value
+    return found
 
 
 async def check_patch(call: Call, changes: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from leptond.api.routes import arrays
 from leptond.api.routes.jobs import KEY_HEADER, GetQuery, submit_all
 from leptond.api.views import bodies
 from leptond.base.errors import BadRequest, Invalid
+from leptond.core.admission.admission import MAX_ARGV_BYTES
 from leptond.core.jobs.model import JobSpec, Rungs
 from leptond.core.training import sweeps as core
 from leptond.store import Connection
@@ -56,14 +57,13 @@ async def submit_sweep(call: Call) -> Reply:
     try:
         stored, new = await submit_all(
             call,
-            [_trial_of(asked, one) for one in params],
+            _trials(asked, params),
             unsaid=[omitted.gpus_of_sweep(call.raw)] * len(params),
             together=Together(limit=asked.concurrent),
             beside=lambda db, jobs: sweeps.begin(db, plan, params, jobs, user=user, now=now),
         )
     except Invalid as refusal:
-        refusal.pointer = f"/job{refusal.pointer or ''}"
-        raise
+        raise refusal.within("/job") from None
     answer = schema.SweepSubmitted(
         id=stored[0].id,
         ids=[one.id for one in stored],
@@ -87,6 +87,31 @@ def _configurations(asked: schema.NewSweep) -> list[core.Params]:
         return core.trials(asked.grid, drawn, count=asked.trials, seed=asked.seed)
     except ValueError as error:
         raise Invalid(str(error), pointer="/trials" if drawn and asked.trials is None else "/grid") from None
+
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Most bytes of the commands and environments of all trials together."""
+
+
+def _trials(asked: schema.NewSweep, params: list[core.Params]) -> list[JobSpec]:
+    """Return the jobs of a sweep. Raises Invalid as soon as they are too large."""
+    env = sum(len(name) + len(value) for name, value in asked.job.env.items())
+    found, size = [], 0
+    for one in params:
+        found.append(_trial_of(asked, one))
+        command = sum(map(len, found[-1].argv))
+        size += command + env
+        if command > MAX_ARGV_BYTES:
+            raise Invalid(
+                f"the command of a trial has more than {MAX_ARGV_BYTES} characters", pointer="/argv"
+            )
+        if size > MAX_BYTES:
+            raise Invalid(
+                f"the commands and environments of {len(params)} trials are larger than {MAX_BYTES} bytes",
+                pointer="/env" if env * 2 > size // len(found) else "/argv",
+                hint="make them shorter, or make a sweep of fewer trials",
+            )
+    return found
 
 
 def _trial_of(asked: schema.NewSweep, params: core.Params) -> JobSpec:

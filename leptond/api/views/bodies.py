@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from leptond.attempt_files import layout
 from leptond.core.accounting.report_types import SampledUse
 from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
+from leptond.core.jobs.instants import clamped
 from leptond.core.jobs.model import LIVE, State
 from leptond.core.jobs.resubmit import line
 from leptond.core.jobs.secret_values import HIDDEN, SECRET_NAME
@@ -38,8 +39,8 @@ _shown_of: Callable[[model.Job], tuple[Any, ...]] = attrgetter(*_SHOWN)
 
 
 def instant(seconds: float) -> datetime:
-    """UTC, to the millisecond."""
-    return datetime.fromtimestamp(round(seconds, 3), UTC)
+    """UTC, to the millisecond; an odd one is shown as the nearest that can be written."""
+    return clamped(seconds)
 
 
 def maybe_instant(seconds: float | None) -> datetime | None:

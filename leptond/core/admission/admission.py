@@ -18,6 +18,7 @@ from leptond.base.errors import Invalid, TooManyGpus
 from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
+from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec, Signal
 from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
 from leptond.core.jobs.timespec import spell_duration
@@ -26,6 +27,9 @@ from leptond.core.scheduling.placement import Need, eligible, suits
 
 MAX_ARGV_BYTES = 128 * 1024
 MAX_ENV_BYTES = 64 * 1024
+MAX_CROSSING = 2000
+"""Most members of an array whose ranges go through one another with steps, as ``0-9:2,1-9:4`` do."""
+
 OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_PORT")
 """Variables that leptond sets for every job, and that a job therefore cannot set."""
 
@@ -86,16 +90,8 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     """The jobs that `spec` asks for on a machine of `gpus` GPUs. Raises Invalid; changes nothing."""
     if spec.gpus > gpus:
         raise TooManyGpus(spec.gpus, gpus)
-    if spec.gpus == 0 and (spec.gpu_memory_bytes or spec.gpu_type or spec.exclusive):
-        raise Invalid(
-            "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
-        )
-    _check_argv(spec)
+    _check(spec)
     script = _script_of(spec)
-    _check_cwd(spec)
-    _check_output(spec)
-    _check_env(spec)
-    _check_causes(spec)
     limit = spec.time_limit_s if spec.time_limit_s is not None else defaults.time_limit_s or None
     longest = defaults.max_time_limit_s or None
     if longest is not None and (limit is None or limit > longest):
@@ -246,6 +242,49 @@ def _check_causes(spec: JobSpec) -> None:
                 )
 
 
+def _check(spec: JobSpec) -> None:
+    """Raises Invalid for all that is wrong with a spec on any machine."""
+    refusals = []
+    for check in (
+        _check_gpu_kind,
+        _check_argv,
+        _check_cwd,
+        _check_output,
+        _script_of,
+        _check_env,
+        _check_causes,
+        _members,
+        _check_begin,
+    ):
+        try:
+            check(spec)
+        except Invalid as refusal:
+            refusals.append(refusal)
+    if len(refusals) == 1:
+        raise refusals[0]
+    if refusals:
+        raise Invalid.of([fault for refusal in refusals for fault in refusal.faults])
+
+
+def _check_gpu_kind(spec: JobSpec) -> None:
+    if spec.gpus == 0 and (spec.gpu_memory_bytes or spec.gpu_type or spec.exclusive):
+        raise Invalid(
+            "the job asks for a kind of GPU, but for no GPU", pointer="/gpus", hint="say how many: --gpus N"
+        )
+
+
+def _check_cwd(spec: JobSpec) -> None:
+    if spec.cwd is not None and "\0" in spec.cwd:
+        raise Invalid("a directory cannot hold a NUL character", pointer="/cwd")
+
+
+def _check_begin(spec: JobSpec) -> None:
+    try:
+        _epoch(spec.begin_at)
+    except ValueError as error:
+        raise Invalid(f"begin_at: {error}", pointer="/begin_at") from None
+
+
 def _check_argv(spec: JobSpec) -> None:
     for position, word in enumerate(spec.argv):
         if "\0" in word:
@@ -290,11 +329,6 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_cwd(spec: JobSpec) -> None:
-    if spec.cwd is not None and "\0" in spec.cwd:
-        raise Invalid("a directory cannot hold a NUL character", pointer="/cwd")
-
-
 def _check_output(spec: JobSpec) -> None:
     if spec.output is None:
         return
@@ -331,10 +365,10 @@ def _members(spec: JobSpec) -> tuple[Sequence[int] | None, int | None]:
     if spec.array is None:
         return None, None
     try:
-        return parse_array(spec.array, max_members=MAX_ARRAY)
+        return parse_array(spec.array, max_members=MAX_ARRAY, max_crossing=MAX_CROSSING)
     except ValueError as error:
         raise Invalid(str(error), pointer="/array") from None
 
 
 def _epoch(instant: datetime | None) -> float | None:
-    return None if instant is None else instant.timestamp()
+    return None if instant is None else epoch(instant)

@@ -18,9 +18,10 @@ class Indices(Sequence[int]):
 
     def __init__(self, ranges: Sequence[range]) -> None:
         parts = sorted((one for one in ranges if one), key=lambda one: one.start)
-        if any(one[-1] >= other.start for one, other in pairwise(parts)):
-            # they interleave: only spelled out they can be put in order
-            parts = _runs(sorted(set().union(*parts)))
+        if _cross(parts):
+            # with steps, only spelled out they can be put in order
+            spelled = any(one.step > 1 for one in parts)
+            parts = _runs(sorted(set().union(*parts))) if spelled else _merged(parts)
         self._parts = parts
         self._begins = [0, *accumulate(len(part) for part in parts)]
 
@@ -55,6 +56,23 @@ class Indices(Sequence[int]):
         return self._begins[part] + self._parts[part].index(index)
 
 
+def _cross(parts: Sequence[range]) -> bool:
+    """Return True if some of these ranges, in the order of their beginnings, have numbers beyond the
+    beginning of the next."""
+    return any(one[-1] >= other.start for one, other in pairwise(parts))
+
+
+def _merged(parts: Sequence[range]) -> list[range]:
+    """Ranges of the step 1, in the order of their beginnings, as ranges that do not overlap."""
+    found: list[range] = []
+    for part in parts:
+        if found and part.start <= found[-1].stop:
+            found[-1] = range(found[-1].start, max(found[-1].stop, part.stop))
+        else:
+            found.append(part)
+    return found
+
+
 def _runs(numbers: Sequence[int]) -> list[range]:
     """Ascending numbers as ranges of the step 1."""
     found: list[range] = []
@@ -67,9 +85,12 @@ def _runs(numbers: Sequence[int]) -> list[range]:
 
 
 @lru_cache(maxsize=64)
-def parse_array(text: str, *, max_members: int) -> tuple[Indices, int | None]:
-    """The indices of an array, and how many may run at a time (None: any number). Raises ValueError, which
-    says what is wrong.
+def parse_array(
+    text: str, *, max_members: int, max_crossing: int | None = None
+) -> tuple[Indices, int | None]:
+    """The indices of an array, and how many may run at a time (None: any number). `max_crossing`: most
+    members of ranges with steps that go through one another, which are kept one by one. Raises ValueError,
+    which says what is wrong.
 
     >>> indices, limit = parse_array("0-6:3,10%2", max_members=100)
     >>> list(indices), limit
@@ -98,4 +119,11 @@ def parse_array(text: str, *, max_members: int) -> tuple[Indices, int | None]:
         count += len(found[-1])
         if count > max_members:
             raise ValueError(f"the array has more than {max_members} members")
+    if max_crossing is not None and count > max_crossing and any(one.step > 1 for one in found):
+        found.sort(key=lambda one: one.start)
+        if _cross(found):
+            raise ValueError(
+                f"the array's ranges with steps go through one another, and have {count} members;"
+                f" at most {max_crossing} can be written so"
+            )
     return Indices(found), limit

@@ -17,6 +17,7 @@ from msgspec import Meta, UnsetType
 
 from leptond.core.jobs import fields
 from leptond.core.jobs.field import Kind
+from leptond.core.jobs.instants import within
 from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
 from leptond.core.jobs.sources import Note
 from leptond.core.jobs.states import LEGAL as LEGAL
@@ -84,40 +85,83 @@ ECMAScript (which the OpenAPI document's readers use)."""
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}" + END
 """Names are safe as a path component, in a terminal and in a table."""
 
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128)]
+_NAME_WORDS = "Letters, digits and . _ -, beginning with a letter, a digit or _, 128 at most"
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, min_length=1, max_length=128, description=_NAME_WORDS)]
 _PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 OpenMode = Literal["append", "truncate"]
 """What becomes of a file that stands at a job's `output` already: the output comes after what is in it (also
 where nothing is said), or in its place."""
-Contact = Annotated[str, Meta(pattern=f"^{_PRINTABLE}+{END}", min_length=1, max_length=256)]
+_CONTACT_WORDS = "One line of text without control characters"
+Contact = Annotated[
+    str, Meta(pattern=f"^{_PRINTABLE}+{END}", min_length=1, max_length=256, description=_CONTACT_WORDS)
+]
 """Free text on one line; nothing in it steers a terminal."""
 
-JobRef = Annotated[str, Meta(pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?" + END, max_length=32)]
+JobRef = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,18}(_([0-9]{1,9}|\*))?" + END,
+        max_length=32,
+        description="A job's number, as 47; 47_3 for a member of an array, 47_* for all of it",
+    ),
+]
 """``47`` one job, ``47_3`` member 3 of array 47, ``47_*`` every member of array 47."""
 
 Duration = Annotated[float, Meta(gt=0, le=10 * 365 * 86400)]
 RetryCause = Annotated[
-    str, Meta(pattern=r"^([0-9]{1,3}|SIG[A-Z0-9+-]{2,12}|[a-z][a-z-]{1,20})" + END, max_length=32)
+    str,
+    Meta(
+        pattern=r"^([0-9]{1,3}|SIG[A-Z0-9+-]{2,12}|[a-z][a-z-]{1,20})" + END,
+        max_length=32,
+        description="An exit code as 75, a signal as SIGSEGV, or a failure class as timeout",
+    ),
 ]
 """An exit code (``75``), a signal (``SIGSEGV``) or a failure class (``timeout``)."""
 
 
-ParamName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}" + END)]
+ParamName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}" + END,
+        description="Letters, digits and . _ -, beginning with a letter or _, 64 at most",
+    ),
+]
 Scalar = Annotated[int, Meta(ge=-(2**53), le=2**53)] | float | Annotated[str, Meta(max_length=256)]
 """A value of a parameter."""
 
 
-MetricName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,63}" + END)]
+MetricName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_./@-]{0,63}" + END,
+        description="Letters, digits and . _ / @ -, beginning with a letter or _, 64 at most",
+    ),
+]
 
-GpuType = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + END)]
+GpuType = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 .,_-]{0,63}" + END,
+        description="Words of a GPU's name, as h100 or a100-80gb; commas between alternatives",
+    ),
+]
 """Words of a GPU's name (``a100-80gb``), with commas between alternatives."""
+
+
+AbsolutePath = Annotated[str, Meta(pattern=r"^/", max_length=4096, description="A path that begins with /")]
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A warning signal that the programs of the job get before its wall-clock limit, those that have a
     handler for it; with `batch` its command alone, a batch script with a trap."""
 
-    signal: Annotated[str, Meta(pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END)]
+    signal: Annotated[
+        str,
+        Meta(
+            pattern=r"^(SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)" + END,
+            description="One of HUP, INT, QUIT, USR1, USR2, TERM, CONT, ALRM and WINCH",
+        ),
+    ]
     before_s: Duration
     batch: bool = False
 
@@ -138,7 +182,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     argv: Annotated[list[Annotated[str, Meta(max_length=131072)]], Meta(min_length=1, max_length=1024)]
     shell: bool = False
-    cwd: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    cwd: AbsolutePath | None = None
     env: Annotated[dict[str, str], Meta(max_length=256)] = {}
     name: Name | None = None
     project: Name | None = None
@@ -171,7 +215,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hold: bool = False
     begin_at: Annotated[datetime, Meta(tz=True)] | None = None
     log_max_bytes: Annotated[int, Meta(ge=65536, le=1 << 40)] | None = None
-    output: Annotated[str, Meta(pattern=r"^/", max_length=4096)] | None = None
+    output: AbsolutePath | None = None
     open_mode: OpenMode | UnsetType | None = None
     track: Annotated[list[Tracker], Meta(max_length=8)] = []
     params: Annotated[dict[ParamName, Scalar], Meta(max_length=64)] = {}
@@ -318,7 +362,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         now = {name: getattr(self, name) for name in _EDITED}
         begin = self.spec.begin_at
         if self.begin_at != (begin.timestamp() if begin is not None else None):
-            begin = datetime.fromtimestamp(self.begin_at, UTC) if self.begin_at is not None else None
+            begin = datetime.fromtimestamp(within(self.begin_at), UTC) if self.begin_at is not None else None
         return msgspec.structs.replace(self.spec, **now, begin_at=begin, array=None)
 
     @property

@@ -6,7 +6,7 @@ import math
 import re
 
 _INT = re.compile(r"^[+-]?[0-9]{1,15}\Z")
-_FLOAT = re.compile(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
+_FLOAT = re.compile(r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?\Z")
 
 
 def scalar(text: str) -> int | float | str:

@@ -25,8 +25,6 @@ DIGITS = 4
 
 Params = dict[str, Scalar]
 
-_RANGE = re.compile(r"^(log|uniform|int):(\S+?)\.\.(\S+)\Z")
-
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers from `low` to `high`, both included, sampled uniformly or log-uniformly."""
@@ -45,11 +43,13 @@ def parse_space(text: str) -> Space:
     Raises ValueError."""
     if not re.match(r"^(log|uniform|int):", text):
         return list(choices(text))
-    match = _RANGE.match(text)
-    low, high = (scalar(match[2]), scalar(match[3])) if match else ("", "")
-    if match is None or isinstance(low, str) or isinstance(high, str):
-        raise ValueError(f"{text!r} is not a range; write it as log:1e-5..1e-1")
-    kind = match[1]
+    kind, _, bounds = text.partition(":")
+    first, _, last = bounds.partition("..")
+    low, high = scalar(first), scalar(last)
+    if isinstance(low, str) or isinstance(high, str):
+        raise ValueError(  # noqa: TRY004  # of its text
+            f"{text[:80]!r} is not a range; write it as log:1e-5..1e-1"
+        )
     if kind == "int" and not (isinstance(low, int) and isinstance(high, int)):
         raise ValueError(f"the bounds of {text!r} must be whole numbers")
     if kind == "log" and low <= 0:

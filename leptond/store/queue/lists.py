@@ -242,7 +242,7 @@ def _compact(
 
 def _cursor(text: str, parts: int) -> list[int]:
     try:
-        numbers = [int(part) for part in text.split(".")]
+        numbers = [int(part) for part in text.split(".", 4)]
     except ValueError:
         numbers = []
     if len(numbers) != parts or any(abs(number) > 2**53 for number in numbers):

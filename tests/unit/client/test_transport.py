@@ -67,9 +67,20 @@ def test_no_daemon_is_said_at_once_and_says_how_to_start_it(home: Path):
     assert "leptonctl doctor" in (error.value.hint or "")
 
 
+def test_a_refused_token_comes_with_advice_for_the_command_line(api: Transport, stub: Stub, monkeypatch):
+    stub.on("GET", "/v1/x", problem(401, "no", hint="send -H 'Authorization: Bearer ...'"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/me/.config")
+    with pytest.raises(ApiError) as error:
+        api.get("/v1/x")
+    assert (error.value.exit_code, error.value.hint) == (
+        5,
+        "set LEPTOND_TOKEN to the daemon's token, or put it into /home/me/.config/leptond/token",
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, 1), (401, 5), (403, 5), (404, 3), (409, 4), (422, 1), (429, 1), (500, 1), (507, 1)],
+    [(400, 1), (403, 5), (404, 3), (409, 4), (422, 1), (429, 1), (500, 1), (507, 1)],
 )
 def test_a_refusal_carries_the_problem_and_an_exit_code(api: Transport, stub: Stub, status, code):
     stub.on("GET", "/v1/x", problem(status, "no", hint="do this"))
