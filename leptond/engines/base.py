@@ -78,6 +78,9 @@ class Engine(Protocol):
     def adopt(self, attempt: Attempt) -> bool:
         """Take over an attempt that an earlier daemon started; False when it has no supervisor any more."""
 
+    def is_alive(self, attempt_id: str) -> bool:
+        """Return True while the supervisor of a started or adopted attempt lives."""
+
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Pass the current values of the job's knobs to a live attempt. Best effort; may be repeated."""
 

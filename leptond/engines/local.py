@@ -104,8 +104,7 @@ class LocalEngine:
 
     def is_prepared(self, attempt_id: str) -> bool:
         """Return True if a prepared shim is still there."""
-        shim = self._shims.get(attempt_id)
-        return shim is not None and not shim.has_ended
+        return self.is_alive(attempt_id)
 
     async def discard(self, attempt_id: str) -> None:
         """Take back a :meth:`prepare`, without a trace. Cancelled, leave that to :meth:`clear_standby`."""
@@ -208,6 +207,11 @@ class LocalEngine:
     def _is_over(self, attempt: Attempt, shim: Identity) -> bool:
         process = (shim.boot_id, shim.pid, shim.start_ticks)
         return self._files.has_ended(attempt) or has_another(self.jobs_dir, process)
+
+    def is_alive(self, attempt_id: str) -> bool:
+        """Return True while the shim of an attempt lives and has not said that the attempt has ended."""
+        shim = self._shims.get(attempt_id)
+        return shim is not None and not shim.has_ended
 
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         """Write the current values of the job's knobs into the attempt's directory."""

@@ -246,7 +246,8 @@ class Supervisor:
             log.exception("attempt.look_failed", job=job.id, attempt=attempt.number)
 
     async def _show_overrun(self, job: Job, attempt: Attempt) -> None:
-        """Show the job as stopping once its limit is over. For display only: the shim keeps the limit."""
+        """Show the job as stopping once its limit is over, if its shim lives: should that be lost later, it
+        was the limit that ended the attempt. The shim keeps the limit."""
         if job.time_limit_s is None:
             return
         attempt = await self._store.read(attempts.get, attempt.id)
@@ -262,6 +263,8 @@ class Supervisor:
             until = max(until, self._clock.boot() + job.time_limit_s)  # it is not known when it began
         while (left := until - self._clock.boot()) > 0:
             await asyncio.sleep(min(left, 3600.0))
+        if not self._engine.is_alive(attempt.id):
+            return  # nothing says that it ran until its limit
         await self._store.write(attempts.overran, attempt.id, now=self._clock.wall())
 
     async def _watch_progress(self, attempt: Attempt, limit_s: float) -> None:
@@ -271,15 +274,16 @@ class Supervisor:
         while (left := limit_s - (time.monotonic() - since)) > 0:
             await asyncio.sleep(left)
             since = max(since, self._reports.progressed_at(attempt.id) or since)
-        while True:
+        while self._engine.is_alive(attempt.id):
             try:
                 stopped = await self._store.write(progress.hung, attempt.id, now=self._clock.wall())
-                break
             except StoreUnavailable as error:
                 log.error("hang.not_stopped", job=attempt.job_id, error=str(error), retry_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
-        if stopped:
-            log.warning("hang.stopped", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
+                continue
+            if stopped:
+                log.warning("hang.stopped", job=attempt.job_id, attempt=attempt.number, limit_s=limit_s)
+            return
 
     async def finish(self, job: Job, attempt: Attempt, end: End) -> None:
         """Judge an ended attempt and record the result, and in the same transaction hand its GPUs over. A

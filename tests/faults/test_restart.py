@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
@@ -87,6 +88,24 @@ def test_the_limit_and_the_kill_come_while_the_daemon_is_down(daemon):
     assert (done["state"], done["signal"], done["attempt"]) == ("timed_out", "SIGKILL", 1)
     assert daemon.output(job) == "up\nTERM\n"
     assert 3.0 <= done["attempts"][0]["run_s"]
+
+
+def test_a_limit_that_passes_while_everything_is_dead_is_not_its_end(daemon):
+    job = daemon.submit("sh", "-c", "[ $LEPTOND_ATTEMPT = 2 ] || sleep 600", time_limit_s=2, gpus=1)
+    daemon.reached(job, "running")
+    pid = daemon.pid(job)
+    deadline = daemon.job(job)["attempts"][0]["started_at"]
+    shim = parent_of(pid)
+    daemon.kill()
+    os.kill(shim, 9)
+    os.kill(pid, 9)
+    assert gone(pid)
+    begun = datetime.fromisoformat(deadline).timestamp()
+    until(lambda: time.time() > begun + 3.5, "the limit to pass")
+    daemon.start()
+    done = daemon.finished(job)
+    assert (done["state"], done["attempt"]) == ("succeeded", 2)
+    assert (done["attempts"][0]["class"], done["attempts"][0]["stop_reason"]) == ("infra-node", None)
 
 
 def test_a_crash_inside_the_grace_neither_restarts_nor_forgets_it(daemon):

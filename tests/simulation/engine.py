@@ -118,6 +118,10 @@ class SimulatedEngine:
         self._watched[attempt.id] = shim
         return True
 
+    def is_alive(self, attempt_id: str) -> bool:
+        shim = self._watched.get(attempt_id)
+        return shim is not None and not self.dead and shim.state != "gone"
+
     def stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         shim = self._watched.get(attempt.id)
         if shim is not None and not self.dead:

@@ -105,6 +105,11 @@ class FakeEngine:
     def adopt(self, attempt: Attempt) -> bool:
         return attempt.id in self.alive
 
+    def is_alive(self, attempt_id: str) -> bool:
+        return attempt_id in self.alive or (
+            attempt_id in self.released and not self._end_of(attempt_id).done()
+        )
+
     def push_knobs(self, job: Job, attempt: Attempt) -> None:
         self.pushed.append(attempt.id)
 

@@ -135,5 +135,5 @@ def _stop_reason(attempt: Attempt, end: End) -> str | None:
     if asked in FINAL_STOPS and reason == StopReason.PREEMPT:
         reason = asked  # cancelled while it made room
     if asked == StopReason.TIMEOUT and record is None and not end.boot_changed:
-        reason = StopReason.TIMEOUT  # its limit was over when its shim was lost
+        reason = StopReason.TIMEOUT  # its shim was seen alive at its limit, and lost later
     return reason

@@ -278,7 +278,9 @@ def _few(
     before = sum(1 for earlier in past if earlier.cause is cause)
     if before >= tighter or spent.of(budget) >= LIMITS[budget]:
         return _draw(Budget.USER, wish.retries, wish, spent, roll)
-    return _draw(budget, LIMITS[budget], wish, spent, roll)
+    decision = _draw(budget, LIMITS[budget], wish, spent, roll)
+    why = f"{budget} retry {before + 1} of {tighter} for class {cause} in {decision.delay_s:.1f} s"
+    return msgspec.structs.replace(decision, why=why)
 
 
 def _requeue(cause: FailureClass, wish: Wish, spent: Spent) -> Decision:

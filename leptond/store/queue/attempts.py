@@ -36,6 +36,9 @@ from leptond.store.database.conditions import ATTEMPT_ENDED, ATTEMPT_LIVES, IS_L
 from leptond.store.queue import fair_share, jobs, order_keys
 from leptond.store.queue import gpus as gpu_rows
 
+LAST_END = ("class", "exit_code", "signal", "explanation")
+"""Columns of a job that tell how its last attempt ended; empty while another one runs."""
+
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A job and the attempt that now holds GPUs for it."""
@@ -111,7 +114,11 @@ def claim(
             (uuid, attempt_id, now, share),
         )
     move(State.PENDING, State.STARTING)
-    changes = {"state": State.STARTING, "attempt": number, "backoff_at": None, "backoff_boot": None}
+    changes = {
+        "state": State.STARTING,
+        "attempt": number,
+        **dict.fromkeys(("backoff_at", "backoff_boot", *LAST_END)),
+    }
     jobs.touch(db, start.id, changes)
     leased = [{"uuid": gpu.uuid, "index": gpu.index} for gpu in gpus]
     data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}

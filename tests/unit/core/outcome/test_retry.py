@@ -116,6 +116,11 @@ def test_a_second_hang_is_the_users():
     assert decided("hang", past=past, spent=Spent(infra=1)).budget is Budget.USER
 
 
+def test_a_class_with_fewer_retries_says_how_many():
+    assert decided("hang").why.startswith("infra retry 1 of 1 for class hang in ")
+    assert decided("external-kill").why.startswith("infra retry 1 of 3 in ")
+
+
 def test_tempfail_snoozes_twenty_times():
     assert decided("tempfail", exit_code=75).budget is Budget.SNOOZE
     assert not decided("tempfail", exit_code=75, spent=Spent(snooze=20)).again

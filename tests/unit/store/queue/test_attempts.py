@@ -82,6 +82,17 @@ async def test_a_limit_that_only_the_daemon_saw_pass_is_not_the_end(store):
     assert classify(Evidence.of(shown, End(record=None, boot_changed=True))).cause == "infra-node"
 
 
+async def test_a_running_retry_shows_nothing_of_the_end_before(store):
+    job = await submit(store, retries=1, retry_delay_s=0.0)
+    await finish(store, (await claim(store, job)).attempt.id, 3)
+    waits = await store.read(jobs.find, str(job))
+    assert (waits.class_, waits.exit_code) == ("user", 3)
+    await claim(store, job)
+    again = await store.read(jobs.find, str(job))
+    assert (again.class_, again.exit_code, again.signal, again.explanation) == (None, None, None, None)
+    assert (await store.read(attempts.earlier, job, 2))[0].exit_code == 3
+
+
 async def test_no_second_copy_starts_beside_what_cannot_be_killed(store):
     job = await submit(store, gpus=1, retries=3, retry_delay_s=0.0)
     one = await claim(store, job, "GPU-0")
