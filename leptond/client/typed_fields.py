@@ -24,6 +24,8 @@ class JobFields(TypedDict, total=False):
     """Before every other job; needs the right."""
     exclusive: bool
     """No other job on its GPUs, whatever --gpu-mem says."""
+    cuda_devices: str | None
+    """How CUDA_VISIBLE_DEVICES names its GPUs: uuid, or index for programs that want numbers."""
     queue: str | None
     """The queue that it waits in [default]."""
     time_limit_s: float | None

@@ -106,11 +106,11 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
     return env
 
 
-def assignment(given: Given, *, cpu_affinity: bool) -> dict[str, Any]:
-    """Return what is decided only with the claim, as JSON for the shim: it comes with GO."""
+def assignment(given: Given, *, cpu_affinity: bool, by_index: bool = False) -> dict[str, Any]:
+    """Return what is decided only with the claim, as JSON for the shim: it comes with GO. `by_index`: the
+    program wants its GPUs as numbers, in the order of the PCI bus."""
     env = {
-        # an empty list hides every GPU; an unset variable would show them all
-        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in given.gpus),
+        "CUDA_VISIBLE_DEVICES": visible_devices(given.gpus, by_index=by_index),
         "LEPTOND_GPU_IDS": ",".join(str(gpu.index) for gpu in given.gpus),
     }
     shares = [gpu.memory_bytes for gpu in given.gpus if gpu.memory_bytes is not None]
@@ -146,6 +146,18 @@ def command(job: Job, directory: str, script: bytes | None) -> list[str]:
         return spec.argv
     copy = f"{directory}/{layout.SCRIPT_DIR}/{script_name(job)}"
     return [*interpreter(script), copy, *spec.argv[1:]]
+
+
+def visible_devices(gpus: Sequence[LeasedGpu], *, by_index: bool) -> str:
+    """The value of CUDA_VISIBLE_DEVICES: an empty one hides every GPU, an unset one would show them all. A
+    slice of MIG has no number of its own in CUDA.
+
+    >>> visible_devices([LeasedGpu(uuid="GPU-a", index=3)], by_index=True)
+    '3'
+    """
+    if by_index and not any(gpu.uuid.startswith("MIG-") for gpu in gpus):
+        return ",".join(str(gpu.index) for gpu in gpus)
+    return ",".join(gpu.uuid for gpu in gpus)
 
 
 def describe(

@@ -132,7 +132,9 @@ class LocalEngine:
         shim = self._shims[attempt_id]
         assert shim.gate is not None
         shim.move(ShimState.RUNNING)
-        given_gpus = assignment(given, cpu_affinity=self._settings.gpus.cpu_affinity)
+        given_gpus = assignment(
+            given, cpu_affinity=self._settings.gpus.cpu_affinity, by_index=shim.gpus_by_index
+        )
         shim.gate.send(protocol.GO, json.dumps(given_gpus))
         failpoints.fp("after_go_sent")
 

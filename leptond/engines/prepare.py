@@ -86,6 +86,7 @@ class Preparation:
                 f"the supervising process could not be started: {error}", error.errno or errno.EAGAIN
             ) from error
         self._shims[attempt_id] = shim
+        shim.gpus_by_index = job.cuda_devices == "index"
         assert shim.gate is not None
         try:
             async with asyncio.timeout(self._settings.engine.start_timeout_s):

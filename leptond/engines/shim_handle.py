@@ -73,8 +73,8 @@ class ShimHandle:
     """One shim. `gate` is None for a shim of an earlier daemon, and once the gate is shut; `parent` is None
     for one that was not forked and takes one attempt only.
 
-    `port` (the attempt's MASTER_PORT), `command` (its command) and `start_mode` (``warm``, ``cold: WHY``)
-    belong to the attempt that it has.
+    `port` (the attempt's MASTER_PORT), `command` (its command), `start_mode` (``warm``, ``cold: WHY``) and
+    `gpus_by_index` (its program wants numbers in CUDA_VISIBLE_DEVICES) belong to the attempt that it has.
     """
 
     def __init__(self, process: Process, gate: Gate | None, parent: Parent | None, state: ShimState) -> None:
@@ -85,6 +85,7 @@ class ShimHandle:
         self.port: int | None = None
         self.command: Identity | None = None
         self.start_mode: str | None = None
+        self.gpus_by_index = False
         self._timers: list[asyncio.TimerHandle] = []
 
     def move(self, state: ShimState) -> None:

@@ -25,6 +25,7 @@ from leptond.recovery.mark import read_mark
 from leptond.store import DATABASE, Connection, Store, StoreError
 from leptond.store.database.offline import lineage_in
 from leptond.store.planning import successors
+from leptond.store.queue import gpus as gpu_rows
 from leptond.store.recovery import adoption
 
 log = structlog.get_logger("leptond.recovery")
@@ -79,6 +80,7 @@ def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict
     if everything:
         lost = set(here) - adoption.known(db, here)
     meant = {(one.job_id, one.number) for one in successors.named(db)}
+    by_index = {gpu.index: gpu.uuid for gpu in gpu_rows.known(db)}
     found: dict[int, list[OnDisk]] = {}
     for job_id in here:
         if job_id in unfinished:
@@ -91,7 +93,7 @@ def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict
         # one whose gate was opened before it was claimed is claimed by reconcile.settle
         fresh = [one for one in fresh if (job_id, one.number) not in meant]
         if fresh:
-            found[job_id] = [_with_gpus(one) for one in fresh]
+            found[job_id] = [_with_gpus(one, by_index) for one in fresh]
     return found
 
 
@@ -105,15 +107,17 @@ def _environment(pid: int) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _with_gpus(one: OnDisk) -> OnDisk:
-    """A live attempt of 0.1.0, whose directory does not say which GPUs it has: its processes do."""
+def _with_gpus(one: OnDisk, by_index: Mapping[int, str]) -> OnDisk:
+    """A live attempt of 0.1.0, whose directory does not say which GPUs it has: its processes do, by UUID or
+    by index (`by_index`: the UUIDs of the known ones)."""
     if one.claim or not one.alive:
         return one
     for pid, attempt_id in procs.cookies().items():
         if attempt_id == one.attempt_id:
             env = _environment(pid)
-            uuids = [uuid for uuid in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid]
+            names = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
             indices = [int(n) for n in env.get("LEPTOND_GPU_IDS", "").split(",") if n.isdecimal()]
+            uuids = [by_index.get(int(name), name) if name.isdecimal() else name for name in names]
             gpus = [{"uuid": uuid, "index": index} for uuid, index in zip(uuids, indices, strict=False)]
             return replace(one, claim={"gpus": gpus})
     return one

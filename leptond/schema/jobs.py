@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
     MAX_BATCH,
+    CudaDevices,
     DependencyKind,
     FailureClass,
     JobRef,
@@ -81,6 +82,7 @@ class Job(msgspec.Struct, kw_only=True):
     priority: int
     queue: str = "default"
     gpus: int
+    cuda_devices: CudaDevices | None = None
     array_id: int | None = None
     array_index: int | None = None
     retry_of: int | None = None

@@ -33,6 +33,12 @@ def test_a_job_gets_its_gpus_and_its_environment(daemon):
 
 
 def test_a_job_without_gpus_sees_none(daemon):
+    script = 'echo "$CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER"'
+    numbers = daemon.submit("sh", "-c", script, gpus=2, cuda_devices="index")
+    assert daemon.finished(numbers)["cuda_devices"] == "index"
+    assert daemon.output(numbers) == "0,1 PCI_BUS_ID\n"
+    again = daemon.get(f"/v1/jobs/{numbers}").json["resubmit"]
+    assert "--cuda-devices index" in again
     job = daemon.submit("sh", "-c", 'echo "[$CUDA_VISIBLE_DEVICES]${CUDA_VISIBLE_DEVICES-unset}"')
     daemon.finished(job)
     assert daemon.output(job) == "[]\n"

@@ -48,11 +48,15 @@ def maybe_instant(seconds: float | None) -> datetime | None:
     return None if seconds is None else instant(seconds)
 
 
+_ON_THE_JOB = ("contact", "open_mode", "cuda_devices")
+"""Fields of a spec that only the job shows."""
+
+
 def shown_spec(spec: model.JobSpec) -> model.JobSpec:
     """The spec without the values of variables whose names speak of secrets, and without the fields that only
     the job has: clients of 0.4.0 refuse a spec with fields that they do not know."""
     env = {name: HIDDEN if SECRET_NAME.search(name) else value for name, value in spec.env.items()}
-    return msgspec.structs.replace(spec, env=env, contact=UNSET, open_mode=UNSET, script=UNSET)
+    return msgspec.structs.replace(spec, env=env, script=UNSET, **dict.fromkeys(_ON_THE_JOB, UNSET))
 
 
 def job(
@@ -97,7 +101,7 @@ def job(
 
 def resubmit(shown: schema.Job) -> str:
     """The command line that submits a job again."""
-    spec = {**msgspec.to_builtins(shown.spec), "contact": shown.contact, "open_mode": shown.open_mode}
+    spec = msgspec.to_builtins(shown.spec) | {name: getattr(shown, name) for name in _ON_THE_JOB}
     has_copy = shown.script_sha256 is not None
     return line(spec, name=shown.name, array_index=shown.array_index, has_copy=has_copy)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import F, option
-from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, commas
+from leptond.cli.framework.params import BEGIN, JOB, LIMIT, SECONDS, SIGNAL, SIZE, Parsed, commas
 from leptond.core.jobs.field import Field, Kind, Option
 from leptond.core.jobs.fields import FILTERS, OPTIONS
 from leptond.core.jobs.scalars import scalar
@@ -34,9 +35,17 @@ def _option(field: Field, words: Option, help: str, **more: Any) -> Add:
         more["type"] = _TYPES[field.kind]
     if field.kind in _REPEATED:
         more["multiple"] = True
+    if words.choices:
+        more["type"] = Parsed("word", partial(_one_of, words.choices))
     if words.metavar is not None:
         more["metavar"] = words.metavar
     return option(*words.names, field.name, help=help, **more)
+
+
+def _one_of(choices: tuple[str, ...], text: str) -> str:
+    if text not in choices:
+        raise ValueError(f"{text!r} is not {' or '.join(choices)}")
+    return text
 
 
 def submit_option(field: Field) -> Add:

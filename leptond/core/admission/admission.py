@@ -19,7 +19,7 @@ from leptond.base.section import NotNegative, Section
 from leptond.core.jobs import output_path
 from leptond.core.jobs.arrays import parse_array
 from leptond.core.jobs.instants import epoch
-from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, Gpu, JobSpec, Signal
+from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, CudaDevices, Gpu, JobSpec, Signal
 from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
 from leptond.core.jobs.timespec import spell_duration
 from leptond.core.outcome.retry import Wish, unknown_cause
@@ -36,6 +36,11 @@ OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "MASTER_PORT", "PET_MASTER_
 SLURM = "LEPTOND_SLURM"
 """The one of ours that a job may set: ``1`` asks for Slurm's variables."""
 
+_HINTS = {
+    "CUDA_VISIBLE_DEVICES": "leave it out of the environment: --gpus asks for GPUs, and --cuda-devices index"
+    " (cuda_devices) gives them to the program as numbers",
+}
+
 _ENV_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*\Z")
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -45,7 +50,9 @@ class Defaults(Section, frozen=True, kw_only=True):
     clients; `--gpus 0` asks for none. `time_limit_s` 0: none. `max_time_limit_s` 0: none.
     `grace_s` is the time between the stop signal and the kill: more than the 30 s that torchrun gives
     its own workers. `retries`: of failures that are the job's own. `log_max_bytes`: of one attempt, head
-    and tail kept. `fail_fast`: the same error twice in a row ends the retries. `path`: its PATH, unless the
+    and tail kept. `fail_fast`: the same error twice in a row ends the retries. `cuda_devices`: how
+    CUDA_VISIBLE_DEVICES names a job's GPUs, by `uuid` or by `index` in the order of the PCI bus, for programs
+    that want numbers (slices of MIG have no index, and go by UUID in any case). `path`: its PATH, unless the
     submit names one."""
 
     gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
@@ -57,6 +64,7 @@ class Defaults(Section, frozen=True, kw_only=True):
     retry_max_delay_s: NotNegative = 900.0
     log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
     fail_fast: bool = True
+    cuda_devices: CudaDevices = "uuid"
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -116,6 +124,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
         retry_max_delay_s=(
             spec.retry_max_delay_s if spec.retry_max_delay_s is not None else defaults.retry_max_delay_s
         ),
+        cuda_devices=spec.cuda_devices or defaults.cuda_devices,
         fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
         script=None,
@@ -352,7 +361,7 @@ def _check_env(spec: JobSpec) -> None:
             raise Invalid(
                 f"{name} is set by leptond for every job",
                 pointer=pointer,
-                hint="leave it out of the environment",
+                hint=_HINTS.get(name, "leave it out of the environment"),
             )
         size += len(name) + len(value.encode()) + 2
     if size > MAX_ENV_BYTES:

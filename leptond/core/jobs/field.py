@@ -43,7 +43,8 @@ class Option(NamedTuple):
 
     `names` are as given to click, the last one long; `edit` and `retry` are the help of the same option of
     these commands, which lack it where that is None; `sbatch` is the long option of sbatch(1) that means the
-    same. `place`: where the resubmit line has it.
+    same. `place`: where the resubmit line has it. `choices`: the only words that it takes, the first of which
+    need not be said.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class Option(NamedTuple):
     retry: str | None = None
     sbatch: str | None = None
     place: Literal["first", "middle", "last"] = "middle"
+    choices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -76,6 +76,18 @@ FIELDS: tuple[Field, ...] = (
         option=Option(("--exclusive",), "No other job on its GPUs, whatever --gpu-mem says."),
     ),
     Field(
+        "cuda_devices",
+        column=True,
+        launch=True,
+        shown=True,
+        option=Option(
+            ("--cuda-devices",),
+            "How CUDA_VISIBLE_DEVICES names its GPUs: uuid, or index for programs that want numbers.",
+            metavar="FORM",
+            choices=("uuid", "index"),
+        ),
+    ),
+    Field(
         "queue",
         column=True,
         fallback="default",

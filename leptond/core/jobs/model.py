@@ -175,6 +175,10 @@ class Rungs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     metric: MetricName = "loss"
 
 
+CudaDevices = Literal["uuid", "index"]
+"""How CUDA_VISIBLE_DEVICES names GPUs."""
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job as its user asks for it. Validated once, at admission; it is stored as it was accepted, but for
     `script`: the text that is run in place of ``argv[0]``, a copy of that file. It is kept on its own, and is
@@ -192,6 +196,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gpu_type: GpuType | None = None
     gpu_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
     exclusive: bool = False
+    cuda_devices: CudaDevices | UnsetType | None = None
     queue: Name | None = None
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     time_limit_s: Duration | None = None
@@ -345,6 +350,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     predicted_s: float | None
     version: int
     never_cause: int | None = None
+    cuda_devices: CudaDevices | None = None
     tuned: dict[str, Tuned] = {}
     tuned_version: int = 0
     script_sha256: str | None = None

@@ -60,7 +60,8 @@ def _words_of(field: Field, option: Option, value: Any) -> list[str]:
             return _each(option, [f"{key}={one}" for key, one in (value or {}).items()])
     if field.name == "gpus" and value == 0:
         return [option.name, "0"]  # without it a machine may have another default
-    if value in (None, "", [], field.default, field.fallback if field.kind is Kind.TEXT else None):
+    usual = option.choices[0] if option.choices else field.fallback if field.kind is Kind.TEXT else None
+    if value in (None, "", [], field.default, usual):
         return []
     match field.kind:
         case Kind.LIMIT | Kind.SECONDS:

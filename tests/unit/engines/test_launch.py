@@ -2,7 +2,8 @@
 
 import pytest
 
-from leptond.engines.launch import cpu_list
+from leptond.core.jobs.model import LeasedGpu
+from leptond.engines.launch import cpu_list, visible_devices
 
 
 @pytest.mark.parametrize(
@@ -11,3 +12,17 @@ from leptond.engines.launch import cpu_list
 )
 def test_lists_of_cpus_read_as_the_kernel_writes_them(text, numbers):
     assert cpu_list(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("uuids", "by_index", "value"),
+    [
+        (("GPU-a", "GPU-b"), False, "GPU-a,GPU-b"),
+        (("GPU-a", "GPU-b"), True, "4,5"),
+        (("MIG-a",), True, "MIG-a"),
+        ((), True, ""),
+    ],
+)
+def test_a_program_sees_its_gpus_by_uuid_or_by_number(uuids, by_index, value):
+    gpus = [LeasedGpu(uuid=uuid, index=4 + position) for position, uuid in enumerate(uuids)]
+    assert visible_devices(gpus, by_index=by_index) == value

@@ -53,6 +53,7 @@ OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "no_retry_on": st.just(["timeout"]),
     "open_mode": st.sampled_from(["append", "truncate"]),
     "track": st.just(["wandb", "tensorboard"]),
+    "cuda_devices": st.just("index"),
     "no_progress_s": st.integers(1, 86400).map(float),
 }
 SPECS = st.fixed_dictionaries(
