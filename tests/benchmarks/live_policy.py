@@ -28,7 +28,15 @@ from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Run
 from tests.support.daemon import TERMINAL, Daemon
 
 GPUS = 8
-TIMES = ("priority_step_s", "class_gpu_s", "min_run_s", "eviction_cost_s", "overdue_s", "overdue_batch_gpu_s")
+TIMES = (
+    "priority_step_s",
+    "class_gpu_s",
+    "min_run_s",
+    "eviction_cost_s",
+    "overdue_s",
+    "overdue_max_s",
+    "overdue_batch_s",
+)
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

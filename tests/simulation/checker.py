@@ -170,6 +170,11 @@ class Checker:
         if ran < row["time_limit_s"] - 1.0 - 0.001 * row["time_limit_s"]:
             self.fail(f"job {job_id} is called overdue after {ran:.1f} s of {row['time_limit_s']:.1f} s")
 
+    def _is_purged(self, job_id: int) -> bool:
+        """Return True if the commit that is being looked at, or an earlier one, has purged the job."""
+        purged = self.db.execute("SELECT 1 FROM events WHERE type = 'job.purged' AND job_id = ?", (job_id,))
+        return purged.fetchone() is not None
+
     # -- the end of an attempt -----------------------------------------------------------------------
 
     def _attempt_ended(self, job_id: int, *, again: bool) -> None:
@@ -178,6 +183,10 @@ class Checker:
             "SELECT * FROM attempts WHERE job_id = ? AND number = ?", (job_id, self.attempts[job_id])
         ).fetchone()
         job = self.db.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        if job is None:
+            if not self._is_purged(job_id):
+                self.fail(f"job {job_id} has ended and is no longer in the database; nobody purged it")
+            return
         if row["state"] != "ended":
             self.fail(f"job {job_id} moved on while its attempt {row['number']} is {row['state']}")
         cause = row["class"]

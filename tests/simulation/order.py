@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from leptond.core.scheduling.inputs import Policy
 from leptond.core.scheduling.order_keys import LEAST_RUN_S
+from leptond.core.scheduling.overdue import batch_gpu_s
 
 if TYPE_CHECKING:
     from tests.simulation.checker import Checker
@@ -71,12 +72,12 @@ class Order:
         """The bound of the policy: for how long an older one may be passed over, by starts of jobs that
         fair share cannot have put before it. Where nothing starts, nobody is passed over."""
         enough = ENOUGH_STARTS[self.policy.name]
-        batch = self.policy.overdue_batch_gpu_s if self.policy.name in ("auto", "throughput") else 0.0
+        usable = self.db.execute("SELECT count(*) FROM gpus WHERE present = 1 AND drained = 0").fetchone()[0]
+        usable -= len(set(self.checker.machine.sick_gpus) | self.checker.machine.gone_gpus)
+        batch = batch_gpu_s(self.policy, usable) if self.policy.name in ("auto", "throughput") else 0.0
         if enough is None or batch > LEAST_RUN_S * self.policy.overdue_share * enough:
             return
         fairness_s = self.policy.fairness.max_handicap_s
-        usable = self.db.execute("SELECT count(*) FROM gpus WHERE present = 1 AND drained = 0").fetchone()[0]
-        usable -= len(set(self.checker.machine.sick_gpus) | self.checker.machine.gone_gpus)
         for other in self.db.execute(
             "SELECT * FROM jobs WHERE state = 'pending'"
             " AND held = 0 AND deps_waiting = 0 AND deps_failed = 0 AND gpus BETWEEN 1 AND ?"
@@ -114,4 +115,4 @@ class Order:
             (one for one in (other["predicted_s"], other["time_limit_s"]) if one is not None),
             default=policy.unknown_run_s,
         )
-        return max(policy.overdue_s, 4 * policy.overdue_factor * expected_s)
+        return max(policy.overdue_s, min(policy.overdue_factor * expected_s, policy.overdue_max_s))

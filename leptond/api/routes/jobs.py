@@ -516,6 +516,6 @@ async def why(call: Call) -> schema.Why:
         explain = Explain(db, context, sick)
         wait = explain.wait(job)
         waits_for = dependencies.of(db, job.id, job.array_id)
-        return bodies.why(job, wait, waits_for, explain.refs(wait), explain.eta(job))
+        return bodies.why(job, wait, waits_for, explain.refs(wait), explain.eta(job), explain.turn(job, wait))
 
     return await context.store.browse(fetch)

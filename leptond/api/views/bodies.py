@@ -24,6 +24,7 @@ from leptond.core.jobs.sources import SourceFile
 from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name
 from leptond.core.scheduling.forecast import Eta
+from leptond.core.scheduling.overdue import Turn
 from leptond.core.scheduling.planner import Wait
 from leptond.core.training.progress import pace
 from leptond.gpus.base import Sample
@@ -321,9 +322,10 @@ def why(
     dependencies: Sequence[Dependency],
     blockers: Sequence[str] = (),
     eta: Eta | None = None,
+    turn: Turn | None = None,
 ) -> schema.Why:
     """Return the body that explains a job's state in one sentence. `blockers`: the names of those of
-    `wait`."""
+    `wait`. `turn`: the bound on how long others may start before it."""
     waits_for = [each.on_ref for each in dependencies if each.state != "met"]
     if wait is None:
         return schema.Why(id=one.id, state=one.state, reason=None, sentence=_not_waiting(one))
@@ -347,6 +349,8 @@ def why(
         starts_at=instant(eta.likely.start_at) if eta is not None else None,
         earliest_at=maybe_instant(eta.earliest_at) if eta is not None else None,
         latest_at=maybe_instant(eta.latest_at) if eta is not None else None,
+        bypass_until=instant(turn.at) if turn is not None else None,
+        overdue_ahead=turn.ahead if turn is not None else None,
     )
 
 

@@ -11,6 +11,7 @@ from leptond.api.http.context import Context
 from leptond.api.views import bodies
 from leptond.core.jobs.model import Attempt, Job, Reason, State
 from leptond.core.scheduling.forecast import Eta, Forecast
+from leptond.core.scheduling.overdue import Turn, turn
 from leptond.core.scheduling.planner import Plan, PlanInput, Wait, plan
 from leptond.store import Connection
 from leptond.store.planning import forecast, snapshot
@@ -89,6 +90,14 @@ class Explain:
             if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
                 break  # more members of its own array are before it than a plan covers
         return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
+
+    def turn(self, job: Job, wait: Wait | None) -> Turn | None:
+        """Return until when others may start before `job`; None if it waits for something else than GPUs."""
+        if wait is None or wait.reason not in (Reason.RESOURCES, Reason.PRIORITY):
+            return None
+        inputs = self._inputs(WINDOW)
+        found = next((one for one in inputs.waiting if one.id == job.id), None)
+        return turn(found, inputs) if found is not None else None
 
     def refs(self, wait: Wait | None) -> list[str]:
         """Return what people call the jobs that are in the way."""

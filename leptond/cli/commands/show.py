@@ -255,5 +255,16 @@ def why_command(session: Session, job: str) -> None:
             else ""
         )
         print_line(session, f"starts: {phrases.ago(found['starts_at'], table=table)}{between}")
+    if found.get("bypass_until"):
+        print_line(session, _bypass(found, table=session.table))
     if found.get("waits_for"):
         print_line(session, f"waits for: {', '.join(found['waits_for'])}")
+
+
+def _bypass(found: phrases.Body, *, table: bool) -> str:
+    """Say until when other jobs may start before this one."""
+    until, ahead = phrases.by_date(found["bypass_until"], table=table), found.get("overdue_ahead") or 0
+    if not ahead:
+        return f"others may start before it until {until} at the latest; from then on GPUs are kept for it"
+    older = "one older job" if ahead == 1 else f"{ahead} older jobs"
+    return f"others may start before it until {until} at the latest; from then on it comes next after {older}"

@@ -40,6 +40,12 @@ def ago(text: str | None, *, table: bool) -> str:
     return f"in {format_duration(-seconds)}" if seconds < -1 else f"{format_duration(seconds)} ago"
 
 
+def by_date(text: str, *, table: bool) -> str:
+    """An instant to the minute, with the time until then, for people; else the instant as it is."""
+    at = instant(text)
+    return text if at is None or not table else f"{at:%Y-%m-%d %H:%M} UTC ({ago(text, table=table)})"
+
+
 def span(seconds: float | None, *, table: bool) -> str:
     """A duration: short for people, seconds to the millisecond for programs."""
     if seconds is None:

@@ -20,10 +20,13 @@ class PlannerFigures(Section, frozen=True, kw_only=True):
     measure. `priority_step_s`: the waiting time that one step of priority is worth. `class_gpu_s`: the
     GPU-seconds under which a job counts as short. `min_run_s`: the least run before a preemption, raised to
     `min_run_factor` times what the preemption costs in work and start-up; `eviction_cost_s` is taken for
-    that until it has been measured. `overdue_s`, `overdue_factor`: a job is overdue once it has waited for
-    longer than both the one and the other times its expected run. `overdue_share`: the share of GPU-time
-    that overdue jobs are owed; they get it in batches of `overdue_batch_gpu_s`. `unknown_run_s`: the
-    expected run of a job that has neither a history nor a limit."""
+    that until it has been measured. `overdue_s`, `overdue_factor`, `overdue_max_s`: a job is overdue once it
+    has waited for longer than both `overdue_s` and `overdue_factor` times its expected run, at the latest
+    after `overdue_max_s`. `overdue_share`: the share of GPU time that is put aside for overdue jobs.
+    `overdue_batch_s`: how much of it is put aside at most, in seconds of the whole machine, and for how much
+    overdue jobs go first at a time; a smaller job waits for its own size only. `overdue_batch_gpu_s`: the
+    same in GPU-seconds, whatever the machine, in place of `overdue_batch_s`. `unknown_run_s`: the expected
+    run of a job that has neither a history nor a limit."""
 
     priority_step_s: NotNegative = 4 * 3600.0
     class_gpu_s: NotNegative = 2 * 3600.0
@@ -32,8 +35,10 @@ class PlannerFigures(Section, frozen=True, kw_only=True):
     eviction_cost_s: NotNegative = 60.0
     overdue_s: NotNegative = 3600.0
     overdue_factor: NotNegative = 160.0
+    overdue_max_s: NotNegative = 14 * 86400.0
     overdue_share: Annotated[float, Meta(ge=0, le=1)] = 0.25
-    overdue_batch_gpu_s: NotNegative = 32 * 3600.0
+    overdue_batch_s: NotNegative = 4 * 3600.0
+    overdue_batch_gpu_s: NotNegative | None = None
     unknown_run_s: Positive = 86400.0
 
 
@@ -41,7 +46,8 @@ class Policy(PlannerFigures, frozen=True, kw_only=True, forbid_unknown_fields=Fa
     """The policy that decides, and its figures. All times are in seconds, so that a scaled-down machine can
     run with scaled-down figures.
 
-    Where jobs can be preempted, a job is overdue only after four times as long. `paused`: nothing starts.
+    Where jobs can be preempted, a job is overdue after a quarter of `overdue_factor`. `paused`: nothing
+    starts.
     `max_bypass_s`: for `firstfit`, how long other jobs may start before one that does not fit until GPUs are
     reserved for it (0: without limit). `limits`: caps of users and projects. `fairness`: figures of fair
     share."""
@@ -155,10 +161,14 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
 class CarriedState(msgspec.Struct, frozen=True, kw_only=True):
     """State that one plan carries over to the next.
 
-    `owed_gpu_s`: GPU time that overdue jobs are owed. `serving_overdue`: a batch of them is being served.
+    `owed_gpu_s`: GPU time that was put aside for overdue jobs at `owed_at` (wall time; None: nothing has
+    been given out yet), negative after jobs that took more. `granted_gpu_s`: GPU time given out since then,
+    by expected runs. `serving_overdue`: overdue jobs go first. See :mod:`leptond.core.scheduling.overdue`.
     Stored as JSON between passes."""
 
     owed_gpu_s: float = 0.0
+    owed_at: float | None = None
+    granted_gpu_s: float = 0.0
     serving_overdue: bool = msgspec.field(default=False, name="batch")
 
 

@@ -8,19 +8,19 @@ docs/decisions."""
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import msgspec
 
-from leptond.core.scheduling.inputs import CarriedState, Running, Waiting
-from leptond.core.scheduling.order_keys import LEAST_RUN_S, expected_run_s, running_order_keys
+from leptond.core.scheduling import overdue
+from leptond.core.scheduling.inputs import Running, Waiting
+from leptond.core.scheduling.order_keys import running_order_keys
 from leptond.core.scheduling.plan_builder import PlanBuilder, SortKey, SortKeyOf, preempt_exempt_s
 
 RunningSortKey = Callable[[PlanBuilder, Running, float], SortKey]
 
-PREEMPTIBLE_FACTOR = 4.0
-"""Factor on `overdue_factor` where jobs can be preempted: waits are short there, and only very overdue jobs
-need to be served before all others."""
+WAKE_LATER_S = 1e-3
+"""A pass at the very moment might find the budget a rounding error short."""
 
 
 def auto(builder: PlanBuilder) -> None:
@@ -73,6 +73,7 @@ def _serve(builder: PlanBuilder, key: SortKeyOf, running_key: RunningSortKey) ->
             builder.reserve(job, [each.job for each in victims])
             break
         victims = [each for each in victims if each.job not in preempted]
+    served = {job.id for job in batch if job.id in builder.placed}
     if victims or builder.releasing:
         _preempting_pass(builder, queue, key, victims)
     else:
@@ -81,7 +82,7 @@ def _serve(builder: PlanBuilder, key: SortKeyOf, running_key: RunningSortKey) ->
                 break
             if job.gpus <= len(builder.free) and job.id not in builder.placed:
                 builder.start(job)
-    _account_starts(builder, queue, batch)
+    _account_starts(builder, queue, served)
     if len(builder.placed) < len(builder.waiting):
         _wake_for_preemption(builder)
 
@@ -127,39 +128,47 @@ def _overdue_batch(builder: PlanBuilder, queue: list[Waiting]) -> list[Waiting]:
     """Return the overdue jobs to serve before all others, the oldest first.
 
     These are jobs that running jobs keep out by never making room, and long jobs behind an endless stream of
-    short ones. Empty unless a batch is being served."""
-    policy, carried = builder.policy, builder.carried
-    factor = policy.overdue_factor * (PREEMPTIBLE_FACTOR if builder.any_preemptible else 1.0)
-    overdue = []
-    for job in queue:
-        waited_s = builder.now - job.since
-        if waited_s > policy.overdue_s and waited_s > factor * expected_run_s(job, policy):
-            overdue.append(job)
-    if not overdue or (carried.serving_overdue and carried.owed_gpu_s <= 0):
-        builder.carried = msgspec.structs.replace(carried, serving_overdue=False)
-    elif carried.owed_gpu_s >= policy.overdue_batch_gpu_s:
-        builder.carried = msgspec.structs.replace(carried, serving_overdue=True)
-    return sorted(overdue, key=lambda job: (job.since, job.id)) if builder.carried.serving_overdue else []
+    short ones. Empty unless enough is put aside for them."""
+    now, policy, gpus = builder.now, builder.policy, builder.usable
+    jobs = [
+        job for job in queue if now > overdue.overdue_at(job, policy, any_preemptible=builder.any_preemptible)
+    ]
+    jobs.sort(key=lambda job: (job.since, job.id))
+    carried = builder.carried
+    if jobs and (carried.owed_at is None or carried.owed_at > now):
+        carried = overdue.settled(carried, now, policy, gpus)  # the first time, or the clock was set back
+    budget = overdue.budget_gpu_s(carried, now, policy, gpus)
+    serving = bool(jobs) and budget > 0
+    if serving and not carried.serving_overdue:
+        price = overdue.price_gpu_s(jobs[0], policy, gpus)
+        serving = budget >= price
+        if not serving:
+            builder.wake_by(overdue.budget_reached_at(carried, price, now, policy, gpus) + WAKE_LATER_S)
+    if serving != carried.serving_overdue:
+        settled = overdue.settled(carried, now, policy, gpus)
+        carried = msgspec.structs.replace(settled, serving_overdue=serving)
+    builder.carried = carried
+    return jobs if serving else []
 
 
-def _account_starts(builder: PlanBuilder, queue: list[Waiting], batch: list[Waiting]) -> None:
-    """Credit overdue jobs with their share of the GPU time just given out, at most one batch, less what they
-    got.
+def _account_starts(builder: PlanBuilder, queue: list[Waiting], served: Set[int]) -> None:
+    """Put aside a share of the GPU time just given out, and charge what the jobs `served` got of it.
 
-    A job with preemptions under way is accounted when it starts, so that it stays first until then."""
+    A job with preemptions under way is charged when it starts, so that it stays first until then. An overdue
+    job that is backfilled costs nothing, or it would spend what is put aside for the one that it was put
+    before."""
     started = {start.id for start in builder.starts}
     if not started:
         return
-    served = {job.id for job in batch}
-    owed = builder.carried.owed_gpu_s
-    for job in queue:
-        if job.id in started:
-            remaining_s = max(
-                LEAST_RUN_S, expected_run_s(job, builder.policy) - job.attained_gpu_s / job.gpus
-            )
-            owed += remaining_s * job.gpus * (builder.policy.overdue_share - (job.id in served))
-    owed = min(owed, builder.policy.overdue_batch_gpu_s)
-    builder.carried = CarriedState(owed_gpu_s=owed, serving_overdue=builder.carried.serving_overdue)
+    granted = {job.id: overdue.need_gpu_s(job, builder.policy) for job in queue if job.id in started}
+    builder.carried = overdue.after_starts(
+        builder.carried,
+        builder.now,
+        builder.policy,
+        builder.usable,
+        granted_gpu_s=sum(granted.values()),
+        spent_gpu_s=sum(granted[number] for number in granted.keys() & served),
+    )
 
 
 def _wake_for_preemption(builder: PlanBuilder) -> None:

@@ -5,41 +5,45 @@ import heapq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leptond.core.scheduling.overdue import turn
 from leptond.core.scheduling.planner import CarriedState, PlanInput, Policy, Running, Waiting, plan
 from tests.unit.core.scheduling.test_planner import HOUR, gpus
 
-POLICY = Policy(overdue_factor=4.0, overdue_batch_gpu_s=8 * HOUR)
+POLICY = Policy(overdue_factor=16.0, overdue_max_s=40 * HOUR, overdue_batch_s=HOUR)
 """The defaults at a smaller size, so that the run is short."""
 
 
-def start_of_the_wide(width, its_limit_s, limits_s, preemptible):
-    """When job 0 starts, while two narrow jobs wait at any time; they take their whole limits."""
-    now, number, carried = 0.0, 1, CarriedState()
+def start_of_the_wide(width, its_limit_s, limits_s, *, devices, busy=8, preemptible=False):
+    """When job 0, the oldest, starts: it comes when the machine is taken, and then two narrow jobs wait at any
+    time, if fewer than `busy` run; they take their whole limits. With it, what was said of its turn at each
+    pass before."""
+    now, number, carried, said = 0.0, 1, CarriedState(), []
     waiting = {0: Waiting(id=0, priority=0, gpus=width, since=HOUR, limit_s=its_limit_s)}
     running, ends = {}, []
     while True:
-        while len(waiting) < 3:
+        while len(waiting) < 3 and len(running) < busy:
             limit_s = limits_s[number % len(limits_s)]
             waiting[number] = Waiting(
-                id=number, priority=0, gpus=1, since=now, limit_s=limit_s, preemptible=preemptible
+                id=number, priority=0, gpus=1, since=max(now, HOUR), limit_s=limit_s, preemptible=preemptible
             )
             number += 1
-        devices = gpus(8)
         inputs = PlanInput(
-            waiting=[job for job in waiting.values() if job.since <= now],
+            waiting=[job for job in waiting.values() if job.id or now >= HOUR],
             running=list(running.values()),
-            gpus=devices,
+            gpus=gpus(devices),
             cpu_slots=0,
             now=now,
             policy=POLICY,
             carried=carried,
         )
+        if now >= HOUR:
+            said.append((now, turn(waiting[0], inputs)))
         made = plan(inputs, explain=False)
         carried = made.carried
         for start in made.starts:
             job = waiting.pop(start.id)
             if job.id == 0:
-                return now
+                return now, said
             running[job.id] = Running(
                 id=job.id,
                 gpus=start.gpus,
@@ -55,21 +59,41 @@ def start_of_the_wide(width, its_limit_s, limits_s, preemptible):
             continue
         while ends and ends[0][1] not in running:
             heapq.heappop(ends)
-        now, ended = heapq.heappop(ends)
+        at, ended = ends[0]
+        if made.wake_at is not None and now < made.wake_at < at:
+            now = made.wake_at
+            continue
+        now = at
+        heapq.heappop(ends)
         del running[ended]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    st.integers(2, 8),
-    st.sampled_from([HOUR / 2, HOUR, 2 * HOUR]),
+    st.sampled_from([1, 2, 4, 8]).flatmap(
+        lambda n: st.tuples(st.just(n), st.integers(1, n), st.integers(1, n))
+    ),
+    st.sampled_from([HOUR / 2, HOUR, 4 * HOUR]),
     st.lists(st.sampled_from([HOUR / 4, HOUR, 3 * HOUR]), min_size=1, max_size=4),
     st.booleans(),
 )
-def test_the_wait_is_bounded(width, its_limit_s, limits_s, preemptible):
-    """The time until it is overdue, the time in which as much is given out as makes a batch be owed, and the
-    longest limit."""
-    overdue_s = 4 * POLICY.overdue_factor * its_limit_s
-    batch_s = POLICY.overdue_batch_gpu_s / POLICY.overdue_share / 8
-    wait_s = start_of_the_wide(width, its_limit_s, limits_s, preemptible) - HOUR
-    assert wait_s <= overdue_s + batch_s + max(limits_s) + HOUR
+def test_what_is_said_of_its_turn_is_kept(machine, its_limit_s, limits_s, preemptible):
+    """Whatever the machine and however little of it the others fill: from the time on that `turn` names, the
+    job waits for those that run, and for nothing else. That time never slides."""
+    devices, width, busy = machine
+    started, said = start_of_the_wide(
+        width, its_limit_s, limits_s, devices=devices, busy=busy, preemptible=preemptible
+    )
+    latest = [each.at for now, each in said if each.at > now]
+    assert all(each.ahead == 0 for _, each in said)
+    assert all(later <= sooner + 1.0 for sooner, later in zip(latest, latest[1:], strict=False))
+    assert started <= said[0][1].at + max(limits_s) + 1.0
+
+
+def test_the_bound_does_not_depend_on_the_size_of_the_machine():
+    """It is said when the job is submitted, and is the same for a machine that is all taken by one job."""
+    bounds = {
+        devices: start_of_the_wide(devices, HOUR, [HOUR / 4], devices=devices, busy=devices)[1][0][1].at
+        for devices in (1, 2, 4, 8)
+    }
+    assert len({round(at) for at in bounds.values()}) == 1, bounds
