@@ -23,6 +23,8 @@ from tests.benchmarks import planner_adapter
 MODES = ("auto", "auto_half", "auto_all")
 OPTIONS = ("fifo", "firstfit", "shortest", "easy", "throughput")
 LOADS = (0.7, 1.0, 1.3)
+TRACE_GPUS = 8
+"""The machine for which the traces are scaled to a load of 1, and for which the bars are set."""
 
 RELATIVE = {
     "jct": "jct_mean",
@@ -68,9 +70,25 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def runs(simulator: ModuleType, factory: Any, traces: list[Path], **more: Any) -> list[dict[str, float]]:
-    """One policy on every trace at every load."""
-    return [simulator.simulate(str(trace), factory(), load_, **more) for trace in traces for load_ in LOADS]
+def runs(
+    simulator: ModuleType, factory: Any, traces: list[Path], *, gpus: int, arrivals: str
+) -> list[dict[str, float]]:
+    """One policy on every trace at every load, on a machine of `gpus` GPUs. Wider jobs are left out, and the
+    arrivals are scaled so that the load is the one that is asked for."""
+    found = []
+    for trace in traces:
+        full = 1.0 if gpus == TRACE_GPUS else _load_of(simulator, trace, gpus)
+        found += [
+            simulator.simulate(str(trace), factory(), load_ / full, gpus=gpus, arrivals=arrivals)
+            for load_ in LOADS
+        ]
+    return found
+
+
+def _load_of(simulator: ModuleType, trace: Path, gpus: int) -> float:
+    """The load that a trace as it is offers a machine of `gpus` GPUs."""
+    jobs = simulator.load_trace(str(trace), 1.0, gpus)
+    return float(sum(job.gpus * job.duration for job in jobs) / (gpus * (jobs[-1].submit - jobs[0].submit)))
 
 
 def summary(found: list[dict[str, float]], base: list[dict[str, float]]) -> dict[str, float]:
@@ -107,10 +125,12 @@ def main() -> int:
     parser.add_argument("--traces", type=Path, required=True, help="a directory of traces (CSV)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--arrivals", choices=("trace", "poisson"), default="trace")
+    parser.add_argument("--gpus", type=int, default=TRACE_GPUS, help="GPUs of the simulated machine")
     args = parser.parse_args()
+    machine = {"gpus": args.gpus, "arrivals": args.arrivals}
     simulator = load(args.simulator)
     traces = sorted(args.traces.glob("*.csv"))
-    base = runs(simulator, planner_adapter.firstfit, traces, arrivals=args.arrivals)
+    base = runs(simulator, planner_adapter.firstfit, traces, **machine)
     table = {}
     names = (*RELATIVE, *PLAIN)
     print(f"{'policy':12}" + "".join(f"{name:>12}" for name in names), flush=True)
@@ -118,7 +138,7 @@ def main() -> int:
         found = (
             base
             if policy == "firstfit"
-            else runs(simulator, getattr(planner_adapter, policy), traces, arrivals=args.arrivals)
+            else runs(simulator, getattr(planner_adapter, policy), traces, **machine)
         )
         table[policy] = summary(found, base)
         print(f"{policy:12}" + "".join(f"{table[policy][name]:12.4f}" for name in names), flush=True)

@@ -14,9 +14,9 @@ POLICY = Policy(overdue_factor=16.0, overdue_max_s=40 * HOUR, overdue_batch_s=HO
 
 
 def start_of_the_wide(width, its_limit_s, limits_s, *, devices, busy=8, preemptible=False):
-    """When job 0, the oldest, starts: it comes when the machine is taken, and then two narrow jobs wait at any
-    time, if fewer than `busy` run; they take their whole limits. With it, what was said of its turn at each
-    pass before."""
+    """When job 0, the oldest, starts: it comes when the machine is taken, and then two narrow jobs wait at
+    any time, if fewer than `busy` run; they take their whole limits. With it, what was said of its turn at
+    each pass before."""
     now, number, carried, said = 0.0, 1, CarriedState(), []
     waiting = {0: Waiting(id=0, priority=0, gpus=width, since=HOUR, limit_s=its_limit_s)}
     running, ends = {}, []
