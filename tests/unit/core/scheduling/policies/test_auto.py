@@ -1,6 +1,7 @@
 """No job waits for ever: a wide one that cannot be placed, in a stream of narrow ones that never ends."""
 
 import heapq
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,7 +87,7 @@ def test_what_is_said_of_its_turn_is_kept(machine, its_limit_s, limits_s, preemp
     )
     latest = [each.at for now, each in said if each.at > now]
     assert all(each.ahead == 0 for _, each in said)
-    assert all(later <= sooner + 1.0 for sooner, later in zip(latest, latest[1:], strict=False))
+    assert all(later <= sooner + 1.0 for sooner, later in pairwise(latest))
     assert started <= said[0][1].at + max(limits_s) + 1.0
 
 
