@@ -165,14 +165,14 @@ def check_config(config: Path | None, state_dir: Path | None, system: bool) -> N
 
 
 def _toml(settings: Settings) -> str:
-    """The settings as TOML: tables of plain values, whose JSON form TOML shares."""
+    """The settings as TOML: tables of plain values, whose JSON form TOML shares. What is not set stands as a
+    comment: TOML has no null."""
     lines = []
     for section in settings.__struct_fields__:
         lines.append(f"[{section}]")
-        table = getattr(settings, section)
-        lines += [
-            f"{key} = {msgspec.json.encode(getattr(table, key)).decode()}" for key in table.__struct_fields__
-        ]
+        for key, value in msgspec.structs.asdict(getattr(settings, section)).items():
+            text = msgspec.json.encode(value).decode()
+            lines.append(f"# {key} is not set" if value is None else f"{key} = {text}")
         lines.append("")
     return "\n".join(lines)
 
