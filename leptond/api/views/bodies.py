@@ -18,8 +18,8 @@ from leptond.core.jobs import model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.instants import clamped
 from leptond.core.jobs.model import LIVE, State
-from leptond.core.jobs.resubmit import line
-from leptond.core.jobs.secret_values import HIDDEN, SECRET_NAME
+from leptond.core.jobs.resubmit import HIDDEN, line
+from leptond.core.jobs.secret_values import SECRET_NAME
 from leptond.core.jobs.sources import SourceFile
 from leptond.core.jobs.states import AttemptState
 from leptond.core.outcome.classify import signal_name

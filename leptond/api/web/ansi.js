@@ -3,6 +3,7 @@
 
 // eslint-disable-next-line no-control-regex
 const ESCAPE = /^\u001b(?:\[([0-9;:?<=>]*)[ -/]*([@-~])|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/;
+const UNFINISHED = /^\u001b(?:\[[0-9;:?<=>]{0,256}[ -/]{0,16}|\][^\u0007\u001b]{0,4096}\u001b?)?$/;
 const LONGEST = 8192;  // characters of a line that are shown
 
 export class Terminal {
@@ -13,6 +14,8 @@ export class Terminal {
     this.style = "";
     this.rest = "";
     this.current = [];
+    this.width = 0;        // characters of the current line
+    this.over = false;     // the next text draws over the line
     this.open = false;     // whether lines' last entry is the line being written
   }
 
@@ -25,12 +28,12 @@ export class Terminal {
       if (code === 10) { this.endLine(); at += 1; }
       else if (code === 13) {
         if (at + 1 >= all.length) { this.rest = all.slice(at); break; }
-        if (all.charCodeAt(at + 1) !== 10) this.current = [];
+        if (all.charCodeAt(at + 1) !== 10) this.over = true;
         at += 1;
       } else if (code === 27) {
-        const match = ESCAPE.exec(all.slice(at, at + 256));
+        const match = ESCAPE.exec(all.slice(at, at + 4200));
         if (match) { if (match[2] === "m") this.select(match[1]); at += match[0].length; }
-        else if (all.length - at < 64) { this.rest = all.slice(at); break; }
+        else if (all.length - at < 4200 && UNFINISHED.test(all.slice(at))) { this.rest = all.slice(at); break; }
         else at += 1;
       } else {
         let end = at + 1;
@@ -44,9 +47,14 @@ export class Terminal {
 
   put(text) {
     const shown = text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g, "");
+    if (!shown) return;
+    if (this.over) { this.current = []; this.width = 0; this.over = false; }
+    const room = shown.slice(0, LONGEST - this.width);
+    if (!room) return;
+    this.width += room.length;
     const last = this.current[this.current.length - 1];
-    if (last && last.cls === this.style && last.text.length + shown.length < LONGEST) last.text += shown;
-    else if (this.current.length < 200) this.current.push({ text: shown.slice(0, LONGEST), cls: this.style });
+    if (last && last.cls === this.style) last.text += room;
+    else this.current.push({ text: room, cls: this.style });
   }
 
   show() {
@@ -59,8 +67,9 @@ export class Terminal {
   endLine() {
     if (this.open) this.lines[this.lines.length - 1] = this.current;
     else this.lines.push(this.current);
-    this.open = false;
+    this.open = this.over = false;
     this.current = [];
+    this.width = 0;
   }
 
   /** A line of ours between the job's own. */

@@ -27,7 +27,8 @@ def logs_command(
 ) -> None:
     """Print what JOB has written: standard output and standard error together.
 
-    JOB may name an attempt, as in 47.2. Control sequences are left out, except colours on a terminal.
+    JOB may name an attempt, as in 47.2. Control sequences are left out, except colours on a terminal. Into a
+    pipe or a file go the lines as a terminal would show them: a progress bar is one line.
     """
     ref, named = refs.one_with_attempt(session, job)
     query = {"attempt": attempt if attempt is not None else named, "tail": tail}
@@ -77,6 +78,13 @@ def _follow_json(session: Session, ref: str, query: dict[str, Any]) -> None:
 def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None:
     """The output as it is now; the daemon hands it out in parts."""
     writer = LogWriter(raw=raw, color=session.color)
+    try:
+        _write_parts(session, ref, query, writer)
+    finally:
+        writer.finish()
+
+
+def _write_parts(session: Session, ref: str, query: dict[str, Any], writer: LogWriter) -> None:
     pieces: list[bytes] = []
     dropped = 0
     until: int | None = None
@@ -98,7 +106,6 @@ def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None
         if not part or next_offset >= until:
             break
         query = {"attempt": attempt, "offset": next_offset}
-    writer.finish()
     if session.json:
         session.emit(
             {

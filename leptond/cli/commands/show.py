@@ -17,7 +17,6 @@ from leptond.core.jobs.fields import FIELDS
 from leptond.core.jobs.resubmit import quote
 from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size
-from leptond.core.outcome.hints import EARLIER
 
 _ATTEMPT_COLUMNS = (
     Column("ATTEMPT", right=True),
@@ -219,7 +218,6 @@ def _knobs(job: phrases.Body) -> str:
 
 def _attempt_row(attempt: phrases.Body, *, table: bool) -> list[Cell]:
     why = [attempt.get("explanation"), attempt.get("retry")]
-    why += [line for line in attempt.get("evidence") or [] if line.startswith(EARLIER)]
     if attempt.get("log_dropped_bytes"):
         why.append(f"{format_size(attempt['log_dropped_bytes'])} of output not kept")
     return [

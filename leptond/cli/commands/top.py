@@ -17,11 +17,14 @@ import click
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
 from leptond.cli.text import phrases
+from leptond.cli.text.screen import shown_lines
 from leptond.cli.text.top_view import Picture, draw
 from leptond.core.jobs.states import UNFINISHED
 
 LOG_LINES = 200
 LOG_BYTES = 65536
+NOTHING_THERE = 416
+"""The status of an answer about the end of an empty output."""
 KEYS = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j", "\x1b[5~": "K", "\x1b[6~": "J"}
 
 
@@ -110,20 +113,32 @@ def _look(session: Session, picture: Picture) -> None:
         picture.note = str(error)
 
 
-def _get(session: Session, path: str, query: dict[str, Any] | None = None) -> Any:
+def _get(
+    session: Session, path: str, query: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+) -> Any:
     """One try: the next picture is the next one."""
-    return session.api.request("GET", path, query=query, patience_s=0.0)
+    return session.api.request("GET", path, query=query, headers=headers, patience_s=0.0)
 
 
 def _look_at_log(session: Session, picture: Picture) -> None:
+    """Fetch the end of the job's output, however long its last line is. Raises ClientError."""
+    from leptond.client.errors import ClientError
+
     job = picture.job()
     if job is None or not job["attempt"]:
         picture.log = ["it has not started yet"] if job is not None else []
         return
-    reply = _get(session, f"/v1/jobs/{job['id']}/log", {"tail": LOG_LINES, "limit": LOG_BYTES})
-    # a progress bar that overwrites itself shows its newest state
-    text = reply.body.decode("utf-8", "replace")
-    picture.log = [line.rstrip("\r").rpartition("\r")[2] for line in text.splitlines()]
+    try:
+        reply = _get(session, f"/v1/jobs/{job['id']}/log", headers={"Range": f"bytes=-{LOG_BYTES}"})
+    except ClientError as error:
+        if error.status != NOTHING_THERE:
+            raise
+        picture.log = []
+        return
+    lines = shown_lines(reply.body.decode("utf-8", "replace"))
+    if len(lines) > 1 and not str(reply.headers.get("Content-Range") or "").startswith("bytes 0-"):
+        del lines[0]  # its beginning was left out
+    picture.log = lines[-LOG_LINES:]
 
 
 def _press(session: Session, picture: Picture, key: str) -> bool:

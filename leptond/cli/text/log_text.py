@@ -1,26 +1,14 @@
-"""A job's output on its way to the terminal: colours stay, other control sequences are removed."""
+"""A job's output on its way to a terminal, a file or a pipe: colours stay on a terminal, other control
+sequences are removed, and what is no terminal gets the lines that would stand on one."""
 
 from __future__ import annotations
 
-import re
 import sys
 from codecs import getincrementaldecoder
 
 from leptond.cli.framework.terminal import echo
-
-_ESCAPE = re.compile(
-    r"""
-    (?P<sgr> \x1b \[ [0-9;:]* m )
-  | \x1b \[ [\x30-\x3f]* [\x20-\x2f]* [\x40-\x7e]           # CSI: cursor, erase, modes
-  | \x1b [\]PX^_] [^\x07\x1b\x9c\n]* (?: \x07 | \x1b\\ | \x9c )  # OSC, DCS, SOS, PM, APC: titles, clipboard
-  | \x1b [\x20-\x2f]* [\x30-\x5a\x5c\x60-\x7e]              # the two-character ones
-    """,
-    re.VERBOSE,
-)
-_UNFINISHED = re.compile(
-    r"\x1b(?:\[[\x30-\x3f]*[\x20-\x2f]*|[\]PX^_][^\x07\x1b\x9c\n]{0,4096}\x1b?|[\x20-\x2f]*)?\Z"
-)
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+from leptond.cli.text.escapes import CONTROL, ESCAPE, UNFINISHED
+from leptond.cli.text.screen import Screen
 
 
 class Cleaner:
@@ -35,24 +23,24 @@ class Cleaner:
         """The part of `text`, after what an earlier piece left, that can be printed."""
         text = self._rest + text
         self._rest = ""
-        cut = _UNFINISHED.search(text)
+        cut = UNFINISHED.search(text)
         if cut is not None:
             text, self._rest = text[: cut.start()], cut[0]
         kept: list[str] = []
         at = 0
-        for match in _ESCAPE.finditer(text):
-            kept.append(_CONTROL.sub("", text[at : match.start()]))
+        for match in ESCAPE.finditer(text):
+            kept.append(CONTROL.sub("", text[at : match.start()]))
             if self._color and match["sgr"]:
                 kept.append(match[0])
                 self.colored = True
             at = match.end()
-        kept.append(_CONTROL.sub("", text[at:]))
+        kept.append(CONTROL.sub("", text[at:]))
         return "".join(kept)
 
     def flush(self) -> str:
         """The rest that waited for another piece, as plain text."""
         rest, self._rest = self._rest, ""
-        return _CONTROL.sub("", rest)
+        return CONTROL.sub("", rest)
 
 
 class LogWriter:
@@ -60,7 +48,9 @@ class LogWriter:
 
     def __init__(self, *, raw: bool, color: bool, to_stderr: bool = False) -> None:
         self._raw = raw
-        self._cleaner = Cleaner(color=color)
+        stream = sys.stderr if to_stderr else sys.stdout
+        live = stream is not None and stream.isatty()
+        self._cleaner: Cleaner | Screen = Cleaner(color=color) if live else Screen(color=color)
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._to_stderr = to_stderr
         self._at_line_start = True

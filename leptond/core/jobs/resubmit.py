@@ -9,8 +9,10 @@ from typing import Any
 
 from leptond.core.jobs.field import Field, Kind, Option
 from leptond.core.jobs.fields import OPTIONS
-from leptond.core.jobs.secret_values import HIDDEN
 from leptond.core.jobs.timespec import spell_duration
+
+HIDDEN = "***"
+"""Shown by the API in place of a variable that looks like a secret."""
 
 _IN_ORDER = sorted(OPTIONS, key=lambda pair: ("first", "middle", "last").index(pair[1].place))
 _PRINTABLE = re.compile(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]*\Z")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-HIDDEN = "***"
-"""Shown in place of a secret."""
+from leptond.core.jobs.resubmit import HIDDEN
 
 SECRET_NAME = re.compile(r"(?i)(key|token|secret|passw|credential|cookie|auth)")
 """Variables with such names hold secrets."""

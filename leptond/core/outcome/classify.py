@@ -20,7 +20,6 @@ import msgspec
 from leptond.core.jobs.model import FailureClass, StopReason
 from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.failure_fingerprint import failure_fingerprint
-from leptond.core.outcome.hints import EARLIER
 from leptond.core.outcome.output_end import OutputEnd, read_end, sentence
 from leptond.core.outcome.text_rules import DEVICE_ERROR, GPU_LOST, TEXT_RULES, TextRule
 
@@ -32,6 +31,9 @@ QUICK_EXIT_S = 5.0
 
 EXIT_TEMPFAIL = 75  # sysexits.h: try again later
 
+
+EARLIER = "earlier in its output: "
+"""Begins the evidence about an error line that the job survived."""
 
 QUIET_S = 10.0
 """An error line that was printed longer before the end did not end the job."""

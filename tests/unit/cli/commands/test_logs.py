@@ -28,7 +28,7 @@ def test_logs_come_in_parts_and_lose_what_steers_the_terminal(cli: Cli, stub: St
         log(b"b\r\n\x07c\t", Attempt=2, Size=99, Next_Offset=15, Dropped=0),
     )
     result = cli("logs", "47", "-n", "5")
-    assert result.out == "aéb\r\nc\t"
+    assert result.out == "aéb\nc\t"
     assert [asked.query for asked in stub.asked] == [{"tail": "5"}, {"attempt": "2", "offset": "10"}]
 
 

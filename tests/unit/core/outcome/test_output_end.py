@@ -9,9 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from leptond.core.outcome.classify import LOG_TAIL_BYTES, classify
+from leptond.core.outcome.classify import EARLIER, LOG_TAIL_BYTES, classify
 from leptond.core.outcome.evidence import Evidence
-from leptond.core.outcome.hints import EARLIER
 from leptond.core.outcome.output_end import SENTENCE_CHARS, UNIT_CHARS, Child, read_end
 
 
