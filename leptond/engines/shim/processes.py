@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 WAITS_FOR_CHILDREN = ("do_wait", "kernel_wait")
-WAITS_FOR_SIGNALS = ("sigsuspend", "do_sigtimedwait", "__do_sys_pause", "__x64_sys_pause", "do_pause")
+FETCHES_SIGNALS = "do_sigtimedwait"
+WAITS_FOR_SIGNALS = ("sigsuspend", FETCHES_SIGNALS, "__do_sys_pause", "__x64_sys_pause", "do_pause")
 WAIT_CALLS = {"x86_64": {61, 247}, "aarch64": {260, 95}}
 """wait4 and waitid, for a kernel that does not name the place where a process sleeps."""
 RANKS = frozenset({b"RANK=0", b"OMPI_COMM_WORLD_RANK=0", b"PMI_RANK=0", b"PMIX_RANK=0", b"SLURM_PROCID=0"})
@@ -54,6 +55,7 @@ def _read(pid: int, stat: procfs.Stat, now: float) -> Process | None:
     fields = dict(line.split(b":", 1) for line in text.splitlines() if b":" in line)
     threads = int(fields.get(b"Threads", b"1"))
     reads, writes, stdin, terminal = _pipes(pid)
+    place = (procfs.read_file(pid, "wchan") or b"").decode("ascii", "replace")
     return Process(
         pid,
         stat.parent,
@@ -65,7 +67,8 @@ def _read(pid: int, stat: procfs.Stat, now: float) -> Process | None:
         ignores=int(fields.get(b"SigIgn", b"0"), 16),
         blocks=int(fields.get(b"SigBlk", b"0"), 16),
         threads=threads,
-        waits=_waits(pid, threads),
+        waits=_waits(pid, place, threads),
+        fetches=place.startswith(FETCHES_SIGNALS),
         terminal=terminal,
         reads=reads,
         writes=writes,
@@ -74,10 +77,9 @@ def _read(pid: int, stat: procfs.Stat, now: float) -> Process | None:
     )
 
 
-def _waits(pid: int, threads: int) -> bool:
+def _waits(pid: int, place: str, threads: int) -> bool:
     """Return True if the main thread sleeps until a child ends, or, where it is the only one, until a signal
     comes."""
-    place = (procfs.read_file(pid, "wchan") or b"").decode("ascii", "replace")
     if place and place != "0":
         return place.startswith(WAITS_FOR_CHILDREN) or (threads == 1 and place.startswith(WAITS_FOR_SIGNALS))
     call = (procfs.read_file(pid, "syscall") or b"").split(maxsplit=1)[:1]

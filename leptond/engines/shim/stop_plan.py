@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox"})
-SIGQUIT = 3
-SETTLED_S = 1.0
+SIGQUIT, SIGTERM = 3, 15
+SETTLED_S = 0.25
 """A child of a shell that has been there for so long is more than a step of a loop."""
 WORKERS = (
     b"multiprocessing.spawn",
@@ -37,16 +37,17 @@ WORKERS = (
 
 class Process:
     """A process at one moment. `catches`, `ignores` and `blocks` are masks (bit N-1 for signal N); `waits`:
-    its main thread waits for children or signals, and for nothing else; `terminal`: it serves the terminal of
-    another; `ranks`: it has started rank 0 of several, and gives them a time of its own; `reads` and `writes`
-    are the pipes that it has open, by inode, `stdin` the one that is its standard input, 0 where that is no
-    pipe."""
+    its main thread waits for children or signals, and for nothing else; `fetches`: it sits in sigwait(),
+    which hides the mask that it waits with; `terminal`: it serves the terminal of another; `ranks`: it has
+    started rank 0 of several, and gives them a time of its own; `reads` and `writes` are the pipes that it
+    has open, by inode, `stdin` the one that is its standard input, 0 where that is no pipe."""
 
     __slots__ = (
         "age_s",
         "blocks",
         "catches",
         "command",
+        "fetches",
         "ignores",
         "name",
         "parent",
@@ -76,6 +77,7 @@ class Process:
         blocks: int = 0,
         threads: int = 1,
         waits: bool = False,
+        fetches: bool = False,
         terminal: bool = False,
         ranks: bool = False,
         reads: Iterable[int] = (),
@@ -94,6 +96,7 @@ class Process:
         self.blocks = blocks
         self.threads = threads
         self.waits = waits
+        self.fetches = fetches
         self.terminal = terminal
         self.ranks = ranks
         self.reads = frozenset(reads)
@@ -107,10 +110,13 @@ class Process:
         return self.name in SHELLS
 
     def hears(self, number: int) -> bool:
-        """True if it has a handler for the signal, or fetches it (sigwait, signalfd). A parent in vfork()
-        blocks everything for a moment, in uninterruptible sleep."""
+        """True if it has a handler for the signal, or fetches it (sigwait, signalfd); of one that sits in
+        sigwait() only the stop signal can be expected. A parent in vfork() blocks everything for a moment,
+        in uninterruptible sleep."""
         bit = 1 << (number - 1)
-        return bool(self.catches & bit) or bool(self.blocks & bit and self.state != "D")
+        if self.catches & bit or (self.fetches and number == SIGTERM):
+            return True
+        return bool(self.blocks & bit and self.state != "D")
 
     def ignores_signal(self, number: int) -> bool:
         """True if the signal does nothing to it."""
@@ -131,9 +137,10 @@ class Process:
 class Plan:
     """Who is held, in this order (`hold`), who is told (`tell`), who is left running for as long as what it
     waits for (`withhold`), and who is left to end by itself (`leave`). `drain`: the pipes that held shells
-    would have read, by the pid of the shell."""
+    would have read, by the pid of the shell. `bar`: shells among those left running, which must not be able
+    to start anything more."""
 
-    __slots__ = ("drain", "hold", "leave", "tell", "withhold")
+    __slots__ = ("bar", "drain", "hold", "leave", "tell", "withhold")
 
     def __init__(self) -> None:
         self.hold: list[int] = []
@@ -141,6 +148,7 @@ class Plan:
         self.withhold: list[int] = []
         self.leave: set[int] = set()
         self.drain: dict[int, set[int]] = {}
+        self.bar: list[int] = []
 
 
 class Tree:
@@ -229,15 +237,13 @@ class _Decision:
         return [one for one in children if one.pid in self.heard and not one.is_worker_of(process)]
 
     def _is_wrapper(self, child: Process, program: Process) -> bool:
-        """True for a child of a program that stands between it and another one, and would die of a signal
-        that is passed on."""
-        return (
-            child.pid in self.heard
-            and not child.hears(self.number)
-            and (child.waits or child.pid in self.held)
-            and child.threads == 1
-            and not child.is_worker_of(program)
-        )
+        """True for a child of a program that stands between it and another one: of a signal that is passed
+        on to it, it would die, or keep it to itself."""
+        if child.threads > 1 or child.is_worker_of(program) or child.pid not in self.heard:
+            return False
+        if child.hears(self.number):
+            return bool(self._waited_for(child, self.tree.children(child.pid)))
+        return child.waits or child.pid in self.held
 
     def without_readers(self) -> tuple[list[Process], set[int]]:
         """Return the programs to tell, and those that only read what another program to tell writes."""
@@ -303,12 +309,30 @@ def _detain(result: Plan, decision: _Decision, one: Process) -> None:
     if one.pid in decision.held:
         return
     read = decision.tree.output_read_by(one)
+    parent = decision.tree.table.get(one.parent)
+    if parent is not None and parent.terminal:
+        _detain_in_terminal(result, decision, one)
+        return
     if one.threads > 1 or one.terminal or one.ranks or (read and not one.is_shell):
         result.withhold.append(one.pid)
         return
     result.hold.append(one.pid)
     if read:
         result.drain[one.pid] = read
+
+
+def _detain_in_terminal(result: Plan, decision: _Decision, one: Process) -> None:
+    """What serves a terminal stops itself when its child is stopped, and wakes both together: so the child
+    cannot be held."""
+    children = decision.tree.children(one.pid)
+    if not one.hears(decision.number):
+        result.withhold.append(one.pid)
+        if one.is_shell:
+            result.bar.append(one.pid)
+    elif one.is_shell and not any(child.is_background_of(one) for child in children):
+        result.tell.append(one.pid)  # its trap waits for the command in the foreground
+    else:
+        result.withhold.append(one.pid)
 
 
 def _others(result: Plan, decision: _Decision, fed: set[int]) -> None:

@@ -4,6 +4,7 @@ decides is done here, again and again, because processes come and go meanwhile."
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -14,7 +15,7 @@ from leptond.engines.shim.processes import open_pipes, read_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from leptond.engines.shim.stop_plan import Plan, Process
 
@@ -63,8 +64,11 @@ class Stopping:
         self._began = boot_now()
         self._told: dict[int, int] = {}  # pid and start time
         self._deaf: set[int] = set()  # told, and does not care
+        self._programs: set[int] = set()  # told, and hears it
+        self._traps: set[int] = set()  # held, and does something of its own when it is told
         self._held: dict[int, int] = {}
         self._withheld: dict[int, int] = {}
+        self._barred: set[int] = set()  # withheld, and cannot start anything
         self._left: set[int] = set()  # ends by itself
         self._seen: set[int] = set()
         self._roots: set[int] = set()
@@ -126,11 +130,14 @@ class Stopping:
         for pid in now.withhold:
             if pid not in known:
                 self._withheld[pid] = table[pid].start_ticks
+        self._barred.update(pid for pid in now.bar if pid not in known and _bar(pid))
         for pid in now.tell:
             if pid not in known and pid not in self._told:
                 self._told[pid] = table[pid].start_ticks
                 if table[pid].ignores_signal(signal.SIGTERM):
                     self._deaf.add(pid)
+                elif table[pid].hears(signal.SIGTERM):
+                    self._programs.add(pid)
                 _tell(table[pid], signal.SIGTERM)
         self.due = boot_now() + LOOK_S
 
@@ -139,6 +146,8 @@ class Stopping:
             self._keep_pipes(pid, now.drain.get(pid, set()))
             if send_to(pid, table[pid].start_ticks, signal.SIGSTOP):
                 self._held[pid] = table[pid].start_ticks
+                if table[pid].hears(signal.SIGTERM):
+                    self._traps.add(pid)
         until = boot_now() + HELD_WITHIN_S
         for pid in fresh:
             while boot_now() < until:
@@ -171,11 +180,15 @@ class Stopping:
         table = self._read()
         concerned = {*self._told, *self._held, *self._withheld, *self._left} - self._deaf
         free = stop_plan.released(table, {*self._held, *self._withheld}, concerned)
+        saving = {pid for pid in self._programs if pid in self._told}
         for pid in free:
+            # what a trap does (kill 0, rm -r) must not meet a program that is still saving, unless that waits
+            if pid in self._traps and saving - set(_above(table, pid)):
+                continue
             if pid in self._held:
                 self._told[pid] = self._held.pop(pid)
                 _tell(table[pid], signal.SIGTERM)
-            elif now >= self._idle_since.setdefault(pid, now) + self._linger_s:
+            elif pid in self._barred or now >= self._idle_since.setdefault(pid, now) + self._linger_s:
                 self._told[pid] = self._withheld.pop(pid)
                 _tell(table[pid], signal.SIGTERM)
         if self._withheld:
@@ -205,6 +218,23 @@ class Stopping:
 
 def _roots(table: Mapping[int, Process]) -> list[int]:
     return [pid for pid, one in table.items() if one.parent not in table]
+
+
+def _above(table: Mapping[int, Process], pid: int) -> Iterator[int]:
+    seen: set[int] = set()
+    while (one := table.get(pid)) is not None and one.parent not in seen:
+        seen.add(pid := one.parent)
+        yield pid
+
+
+def _bar(pid: int) -> bool:
+    """Take from a process the means to start another one: without descriptors no program can be loaded."""
+    try:
+        for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC):
+            resource.prlimit(pid, limit, (0, resource.prlimit(pid, limit)[1]))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _lives(pid: int, start_ticks: int) -> bool:
