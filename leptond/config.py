@@ -162,7 +162,7 @@ class WebhookSettings(Section, frozen=True, kw_only=True):
     """`hooks`: addresses that events are sent to, each `{name, url, events, secret_file}`. `events`: names
     such as job.ended (the default), job.submitted, job.requeued, gpu.state. With a `secret_file` every
     request is signed. A `url` that is neither http nor https is a service of people (`ntfy://...`,
-    `slack://...`, `mailto://...`), which gets a text, by the package apprise (`leptond[notify]`)."""
+    `slack://...`, `mailto://...`), which gets a text, by the package apprise (install it beside leptond)."""
 
     hooks: Sequence[Hook] = []
 
