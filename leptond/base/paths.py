@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from importlib.resources import files
@@ -29,10 +30,18 @@ class Places:
         return self.socket.with_name(self.socket.name + ".jobs")
 
 
+def home() -> Path:
+    """Return the home directory of this process's user. Raises OSError where none is known."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise FileNotFoundError(errno.ENOENT, "no home directory is known: set HOME") from None
+
+
 def _xdg(name: str, default: str) -> Path:
     value = os.environ.get(name, "")
     # the specification: a relative path is invalid and is ignored
-    return Path(value) if value.startswith("/") else Path.home() / default
+    return Path(value) if value.startswith("/") else home() / default
 
 
 def user_places() -> Places:

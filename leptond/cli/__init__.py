@@ -18,6 +18,7 @@ _COMPLETE = "_LEPTONCTL_COMPLETE"
 def main() -> None:
     """The entry point. A call that is spelled plainly is carried out at once; for all others, click is
     imported, which takes several times as long as a bare interpreter."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # a name in an odd encoding must not end the command that prints it
         reconfigure = getattr(stream, "reconfigure", None)
@@ -34,18 +35,50 @@ def main() -> None:
     group(prog_name="leptonctl", complete_var=_COMPLETE)
 
 
+def _open_standard_streams() -> None:
+    """Put nothing in the place of standard streams that the caller has closed: else the next file or
+    connection would get their numbers."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:  # it is open, and of no use to Python
+                os.close(null)
+            setattr(sys, name, open(fd if null == fd else os.devnull, mode, closefd=null != fd))  # noqa: SIM115
+
+
 def program() -> None:
     """The program `leptonctl`: :func:`main` without the end of the interpreter, which takes as long as a
     request. Everything is closed by then; only what was printed has to go out."""
+    code = 0
     try:
         main()
     except SystemExit as end:
         if end.code is not None and not isinstance(end.code, int):
             raise  # a message, which the interpreter prints
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):  # closed, broken or not there at all
-                stream.flush()
-        os._exit(end.code or 0)
+        code = end.code or 0
+    except BrokenPipeError:
+        code = 1
+    except OSError as error:  # before or after a command: a help page on a full disk
+        code = _fail(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except (OSError, ValueError) as error:
+        code = code or _fail(error)
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _fail(error: Exception) -> int:
+    """Say in one sentence what the system refused; return the exit code."""
+    from leptond.cli.framework.session import EXIT_FAILED, sentence_of
+
+    with suppress(OSError, ValueError):
+        words = sentence_of(error) if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"leptonctl: {words}\n")
+    return EXIT_FAILED
 
 
 def _at_once(words: list[str]) -> int | None:

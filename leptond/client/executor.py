@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from leptond import call
+from leptond.base.paths import home
 from leptond.base.usage import UsageError
 from leptond.client import torchrun
 from leptond.client.call_result import JobFailed, RemoteError, RemoteTraceback
@@ -318,4 +319,4 @@ def _has_cloudpickle() -> bool:
 
 def _folder() -> Path:
     state = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "leptond-calls"
+    return (Path(state) if state.startswith("/") else home() / ".local/state") / "leptond-calls"

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from leptond.base.paths import home
 from leptond.cli.diagnosis import checks, connection
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.cli.framework.click_bridge import command
@@ -84,7 +85,7 @@ def _machine(
     system = status is not None and status["mode"] == "system"
     yield checks.configuration(("--system",) if system else ())
     yield checks.program(Path(sys.argv[0]).absolute(), os.environ.get("PATH"))
-    own_units = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
+    own_units = Path(os.environ.get("XDG_CONFIG_HOME") or home() / ".config") / "systemd/user"
     yield from checks.unit((Path("/etc/systemd/system/leptond.service"), own_units / "leptond.service"))
     yield checks.network_disk(state_dir)
     try:

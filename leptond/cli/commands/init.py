@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from leptond.base.paths import data_dir, system_places, user_places
+from leptond.base.paths import data_dir, home, system_places, user_places
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
 from leptond.client.installation import UNIT, systemctl, user_units
@@ -80,7 +80,7 @@ def plan(*, system: bool, listen: str, leptond: str, environ: Mapping[str, str] 
             "usermod -aG leptond USER      # for each who may use the queue",
         )
     else:
-        bin_dir = Path.home() / ".local/bin"
+        bin_dir = home() / ".local/bin"
         files = ((Path(user_units(environ)) / UNIT, unit), (places.config_file, config))
         after = (
             "systemctl --user daemon-reload && systemctl --user enable --now leptond",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import stat
+import sys
+import termios
 from collections.abc import Iterator
 from time import sleep
 from typing import Any
@@ -26,6 +31,9 @@ EXIT_INTERRUPTED = 130
 
     Ctrl-C lets go of the job, which goes on; Ctrl-C again within two seconds cancels it. With --json the
     output goes to standard error, and the ended job to standard output.
+
+    A job reads nothing from here: its standard input is empty. Give it a file by name, as in
+    leptonctl run --shell 'sort < data.txt'.
 {MORE_HELP}""", short_help="Queue a command, show its output and leave with its exit code.")  # fmt: skip
 @job_options
 @option("--raw", is_flag=True, help="Print every byte as the job wrote it.")
@@ -36,6 +44,7 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
     answer = send(session, body)
     ref = str(answer["id"])
     session.say(f"job {ref} ({answer['name']}) is queued")
+    told = _tell_of_input(session)
     writer = LogWriter(raw=raw, color=session.color, to_stderr=session.json)
     try:
         depends = given["after"] or given["after_any"] or given["after_fail"]
@@ -46,9 +55,36 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
         _let_go(session, ref)
         leave(EXIT_INTERRUPTED)
         return
+    if not told:
+        _tell_of_input(session)  # what came later through the pipe
     if session.json:
         session.emit(job)
     leave(phrases.exit_code_for(job))
+
+
+def _tell_of_input(session: Session) -> bool:
+    """Say that what waits at standard input does not reach the job; True if there was something to say."""
+    if not waits_at(0):
+        return False
+    session.warn(
+        "standard input is not passed on: a job's input is empty; give it a file by name, as in:"
+        " leptonctl run --shell 'sort < data.txt'"
+    )
+    return True
+
+
+def waits_at(fd: int) -> bool:
+    """Return True if a pipe, a socket or a file has bytes that nobody has read yet."""
+    try:
+        seen = os.fstat(fd)
+        if stat.S_ISREG(seen.st_mode):
+            return os.lseek(fd, 0, os.SEEK_CUR) < seen.st_size
+        if not (stat.S_ISFIFO(seen.st_mode) or stat.S_ISSOCK(seen.st_mode)):
+            return False
+        waiting = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    except OSError:
+        return False
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 def _watched(session: Session, ref: str) -> Iterator[ServerEvent]:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from leptond.base.paths import home
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.client.target import Target
 from leptond.core.jobs.timespec import format_size
@@ -250,7 +251,7 @@ def state_dir(target: Target, status: dict[str, Any] | None) -> Path:
     if system:
         return Path("/var/lib/leptond")
     state = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(state) if state.startswith("/") else Path.home() / ".local/state") / "leptond"
+    return (Path(state) if state.startswith("/") else home() / ".local/state") / "leptond"
 
 
 def disk(directory: Path) -> Finding:

@@ -52,6 +52,11 @@ class Session:
         except KeyboardInterrupt:
             echo(err=True)
             return 130
+        except BrokenPipeError:
+            raise  # the reader of our output has gone
+        except OSError as error:
+            self.warn(sentence_of(error))
+            return EXIT_FAILED
         finally:
             self.close()
         return 0
@@ -97,6 +102,19 @@ class Session:
                 self.say(f"  {part.get('pointer')}: {part.get('message')}")
         if error.hint:
             self.say(f"  {error.hint}")
+
+
+EXIT_FAILED = 1
+
+
+def sentence_of(error: OSError) -> str:
+    """What the system refused, and of which file.
+
+    >>> sentence_of(PermissionError(13, "Permission denied", "/etc/x"))
+    '/etc/x: Permission denied'
+    """
+    why = error.strerror or str(error)
+    return f"{error.filename}: {why}" if error.filename else why
 
 
 def confirm(session: Session, question: str) -> None:

@@ -10,11 +10,17 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u
 
 
 def echo(text: object = "", *, end: str = "\n", err: bool = False) -> None:
-    """Write a line, at once: what a command says must not wait for its end."""
+    """Write a line, at once: what a command says must not wait for its end. Raises OSError."""
     stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # None where a caller has closed it
+    if stream is None:  # a caller has closed it
+        return
+    try:
         stream.write(f"{text}{end}")
         stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard error" if err else "standard output") from None
 
 
 def clean(text: object, *, keep: str = "") -> str:

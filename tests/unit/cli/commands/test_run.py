@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from leptond.cli.commands import run as run_module
+from leptond.cli.commands.run import waits_at
 from leptond.core.jobs.model import Reason, State
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import ENDS, SUBMITTED_AT, Stub, ended, make_job, sse, submitted
@@ -69,3 +75,57 @@ def test_ctrl_c_lets_go_and_twice_cancels(cli: Cli, stub: Stub, monkeypatch, twi
     assert slept == [2.0]
     assert len(stub.of("POST", "/v1/jobs/47/cancel")) == int(twice)
     assert ("is being cancelled" in result.err) is twice
+
+
+# -- what is piped in ----------------------------------------------------------------------------------
+
+
+def pipe(data: bytes) -> int:
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    os.close(writer)
+    return reader
+
+
+def test_what_waits_at_an_input(tmp_path: Path):
+    file = tmp_path / "data"
+    file.write_bytes(b"abc")
+    ours, theirs = socket.socketpair()
+    theirs.send(b"x")
+    at_end = os.open(file, os.O_RDONLY)
+    os.lseek(at_end, 0, os.SEEK_END)
+    found = [
+        (pipe(b"data"), True),
+        (pipe(b""), False),
+        (os.open(file, os.O_RDONLY), True),
+        (at_end, False),
+        (os.open(os.devnull, os.O_RDONLY), False),
+        (os.dup(ours.fileno()), True),
+    ]
+    for fd, waits in found:
+        assert waits_at(fd) is waits
+        os.close(fd)
+    assert not waits_at(found[0][0])  # closed
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("line", ["printf data | ", "< data ", ": | ", "< /dev/null "])
+def test_input_that_is_not_passed_on_is_said_once(stub: Stub, home: Path, line: str):
+    stub.on("POST", "/v1/jobs", submitted())
+    stub.on("GET", "/v1/jobs/47", ended(State.SUCCEEDED, exit_code=0))
+    stub.on("GET", "/v1/jobs/47/log/stream", sse(("log.chunk", {"text": "hi\n"}, "1:3"), ("end", {})))
+    (home / "data").write_text("data")
+    before, behind = (line, "") if line.endswith("| ") else ("", line)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{before} {sys.executable} -m leptond.cli run -- cat {behind}"],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.count("standard input is not passed on")
+    assert said == (1 if "data" in line else 0)
