@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leptond.base.usage import UsageError
-from leptond.core.jobs import scripts
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """Variables copied from the caller's environment by default: enough that `python` is the one of the activated
@@ -101,6 +100,8 @@ def directory(named: str | os.PathLike[str] | None) -> str:
 def without_script(spec: Mapping[str, Any]) -> dict[str, Any]:
     """The same spec for a daemon that keeps no scripts: the interpreter reads the file when the job
     starts."""
+    from leptond.core.jobs import scripts
+
     made = {key: value for key, value in spec.items() if key != "script"}
     if spec.get("script"):
         made["argv"] = [*scripts.interpreter(str(spec["script"]).encode()), *spec["argv"]]
@@ -150,21 +151,23 @@ def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> Program:
 
 
 def _of_file(script: Path, rest: list[str]) -> Program:
+    from leptond.core.jobs import scripts
+
     try:
         with script.open("rb") as file:
             content = file.read(scripts.MAX_SCRIPT_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{script} cannot be read: {error.strerror}") from None
-    name = name_of(str(script))
+    name, first = name_of(str(script)), scripts.interpreter(content)
     executable = os.access(script, os.X_OK)
     marked = content.startswith(b"#!")
-    if executable and (content.startswith(b"\x7fELF") or (marked and not scripts.is_shell(_first(content)))):
+    if executable and (content.startswith(b"\x7fELF") or (marked and not scripts.is_shell(first))):
         return Program([str(script), *rest], name)
     if not (marked or executable or script.suffix in (".sh", ".bash", "")):
         line = f"leptonctl submit -- python {script.name}"
         raise UsageError(f"{script} is not executable; name its interpreter, as in: {line}")
-    if not scripts.is_shell(_first(content)):
-        return Program([*_first(content), str(script), *rest], name)
+    if not scripts.is_shell(first):
+        return Program([*first, str(script), *rest], name)
     try:
         text = content.decode()
         why = "is empty" if not text else "holds a NUL character" if "\0" in text else None
@@ -174,14 +177,8 @@ def _of_file(script: Path, rest: list[str]) -> Program:
         why = f"is larger than {scripts.MAX_SCRIPT_BYTES // 1024} KiB"
     if why is not None:
         note = f"{script} {why}: no copy of it is kept, and it runs as it is when the job starts"
-        return Program(
-            [*_first(content), str(script), *rest], name, None, () if why == "is empty" else (note,)
-        )
+        return Program([*first, str(script), *rest], name, None, () if why == "is empty" else (note,))
     return Program([str(script), *rest], name, text, _about_its_place(script, text))
-
-
-def _first(content: bytes) -> list[str]:
-    return scripts.interpreter(content)
 
 
 _OWN_PLACE = re.compile(

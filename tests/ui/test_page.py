@@ -269,6 +269,22 @@ def test_a_contact_is_asked_for_shown_and_searched(watched, served):
     page.locator("td", has_text="with-contact").wait_for()
 
 
+def test_a_script_and_what_became_of_other_files_are_shown(watched, served, tmp_path):
+    (tmp_path / "train.sh").write_text("echo 1\n")
+    spec = {"script": "#!/bin/sh\n# as it was\nsh train.sh\n", "cwd": str(tmp_path), "hold": True}
+    job = served.submit(f"{tmp_path}/job.sh", **spec)
+    (tmp_path / "train.sh").write_text("echo 2\n")
+    page = watched.page
+    page.goto(url_of(served))
+    page.locator(".row .id a").first.wait_for()
+    served.post(f"/v1/jobs/{job}/release")
+    served.finished(job)
+    page.goto(page.url.partition("#")[0] + f"#/jobs/{job}")
+    page.get_by_text("the script, as it was at the submit").click()
+    page.locator("pre", has_text="# as it was").wait_for()
+    page.locator("td.words .note", has_text=f"{tmp_path}/train.sh was changed at").wait_for()
+
+
 def test_what_is_refused_is_said(watched, served):
     page = watched.page
     page.goto(url_of(served))

@@ -20,8 +20,17 @@ function Attempts({ job }) {
   return html`<section aria-labelledby="h-attempts"><h3 id="h-attempts">Attempts</h3>
     <div class="scroll" tabindex="0" role="region" aria-label="Table of the attempts"><table><thead><tr><th class="num">#</th><th>Class</th><th>Exit</th><th>GPUs</th><th>Began</th><th class="num">Time</th><th class="num">GPU-s</th><th>What happened</th></tr></thead><tbody>
     ${[...job.attempts].reverse().map((one) => html`<tr key=${one.number}><td class="num">${one.number}</td><td>${one.class ?? one.state}</td><td>${exit(one)}</td><td>${one.gpus.map((gpu) => gpu.index).join(",") || "–"}</td><td>${clock(one.started_at)}</td><td class="num">${duration(one.run_s)}</td><td class="num">${one.gpu_seconds.toFixed(1)}</td>
-      <td class="words">${explain(one)}${one.evidence?.length ? html`<details><summary>rule ${one.rule}</summary><pre>${one.evidence.join("\n")}</pre></details>` : null}</td></tr>`)}
+      <td class="words">${explain(one)}${(one.notes ?? []).map((note) => html`<p class="note" key=${note.text}>${note.text}</p>`)}${one.evidence?.length ? html`<details><summary>rule ${one.rule}</summary><pre>${one.evidence.join("\n")}</pre></details>` : null}</td></tr>`)}
     </tbody></table></div></section>`;
+}
+
+function Script({ job }) {
+  const [text, setText] = useState(null);
+  if (!job.script_sha256) return null;
+  const show = (event) => {
+    if (event.currentTarget.open && text === null) get(`/v1/jobs/${job.id}/script`).then(setText).catch((error) => setText(error.message));
+  };
+  return html`<details onToggle=${show}><summary>the script, as it was at the submit</summary><pre>${text ?? "…"}</pre></details>`;
 }
 
 function Facts({ job }) {
@@ -122,6 +131,7 @@ export function Job({ id, tick, canAct, run }) {
     <p class="crumbs"><a href="#/">Queue</a> / ${job.array_id !== null && job.array_id !== undefined ? `array ${job.array_id} / ` : ""}${job.ref}</p>
     <h2 id="h-job">${job.name} <span class="quiet">${job.ref}</span> <${State} state=${job.state} />${job.held ? html` <span class="pill">held</span>` : null}</h2>
     <p class="command"><code>${command(job.spec)}</code></p>
+    <${Script} key=${job.id} job=${job} />
     ${job.state === "pending" ? html`<p class="because"><strong>${why?.sentence ?? (job.reason_detail ? `${job.reason}: ${job.reason_detail}` : "")}</strong>${why?.unblock ? html`<br /><span class="quiet">${why.unblock}</span>` : null}${job.starts_at ? html`<br />starts about ${clock(job.starts_at)}` : null}</p>` : null}
     ${ended(job.state) && job.explanation ? html`<p class="because"><strong>${job.explanation}</strong></p>` : null}
     ${LIVE.has(job.state) && progress && progress.step !== null && progress.step !== undefined ? html`<p class="progress"><label>step ${progress.step}${progress.total ? ` of ${progress.total}` : ""}
