@@ -60,10 +60,14 @@ def _places(config: Path | None, state_dir: Path | None, system: bool, socket: P
         state_dir = state_dir.absolute()
         # a private state directory gets a socket and a token of its own
         places = dataclasses.replace(
-            places, state_dir=state_dir, socket=state_dir / "leptond.sock", token_file=state_dir / "token"
+            places,
+            state_dir=state_dir,
+            socket=state_dir / "leptond.sock",
+            more_sockets=(),
+            token_file=state_dir / "token",
         )
     if socket is not None:
-        places = dataclasses.replace(places, socket=socket.absolute())
+        places = dataclasses.replace(places, socket=socket.absolute(), more_sockets=())
     return places
 
 

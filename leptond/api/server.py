@@ -6,11 +6,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
-import os
-import socket
-import stat
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -41,7 +37,9 @@ from leptond.api.routes import (
     usage,
     webhooks,
 )
+from leptond.api.unix_listener import UnixListener
 from leptond.base.errors import StartRefused
+from leptond.base.unix_sockets import ABOVE
 
 IDLE_S = 30.0
 MAX_LINE, MAX_HEADER = 8190, 16 * 1024
@@ -91,12 +89,13 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
 class Api:
     """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
-    `port`: that of the TCP listener, if there is one."""
+    `listeners`: its Unix sockets. `port`: that of the TCP listener, if there is one."""
 
     def __init__(self, context: Context, *, header_s: float = HEADER_S) -> None:
         self._context = context
         self._header_s = header_s
         self._runner: web.AppRunner | None = None
+        self.listeners: list[UnixListener] = []
         self._servers: list[asyncio.Server] = []
         self.port: int | None = None
 
@@ -111,7 +110,11 @@ class Api:
             app.router.add_route(route.method, route.path, handler_of(route))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        await self._listen_unix(self._context.places.socket)
+        places = self._context.places
+        for path in places.sockets:
+            listener = UnixListener(path, self._factory(), group=places.mode == "system")
+            await listener.start(parents=ABOVE)
+            self.listeners.append(listener)
         if self._context.settings.http.listen:
             await self._listen_tcp(self._context.settings.http.listen)
 
@@ -135,24 +138,6 @@ class Api:
             )
 
         return make
-
-    async def _listen_unix(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if len(os.fsencode(path)) > 107:
-            raise StartRefused(f"the socket's path is too long for Unix (107 bytes): {path}", 78)
-        _remove_stale(path)
-        mask = os.umask(0o177)
-        try:
-            server = await asyncio.get_running_loop().create_unix_server(
-                self._factory(), str(path), backlog=256
-            )
-        except OSError as error:
-            raise StartRefused(f"cannot listen at {path}: {error}", 78) from None
-        finally:
-            os.umask(mask)
-        if self._context.places.mode == "system":
-            os.chmod(path, 0o660)  # noqa: PTH101 - not worth a thread
-        self._servers.append(server)
 
     async def _listen_tcp(self, listen: str) -> None:
         host, _, port = listen.rpartition(":")
@@ -185,6 +170,8 @@ class Api:
         """Stop listening, wait for short requests, end streams."""
         self._context.closing.set()
         self._context.commits.wake()  # streams that wait see the end
+        for listener in self.listeners:
+            listener.close()
         for server in self._servers:
             server.close()
         if self._runner is not None:
@@ -193,23 +180,3 @@ class Api:
                     assert self._runner.server is not None
                     await self._runner.server.shutdown(SHUTDOWN_S)
             await self._runner.cleanup()
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket on which no program answers. Raises StartRefused (75) if one does, 78 if it is no
-    socket."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise StartRefused(f"{path} is there and is not a socket; move it away", 78)
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-        except OSError:
-            pass
-    raise StartRefused(f"another program answers at {path}; stop it, or choose another --socket", 75)

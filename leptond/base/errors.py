@@ -181,6 +181,7 @@ _FOR_A_PERSON = frozenset(
     {
         errno.EACCES,
         errno.EPERM,
+        errno.EEXIST,
         errno.ENOENT,
         errno.ENOTDIR,
         errno.EISDIR,

@@ -4,30 +4,73 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+from leptond.base import socket_places
 from leptond.base.errors import StartRefused
+from leptond.base.unix_sockets import ABOVE, prepare_directory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """The directories of one installation. `mode` is "user" or "system"."""
+    """The directories of one installation. `mode` is "user" or "system". `socket` is the API's;
+    `more_sockets` are others at which it listens too."""
 
     mode: str
     config_file: Path
     state_dir: Path
     socket: Path
     token_file: Path
+    more_sockets: tuple[Path, ...] = ()
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """The sockets of the API."""
+        return (self.socket, *self.more_sockets)
+
+    @property
+    def job_socket(self) -> Path:
+        """The socket of the API that jobs are given: the one that is least likely to go away."""
+        return self.sockets[-1]
+
+    @property
+    def report_sockets(self) -> tuple[Path, ...]:
+        """The sockets for progress messages of jobs: beside those of the API, under their names
+        (``leptond.jobs``)."""
+        return tuple(map(_report_socket, self.sockets))
 
     @property
     def report_socket(self) -> Path:
-        """Socket for progress messages of jobs: beside the API's socket, under its name
-        (``leptond.jobs``)."""
-        if self.socket.suffix == ".sock":
-            return self.socket.with_suffix(".jobs")
-        return self.socket.with_name(self.socket.name + ".jobs")
+        """The one of them that jobs are given."""
+        return self.report_sockets[-1]
+
+
+def _report_socket(socket: Path) -> Path:
+    if socket.suffix == ".sock":
+        return socket.with_suffix(".jobs")
+    return socket.with_name(socket.name + ".jobs")
+
+
+def usable_sockets(places: Places) -> Places:
+    """Return `places` with the sockets alone that can be made here, one at least. Raises StartRefused, which
+    names all of them."""
+    faults: dict[Path, StartRefused] = {}
+    for path in places.sockets:
+        try:
+            prepare_directory(path, parents=ABOVE if path == places.job_socket else 1)
+        except StartRefused as refusal:
+            faults[path] = refusal
+    left = [path for path in places.sockets if path not in faults]
+    if not left:
+        if len(faults) == 1:
+            raise next(iter(faults.values()))
+        raise StartRefused(
+            "there is no place for its socket: " + "; ".join(map(str, faults.values())),
+            min(refusal.exit_code for refusal in faults.values()),
+        )
+    return replace(places, socket=left[0], more_sockets=tuple(left[1:]))
 
 
 def home() -> Path:
@@ -45,20 +88,19 @@ def _xdg(name: str, default: str) -> Path:
 
 
 def user_places() -> Places:
-    """Return the places of one user's own leptond (XDG base directories). Without a runtime directory (no
-    login session) the socket is in the state directory."""
+    """Return the places of one user's own leptond (XDG base directories). Its sockets are in the runtime
+    directory, where there is one (a login session), and in the state directory."""
     state = _xdg("XDG_STATE_HOME", ".local/state") / "leptond"
     config = _xdg("XDG_CONFIG_HOME", ".config") / "leptond"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not runtime.startswith("/"):
-        runtime = f"/run/user/{os.getuid()}"
-    socket_dir = Path(runtime) / "leptond" if Path(runtime).is_dir() else state
+    runtime, stays = map(Path, socket_places.of_user(os.environ))
+    sockets = [runtime, stays] if runtime.parent.parent.is_dir() else [stays]
     return Places(
         mode="user",
         config_file=config / "config.toml",
         state_dir=state,
-        socket=socket_dir / "leptond.sock",
+        socket=sockets[0],
         token_file=config / "token",
+        more_sockets=tuple(sockets[1:]),
     )
 
 

@@ -9,9 +9,12 @@ import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from leptond.base import socket_places
 from leptond.client.errors import EXIT_UNREACHABLE, ClientError, own_problem
 
 DEFAULT_PORT = 8370
+PROBE_S = 1.0
+"""Longest wait for one of several sockets to answer."""
 
 
 class Target(NamedTuple):
@@ -52,6 +55,9 @@ class Unreachable(ClientError):
 
     def __init__(self, target: Target, cause: str, hint: str | None = None) -> None:
         detail = f"cannot reach leptond at {target} ({cause})"
+        others = [path for path in target.looked_at if path != target.path]
+        if others:
+            detail += f"; nor is one at {', '.join(others)}"
         problem = own_problem("unreachable", "The daemon cannot be reached", detail, hint or target.advice())
         super().__init__(problem, exit_code=EXIT_UNREACHABLE)
 
@@ -89,13 +95,7 @@ def parse_host(host: str) -> Target:
 
 def socket_candidates(environ: Mapping[str, str]) -> list[str]:
     """The paths where a daemon of this user or of the machine puts its socket, in the order to try them."""
-    runtime, state = environ.get("XDG_RUNTIME_DIR", ""), environ.get("XDG_STATE_HOME", "")
-    # the XDG specification: a relative path is invalid and is ignored
-    places = [runtime] if runtime.startswith("/") else []
-    places.append(f"/run/user/{os.getuid()}")
-    places.append(state if state.startswith("/") else f"{_home(environ)}/.local/state")
-    places.append("/run")
-    return list(dict.fromkeys(f"{place.rstrip('/')}/leptond/leptond.sock" for place in places))
+    return socket_places.to_look_at(environ)
 
 
 def _home(environ: Mapping[str, str]) -> str:
@@ -109,14 +109,31 @@ def find_target(host: str | None, environ: Mapping[str, str]) -> Target:
     if named:
         return parse_host(named)
     candidates = socket_candidates(environ)
-    for path in candidates:
+    there = [path for path in candidates if _is_socket(path)]
+    # a daemon that was killed leaves its socket: where there is another, the one that answers is meant
+    path = next(filter(_answers, there), there[0]) if len(there) > 1 else next(iter(there), None)
+    if path is None:
+        path = next((path for path in candidates if _place_is_there(path)), candidates[0])
+    return Target(path=path, looked_at=tuple(candidates))
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)  # noqa: PTH116
+    except OSError:
+        return False
+
+
+def _answers(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_S)
         try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
-                return Target(path=path, looked_at=tuple(candidates))
+            probe.connect(path)
         except OSError:
-            continue
-    first = next((path for path in candidates if _place_is_there(path)), candidates[0])
-    return Target(path=first, looked_at=tuple(candidates))
+            return False
+    return True
 
 
 def _place_is_there(path: str) -> bool:

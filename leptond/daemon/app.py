@@ -16,10 +16,11 @@ import structlog
 from leptond import __version__
 from leptond.api.http.context import Context
 from leptond.api.server import Api
+from leptond.base import socket_places
 from leptond.base.clock import Clock, SystemClock
 from leptond.base.errors import StartRefused
 from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, prepare_state_dir, state_lock
-from leptond.base.paths import Places, system_places, user_places
+from leptond.base.paths import Places, usable_sockets
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
 from leptond.daemon.announcement import Started, announcement
@@ -36,6 +37,7 @@ from leptond.services.ledger_rollup import LedgerRollup
 from leptond.services.maintenance import Maintenance
 from leptond.services.output_copies import OutputCopies
 from leptond.services.retention import Retention
+from leptond.services.socket_watch import SocketWatch
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
@@ -64,6 +66,7 @@ async def serve(settings: Settings, places: Places) -> None:
     stop = _stop_signals()
     prepare_state_dir(places.state_dir)
     with state_lock(places.state_dir):
+        places = usable_sockets(places)
         guard(places.state_dir)
         check_place(places.state_dir)
         forget_looks(places.state_dir)
@@ -86,7 +89,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 clock,
                 watch,
                 parts,
-                report_socket=places.report_socket,
+                report_sockets=places.report_sockets,
                 has_space=disk_guard.may_start,
             )
             await _run(node, engine, places, disk_guard, stop)
@@ -105,7 +108,12 @@ async def _run(
     await api.start()
     node.reports.open()
     adopted = await node.reconcile()
-    loops = [*node.schedule(), *_services(node, engine, disk_guard, context)]
+    sockets = SocketWatch([*api.listeners, *node.reports.listeners])
+    loops = [
+        *node.schedule(),
+        *_services(node, engine, disk_guard, context),
+        node.group.create_task(sockets.run(), name="socket-watch"),
+    ]
     phase.name = "ready"
     notify("READY=1\nSTATUS=scheduling")
     log.info(
@@ -140,7 +148,7 @@ async def _announce(node: Node, context: Context) -> None:
         gpus=len(present),
         simulated=node.watch.backend == "simulated",
         socket=str(context.places.socket),
-        found_by_itself=context.places.socket in (user_places().socket, system_places().socket),
+        found_by_itself=str(context.places.socket) in socket_places.to_look_at(os.environ),
         page=f"http://{address}/#token={tokens.full}" if address and tokens else None,
         config_file=str(context.places.config_file),
     )

@@ -8,7 +8,7 @@ Everything gets its collaborators here, by its constructor. The way of a start: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,17 +101,18 @@ def assemble(
     watch: GpuWatch,
     group: asyncio.TaskGroup,
     *,
-    report_socket: Path,
+    report_sockets: Sequence[Path],
     has_space: Callable[[], bool] = lambda: True,
 ) -> Node:
-    """Put a node together whose tasks run in `group`. `report_socket`: where jobs report their progress;
+    """Put a node together whose tasks run in `group`. `report_sockets`: where jobs report their
+    progress;
     `has_space` returns True while the disk has free space for what jobs write."""
     wakeup = Wakeup(clock)
     notes = IdleNotes(store, clock)
     permit = StartPermit(engine, clock, has_space)
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
-    reports = ProgressReceiver(report_socket, store, clock)
+    reports = ProgressReceiver(report_sockets, store, clock)
     file_look = FileLook(store.path.parent)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults

@@ -57,6 +57,8 @@ MEANINGS: Mapping[str, str] = {
     "scheduler.failed": "A scheduling pass failed for the database. It is tried again.",
     "service.failed": "A background service failed for the database or the disk. It is tried again.",
     "shim.overdue": "A shim has not ended its attempt in time and is killed.",
+    "socket.gone": "A socket is gone from its path. It is made again as soon as it can be.",
+    "socket.made_again": "A socket is at its path again.",
     "spare_shims.unavailable": "Shims could not be started ahead of need; jobs start a little later.",
     "standby.lost": "A prepared job has lost its shim and is prepared again.",
     "standby.paused": "Jobs cannot be prepared ahead of their start; it is tried again.",

@@ -188,7 +188,7 @@ class Preparation:
             standby=str(standby),
             directory=str(directory),
             checkpoint_dir=str(checkpoints),
-            api_socket=str(self._places.socket),
+            api_socket=str(self._places.job_socket),
             report_socket=str(self._places.report_socket),
             master_port=port,
             boot_id=kernel_boot_id(),

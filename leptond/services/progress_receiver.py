@@ -11,16 +11,16 @@ import asyncio
 import contextlib
 import os
 import socket
-import stat
 import struct
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
 from leptond.base import failpoints
 from leptond.base.clock import Clock
-from leptond.base.errors import StartRefused
+from leptond.base.unix_sockets import ABOVE, BoundSocket
 from leptond.core.training.progress import ProgressBatch, ProgressMessage, advances, decode, new_batch
 from leptond.services.loop import Loop
 from leptond.store import Store, StoreError
@@ -44,15 +44,53 @@ MAX_ATTEMPTS = 4096
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-class ProgressReceiver:
-    """Receives progress messages at the socket `path` (at most 107 bytes) and writes them; knows when each
-    attempt last progressed. `refused`: messages that could not be taken."""
+class ReportSocket:
+    """The datagram socket at `path`; `receive` is called with it when there is something to read."""
 
-    def __init__(self, path: Path, store: Store, clock: Clock) -> None:
+    def __init__(self, path: Path, receive: Callable[[socket.socket], None]) -> None:
         self.path = path
+        self._receive = receive
+        self._bound: BoundSocket | None = None
+
+    def start(self, *, parents: int) -> None:
+        """Start to listen; up to `parents` directories are made. Raises StartRefused."""
+        bound = BoundSocket(self.path, socket.SOCK_DGRAM, 0o600, parents=parents)
+        bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self.close()
+        self._bound = bound
+        asyncio.get_running_loop().add_reader(bound.socket.fileno(), self.read)
+
+    def read(self) -> None:
+        """Read what has come."""
+        if self._bound is not None:
+            self._receive(self._bound.socket)
+
+    def is_there(self) -> bool:
+        """Return True if jobs find it at its path."""
+        return self._bound is not None and self._bound.is_there()
+
+    async def make_again(self) -> None:
+        """Listen at the path anew; what has come to the former socket is read. Raises StartRefused."""
+        self.read()
+        self.start(parents=1)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._bound is not None:
+            asyncio.get_running_loop().remove_reader(self._bound.socket.fileno())
+            self._bound.socket.close()
+            self._bound = None
+
+
+class ProgressReceiver:
+    """Receives progress messages at sockets (`paths`) and writes them; knows when each attempt last
+    progressed. `listeners`: the sockets, while it is open. `refused`: messages that could not be taken."""
+
+    def __init__(self, paths: Sequence[Path], store: Store, clock: Clock) -> None:
+        self.paths = paths
+        self.listeners: list[ReportSocket] = []
         self._store = store
         self._clock = clock
-        self._socket: socket.socket | None = None
         self._gathered: dict[str, ProgressBatch] = {}
         self._progressed: dict[str, tuple[float, int | None, int | None]] = {}
         self._rungs: dict[str, int] = {}
@@ -63,35 +101,18 @@ class ProgressReceiver:
         self._loop = Loop("progress-receiver", self._step, retry_s=INTERVAL_S)
 
     def open(self) -> None:
-        """Start to listen. Raises StartRefused (78)."""
-        if len(os.fsencode(self.path)) > 107:
-            raise StartRefused(f"the socket's path is too long for Unix (107 bytes): {self.path}", 78)
-        self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(self.path.lstat().st_mode):
-                raise StartRefused(f"{self.path} is there and is not a socket; move it away", 78)
-            self.path.unlink()  # an earlier daemon's: the lock of the state directory says it is gone
-        one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        mask = os.umask(0o177)
-        try:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-            one.bind(str(self.path))
-        except OSError as error:
-            one.close()
-            raise StartRefused(f"cannot listen at {self.path}: {error}", 78) from None
-        finally:
-            os.umask(mask)
-        self._socket = one
-        asyncio.get_running_loop().add_reader(one.fileno(), self._receive)
+        """Start to listen. Raises StartRefused."""
+        for path in self.paths:
+            listener = ReportSocket(path, self._receive)
+            listener.start(parents=ABOVE)
+            self.listeners.append(listener)
 
     def close(self) -> None:
-        """Stop listening. The socket file stays for the next daemon; until then senders are refused at
+        """Stop listening. The socket files stay for the next daemon; until then senders are refused at
         once."""
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
 
     def progressed_at(self, attempt_id: str) -> float | None:
         """Time of an attempt's last new step or checkpoint, by time.monotonic(); None: none since this daemon
@@ -163,18 +184,21 @@ class ProgressReceiver:
     def flush_soon(self) -> None:
         """Read what is in the socket and start to write it, ahead of any write that is asked for later: an
         attempt is about to end, and its last messages count."""
-        if self._socket is not None:
-            self._receive()
+        self.read()
         if self._gathered:
             task = asyncio.get_running_loop().create_task(self.write())
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
 
-    def _receive(self) -> None:
-        assert self._socket is not None
+    def read(self) -> None:
+        """Read what has come to the sockets."""
+        for listener in self.listeners:
+            listener.read()
+
+    def _receive(self, one: socket.socket) -> None:
         for _ in range(AT_ONCE):
             try:
-                data, extra, flags, _ = self._socket.recvmsg(
+                data, extra, flags, _ = one.recvmsg(
                     MAX_DATAGRAM, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
                 )
             except OSError:

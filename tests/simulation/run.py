@@ -96,7 +96,13 @@ class Life:
         await self.watch.open()
         async with asyncio.TaskGroup() as parts:
             node = assemble(
-                sim.settings, store, self.engine, sim.world, self.watch, parts, report_socket=Path("/nowhere")
+                sim.settings,
+                store,
+                self.engine,
+                sim.world,
+                self.watch,
+                parts,
+                report_sockets=[Path("/nowhere")],
             )
             await node.settle()
             self.open = True

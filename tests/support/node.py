@@ -141,7 +141,7 @@ async def node_world(
                     clock,
                     watch,
                     group,
-                    report_socket=state_dir / "reports.sock",
+                    report_sockets=[state_dir / "reports.sock"],
                     has_space=has_space,
                 )
                 world = NodeWorld(node, engine, gpus)

@@ -71,7 +71,7 @@ def modules_of(found: set[str]) -> set[str]:
     return {name for name in ours if not any(other.startswith(f"{name}.") for other in ours)}
 
 
-MOST = 85
+MOST = 87
 """So many modules more than a bare interpreter has; with Python 3.11 it is 61 to 76."""
 
 
@@ -89,6 +89,7 @@ def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
     assert not found & (NEVER | {"decimal", "pathlib", "urllib.parse"})
     assert len(found - bare()) <= MOST
     assert modules_of(found) == {
+        "leptond.base.socket_places",
         "leptond.base.usage",
         "leptond.cli.framework.declare",
         "leptond.cli.commands.gpus",
