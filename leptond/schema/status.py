@@ -30,8 +30,10 @@ class Slots(msgspec.Struct, kw_only=True):
 
 class Status(msgspec.Struct, kw_only=True):
     """The running jobs, the waiting ones and why they wait, and the health of all, in one object. `warnings`
-    need attention; `notes` are lasting facts of this installation that its users should know.
-    `never`: how many of the pending jobs wait for what cannot happen any more."""
+    need attention; `notes` are lasting facts of this installation that its users should know. `never`: how
+    many of the pending jobs wait for what cannot happen any more. `failed_today`: how many jobs failed, ran
+    into their limit or were lost since midnight where the daemon runs; `failed_recently`: the newest of 24
+    hours."""
 
     version: str
     pid: int
@@ -48,6 +50,7 @@ class Status(msgspec.Struct, kw_only=True):
     running: list[Job]
     next: list[Job]
     failed_recently: list[Job]
+    failed_today: int = 0
     oldest_wait_s: float | None
     warnings: list[str]
     notes: list[str] = []

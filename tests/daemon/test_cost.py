@@ -219,12 +219,16 @@ def test_leptonctl_cost_in_a_pipe_and_as_json(run):
 
 def test_a_person_reads_prices_beside_amounts(run, capsys, monkeypatch):
     monkeypatch.setattr(Session, "table", True)
-    cost._screen(Session(), run.get("/v1/usage?group_by=user&against=shortest").json, "user")
+    found = run.get("/v1/usage?group_by=user&against=shortest").json
+    cost._screen(Session(), found, "user")
     out = capsys.readouterr().out
     assert "3.6 USD a GPU-hour" in out
     assert "the test, 2026-11-25" in out
     assert "What would save most" in out
     assert "Replayed under firstfit and shortest" in out
     assert "The GPUs are simulated" in out
-    for box in cost.MEANING:
-        assert re.search(rf"^{box} ", out, re.M), box
+    assert re.search(r"^[0-9.]+% of the GPU time went into work that is kept, ", out, re.M)
+    assert "e-0" not in out
+    for line in found["boxes"]:
+        word = cost._WORDS.get(line["box"], line["box"])
+        assert bool(re.search(rf"^{word} +\S+ +[0-9.]+%", out, re.M)) == (line["gpu_seconds"] > 0), word

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import datetime
 
 from leptond import __version__, schema
 from leptond.api.http.routing import Call, Table
@@ -19,6 +20,12 @@ table = Table("status")
 NEXT = 5
 RECENT_S = 86400.0
 LOW_DISK_BYTES = 1024**3
+
+
+def midnight(now: float) -> float:
+    """The last midnight, by the clock of this machine's users, in UTC seconds."""
+    here = datetime.fromtimestamp(now).astimezone()
+    return here.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
 @table.route("GET", "/v1/status", answer=schema.Status)
@@ -59,6 +66,7 @@ async def status(call: Call) -> schema.Status:
             ),
             running=[explain.show(job, attempts[job.id]) for job in live],
             next=[explain.show(job, attempts[job.id]) for job in waiting],
+            failed_today=lists.failure_count(db, midnight(explain.now)),
             failed_recently=[explain.show(job, attempts[job.id]) for job in failed],
             oldest_wait_s=round(explain.now - oldest, 3) if oldest is not None else None,
             warnings=warnings,

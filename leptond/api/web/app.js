@@ -67,7 +67,7 @@ function Header({ state, route, theme, nextTheme }) {
       <li><b>${(counts.running ?? 0) + (counts.starting ?? 0) + (counts.stopping ?? 0)}</b> running</li>
       <li><b>${counts.pending ?? 0}</b> waiting</li>
       <li><b>${busy}/${status.gpus.length}</b> GPUs busy</li>
-      <li class=${status.failed_recently.length ? "bad" : ""}><b>${status.failed_recently.length}${status.failed_recently.length === 5 ? "+" : ""}</b> failed today</li>
+      <li class=${status.failed_today ? "bad" : ""} title="since midnight where the daemon runs"><b>${status.failed_today}</b> failed today</li>
       ${status.oldest_wait_s ? html`<li>longest wait <b>${duration(status.oldest_wait_s)}</b></li>` : null}
     </ul>` : null}
     <span class="end"><${Dot} connection=${state.connection} since=${state.since} />

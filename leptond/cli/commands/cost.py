@@ -30,6 +30,17 @@ MEANING = {
 }
 """The boxes in the order in which they are read: what was used, what was wasted, what was free."""
 
+_WORDS = {
+    "prod": "productive",
+    "cancel": "cancelled",
+    "gap": "hand-over",
+    "fitidle": "kept free",
+    "frag": "unfit",
+    "empty": "idle",
+    "out": "not in use",
+}
+"""What people read in place of the names that do not speak for themselves."""
+
 
 @command("cost", short_help="Where GPU time went, what it cost and what would save most.")
 @click.option(
@@ -68,8 +79,8 @@ def cost_command(
 def hours(seconds: float | None) -> str:
     """GPU-hours for people.
 
-    >>> hours(5), hours(3600), hours(0)
-    ('0.0014', '1.00', '0')
+    >>> hours(5), hours(3600), hours(0), hours(0.2)
+    ('0.0014', '1.00', '0', '<0.0001')
     """
     return "" if seconds is None else _figure(seconds / HOUR)
 
@@ -83,7 +94,9 @@ def _figure(value: float) -> str:
     """Two decimals, or as many as a small one needs to be more than nothing."""
     if not value:
         return "0"
-    return f"{value:,.2f}" if abs(value) >= 0.1 else f"{value:.2g}" if abs(value) >= 1e-6 else "0"
+    if abs(value) >= 0.1:
+        return f"{value:,.2f}"
+    return f"{value:.2g}" if abs(value) >= 1e-4 else "<0.0001"
 
 
 def percent(part: float | None) -> str:
@@ -107,6 +120,8 @@ def _screen(session: Session, found: phrases.Body, by: str | None) -> None:
     )
     if found["simulated"]:
         print_line(session, "The GPUs are simulated: load and energy are made up.", style="dim")
+    for sentence in _opening(found):
+        print_line(session, sentence)
     click.echo()
     boxes = {line["box"]: line for line in found["boxes"]}
     columns = (
@@ -116,7 +131,8 @@ def _screen(session: Session, found: phrases.Body, by: str | None) -> None:
         Column(currency, right=True),
         Column("WHAT", fold=True),
     )
-    print_table(session, columns, [row for box in MEANING for row in _box_rows(boxes[box])])
+    used = [boxes[box] for box in MEANING if boxes[box]["gpu_seconds"]]
+    print_table(session, columns, [row for line in used for row in _box_rows(line)])
     click.echo()
     for text in _sentences(found):
         print_line(session, text)
@@ -134,10 +150,39 @@ def _screen(session: Session, found: phrases.Body, by: str | None) -> None:
             print_line(session, f"{number}. {hours(advice['gpu_seconds'])} GPU-h{cost}: {advice['sentence']}")
 
 
+def _opening(found: phrases.Body) -> Iterator[str]:
+    """What the figures come to, in three sentences."""
+    whole = found["capacity_gpu_seconds"]
+    if not whole:
+        yield "No GPU time has been counted yet."
+        return
+    spent = {line["box"]: line["gpu_seconds"] for line in found["boxes"]}
+    kept, free = spent["prod"], spent["empty"] + spent["frag"] + spent["fitidle"]
+    lost = sum(spent[box] for box in ("start", "lost", "failed", "cancel", "stop", "gap"))
+    yield (
+        f"{percent(kept / whole)} of the GPU time went into work that is kept, {percent(lost / whole)} into"
+        f" starts, stops and work that is not, and {percent(free / whole)} was free."
+    )
+    worst = max((line for line in found["boxes"] if line["box"] != "prod"), key=_seconds)
+    if worst["gpu_seconds"]:
+        yield f"The largest part that was not productive: {MEANING[worst['box']]}, {_hours_of(worst, found)}."
+    if found["advice"]:
+        best = found["advice"][0]
+        yield f"What would save most, {_hours_of(best, found)}: {best['sentence']}"
+
+
+def _seconds(line: phrases.Body) -> float:
+    return float(line["gpu_seconds"])
+
+
+def _hours_of(line: phrases.Body, found: phrases.Body) -> str:
+    return _hours_and_cost(line["gpu_seconds"], line["cost"], found["currency"])
+
+
 def _box_rows(line: phrases.Body) -> list[list[Cell]]:
     mark = " (waste)" if line["waste"] and line["gpu_seconds"] else ""
     head: list[Cell] = [
-        line["box"],
+        _WORDS.get(line["box"], line["box"]),
         hours(line["gpu_seconds"]),
         percent(line["share"]),
         amount(line["cost"]),

@@ -14,7 +14,7 @@ from leptond.cli.text import phrases
 
 GPU_COLUMNS = (
     Column("GPU", right=True),
-    Column("NAME"),
+    Column("NAME", shorten=8),
     Column("MEMORY", right=True),
     Column("UTIL", right=True),
     Column("TEMP", right=True),

@@ -14,7 +14,7 @@ from leptond.cli.text import phrases
 
 _SHARE_COLUMNS = (
     Column("KIND"),
-    Column("NAME"),
+    Column("NAME", shorten=8),
     Column("GPUS", right=True),
     Column("MAX-GPUS", right=True),
     Column("PENDING", right=True),

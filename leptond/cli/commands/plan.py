@@ -13,8 +13,8 @@ POLICIES = ("auto", "fifo", "firstfit", "shortest", "easy", "throughput")
 
 _COLUMNS = (
     Column("ID", right=True),
-    Column("NAME"),
-    Column("USER"),
+    Column("NAME", shorten=8),
+    Column("USER", shorten=6),
     Column("GPUS"),
     Column("STARTS"),
     Column("EARLIEST"),

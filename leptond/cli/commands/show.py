@@ -24,9 +24,9 @@ _ATTEMPT_COLUMNS = (
     Column("CLASS"),
     Column("EXIT", right=True),
     Column("GPUS"),
-    Column("STARTED"),
+    Column("STARTED", drop=1),
     Column("TIME", right=True),
-    Column("GPU-H", right=True),
+    Column("GPU-H", right=True, drop=2),
     Column("WHY", fold=True),
 )
 
@@ -113,6 +113,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
     ended = job["state"] in TERMINAL
     live = job["state"] in LIVE
     progress = job.get("progress") or {}
+    devices = " (devices)" if job.get("gpu_indices") and not table else ""
     return [
         ("job", f"{job['ref']}" + (f" (id {job['id']})" if job["ref"] != str(job["id"]) else "")),
         ("name", job["name"]),
@@ -126,7 +127,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("knobs", _knobs(job)),
         ("class", job.get("class")),
         ("exit", phrases.end_of(job)),
-        ("gpus", phrases.gpus_of(job) + (" (devices)" if job.get("gpu_indices") else "")),
+        ("gpus", phrases.gpus_of(job, table=table) + devices),
         ("of each GPU", _kind(spec)),
         *_fields(job, "place", table=table),
         ("submitted", phrases.ago(job["submitted_at"], table=table)),

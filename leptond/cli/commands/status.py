@@ -16,15 +16,15 @@ from leptond.core.jobs.states import LIVE
 
 _HEAD = (
     Column("ID", right=True),
-    Column("NAME"),
-    Column("USER"),
+    Column("NAME", shorten=8),
+    Column("USER", shorten=6, drop=4),
     Column("GPUS"),
-    Column("PRI", right=True),
+    Column("PRI", right=True, drop=1),
     Column("STATE"),
     Column("TIME", right=True),
-    Column("LIMIT", right=True),
+    Column("LIMIT", right=True, drop=2),
 )
-_STARTS = Column("STARTS")
+_STARTS = Column("STARTS", drop=3)
 _WHY = Column("REASON", fold=True)
 _HOW_FAR = Column("PROGRESS", fold=True)
 

@@ -165,8 +165,8 @@ def _ended(session: Session, number: int) -> dict[str, Any]:
 
 _LIST = (
     Column("SWEEP", right=True),
-    Column("NAME"),
-    Column("USER"),
+    Column("NAME", shorten=8),
+    Column("USER", shorten=6),
     Column("STATE"),
     Column("TRIALS", fold=True),
     Column("BEST"),

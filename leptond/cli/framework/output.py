@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from leptond.cli.framework.layout import GAP, Column, fit, shortened
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import clean, echo
+
+__all__ = ["Cell", "Column", "console", "plain_row", "print_line", "print_pairs", "print_table"]
 
 STYLES = {
     "pending": "yellow",
@@ -19,14 +22,6 @@ STYLES = {
     "cancelled": "dim",
     "lost": "red",
 }
-
-
-class Column(NamedTuple):
-    """A column's head, whether it holds numbers, and whether it may be folded on a narrow terminal."""
-
-    head: str
-    right: bool = False
-    fold: bool = False
 
 
 Cell = str | int | float | None
@@ -48,29 +43,42 @@ def print_table(
         for row in rows:
             echo(plain_row(row))
         return
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    lines = [[_for_people(cell) for cell in row] for row in rows]
+    wanted = [
+        max([len(column.head) if header else 0, *(cell_len(line[at]) for line in lines)])
+        for at, column in enumerate(columns)
+    ]
+    out = console(session)
+    widths = fit(columns, wanted, out.width)
     table = Table(
         box=None, title=title, title_justify="left", title_style="bold", show_header=header, pad_edge=False
     )
-    for column in columns:
+    for at, width in widths.items():
+        column = columns[at]
         table.add_column(
             column.head,
             justify="right" if column.right else "left",
             no_wrap=not column.fold,
-            overflow="fold" if column.fold else "ellipsis",
+            overflow="fold" if column.fold else "ignore",
             header_style="dim",
+            width=width,
         )
-    for row in rows:
-        cells = zip(columns, map(_plain, row), strict=True)
+    for line in lines:
         table.add_row(
             *(
-                Text(cell, style=STYLES.get(cell, "") if column.head == "STATE" else "")
-                for column, cell in cells
+                Text(
+                    shortened(line[at], width) if columns[at].shorten else line[at],
+                    style=STYLES.get(line[at], "") if columns[at].head == "STATE" else "",
+                )
+                for at, width in widths.items()
             )
         )
-    console(session).print(table)
+    # never narrower than its columns: then the terminal breaks the line, and no number is cut
+    out.print(table, width=max(out.width, sum(widths.values()) + GAP * (len(widths) - 1)))
 
 
 def print_pairs(session: Session, pairs: Iterable[tuple[str, Cell]]) -> None:
@@ -112,6 +120,13 @@ def console(session: Session) -> Any:
 def plain_row(row: Iterable[Cell]) -> str:
     """Cells with tabs between them; an empty one is ``-``, so that every line has all its columns."""
     return "\t".join(_plain(cell) for cell in row)
+
+
+def _for_people(cell: Cell) -> str:
+    """A cell of a table: no number in scientific notation."""
+    if isinstance(cell, float) and cell:
+        return f"{cell:g}" if "e" not in f"{cell:g}" else f"{cell:.6f}".rstrip("0").rstrip(".") or "0"
+    return _plain(cell)
 
 
 def _plain(cell: Cell) -> str:

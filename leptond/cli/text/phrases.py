@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -67,10 +67,24 @@ def time_of(job: Body) -> float | None:
     return max(0.0, (end - since).total_seconds())
 
 
-def gpus_of(job: Body) -> str:
-    """The GPUs that a job has, by index; before that, how many it wants."""
+def gpus_of(job: Body, *, table: bool = False) -> str:
+    """The GPUs that a job has, by index; before that, how many it wants. For people it is always how many,
+    and then which: ``2 on 0,1``."""
     indices = job.get("gpu_indices") or []
+    if table:
+        return f"{job['gpus']} on {_spans(indices)}" if indices else str(job["gpus"])
     return ",".join(map(str, indices)) if indices else str(job["gpus"])
+
+
+def _spans(indices: Sequence[int]) -> str:
+    """Ascending numbers, three and more in a row as ``0-3``."""
+    found: list[list[int]] = []
+    for index in sorted(indices):
+        if found and found[-1][-1] == index - 1:
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in found)
 
 
 def reason_of(job: Body) -> str:

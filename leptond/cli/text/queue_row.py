@@ -11,7 +11,7 @@ def queue_row(job: phrases.Body, *, table: bool) -> list[str | int | float | Non
         job["ref"],
         job["name"],
         job["user"],
-        phrases.gpus_of(job),
+        phrases.gpus_of(job, table=table),
         job["priority"],
         job["state"],
         phrases.span(phrases.time_of(job), table=table),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from leptond.cli.framework.layout import GAP, Column, fit, shortened
 from leptond.cli.framework.terminal import clean
 from leptond.cli.text import phrases
 from leptond.core.jobs.states import LIVE
@@ -74,7 +75,7 @@ def draw(picture: Picture, width: int, height: int) -> list[Line]:
         queue_rows = max(2, left - log_rows)
         if picture.following and picture.job() is not None:
             queue_rows = 0
-        lines += _queue(picture, queue_rows)
+        lines += _queue(picture, queue_rows, width)
         if log_rows:
             lines += _log(picture, height - len(lines) - 1)
     lines = lines[: height - 1]
@@ -106,8 +107,9 @@ def _head(picture: Picture) -> Line:
     line.append((f"{busy}/{len(status['gpus'])} GPUs busy", ""))
     if status.get("oldest_wait_s"):
         line.append((f", longest wait {format_duration(status['oldest_wait_s'])}", ""))
-    if status.get("failed_recently"):
-        line.append((f", {len(status['failed_recently'])} failed today", "red"))
+    failed = status.get("failed_today", len(status.get("failed_recently") or ()))
+    if failed:
+        line.append((f", {failed} failed today", "red"))
     if picture.stale:
         line.append((f"  {picture.stale}", "bold yellow"))
     return line
@@ -130,27 +132,63 @@ def _gpu(gpu: Mapping[str, Any], picture: Picture, width: int) -> Line:
     ]
 
 
-def _queue(picture: Picture, rows: int) -> list[Line]:
+_COLUMNS = (
+    Column("ID", right=True),
+    Column("NAME", shorten=8),
+    Column("USER", shorten=6, drop=2),
+    Column("GPUS"),
+    Column("STATE"),
+    Column("TIME", right=True, drop=1),
+    Column("WHY", fold=True),
+)
+
+
+def _queue(picture: Picture, rows: int, width: int) -> list[Line]:
     if rows <= 0:
         return []
-    head: Line = [(f"{'ID':>7} {'NAME':<22} {'USER':<10} {'GPUS':<8} {'STATE':<10} {'TIME':>8}  WHY", "dim")]
     jobs = list(picture.queue)
-    if not jobs:
-        return [head, [("        nothing is queued", "dim")]]
     at = next((i for i, job in enumerate(jobs) if job["id"] == picture.selected), 0)
     first = max(0, min(at - (rows - 1) // 2, len(jobs) - (rows - 1)))
-    return [head, *(_row(job, picture) for job in jobs[first : first + rows - 1])]
+    shown = jobs[first : first + rows - 1]
+    table = [[clean(cell) for cell in _cells(job)] for job in shown]
+    wanted = [max(len(column.head), *(len(row[i]) for row in table), 0) for i, column in enumerate(_COLUMNS)]
+    widths = fit(_COLUMNS, wanted, width)
+    head: Line = [(_aligned([column.head for column in _COLUMNS], widths), "dim")]
+    if not jobs:
+        return [head, [("        nothing is queued", "dim")]]
+    return [head, *(_row(job, _aligned(row, widths), picture) for job, row in zip(shown, table, strict=True))]
 
 
-def _row(job: Mapping[str, Any], picture: Picture) -> Line:
-    chosen = job["id"] == picture.selected
+def _cells(job: Mapping[str, Any]) -> list[str]:
+    return [
+        str(job["ref"]),
+        str(job["name"]),
+        str(job["user"]),
+        phrases.gpus_of(job, table=True),
+        "held" if job.get("held") else str(job["state"]),
+        phrases.span(phrases.time_of(job), table=True),
+        phrases.reason_of(job),
+    ]
+
+
+def _aligned(cells: Sequence[str], widths: Mapping[int, int]) -> str:
+    """The cells of a row in their columns; a reason that is too long ends with dots."""
+    parts = []
+    for at, width in widths.items():
+        cell, column = cells[at], _COLUMNS[at]
+        if column.fold and len(cell) > width:
+            cell = f"{cell[: max(0, width - 1)]}…"
+        elif column.shorten:
+            cell = shortened(cell, width)
+        parts.append(cell.rjust(width) if column.right else cell.ljust(width))
+    return (" " * GAP).join(parts)
+
+
+def _row(job: Mapping[str, Any], text: str, picture: Picture) -> Line:
     state = "held" if job.get("held") else str(job["state"])
-    text = (
-        f"{job['ref']:>7} {job['name']:<22.22} {job['user']:<10.10} {phrases.gpus_of(job):<8.8} "
-        f"{state:<10} {phrases.span(phrases.time_of(job), table=True):>8}  {phrases.reason_of(job)}"
-    )
     if picture.armed == job["id"]:
         return [(text, "reverse red")]
+    chosen = job["id"] == picture.selected
     return [(text, "reverse" if chosen else {"running": "green", "pending": ""}.get(state, "yellow"))]
 
 

@@ -164,6 +164,16 @@ def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Jo
     return [rows.job(row) for row in found]
 
 
+def failure_count(db: sqlite3.Connection, since: float) -> int:
+    """Count the jobs that ended badly since `since` (index jobs_ended)."""
+    count: int = db.execute(
+        "SELECT count(*) FROM jobs INDEXED BY jobs_ended WHERE ended_at >= ?"
+        f" AND {state_in({State.FAILED, State.TIMED_OUT, State.LOST})}",
+        (since,),
+    ).fetchone()[0]
+    return count
+
+
 def held_count(db: sqlite3.Connection) -> int:
     """Count the pending jobs that are held."""
     count: int = db.execute("SELECT n FROM held_count").fetchone()[0]

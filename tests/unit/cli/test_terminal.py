@@ -67,7 +67,7 @@ def test_queue_is_a_coloured_table_that_fits(terminal, stub: Stub):
     assert "\x9b" not in plain
     assert "\t" not in plain
     assert max(map(len, plain.splitlines())) <= 100
-    assert re.search(r"45 +train\.py +ana +0 +0 +running +\S+ +12h", plain)
+    assert re.search(r"45 +train\.py +ana +1 on 0 +0 +running +\S+ +12h", plain)
     assert SGR.search(terminal("queue", NO_COLOR="1")) is None
     assert SGR.search(terminal("--no-color", "queue")) is None
 

@@ -139,3 +139,10 @@ def test_the_memory_of_a_gpu() -> None:
 )
 def test_the_state_of_a_gpu(changes: dict[str, Any], text: str) -> None:
     assert phrases.state_of_gpu(plain(make_gpu()) | changes) == text
+
+
+def test_gpus_for_people_are_how_many_and_which():
+    assert phrases.gpus_of(plain(make_job(gpus=3)), table=True) == "3"
+    assert phrases.gpus_of(plain(make_job(**RUNNING)), table=True).endswith(" on 0,1")
+    eight = plain(make_job(gpus=5)) | {"gpu_indices": [0, 1, 2, 5, 7]}
+    assert phrases.gpus_of(eight, table=True) == "5 on 0-2,5,7"

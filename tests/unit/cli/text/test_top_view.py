@@ -88,3 +88,29 @@ def test_a_sparkline_marks_what_is_not_known() -> None:
     assert sparkline([], 3) == "···"
     assert sparkline([0.0, 0.01, 1.0, None], 4) == "▁▁█·"
     assert sparkline([1.0] * 9, 4) == "████"
+
+
+def test_a_long_name_leaves_room_for_state_and_reason(picture: Picture) -> None:
+    long = "finetune-llama-3-70b-instruct-lr3e-4-warmup100-seed12-run0007x"
+    job = {
+        **picture.queue[0],
+        "name": long,
+        "state": "pending",
+        "reason": "Resources",
+        "reason_detail": "x" * 99,
+    }
+    picture.queue = [job]
+    for width in (60, 80, 100, 140):
+        lines = ["".join(text for text, _ in line) for line in draw(picture, width, 30)]
+        row = next(line for line in lines if line.startswith(str(job["ref"]) + " "))
+        assert len(row) <= width
+        assert "pending" in row
+        assert "Resources: xxx" in row
+        assert row.endswith("…")
+        assert "run0007x" in row or "07x" in row
+
+
+def test_all_that_failed_today_is_counted(picture: Picture) -> None:
+    picture.status = {**(picture.status or {}), "failed_today": 13}
+    head = "".join(text for text, _ in draw(picture, 140, 30)[0])
+    assert "13 failed today" in head
