@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from leptond.api.http import openapi
-from leptond.api.http.connection import HEADER_S, Connection
+from leptond.api.http.connection import HEADER_S, Caps, ClientFaults, Connection, Connections
 from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.guard import Guard
 from leptond.api.http.routing import Call, Route, Table, handler_of
@@ -89,11 +89,13 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
 class Api:
     """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
-    `listeners`: its Unix sockets. `port`: that of the TCP listener, if there is one."""
+    `caps`: most connections, unless those that the process allows. `listeners`: its Unix sockets. `port`: that
+    of the TCP listener, if there is one."""
 
-    def __init__(self, context: Context, *, header_s: float = HEADER_S) -> None:
+    def __init__(self, context: Context, *, header_s: float = HEADER_S, caps: Caps | None = None) -> None:
         self._context = context
         self._header_s = header_s
+        self.connections = Connections(caps or Caps.of_process(), ClientFaults())
         self._runner: web.AppRunner | None = None
         self.listeners: list[UnixListener] = []
         self._servers: list[asyncio.Server] = []
@@ -121,13 +123,12 @@ class Api:
     def _factory(self) -> Any:
         assert self._runner is not None
         manager, loop = self._runner.server, asyncio.get_running_loop()
-        open_ones: set[Any] = set()
 
         def make() -> Connection:
             return Connection(
                 manager,
                 loop=loop,
-                open_ones=open_ones,
+                connections=self.connections,
                 header_s=self._header_s,
                 keepalive_timeout=IDLE_S,
                 access_log=None,
@@ -166,10 +167,17 @@ class Api:
         self._context.page_address = f"{shown}:{self.port}"
         self._servers.append(server)
 
+    def open_connections(self) -> list[Connection]:
+        """Return the connections that are open now."""
+        if self._runner is None or self._runner.server is None:
+            return []
+        return [one for one in self._runner.server.connections if isinstance(one, Connection)]
+
     async def stop(self) -> None:
         """Stop listening, wait for short requests, end streams."""
         self._context.closing.set()
         self._context.commits.wake()  # streams that wait see the end
+        self._context.ends.wake()
         for listener in self.listeners:
             listener.close()
         for server in self._servers:
@@ -180,3 +188,4 @@ class Api:
                     assert self._runner.server is not None
                     await self._runner.server.shutdown(SHUTDOWN_S)
             await self._runner.cleanup()
+        self.connections.faults.report()

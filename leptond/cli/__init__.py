@@ -108,7 +108,7 @@ def _at_once(words: list[str]) -> int | None:
     except UsageError as usage:
         from leptond.cli.framework.click_bridge import explain
 
-        return explain(command, usage)
+        return explain(command, usage, words)
     except BrokenPipeError:
         # the reader of our output has gone, as `head` does: the interpreter's last flush must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -44,6 +44,9 @@ MEANINGS: Mapping[str, str] = {
     "handover.deferred": "A fault in a part of a hand-over that can wait. The next scheduling pass does it.",
     "hang.not_stopped": "A job without progress could not be stopped yet. It is tried again.",
     "hang.stopped": "A job made no progress within its limit and is stopped.",
+    "http.client_faults": "What clients did wrong within a minute: no HTTP, left before the answer, slow, or"
+    " refused for too many connections.",
+    "http.connection_failed": "A fault of leptond or its HTTP library on a connection, which is closed.",
     "http.request_failed": "A fault of leptond in answering a request; the answer has the same `request_id`.",
     "locks.unavailable": "Locks of this machine cannot be used, so that a second leptond is not kept away.",
     "machine.restarted": "The machine was started anew since the last start of the daemon.",

@@ -17,7 +17,7 @@ from leptond.base.errors import StartRefused
 from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import data_dir
 from leptond.store.database import backup
-from leptond.store.database.connection import SQLITE_VERSION, Connection, Reader, Writer
+from leptond.store.database.connection import ODD_ROW, SQLITE_VERSION, Connection, Reader, Writer
 from leptond.store.database.examine import examine
 from leptond.store.database.migrate import migrate
 from leptond.store.database.migrate import newest as newest_schema
@@ -35,6 +35,7 @@ from leptond.store.database.sqlite_errors import (
 
 __all__ = [
     "DATABASE",
+    "ODD_ROW",
     "SQLITE_VERSION",
     "Connection",
     "Store",
@@ -67,6 +68,7 @@ class Store:
         # a second one for what may take long, so that the scheduler never waits for a long list
         self._browser = Reader(path, self._failed)
         self.browse = self._browser.read
+        self.browse_odd = self._browser.read_odd
         self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
         self.lineage = ""
 

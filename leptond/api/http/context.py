@@ -9,6 +9,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from leptond.api.http.waits import Ends, EventTail
 from leptond.base.clock import Clock
 from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import Places
@@ -20,6 +21,7 @@ from leptond.services.file_look import FileLook
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
 from leptond.store import Store
+from leptond.store.planning.outlook import Forecasts
 
 
 class GpuView(Protocol):
@@ -116,7 +118,10 @@ class Context:
         self.pass_times = pass_times
         self.file_look = file_look
         self.commits = Commits(store)
+        self.ends = Ends(store)
+        self.event_tail = EventTail(store)
         self.closing = asyncio.Event()
+        self.forecasts = Forecasts()
         self.bulk = asyncio.Lock()
         """Held by a large submit, so that starts and ends of jobs are written between two of them."""
         self.page_address: str | None = None

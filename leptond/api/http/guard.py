@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from leptond import schema
@@ -98,6 +99,7 @@ class Guard:
         try:
             request[identity.CALLER] = self._check(request)
             if self._streams(request):
+                _begin_wait(request)
                 return await handle(request)
             async with asyncio.timeout(self._context.settings.http.request_timeout_s):
                 return await handle(request)
@@ -111,6 +113,8 @@ class Guard:
             return problem(request, BadRequest(error.reason), status=error.status, slug="http-error")
         except TimeoutError:
             return problem(request, BadRequest("the request took too long"), status=408, slug="timeout")
+        except (web.RequestPayloadError, HttpProcessingError):
+            return problem(request, BadRequest("the body is not as the head of the request says"))
         except StoreFull:
             return problem(request, StorageFull("the disk is full", hint="make room; nothing was stored"))
         except (ConnectionResetError, asyncio.CancelledError):
@@ -242,6 +246,13 @@ def _must_only_read(request: web.Request) -> None:
     """Raises Forbidden for a request that changes something."""
     if request.method not in READING:
         raise Forbidden("this token only looks", hint="use the one that may change things")
+
+
+def _begin_wait(request: web.Request) -> None:
+    """Raises Unavailable when too many requests wait."""
+    began = getattr(request.protocol, "wait_began", None)
+    if began is not None and not began():
+        raise Unavailable("too many requests wait already", hint="try again", headers={"Retry-After": "5"})
 
 
 def _wrong_method(request: web.Request, error: web.HTTPMethodNotAllowed) -> web.Response:

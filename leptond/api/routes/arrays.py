@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.routes.job_sets import Change, all_of
-from leptond.api.routes.jobs import GetQuery, check_patch, patch_of
+from leptond.api.routes.jobs import GetQuery, check_patch, patch_of, wait_until
 from leptond.base.errors import NotFound
 from leptond.store import Connection
 from leptond.store.queue import arrays, jobs, lists, sets
@@ -53,15 +52,11 @@ async def wait_for_end(call: Call, array_id: int) -> None:
     context = call.context
     until = context.clock.boot() + call.query.wait_s
     while call.query.wait_s:
-        commit = context.commits.next()
+        ended = context.ends.next(("array", array_id))
         over = await context.store.read(arrays.is_over, array_id)
-        left = until - context.clock.boot()
-        if over or left <= 0 or context.closing.is_set():
-            commit.cancel()
+        if over or not await wait_until(call, ended, until):
+            ended.cancel()
             break
-        await context.commits.wait(commit, min(left, 5.0))
-        if call.request.transport is None:
-            raise asyncio.CancelledError
 
 
 async def _all(

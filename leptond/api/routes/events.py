@@ -73,9 +73,7 @@ async def _follow(call: Call) -> web.StreamResponse:
         await stream.send("hello", {"last_event_id": last})
         while not context.closing.is_set():
             commit = context.commits.next()
-            found = await context.store.browse(
-                events.after, last, limit=PAGE, job=query.job, kinds=_kinds(query)
-            )
+            found = await context.event_tail.after(last, limit=PAGE, job=query.job, kinds=_kinds(query))
             for one in found:
                 await stream.send(one.type, bodies.event(one), id=one.id)
                 last = one.id

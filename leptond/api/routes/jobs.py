@@ -32,6 +32,7 @@ from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
 from leptond.services.admission import Admission
 from leptond.store import Connection
+from leptond.store.database.rows import text_or
 from leptond.store.queue import compact_arrays, dependencies, gpus, idempotency, jobs, lists, scripts
 from leptond.store.queue.jobs import Key
 from leptond.store.queue.submit import Stored, Together, remembered
@@ -98,7 +99,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
         shown = explain.show(job, attempts)
         shown.attempts = [bodies.attempt(each, boot=explain.boot) for each in attempts]
         shown.resubmit = bodies.resubmit(shown)
-        shown.sources = [bodies.source(each) for each in sources.decode(job.sources)]
+        shown.sources = [bodies.source(each) for each in text_or(sources.decode, job.sources, [])]
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
@@ -302,20 +303,32 @@ async def get(call: Call) -> Reply:
 
 
 async def _wait_for_end(call: Call, ref: str) -> None:
-    """Returns when the job has ended, when its time is over, or when the daemon stops. It looks at every
-    commit, so it looks at the state alone: the whole view of a waiting job plans the queue ahead."""
+    """Returns when the job has ended, when its time is over, or when the daemon stops."""
     context = call.context
     until = context.clock.boot() + call.query.wait_s
+    job = await context.store.read(jobs.find, ref)
     while True:
-        commit = context.commits.next()
+        ended = context.ends.next(("job", job.id))
         job = await context.store.read(jobs.find, ref)
-        left = until - context.clock.boot()
-        if job.state in TERMINAL or left <= 0 or context.closing.is_set():
-            commit.cancel()
+        if job.state in TERMINAL or not await wait_until(call, ended, until):
+            ended.cancel()
             return
-        await context.commits.wait(commit, min(left, 5.0))
+
+
+LEFT_S = 5.0
+"""Seconds after which a wait looks whether its client is still there."""
+
+
+async def wait_until(call: Call, future: asyncio.Future[None], until: float) -> bool:
+    """Return True when `future` is done; False at `until` (of CLOCK_BOOTTIME), or when the daemon stops."""
+    context = call.context
+    while not context.closing.is_set() and (left := until - context.clock.boot()) > 0:
+        done, _ = await asyncio.wait((future,), timeout=min(left, LEFT_S))
+        if done:
+            return not context.closing.is_set()
         if call.request.transport is None:
             raise asyncio.CancelledError
+    return False
 
 
 @table.route(

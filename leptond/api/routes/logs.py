@@ -20,7 +20,7 @@ from leptond.api.routes.jobs import one_job, ref_of
 from leptond.attempt_files.output_log import JobLog
 from leptond.base.errors import BadRequest, Invalid, NotFound
 from leptond.core.jobs.model import TERMINAL
-from leptond.core.jobs.states import AttemptState
+from leptond.store.queue import attempts
 
 table = Table("logs")
 
@@ -45,12 +45,12 @@ def _log_of(context: Context, job: schema.Job, number: int) -> JobLog:
 
 
 def _attempt(job: schema.Job, asked: int | None) -> schema.Attempt:
-    attempts = job.attempts if isinstance(job.attempts, list) else []
-    found = [one for one in attempts if asked is None or one.number == asked]
+    known = job.attempts if isinstance(job.attempts, list) else []
+    found = [one for one in known if asked is None or one.number == asked]
     if not found:
         if asked is None:
             raise NotFound(f"job {job.ref} has not started yet, so it has printed nothing")
-        raise NotFound(f"job {job.ref} has no attempt {asked}", hint=f"it has had {len(attempts)}")
+        raise NotFound(f"job {job.ref} has no attempt {asked}", hint=f"it has had {len(known)}")
     return found[-1]
 
 
@@ -199,7 +199,7 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
     pause_s, quiet_s = POLL_MIN_S, 0.0
     while not context.closing.is_set():
         # the state is read first: if the attempt has ended, its last output is in the file
-        ended = await _has_ended(context, job.ref, number)
+        ended = await context.store.read(attempts.has_ended, job.id, number)
         data, after, skipped = await asyncio.to_thread(source.read, offset, CHUNK)
         if skipped:
             decoder.reset()
@@ -225,8 +225,3 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
         if quiet_s >= PING_S:
             quiet_s = 0.0
             await stream.ping()
-
-
-async def _has_ended(context: Context, ref: str, number: int) -> bool:
-    job = await one_job(context, ref)
-    return _attempt(job, number).state is AttemptState.ENDED

@@ -18,7 +18,8 @@ from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.services.admission import Admission
 from leptond.store import Connection
-from leptond.store.planning import forecast, snapshot
+from leptond.store.planning import forecast
+from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import lists, queues
 
 table = Table("plan")
@@ -45,15 +46,15 @@ async def plan(call: Call) -> schema.Plan:
     now, boot = context.clock.wall(), context.clock.boot()
 
     def fetch(db: Connection) -> schema.Plan:
-        inputs = snapshot.plan_input(
+        outlook = context.forecasts.outlook(
             db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=context.settings.cpu_slots(), policy=policy
         )
-        etas = forecast.etas(inputs)
+        inputs, etas = outlook.inputs(db, WINDOW), outlook.etas(db)
         order = sorted(etas.values(), key=lambda eta: (eta.likely.start_at, eta.likely.id))
         named = lists.names(db, [eta.likely.id for eta in order[: query.limit]])
         return schema.Plan(
             policy=policy.name,
-            at=bodies.instant(now),
+            at=bodies.instant(outlook.now),
             items=[
                 planned(eta, inputs.gpus, named[eta.likely.id])
                 for eta in order[: query.limit]
@@ -111,14 +112,14 @@ async def estimate(call: Call) -> schema.Estimate:
             answer.reason = Reason.DEPENDENCY
             answer.sentence = "it would wait for other jobs first, and nobody can tell how those end"
             return answer
-        inputs = snapshot.plan_input(
+        inputs = context.forecasts.outlook(
             db,
             now=now,
             boot=boot,
             unhealthy=unhealthy,
             cpu_slots=context.settings.cpu_slots(),
             policy=context.settings.policy(),
-        )
+        ).inputs(db, WINDOW)
         if own[0].since > now:
             inputs = msgspec.structs.replace(inputs, now=own[0].since)
         etas = forecast.etas(inputs, own, until=own[0].id if len(own) == 1 else None)

@@ -41,13 +41,17 @@ async def show(call: Call) -> schema.Timeline:
     since = query.since.timestamp() if query.since is not None else until - DEFAULT_S
     if not 0 < until - since <= LONGEST_S:
         raise Invalid("the span must be between 0 s and 90 days", pointer="/since")
-    lanes, more = await call.context.store.browse(timeline.between, since, until, query.limit)
-    return schema.Timeline(
-        since=bodies.instant(since),
-        until=bodies.instant(until),
-        items=[bodies.bar(one) for one in lanes],
-        more=more,
-    )
+
+    def fetch(db: Connection) -> schema.Timeline:
+        lanes, more = timeline.between(db, since, until, query.limit)
+        return schema.Timeline(
+            since=bodies.instant(since),
+            until=bodies.instant(until),
+            items=[bodies.bar(one) for one in lanes],
+            more=more,
+        )
+
+    return await call.context.store.browse(fetch)
 
 
 @table.route("GET", "/v1/jobs/{ref}/gpus", answer=list[schema.GpuUse], errors=(404,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from datetime import datetime
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from leptond.core.accounting.report import cost_report
 from leptond.core.accounting.report_types import Comparison, CostReport, GroupBy
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.core.scheduling.what_if import compare_policies
+from leptond.store import ODD_ROW
 from leptond.store.accounting import daily, ledger
 
 table = Table("usage")
@@ -55,18 +57,21 @@ async def usage(call: Call) -> Usage:
             pointer="/since",
             hint="since must be before until, and before now",
         )
-    history = await call.context.store.browse(daily.history, begin, end)
-    rates = call.context.settings.cost
-    # a month of many jobs takes seconds: not on the event loop
-    found = await asyncio.to_thread(
+    report = functools.partial(
         cost_report,
-        history,
-        ledger.ms(begin),
-        ledger.ms(end),
+        begin=ledger.ms(begin),
+        end=ledger.ms(end),
         now=ledger.ms(now),
-        rates=rates,
+        rates=call.context.settings.cost,
         by=query.group_by,
     )
+    history = await call.context.store.browse(daily.history, begin, end)
+    try:
+        # a month of many jobs takes seconds: not on the event loop
+        found = await asyncio.to_thread(report, history)
+    except ODD_ROW:
+        history = await call.context.store.browse_odd(daily.history, begin, end)
+        found = await asyncio.to_thread(report, history)
     comparison = None
     if query.against is not None:
         prices = {device.price for device in history.devices}

@@ -267,7 +267,7 @@ def bar(one: Lane) -> schema.Bar:
         user=one.user,
         attempt=one.number,
         state=one.state,
-        class_=model.FailureClass(one.cause) if one.cause is not None else None,
+        class_=model.FailureClass(one.cause) if one.cause in set(model.FailureClass) else None,
         exit_code=one.exit_code,
         gpu_indices=[gpu.index for gpu in one.gpus],
         claimed_at=instant(one.claimed_at),

@@ -17,7 +17,7 @@ def show_all(db: Connection, samples: Mapping[str, Sample], unhealthy: Mapping[s
     for known in gpus.known(db):
         if not known.present and known.job_id is None:
             continue
-        pids = {attempts.get(db, lease.attempt_id).pid: lease.job_id for lease in known.leases}
+        pids = {attempts.pid_of(db, lease.attempt_id): lease.job_id for lease in known.leases}
         known_pids = {pid: job for pid, job in pids.items() if pid is not None}
         shown.append(bodies.gpu(known, samples.get(known.uuid), unhealthy, known_pids))
     return shown

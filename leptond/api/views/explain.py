@@ -10,65 +10,58 @@ from leptond import schema
 from leptond.api.http.context import Context
 from leptond.api.views import bodies
 from leptond.core.jobs.model import Attempt, Job, Reason, State
-from leptond.core.scheduling.forecast import Eta, Forecast
+from leptond.core.scheduling.forecast import Eta
 from leptond.core.scheduling.overdue import Turn, turn
-from leptond.core.scheduling.planner import Plan, PlanInput, Wait, plan
+from leptond.core.scheduling.planner import Plan, Wait
 from leptond.store import Connection
-from leptond.store.planning import forecast, snapshot
+from leptond.store.planning import snapshot
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.planning.forecast import QUICK_WINDOW
+from leptond.store.planning.outlook import Outlook
 from leptond.store.queue import compact_arrays, lists, never
 
 
 class Explain:
-    """Reasons for the jobs of one snapshot. The plan is made once, and only if a job needs it."""
+    """Reasons for the jobs of one snapshot. The plan is made only if a job needs it, and once for all
+    readers."""
 
     def __init__(self, db: Connection, context: Context, unhealthy: Mapping[str, str]) -> None:
         self._db = db
         self._context = context
         self._unhealthy = unhealthy
-        self._plans: dict[int, Plan] = {}
-        self._seen: dict[int, PlanInput] = {}
-        self._starts: Mapping[int, Forecast] | None = None
+        self._outlook: Outlook | None = None
         self.now = context.clock.wall()
         self.boot = context.clock.boot()
 
-    def planned(self, window: int) -> Plan:
-        """Return the plan for the first `window` jobs."""
-        if window not in self._plans:
-            self._plans[window] = plan(self._inputs(window))
-        return self._plans[window]
-
-    def _inputs(self, window: int) -> PlanInput:
-        if window not in self._seen:
-            inputs = snapshot.plan_input(
+    def _planned(self, *, anew: bool = False) -> Outlook:
+        if self._outlook is None or (anew and self._outlook.boot < self.boot):
+            self._outlook = self._context.forecasts.outlook(
                 self._db,
                 now=self.now,
                 boot=self.boot,
                 unhealthy=self._unhealthy,
                 cpu_slots=self._context.settings.cpu_slots(),
                 policy=self._context.settings.policy(),
-                window=window,
+                anew=anew,
             )
-            members = [job.id for job in inputs.running if job.array_id is not None]
-            members += [job.id for job in inputs.waiting if job.array_id is not None]
-            self._seen[window] = msgspec.structs.replace(inputs, refs=lists.refs(self._db, members))
-        return self._seen[window]
+        return self._outlook
+
+    def planned(self, window: int) -> Plan:
+        """Return the plan for the first `window` jobs."""
+        return self._planned().plan(self._db, window)
 
     def starts_at(self, job: Job) -> float | None:
         """Return the likely start of a pending job in UTC seconds, as far as a short simulation reaches."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
-        if self._starts is None:
-            self._starts = forecast.starts(self._inputs(QUICK_WINDOW))
-        found = self._starts.get(job.id)
+        found = self._planned().starts(self._db).get(job.id)
         return found.start_at if found is not None else None
 
     def eta(self, job: Job) -> Eta | None:
         """Return the expected start of a pending job with its uncertainty."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
-        return forecast.etas(self._inputs(WINDOW), until=job.id).get(job.id)
+        return self._planned().etas(self._db, until=job.id).get(job.id)
 
     def wait(self, job: Job) -> Wait | None:
         """Return the reason why `job` waits; None if it does not."""
@@ -79,6 +72,17 @@ class Explain:
             if early.reason is Reason.DEPENDENCY_NEVER:
                 return msgspec.structs.replace(early, sentence=never.sentence(self._db, job))
             return early
+        found = self._in_plan(job)
+        made = self._planned()
+        if found is None and snapshot.why_not_ready(job, now=made.now, boot=made.boot) is not None:
+            # it has become ready since the plan for other readers
+            self._planned(anew=True)
+            found = self._in_plan(job)
+        if found is not None:
+            return found
+        return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
+
+    def _in_plan(self, job: Job) -> Wait | None:
         # a plan for a job does not depend on those after it: the short window is enough for one within it
         for window in (QUICK_WINDOW, WINDOW):
             seen = self.planned(window)
@@ -89,13 +93,13 @@ class Explain:
                 return Wait(reason=Reason.RESOURCES, sentence="it is being started")
             if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
                 break  # more members of its own array are before it than a plan covers
-        return Wait(reason=Reason.PRIORITY, sentence=f"more than {WINDOW} jobs stand before it in the queue")
+        return None
 
     def turn(self, job: Job, wait: Wait | None) -> Turn | None:
         """Return until when others may start before `job`; None if it waits for something else than GPUs."""
         if wait is None or wait.reason not in (Reason.RESOURCES, Reason.PRIORITY):
             return None
-        inputs = self._inputs(WINDOW)
+        inputs = self._planned().inputs(self._db, WINDOW)
         found = next((one for one in inputs.waiting if one.id == job.id), None)
         return turn(found, inputs) if found is not None else None
 

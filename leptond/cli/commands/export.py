@@ -70,7 +70,7 @@ def _filters(function: F) -> F:
 
 
 @command("export", short_help="Jobs as CSV, JSON lines or Parquet.")
-@click.option("--csv", "kind", flag_value="csv", default=True, help="Comma-separated values [this].")
+@click.option("--csv", "kind", flag_value="csv", help="Comma-separated values [this].")
 @click.option("--json-lines", "kind", flag_value="json", help="A JSON object a line, as the API has it.")
 @click.option("--parquet", "kind", flag_value="parquet", help="Parquet (needs pyarrow, and -o).")
 @click.option("-o", "--output", metavar="FILE", help="Where to [standard output].")
@@ -78,12 +78,20 @@ def _filters(function: F) -> F:
 @click.option("--state", metavar="STATES", help="Only these (comma list) [all].")
 @_filters
 @click.option("--since", type=kind(SINCE), help="Submitted since: 2h, 3d, today, 2026-12-24.")
-def export_command(session: Session, kind: str, output: str | None, usage: str | None, **given: Any) -> None:
+def export_command(
+    session: Session, kind: str | None, output: str | None, usage: str | None, **given: Any
+) -> None:
     """Write all jobs, the newest first, with what became of them and the GPU time they took; or with --usage
     where GPU time went since --since [7 days ago].
 
-    A file is complete or not there: it is written aside and renamed.
+    A file is complete or not there: it is written aside and renamed. With --json all is one document, and no
+    file.
     """
+    if session.json and kind is None:
+        if output is not None:
+            raise click.UsageError("--json prints one document; a file is written with --json-lines -o FILE")
+        kind = "document"
+    kind = kind or "csv"
     if kind == "parquet" and output is None:
         raise click.UsageError("--parquet needs a file: -o jobs.parquet")
     query = {name: value for name, value in given.items() if value is not None}
@@ -116,7 +124,9 @@ def _write(
         write_parquet(session, columns, map(row, found), Path(str(output)))
         return
     with contextlib.nullcontext(sys.stdout) if output is None else _aside(Path(output)) as file:
-        if kind == "json":
+        if kind == "document":
+            session.emit({"items": list(found), "next_cursor": None})
+        elif kind == "json":
             write_json_lines(found, file)
         else:
             write_csv(columns, map(row, found), file)

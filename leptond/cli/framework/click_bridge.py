@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import SHARED, Argument, Command, F
 from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
 from leptond.cli.framework.registry import ALIASES, MODULES, SECTIONS, load
-from leptond.cli.framework.session import Session
+from leptond.cli.framework.session import Session, usage_problem
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -218,8 +218,39 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        words = list(args)
+        try:
+            made = super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            _document(error, words)
+            raise
+        made.meta[_WORDS] = words
+        return made
+
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.exit(ctx.ensure_object(Session).run(functools.partial(super().invoke, ctx)))
+        session = ctx.ensure_object(Session)
+        try:
+            code = session.run(functools.partial(super().invoke, ctx))
+        except click.ClickException as error:
+            _document(error, ctx.meta.get(_WORDS, []), session)
+            raise
+        ctx.exit(code)
+
+
+_WORDS = "leptond.words"
+
+
+def _document(error: click.ClickException, words: Sequence[str], session: Session | None = None) -> None:
+    """Print a mistake as a problem body, where the call has --json; click prints it for people then."""
+    before = words[: words.index("--")] if "--" in words else words
+    session = session or Session()
+    if session.json or "--json" in before:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "leptonctl"
+        session.emit(usage_problem(error.format_message(), f"{path} --help"))
 
 
 @click.group(
@@ -240,12 +271,13 @@ def group(ctx: click.Context) -> None:
     """
 
 
-def explain(declared: Command, usage: UsageError) -> int:
-    """Print what is wrong with a call that was read without click, as click prints it; return the exit
-    code."""
+def explain(declared: Command, usage: UsageError, words: Sequence[str] = ()) -> int:
+    """Print what is wrong with a call of these words that was read without click, as click prints it; return
+    the exit code."""
     above = click.Context(group, info_name="leptonctl", **group.context_settings)
     made = as_click(declared)
     error = _error(usage, click.Context(made, info_name=declared.name, parent=above, **made.context_settings))
     with contextlib.suppress(BrokenPipeError):
+        _document(error, words)
         error.show()
     return error.exit_code

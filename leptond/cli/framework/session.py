@@ -96,11 +96,15 @@ class Session:
         """Print what failed, why, and what to do next; with --json also the problem body."""
         if self.json:
             self.emit(error.problem)
-        self.warn(str(error))
-        for part in error.problem.get("errors") or []:
-            if isinstance(part, dict) and part.get("message") != str(error):
-                self.say(f"  {part.get('pointer')}: {part.get('message')}")
-        if error.hint:
+        faults = [_spoken(part) for part in error.problem.get("errors") or [] if isinstance(part, dict)]
+        if len(faults) > 1:
+            self.warn(f"the request has {len(faults)} faults")
+            for fault in faults:
+                self.say(f"  {fault}")
+        else:
+            alone = bool(faults) and not faults[0].endswith(f": {error}")
+            self.warn(faults[0] if alone else str(error))
+        if error.hint and not (faults and error.hint.startswith("see /v1/")):
             self.say(f"  {error.hint}")
 
 
@@ -115,6 +119,33 @@ def sentence_of(error: OSError) -> str:
     """
     why = error.strerror or str(error)
     return f"{error.filename}: {why}" if error.filename else why
+
+
+def _spoken(fault: dict[str, Any]) -> str:
+    """What is wrong with a field of a request, in the words of the command line: with the option for it."""
+    from leptond.core.jobs.fields import OPTIONS
+
+    pointer, message = str(fault.get("pointer")), str(fault.get("message"))
+    names = pointer.strip("/").split("/")
+    if names[0] == "job":  # of a sweep
+        names = names[1:]
+    for field, option in OPTIONS:
+        if names[:1] == [field.name]:
+            said = message.removeprefix("job.")
+            rest = said.removeprefix(field.name)
+            return f"{option.name}{rest}" if rest != said else f"{option.name}: {message}"
+    return message
+
+
+def usage_problem(detail: str, help_command: str) -> dict[str, Any]:
+    """A problem body for a call that is wrong as it is spelled."""
+    return {
+        "type": "/problems/usage",
+        "title": "The call cannot be carried out as it is spelled",
+        "status": 0,
+        "detail": detail,
+        "hint": f"see {help_command}",
+    }
 
 
 def confirm(session: Session, question: str) -> None:

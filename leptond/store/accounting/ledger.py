@@ -21,14 +21,13 @@ from leptond.core.accounting.ledger import (
 )
 from leptond.core.accounting.prices import Listed
 from leptond.core.accounting.report_types import AttemptRecord, Device, IdleEnergy, LedgerHistory, SampledUse
-from leptond.core.jobs.model import LeasedGpu, State
+from leptond.core.jobs.model import State
 from leptond.store.database.conditions import ATTEMPT_LIVES
+from leptond.store.database.rows import enum_or, shown_gpus
 
 ABSENT_S = 7 * 86400.0
 """Seconds for which a device that is gone still counts as part of the machine: it is paid for while it is
 being mended."""
-
-_gpus = msgspec.json.Decoder(list[LeasedGpu])
 
 
 def ms(seconds: float) -> int:
@@ -232,7 +231,11 @@ def _queue(db: sqlite3.Connection, begin: float, end: float) -> list[IdleCauseCh
         (end, begin),
     )
     return [
-        IdleCauseChange(at=ms(row["at"]), idle_cause=IdleCause(row["kind"]), cause=row["cause"])
+        IdleCauseChange(
+            at=ms(row["at"]),
+            idle_cause=enum_or(IdleCause, row["kind"], IdleCause.NO_DEMAND),
+            cause=row["cause"],
+        )
         for row in rows
     ]
 
@@ -282,7 +285,7 @@ def _fact(row: Mapping[str, Any], sampled: Sequence[SampledUse]) -> AttemptRecor
     span = AttemptSpan(
         id=row["id"],
         job=row["job_id"],
-        gpus=[gpu.uuid for gpu in _gpus.decode(row["gpus"])],
+        gpus=[gpu.uuid for gpu in shown_gpus(row["gpus"])],
         claimed=ms(row["claimed_at"]),
         startable=_ms(row["startable_at"]),
         start=_ms(row["started_at"]),
@@ -293,7 +296,7 @@ def _fact(row: Mapping[str, Any], sampled: Sequence[SampledUse]) -> AttemptRecor
         cause=row["class"] or "",
         stop_reason=row["stop_reason"] or "",
         gap_cause=row["gap_cause"] or "",
-        job_state=State(row["job_state"]),
+        job_state=enum_or(State, row["job_state"], State.LOST),
         job_cause=row["job_class"] or "",
     )
     return AttemptRecord(

@@ -59,7 +59,7 @@ def between(db: sqlite3.Connection, since: float, until: float, limit: int) -> t
             state=row["state"],
             cause=row["class"],
             exit_code=row["exit_code"],
-            gpus=rows.leased(row["gpus"]),
+            gpus=rows.shown_gpus(row["gpus"]),
             claimed_at=row["claimed_at"],
             ended_at=row["ended_at"],
         )

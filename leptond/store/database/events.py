@@ -8,6 +8,10 @@ from typing import Any
 
 import msgspec
 
+from leptond.store.database.rows import shown
+
+_data = msgspec.json.Decoder(dict[str, Any])
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One row. `at` is UTC seconds."""
@@ -55,17 +59,10 @@ def after(
     rows = db.execute(
         f"SELECT * FROM events WHERE {' AND '.join(where)} ORDER BY id LIMIT ?", (*values, limit)
     )
-    return [
-        Event(
-            id=row["id"],
-            at=row["at"],
-            type=row["type"],
-            job_id=row["job_id"],
-            attempt=row["attempt"],
-            data=msgspec.json.decode(row["data"]),
-        )
-        for row in rows
-    ]
+    return [shown(dict(row), Event, {"data": _data.decode}, _INSTEAD) for row in rows]
+
+
+_INSTEAD = {"data": {"unreadable": "its row in the database cannot be read"}}
 
 
 def last_id(db: sqlite3.Connection) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -75,6 +76,82 @@ def changed_columns(changes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+# -- rows as they should be, and rows that cannot be read ---------------------------------------------------
+
+UNREADABLE = "its row in the database cannot be read"
+"""The beginning of the explanation of a job that is shown in part."""
+
+T = TypeVar("T", bound=msgspec.Struct)
+E = TypeVar("E", bound=Enum)
+_NEUTRAL: tuple[Any, ...] = (None, 0, "", False, [], {})
+
+
+def in_part(
+    values: Mapping[str, Any],
+    kind: type[T],
+    decode: Mapping[str, Callable[[str], Any]] = {},
+    instead: Mapping[str, Any] = {},
+) -> tuple[T, list[str]]:
+    """Return what of a row can be read as a `kind`, and the columns that cannot. Those have the value of
+    `instead`, else the field's default, else an empty one. `decode` reads columns of JSON."""
+    found: dict[str, Any] = {}
+    unreadable = []
+    for field in msgspec.structs.fields(kind):
+        name = field.encode_name
+        try:
+            value = decode[name](values[name]) if name in decode else values[name]
+            found[name] = msgspec.convert(value, field.type)
+            continue
+        except (KeyError, TypeError, ValueError):  # msgspec's errors are of ValueError
+            pass
+        if name in values or field.required:
+            unreadable.append(name)
+        if name in instead:
+            found[name] = instead[name]
+        elif field.required:
+            found[name] = next(value for value in _NEUTRAL if _is(value, field.type))
+    return msgspec.convert(found, kind), unreadable
+
+
+def _is(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def shown(
+    values: Mapping[str, Any],
+    kind: type[T],
+    decode: Mapping[str, Callable[[str], Any]] = {},
+    instead: Mapping[str, Any] = {},
+) -> T:
+    """Return a row for a view: whole, or what of it can be read (see :func:`in_part`)."""
+    try:
+        return msgspec.convert(
+            {**values, **{name: read(values[name]) for name, read in decode.items()}}, kind
+        )
+    except (KeyError, TypeError, ValueError):
+        return in_part(values, kind, decode, instead)[0]
+
+
+def text_or(read: Callable[[str], Any], text: Any, otherwise: Any) -> Any:
+    """Return what a column of JSON holds; `otherwise` where it cannot be read."""
+    try:
+        return read(text)
+    except (TypeError, ValueError):
+        return otherwise
+
+
+def enum_or(kind: type[E], text: Any, otherwise: E) -> E:
+    """Return the member of an enumeration that a column names; `otherwise` where it names none."""
+    try:
+        return kind(text)
+    except ValueError:
+        return otherwise
+
+
 def values_of(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a row by name. (``dict(row)`` looks each name up among all of them: with fifty columns
     that is most of the time that a row takes.)"""
@@ -97,6 +174,22 @@ def ref(row: sqlite3.Row) -> str:
     return str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
 
 
+def shown_job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
+    """A row of ``jobs`` for a view: one that cannot be read says so as its explanation, so that it takes no
+    list down. Nothing is started from it."""
+    try:
+        return job(row)
+    except (KeyError, TypeError, ValueError):
+        values = values_of(row)
+        for name in _FLAGS:
+            values[name] = bool(values[name])
+        found, unreadable = in_part(values, Job, dict(_JSON), _INSTEAD)
+        return msgspec.structs.replace(found, explanation=f"{UNREADABLE}: {', '.join(unreadable)}")
+
+
+_INSTEAD = {"spec": {"argv": ["(unreadable)"]}, "state": "lost", "user": "(unreadable)", "name": "unreadable"}
+
+
 def leased(text: str) -> list[LeasedGpu]:
     """The column ``attempts.gpus``."""
     return _gpus.decode(text)
@@ -105,9 +198,30 @@ def leased(text: str) -> list[LeasedGpu]:
 def attempt(row: sqlite3.Row) -> Attempt:
     """A row of ``attempts``."""
     values = values_of(row)
-    values["gpus"] = leased(values["gpus"])
-    values["evidence"] = _lines.decode(values["evidence"])
-    values["metrics"] = _metrics.decode(values["metrics"])
-    values["knobs"] = _knobs.decode(values["knobs"])
-    values["notes"] = _notes.decode(values["notes"]) if values["notes"] != "[]" else []
+    for name, decode in _JSON_OF_ATTEMPT.items():
+        values[name] = decode(values[name])
     return msgspec.convert(values, Attempt)
+
+
+_JSON_OF_ATTEMPT: Mapping[str, Callable[[str], Any]] = {
+    "gpus": leased,
+    "evidence": _lines.decode,
+    "metrics": _metrics.decode,
+    "knobs": _knobs.decode,
+    "notes": _notes.decode,
+}
+
+
+def shown_attempt(row: sqlite3.Row) -> Attempt:
+    """A row of ``attempts`` for a view: one that cannot be read says so as its explanation."""
+    try:
+        return attempt(row)
+    except (KeyError, TypeError, ValueError):
+        found, unreadable = in_part(values_of(row), Attempt, _JSON_OF_ATTEMPT, {"state": "ended"})
+        return msgspec.structs.replace(found, explanation=f"{UNREADABLE}: {', '.join(unreadable)}")
+
+
+def shown_gpus(text: Any) -> list[LeasedGpu]:
+    """The column ``attempts.gpus`` for a view; empty where it cannot be read."""
+    found: list[LeasedGpu] = text_or(leased, text, [])
+    return found

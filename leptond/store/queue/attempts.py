@@ -213,6 +213,20 @@ def get(db: sqlite3.Connection, attempt_id: str) -> Attempt:
     return rows.attempt(row)
 
 
+def pid_of(db: sqlite3.Connection, attempt_id: str) -> int | None:
+    """Return the pid of an attempt's command, while it is known."""
+    row = db.execute("SELECT pid FROM attempts WHERE id = ?", (attempt_id,)).fetchone()
+    return row["pid"] if row is not None else None
+
+
+def has_ended(db: sqlite3.Connection, job_id: int, number: int) -> bool:
+    """Return True if an attempt of a job has ended, or is gone with it."""
+    row = db.execute(
+        "SELECT state FROM attempts WHERE job_id = ? AND number = ?", (job_id, number)
+    ).fetchone()
+    return row is None or row["state"] == AttemptState.ENDED
+
+
 def ids_like(db: sqlite3.Connection, beginning: str) -> list[str]:
     """The ids that begin with `beginning` (lower-case hexadecimal)."""
     found = db.execute("SELECT id FROM attempts WHERE id >= ? AND id < ?", (beginning, beginning + "g"))

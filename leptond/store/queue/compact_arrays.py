@@ -17,6 +17,7 @@ from leptond.core.jobs.field import OWN, SHARED
 from leptond.core.jobs.model import MAX_ARRAY, Job, State
 from leptond.store.database import events, rows
 from leptond.store.database.conditions import IS_PENDING, IS_READY
+from leptond.store.database.rows import enum_or
 
 AT_ONCE = 64
 """Members that get their rows with the submit: enough for what starts before the next expansion."""
@@ -48,8 +49,8 @@ class CompactArray:
         self.row = row
         self.first: int = row["id"]
         self.last: int = row["last_id"]
-        self.array_id: int = row["array_id"]
-        self.state = State(row["state"])
+        self.array_id: int = row["array_id"] or 0
+        self.state = enum_or(State, row["state"], State.CANCELLED)
         self._like: Job | None = None
         self._indices: Indices | None = None
 
@@ -62,20 +63,24 @@ class CompactArray:
         """The array index of a member: ids are given out in the order of the indices."""
         if self._indices is None:
             self._indices = indices(self.row)
-        return self._indices[job_id - self.array_id]
+        position = job_id - self.array_id
+        return self._indices[position] if 0 <= position < len(self._indices) else position
 
     def member(self, job_id: int) -> Job:
         """One of the jobs that it stands for."""
         if self._like is None:
             values: dict[str, Any] = {name: self.row[name] for name in SHARED_COLUMNS}
-            self._like = rows.job({**_OF_ONE, **values, "id": self.first, "array_index": 0})
+            self._like = rows.shown_job({**_OF_ONE, **values, "id": self.first, "array_index": 0})
         return msgspec.structs.replace(self._like, id=job_id, array_index=self.index(job_id))
 
 
 def indices(row: sqlite3.Row) -> Indices:
     """All indices of the array that a row of ``folds`` belongs to."""
-    text: str = msgspec.json.decode(row["spec"])["array"]
-    return parse_array(text, max_members=MAX_ARRAY)[0]
+    try:
+        text: str = msgspec.json.decode(row["spec"])["array"]
+        return parse_array(text, max_members=MAX_ARRAY)[0]
+    except (KeyError, TypeError, ValueError):  # a row that cannot be read: as they were counted
+        return Indices([range(row["last_id"] - (row["array_id"] or 0) + 1)])
 
 
 def begin(db: sqlite3.Connection, array_id: int, first: int, last: int) -> None:

@@ -14,6 +14,7 @@ from leptond.core.jobs.model import TERMINAL, DependencyKind, State
 from leptond.core.jobs.states import FailureClass
 from leptond.store.database import events
 from leptond.store.database.conditions import IS_PENDING
+from leptond.store.database.rows import enum_or
 from leptond.store.queue import compact_arrays, never, retries
 
 
@@ -277,7 +278,7 @@ def of(db: sqlite3.Connection, job_id: int, array_id: int | None = None) -> list
             job_id=asked,
             on_job_id=row["on_job_id"],
             on_ref=str(row["on_job_id"]),
-            kind=DependencyKind(row["kind"]),
+            kind=enum_or(DependencyKind, row["kind"], DependencyKind.OK),
             state=row["state"],
         )
         for row in single
@@ -288,7 +289,7 @@ def of(db: sqlite3.Connection, job_id: int, array_id: int | None = None) -> list
             job_id=asked,
             on_job_id=row["on_array_id"],
             on_ref=f"{row['on_array_id']}_*",
-            kind=DependencyKind(row["kind"]),
+            kind=enum_or(DependencyKind, row["kind"], DependencyKind.OK),
             state="failed" if row["failed"] else "waiting" if row["waiting"] else "met",
         )
         for row in arrays

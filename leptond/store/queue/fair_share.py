@@ -8,7 +8,7 @@ import msgspec
 
 from leptond.base.errors import NotFound, TooMany
 from leptond.core.scheduling.fair_share import Caps, Kind, Limits, UsageOwner, Weights, accrued, decayed
-from leptond.store.database import events
+from leptond.store.database import events, rows
 from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE
 from leptond.store.queue.queues import pending
 
@@ -125,7 +125,8 @@ def weights(db: sqlite3.Connection) -> Weights:
 def every(db: sqlite3.Connection) -> list[Limit]:
     """All that is set for single users and projects."""
     return [
-        msgspec.convert(dict(row), Limit) for row in db.execute("SELECT * FROM limits ORDER BY kind, name")
+        rows.shown(dict(row), Limit, instead={"kind": "user"})
+        for row in db.execute("SELECT * FROM limits ORDER BY kind, name")
     ]
 
 

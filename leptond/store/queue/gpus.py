@@ -10,6 +10,9 @@ import msgspec
 from leptond.base.errors import NotFound
 from leptond.store.accounting import ledger
 from leptond.store.database import events
+from leptond.store.database.rows import text_or
+
+_links = msgspec.json.Decoder(dict[str, str])
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,23 +137,27 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
         + " ORDER BY gpus.present DESC, gpus.idx, gpus.uuid"
     )
     return [
-        KnownGpu(
-            uuid=row["uuid"],
-            index=row["idx"],
-            name=row["name"],
-            memory_bytes=row["memory_bytes"],
-            simulated=bool(row["simulated"]),
-            present=bool(row["present"]),
-            drained=bool(row["drained"]),
-            drain_reason=row["drain_reason"],
-            numa_node=row["numa_node"],
-            cpus=row["cpus"],
-            links=msgspec.json.decode(row["links"]),
-            mig=bool(row["mig"]),
-            board=row["board"],
-            owner=row["owner"],
-            lend=row["lend"],
-            leases=leases.get(row["uuid"], []),
+        # checked: the UUID is a label of metrics
+        msgspec.convert(
+            {
+                "uuid": row["uuid"],
+                "index": row["idx"],
+                "name": row["name"],
+                "memory_bytes": row["memory_bytes"] or 0,
+                "simulated": bool(row["simulated"]),
+                "present": bool(row["present"]),
+                "drained": bool(row["drained"]),
+                "drain_reason": row["drain_reason"],
+                "numa_node": row["numa_node"],
+                "cpus": row["cpus"],
+                "links": text_or(_links.decode, row["links"], {}),
+                "mig": bool(row["mig"]),
+                "board": row["board"],
+                "owner": row["owner"],
+                "lend": row["lend"] if isinstance(row["lend"], str) else "none",
+                "leases": leases.get(row["uuid"], []),
+            },
+            KnownGpu,
         )
         for row in rows
     ]

@@ -110,11 +110,40 @@ def find(db: sqlite3.Connection, ref: str) -> Job:
     else:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (int(array),)).fetchone()
     if row is not None:
-        return rows.job(row)
+        return rows.shown_job(row)
     compact = compact_arrays.find(db, ref)
     if compact is None:
         raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
     return compact
+
+
+def ended_or_gone(db: sqlite3.Connection, job_ids: Sequence[int]) -> list[int]:
+    """Return those of these jobs that have ended, or that are there no more (primary key)."""
+    found: list[int] = []
+    for start in range(0, len(job_ids), 500):
+        some = job_ids[start : start + 500]
+        ended = {
+            row["id"]: row["ended"]
+            for row in db.execute(
+                "SELECT id, ended_at IS NOT NULL AS ended FROM jobs"
+                f" WHERE id IN ({', '.join('?' * len(some))})",
+                some,
+            )
+        }
+        for job_id in some:
+            compact = job_id not in ended and compact_arrays.at(db, job_id) is not None
+            if not compact and ended.get(job_id, True):
+                found.append(job_id)
+    return found
+
+
+def _must_be_whole(job: Job) -> None:
+    """Raises WrongState for a job of whose row only a part can be read."""
+    if (job.explanation or "").startswith(rows.UNREADABLE):
+        raise WrongState(
+            f"job {job.ref}: {job.explanation}",
+            hint=f"leptonctl purge {job.ref} forgets it; then submit it anew",
+        )
 
 
 def find_for_change(db: sqlite3.Connection, ref: str, now: float) -> Job:
@@ -253,6 +282,7 @@ def retry(
     runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
     NotFound, WrongState, TooMany, QueueClosed."""
     job = find_for_change(db, ref, now)
+    _must_be_whole(job)
     if job.state is State.PENDING and job.backoff_boot is not None:
         touch(db, job.id, {"backoff_at": None, "backoff_boot": None})
         events.append(db, now, "job.edited", job=job.id, data={"backoff": "skipped", "by": user})
@@ -296,6 +326,7 @@ def edit(
     """Set fields of a job that are editable in its state (:data:`leptond.core.jobs.fields.FIELDS`). Raises
     NotFound, WrongState, Conflict, and what the queue says to the job."""
     job = find_for_change(db, ref, now)
+    _must_be_whole(job)
     if if_version is not None and if_version != job.version:
         raise Conflict(
             f"job {job.ref} is at version {job.version}, not {if_version}", hint="read it again, then edit"

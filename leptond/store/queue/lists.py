@@ -150,7 +150,7 @@ def attempts_of(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, lis
         for row in db.execute(
             f"SELECT * FROM attempts WHERE job_id IN ({marks}) ORDER BY job_id, number", some
         ):
-            found[row["job_id"]].append(rows.attempt(row))
+            found[row["job_id"]].append(rows.shown_attempt(row))
     return found
 
 
@@ -161,7 +161,7 @@ def recent_failures(db: sqlite3.Connection, since: float, limit: int) -> list[Jo
         " ORDER BY ended_at DESC LIMIT ?",
         (since, limit),
     )
-    return [rows.job(row) for row in found]
+    return [rows.shown_job(row) for row in found]
 
 
 def failure_count(db: sqlite3.Connection, since: float) -> int:
@@ -238,7 +238,7 @@ def _select(
     found = db.execute(
         f"SELECT * FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
     )
-    return [rows.job(row) for row in found]
+    return [rows.shown_job(row) for row in found]
 
 
 def _compact(

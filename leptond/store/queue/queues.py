@@ -11,10 +11,13 @@ import msgspec
 from leptond.base.errors import Conflict, Invalid, NotFound, WrongState
 from leptond.core.admission.queues import Queue
 from leptond.core.jobs.model import DEFAULT_QUEUE
-from leptond.store.database import events
+from leptond.store.database import events, rows
 from leptond.store.database.conditions import IS_LIVE
 
 msgspec.json.Decoder(Queue)  # found out about before there are threads (see rows.py)
+
+UNREADABLE_USERS = ["(unreadable)"]
+"""The users of a queue whose list cannot be read: nobody gets in by a fault."""
 
 _HINT = "`leptonctl queues` lists the queues"
 
@@ -165,6 +168,7 @@ def _columns(queue: Queue) -> dict[str, Any]:
 
 
 def _queue(row: sqlite3.Row, gpus: list[str]) -> Queue:
-    values = dict(row)
-    values |= {"users": msgspec.json.decode(values["users"]), "borrow": bool(values["borrow"]), "gpus": gpus}
-    return msgspec.convert(values, Queue)
+    values = {**dict(row), "borrow": bool(row["borrow"]), "gpus": gpus}
+    return rows.shown(
+        values, Queue, {"users": msgspec.json.decode}, {"users": UNREADABLE_USERS, "weight": 1.0}
+    )

@@ -146,7 +146,12 @@ def curve(db: sqlite3.Connection, job_id: int, *, since_n: int = 0, limit: int =
         stride=head["stride"] if head is not None else 1,
         seen=head["seen"] if head is not None else 0,
         points=[
-            Point(attempt=row["attempt"], step=row["step"], at=row["at"], values=_values.decode(row["data"]))
+            Point(
+                attempt=row["attempt"],
+                step=row["step"],
+                at=row["at"],
+                values=rows.text_or(_values.decode, row["data"], {}),
+            )
             for row in found
         ],
     )

@@ -261,10 +261,8 @@ def newest(db: sqlite3.Connection, *, limit: int, before: int | None = None) -> 
 
 
 def _sweep(row: sqlite3.Row) -> Sweep:
-    values = dict(row)
-    values["asked"] = _asked.decode(values["asked"])
-    values["halving"] = bool(values["halving"])
-    return msgspec.convert(values, Sweep)
+    values = {**dict(row), "halving": bool(row["halving"])}
+    return rows.shown(values, Sweep, {"asked": _asked.decode}, {"mode": "min"})
 
 
 def trials(db: sqlite3.Connection, sweep_id: int) -> list[Trial]:
@@ -286,12 +284,12 @@ def trials(db: sqlite3.Connection, sweep_id: int) -> list[Trial]:
         " WHERE sweep_id = ? ORDER BY trials.job_id, number",
         (sweep_id,),
     ):
-        attempts.setdefault(row["job_id"], []).append(rows.attempt(row))
+        attempts.setdefault(row["job_id"], []).append(rows.shown_attempt(row))
     shown = {
         row["job_id"]: dict(row) for row in db.execute("SELECT * FROM trials WHERE sweep_id = ?", (sweep_id,))
     }
     return [
-        _trial(rows.job(row), attempts.get(row["id"], []), shown[row["id"]], rungs.get(row["id"], []))
+        _trial(rows.shown_job(row), attempts.get(row["id"], []), shown[row["id"]], rungs.get(row["id"], []))
         for row in db.execute(
             "SELECT jobs.* FROM trials JOIN jobs ON jobs.id = job_id WHERE sweep_id = ? ORDER BY jobs.id",
             (sweep_id,),
@@ -303,7 +301,7 @@ def _trial(job: Job, attempts: list[Attempt], shown: Mapping[str, Any], rungs: l
     return Trial(
         job=job,
         attempts=attempts,
-        params=_params.decode(shown["params"]),
+        params=rows.text_or(_params.decode, shown["params"], {}),
         last=shown["last"],
         last_step=shown["last_step"],
         best=shown["best"],
@@ -327,7 +325,7 @@ def best(db: sqlite3.Connection, sweep: Sweep) -> Best | None:
     return Best(
         id=row["job_id"],
         ref=f"{sweep.id}_{row['array_index']}",
-        params=_params.decode(row["params"]),
+        params=rows.text_or(_params.decode, row["params"], {}),
         value=row["last"],
         step=row["last_step"],
     )

@@ -7,6 +7,9 @@ import sqlite3
 import msgspec
 
 from leptond.store.database import events
+from leptond.store.database.rows import text_or
+
+_results = msgspec.json.Decoder(dict[str, int])
 
 KEPT = 1000
 """Deliveries of a hook that the log keeps."""
@@ -88,6 +91,6 @@ def totals(db: sqlite3.Connection) -> dict[str, int]:
     """Count the deliveries, by result, over all hooks."""
     found: dict[str, int] = {"delivered": 0, "refused": 0, "failed": 0}
     for row in db.execute("SELECT results FROM webhooks"):
-        for result, n in msgspec.json.decode(row["results"], type=dict[str, int]).items():
+        for result, n in text_or(_results.decode, row["results"], {}).items():
             found[result] = found.get(result, 0) + n
     return found

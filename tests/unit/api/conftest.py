@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from leptond.api.http.connection import HEADER_S
+from leptond.api.http.connection import HEADER_S, Caps
 from leptond.api.http.context import Context
 from leptond.api.server import Api
 from leptond.base.clock import SystemClock
@@ -85,12 +85,13 @@ class Answer:
 class World:
     """A running API and what is behind it."""
 
-    def __init__(self, context: Context, devices: Devices, header_s: float) -> None:
+    def __init__(self, context: Context, devices: Devices, header_s: float, caps: Caps | None = None) -> None:
         self.context = context
         self.store: Store = context.store
         self.devices = devices
         self.phase = "ready"
-        self.api = Api(context, header_s=header_s)
+        self.api = Api(context, header_s=header_s, caps=caps)
+        self.connections = self.api.connections
         self.client: aiohttp.ClientSession
 
     async def request(
@@ -143,6 +144,10 @@ class World:
                 return await reader.read()
         finally:
             writer.close()
+
+    def busy(self) -> int:
+        """The number of connections on which a request is being answered."""
+        return sum(one.busy for one in self.api.open_connections())
 
     async def everything(self) -> dict[str, list[tuple[Any, ...]]]:
         """All that a request could have changed."""
@@ -247,7 +252,15 @@ def header_s() -> float:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, settings: Settings, header_s: float) -> AsyncIterator[World]:
+def caps() -> Caps | None:
+    """Overridden by tests that need others."""
+    return None
+
+
+@pytest.fixture
+async def world(
+    tmp_path: Path, settings: Settings, header_s: float, caps: Caps | None
+) -> AsyncIterator[World]:
     async with open_new_store(tmp_path / DATABASE) as store:
         found = [
             gpus.Found(uuid=f"GPU-{i}", index=i, name="x", memory_bytes=1024, simulated=True)
@@ -279,7 +292,7 @@ async def world(tmp_path: Path, settings: Settings, header_s: float) -> AsyncIte
             file_look=FileLook(tmp_path),
             tokens=Tokens(full="lept_good", read_only="lept_looks"),
         )
-        one = World(context, devices, header_s)
+        one = World(context, devices, header_s, caps)
         await one.api.start()
         connector = aiohttp.UnixConnector(str(context.places.socket))
         async with aiohttp.ClientSession(connector=connector) as client:
