@@ -89,8 +89,8 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
 
 class Api:
     """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
-    `caps`: most connections, unless those that the process allows. `listeners`: its Unix sockets. `port`: that
-    of the TCP listener, if there is one."""
+    `caps`: most connections, unless those that the process allows. `listeners`: its Unix sockets. `port`:
+    that of the TCP listener, if there is one."""
 
     def __init__(self, context: Context, *, header_s: float = HEADER_S, caps: Caps | None = None) -> None:
         self._context = context
