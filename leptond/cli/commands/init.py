@@ -137,7 +137,8 @@ def init_command(
 ) -> None:
     """Write a configuration and a systemd unit that starts the leptond of this installation, and link leptond
     and leptonctl, and no other program of it, into ~/.local/bin (--system: /usr/local/bin). Nothing is
-    started, and no file is written over unless --force is given."""
+    started, and no file is written over unless --force is given; links that are missing are made all the
+    same."""
     program = Path(sys.executable).with_name("leptond")
     if not program.exists():
         session.warn(f"{program} is not there: install leptond with pip into this environment first")
@@ -156,7 +157,8 @@ def init_command(
     there = [path for path, _ in todo.files if path.exists()]
     if there and not force:
         session.warn(f"there already: {', '.join(map(str, there))}")
-        session.say("  look with --dry-run, write over with --force; nothing was written")
+        session.say("  look with --dry-run, write over with --force; no file was written")
+        _link(session, links, force=False)
         leave(4)
     for path, text in todo.files:
         try:

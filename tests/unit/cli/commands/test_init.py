@@ -88,6 +88,7 @@ def test_nothing_is_written_over_unasked(cli: Cli, home: Path):
     assert refused.code == 4
     assert str(config) in refused.err
     assert config.read_text() == "# mine\n"
+    assert (home / ".local/bin/leptonctl").exists(), "an installation of before gets its links"
     assert not (home / "XDG_CONFIG_HOME/systemd").exists()
     assert cli("init", "--force").code == 0
     assert "[http]" in config.read_text()
