@@ -341,9 +341,18 @@ def _posted(path: str, kind: type[T], body: Any = None) -> Request[T]:
 
 
 def _created(path: str, body: Any, read: Callable[[bytes], T]) -> Request[T]:
-    """A POST that is one creation however often it is sent."""
+    """A POST that is one creation however often it is sent. What the daemon wants its user to know is told as
+    a warning."""
+
+    def told(data: bytes) -> T:
+        made = read(data)
+        for one in made if isinstance(made, list) else [made]:
+            for text in getattr(one, "warnings", []):
+                warnings.warn(text, stacklevel=2)
+        return made
+
     headers = {IDEMPOTENCY_KEY: str(uuid.uuid4())}
-    return Request(method="POST", path=path, body=body, headers=headers, read=read)
+    return Request(method="POST", path=path, body=body, headers=headers, read=told)
 
 
 def _log_text(event: ServerEvent) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from leptond import AsyncClient, Client, schema
@@ -235,3 +236,16 @@ def test_a_class_of_the_user_keeps_its_own_methods(stub: Stub) -> None:
     with Polite() as lept:
         assert lept.hold(0).name == "none"
         assert lept.hold(47).name == "train.py"
+
+
+@both
+def test_what_the_daemon_wants_told_is_a_warning(stub: Stub, kind: type[Any]):
+    forgot = "it gets no GPU, although it looks like a training"
+    made = schema.Submitted(id=1, ids=[1], array_id=None, name="true", state=State.PENDING, warnings=[forgot])
+    quiet = msgspec.structs.replace(made, warnings=[])
+    stub.on("POST", "/v1/jobs", made)
+    stub.on("POST", "/v1/jobs:batch", schema.BatchSubmitted(jobs=[quiet, made]))
+    with pytest.warns(UserWarning, match=forgot):
+        run(kind, lambda lept: lept.submit(["true"]))
+    with pytest.warns(UserWarning, match=forgot):
+        run(kind, lambda lept: lept.submit_many([{"argv": ["true"]}] * 2))

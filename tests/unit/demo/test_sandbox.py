@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leptond.demo.jobs import all_jobs
+from leptond.demo.jobs import all_jobs, short_ones_by_priority
 from leptond.demo.sandbox import Sandbox, limit_after
 
 
@@ -49,3 +49,22 @@ def test_it_is_set_once_and_only_when_the_first_step_has_been_seen(tmp_path: Pat
     (method, path, body), released = recorder.asked
     assert (method, path, body["time_limit_s"] > 6) == ("PATCH", "/v1/jobs/3", True)
     assert released == ("POST", "/v1/jobs/3/release", None)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "in_order"),
+    [
+        ([4, 3, 2, 1], True),
+        ([3, 3, 1, 1], True),
+        ([1, 1, 1, 1], True),
+        ([3, 4, 2, 1], False),
+        ([1, 2, 3, 4], False),
+    ],
+)
+def test_two_short_ones_may_start_at_once_but_none_before_one_of_higher_priority(claimed, in_order: bool):
+    short = [job for job in all_jobs(2) if job.name.startswith("short-")]
+    shown = {}
+    for position, (job, second) in enumerate(zip(short, claimed, strict=True)):
+        job.id = position
+        shown[position] = {"attempts": [{"claimed_at": f"2026-01-01T00:00:0{second}.000000Z"}]}
+    assert short_ones_by_priority(short, shown) is in_order
