@@ -179,26 +179,30 @@ def attempt_of(pid: int) -> str | None:
     return "" if seen else None
 
 
-def remains(attempt_id: str, main: Identity | None) -> dict[int, int]:
+def remains(attempt_id: str, main: Identity | None, known: dict[int, int] | None = None) -> dict[int, int]:
     """Return pid and start time of what is left of an attempt without a shim: processes with its cookie or
-    its tag, those in the session of its command `main`, and all descendants of these.
+    its tag, those in the session of its command `main` while that lives, and all descendants of these.
+    `known` gathers what was found: it stays ours when what proved it has gone.
 
-    The number of a session is not given to a new process while the session has members, so members without a
-    leader are ours; a leader that started at another time is another process, and its session is not ours.
-    The start times are read first, so a process that still has the same one when it is signalled is the one
-    that was examined."""
+    A session without its leader proves nothing: another process may have had the leader's number, called
+    setsid, forked and left, as daemons do. The start times are read first, so a process that still has
+    the same one when it is signalled is the one that was examined."""
     stats = {pid: stat for pid in all_pids() if (stat := _stat(pid)) is not None}
     members = {pid for pid, attempt in cookies().items() if attempt == attempt_id}
     members |= {pid for pid, attempt in tags().items() if attempt_id.startswith(attempt)}
     if main is not None and main.boot_id == kernel_boot_id():
         leader = stats.get(main.pid)
-        if leader is None or leader.start_ticks == main.start_ticks:
+        if leader is not None and leader.start_ticks == main.start_ticks:
             members |= {pid for pid, stat in stats.items() if stat.session == main.pid}
+    known = known if known is not None else {}
+    members |= {pid for pid, ticks in known.items() if pid in stats and stats[pid].start_ticks == ticks}
     fresh = set(members)
     while fresh:
         fresh = {pid for pid, stat in stats.items() if stat.parent in fresh} - members
         members |= fresh
-    return {pid: stats[pid].start_ticks for pid in members if pid in stats and not stats[pid].ended}
+    left = {pid: stats[pid].start_ticks for pid in members if pid in stats and not stats[pid].ended}
+    known.update(left)
+    return left
 
 
 def command_of(shim: Identity, pid: int | None) -> Identity | None:
@@ -222,11 +226,11 @@ async def end_remains(
     at least one where /proc could not be read to the end."""
     loop = asyncio.get_running_loop()
     begin = loop.time()
-    left, seen, asked = {0}, set[int](), False
+    left, seen, known, asked = {0}, set[int](), dict[int, int](), False
     while left and loop.time() - begin < limit_s:
         try:
             if not asked:
-                left = await asyncio.to_thread(_signal_remains, attempt_id, main, signal.SIGTERM)
+                left = await asyncio.to_thread(_signal_remains, attempt_id, main, known)
                 asked = True
                 _note_new(left, seen, note)
                 seen |= left
@@ -235,9 +239,9 @@ async def end_remains(
                 await asyncio.sleep(0.05)
             if not left or loop.time() - begin >= grace_s:
                 # also where nothing was found: what forks and exits all the time is not in a list of /proc
-                left = await asyncio.to_thread(_kill_remains, attempt_id, main)
+                left = await asyncio.to_thread(_kill_remains, attempt_id, main, known)
             else:
-                left = set(await asyncio.to_thread(remains, attempt_id, main))
+                left = set(await asyncio.to_thread(remains, attempt_id, main, known))
         except OSError as error:
             if error.errno not in SHORTAGES:
                 raise
@@ -254,17 +258,17 @@ def _note_new(pids: set[int], seen: set[int], note: Callable[[int], None]) -> No
         note(pid)
 
 
-def _signal_remains(attempt_id: str, main: Identity | None, number: int) -> set[int]:
-    left = remains(attempt_id, main)
-    _signal_all(left, number)
+def _signal_remains(attempt_id: str, main: Identity | None, known: dict[int, int]) -> set[int]:
+    left = remains(attempt_id, main, known)
+    _signal_all(left, signal.SIGTERM)
     return set(left)
 
 
-def _kill_remains(attempt_id: str, main: Identity | None) -> set[int]:
+def _kill_remains(attempt_id: str, main: Identity | None, known: dict[int, int]) -> set[int]:
     """Kill one round: all are stopped first, so that nothing forks away meanwhile. Return the pids."""
     left: dict[int, int] = {}
     for _ in range(20):
-        now = remains(attempt_id, main)
+        now = remains(attempt_id, main, known)
         fresh = {pid: ticks for pid, ticks in now.items() if left.get(pid) != ticks}
         if not fresh:
             break

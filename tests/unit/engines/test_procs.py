@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from leptond.base import procfs
 from leptond.base.clock import kernel_boot_id
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
@@ -180,6 +181,60 @@ def test_the_session_of_somebody_else_is_not_ours(attempt_id, one):
     assert set(mine) == {one.pid}
     reused = procs.remains(nobody, Identity(boot_id=boot_id, pid=one.pid, start_ticks=ticks - 1))
     assert reused == {}
+
+
+DAEMON = """
+import os, signal, sys, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+{then}
+"""
+
+
+def test_a_session_without_its_leader_is_nobodys(attempt_id):
+    """A number that a command had is used again by a program that does what daemons do."""
+    leader = start(attempt_id, tagged=False, code=DAEMON.format(then="os._exit(0)"))
+    ticks = procs.start_ticks(leader.pid)
+    leader.wait()
+    child = next(
+        pid for pid in procs.all_pids() if (stat := procfs.read_stat(pid)) and stat.session == leader.pid
+    )
+    try:
+        for command in (ticks, ticks - 1):
+            main = Identity(boot_id=kernel_boot_id(), pid=leader.pid, start_ticks=command)
+            assert procs.remains(attempt_id, main) == {}
+            assert asyncio.run(procs.end_remains(attempt_id, main, grace_s=0, limit_s=1)) == 0
+        assert procs.is_alive(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        leader.stdout.close()
+
+
+def test_what_was_seen_in_the_session_of_the_command_is_ended_after_it(attempt_id):
+    leader = start(attempt_id, tagged=False, code=DAEMON.format(then="time.sleep(600)"))
+    ticks = procs.start_ticks(leader.pid)
+    main = Identity(boot_id=kernel_boot_id(), pid=leader.pid, start_ticks=ticks)
+    known: dict[int, int] = {}
+    child = next(pid for pid in procs.remains(attempt_id, main, known) if pid != leader.pid)
+    leader.kill()
+    leader.wait()
+    assert set(procs.remains(attempt_id, main, known)) == {child}
+    assert procs.remains(attempt_id, main) == {}
+    os.kill(child, signal.SIGKILL)
+    leader.stdout.close()
+
+
+async def test_the_session_of_a_command_is_ended_to_the_last(attempt_id):
+    leader = start(attempt_id, tagged=False, code=DAEMON.format(then="time.sleep(600)"))
+    main = Identity(boot_id=kernel_boot_id(), pid=leader.pid, start_ticks=procs.start_ticks(leader.pid))
+    members = set(procs.remains(attempt_id, main))
+    assert len(members) == 2
+    assert await procs.end_remains(attempt_id, main, grace_s=0.2, limit_s=30) == 0, "one ignores SIGTERM"
+    assert not any(procs.is_alive(pid) for pid in members)
+    leader.stdout.close()
+    leader.returncode = -9
 
 
 def test_a_stopped_process_is_seen(one):
