@@ -23,6 +23,7 @@ EventName = Literal[
     "job.tuned",
     "job.source_changed",
     "job.output_failed",
+    "job.left_behind",
     "array.submitted",
     "array.cancelled",
     "array.edited",

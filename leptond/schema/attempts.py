@@ -22,7 +22,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One try at a job. `class` is null while it lives; `rule` names the rule that chose the class and
     `evidence` holds what it saw. `signature` knows the same failure again. `start`: how its command started,
     `warm` or `cold: ` and why. `notes`: what its owner should know, whatever became of it: a file of its
-    command that was changed after the submit, a copy of its output that failed."""
+    command that was changed after the submit, a copy of its output that failed, processes left behind."""
 
     number: int
     id: str

@@ -278,6 +278,7 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     stop_sent_after_s: float | None = None
     killed: bool = False
     killed_processes: int = 0
+    killed_after_s: float | None = None
     leftovers: int = 0
     warned: int = 0
     warn_signal: int | None = None

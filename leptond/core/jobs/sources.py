@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-NoteKind = Literal["source-changed", "output-failed"]
+NoteKind = Literal["source-changed", "output-failed", "left-behind"]
 
 MAX_HASHED_BYTES = 1024 * 1024
 """The largest file whose content is compared; of a larger one, size and time are."""

@@ -35,6 +35,7 @@ class Supervisor:
         self._record = attempt.record
         self._command = attempt.command.pid
         self._command_ended = False
+        self._ended: float | None = None
         self._killer = Killer(attempt.launch["cgroup"], self._reap)
         self._deadline: float | None = None
         self._warn_at: float | None = None
@@ -91,7 +92,8 @@ class Supervisor:
         that has its grace as well."""
         failpoints.fp("shim_command_ended")
         self._command_ended = True
-        self._record["run_s"] = boot_now() - self._attempt.started_boot
+        self._ended = boot_now()
+        self._record["run_s"] = self._ended - self._attempt.started_boot
         if os.WIFSIGNALED(status):
             self._record["signal"] = os.WTERMSIG(status)
         else:
@@ -124,6 +126,8 @@ class Supervisor:
                 self._give_up_at = now + self._launch["kill_timeout_s"]
                 self._record["killed"] = True
                 self._record["killed_processes"] = len(procfs.descendants(os.getpid()))
+                since = self._stop_sent if self._stop_sent is not None else self._ended
+                self._record["killed_after_s"] = round(now - since, 1) if since is not None else None
                 self._close_stopping()
             failpoints.fp("shim_before_kill")
             self._killer.round()

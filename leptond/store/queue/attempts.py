@@ -26,6 +26,7 @@ from leptond.core.jobs.model import (
 )
 from leptond.core.jobs.states import AttemptState, end_state, move
 from leptond.core.outcome.classify import Verdict
+from leptond.core.outcome.left_behind import left_behind
 from leptond.core.outcome.retry import Decision, Past, Spent, decide, unless_unkillable
 from leptond.core.scheduling.fair_share import UsageOwner
 from leptond.core.scheduling.inputs import Preempt, Start
@@ -33,7 +34,7 @@ from leptond.core.training.halving import spared_ms
 from leptond.store.accounting import ledger
 from leptond.store.database import events, rows
 from leptond.store.database.conditions import ATTEMPT_ENDED, ATTEMPT_LIVES, IS_LIVE, IS_PENDING, IS_READY
-from leptond.store.queue import fair_share, jobs, order_keys
+from leptond.store.queue import fair_share, jobs, notes, order_keys
 from leptond.store.queue import gpus as gpu_rows
 
 LAST_END = ("class", "exit_code", "signal", "explanation")
@@ -291,6 +292,9 @@ def finish(
 
     ended_at = record.ended_at if record is not None and record.ended_at else now
     _record_end(db, attempt, verdict, record, decision, ended_at=ended_at, gpu_ms=gpu_ms)
+    note = left_behind(record)
+    if note is not None:
+        notes.add(db, job.id, attempt.number, [note], now=now)
     _charge(db, job, get(db, attempt_id), uses)
     if record is not None and record.unkillable:
         for gpu in attempt.gpus:

@@ -13,6 +13,7 @@ from leptond.store.database import events, rows
 EVENT_OF: dict[NoteKind, str] = {
     "source-changed": "job.source_changed",
     "output-failed": "job.output_failed",
+    "left-behind": "job.left_behind",
 }
 """The event that is recorded with a note."""
 
