@@ -85,7 +85,7 @@ def daemon(place: Path, *, gpus: int = 1, **env: str) -> Iterator[Daemon]:
         "LEPTOND_QUEUE__MAX_PENDING": "10000000",
         **env,
     }
-    one = Daemon(place / "state", env=settings)
+    one = Daemon(place / "state", env=settings, executed=True)
     one.start()
     try:
         yield one

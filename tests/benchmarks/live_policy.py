@@ -76,7 +76,7 @@ def live(jobs: list[Asked], policy: Policy, directory: Path) -> tuple[list[tuple
         f"LEPTOND_PLANNER__{name.upper()}": str(getattr(policy, name)) for name in (*TIMES, "unknown_run_s")
     }
     env["LEPTOND_QUEUE__POLICY"] = policy.name
-    daemon = Daemon(directory / "s", "--simulate-gpus", str(GPUS), env=env)
+    daemon = Daemon(directory / "s", "--simulate-gpus", str(GPUS), env=env, executed=True)
     daemon.start()
     try:
         begin = time.monotonic()

@@ -98,7 +98,9 @@ def main() -> None:
     if CHROMIUM is None:
         sys.exit("Chromium is not installed (Debian: apt-get install chromium)")
     with tempfile.TemporaryDirectory() as place, sync_playwright() as play:
-        daemon = Daemon(Path(place) / "state", "--simulate-gpus", "8", "--listen", "127.0.0.1:0")
+        daemon = Daemon(
+            Path(place) / "state", "--simulate-gpus", "8", "--listen", "127.0.0.1:0", executed=True
+        )
         daemon.start()
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGS)
         try:

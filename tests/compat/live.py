@@ -90,7 +90,7 @@ def collect() -> dict[str, Any]:
     """All of it, by part."""
     with tempfile.TemporaryDirectory(prefix="compat") as place:
         home = Path(place)
-        daemon = Daemon(home / "state", "--simulate-gpus", "4", env=ENVIRONMENT)
+        daemon = Daemon(home / "state", "--simulate-gpus", "4", env=ENVIRONMENT, executed=True)
         daemon.start()
         try:
             _scenario(daemon, home)

@@ -86,7 +86,9 @@ def test_https_is_verified_by_the_certificates_of_the_machine(tmp_path, receiver
     hooks = json.dumps([{**hook, "events": ["job.submitted"]}])
     for trusted in (False, True):
         env = {"LEPTOND_WEBHOOKS__HOOKS": hooks} | ({"SSL_CERT_FILE": str(certificate)} if trusted else {})
-        daemon = Daemon(tmp_path / f"trusts-{trusted}" / "state", "--simulate-gpus", "1", env=env)
+        daemon = Daemon(
+            tmp_path / f"trusts-{trusted}" / "state", "--simulate-gpus", "1", env=env, executed=True
+        )
         daemon.start()
         try:
             job = daemon.submit("true", hold=True)

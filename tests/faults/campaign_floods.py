@@ -52,7 +52,9 @@ def floods(trials: int, seed: int, workdir: Path) -> Outcome:
 
 def flood(dice: random.Random, place: Path, *, seconds: float, size: int, count: int = 8) -> Found:
     """`count` jobs that write for `seconds`, or `size` bytes each, whichever comes first."""
-    daemon = Daemon(place / "s", "--simulate-gpus", "1", env={"LEPTOND_QUEUE__CPU_SLOTS": str(count)})
+    daemon = Daemon(
+        place / "s", "--simulate-gpus", "1", executed=True, env={"LEPTOND_QUEUE__CPU_SLOTS": str(count)}
+    )
     daemon.start()
     total = 0
     try:

@@ -25,7 +25,7 @@ def leaks(trials: int, seed: int, workdir: Path) -> Outcome:
 
 def many_jobs(dice: random.Random, place: Path, *, count: int) -> Found:
     """Descriptors, threads and children of the daemon are, after `count` jobs, what they were before."""
-    daemon = Daemon(place / "s", "--simulate-gpus", "4", env={"LEPTOND_QUEUE__CPU_SLOTS": "4"})
+    daemon = Daemon(place / "s", "--simulate-gpus", "4", executed=True, env={"LEPTOND_QUEUE__CPU_SLOTS": "4"})
     daemon.start()
     try:
         run(daemon, WARM_UP)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tests.faults.invariants import Evidence
 from tests.faults.scenario import Crashed, Scenario, drained, finish
-from tests.faults.template import ForkedDaemon, Template, built
+from tests.faults.template import ForkedDaemon, built
 from tests.support.daemon import gone
+from tests.support.template import Template
 
 GPUS = ("--simulate-gpus", "4")
 ENV = {
@@ -152,7 +153,7 @@ class Templates:
         try:
             template = self._free.get_nowait()
         except queue.Empty:
-            template = Template()
+            template = Template(built("faults"))
             with self._lock:
                 self._all.append(template)
         rig = Rig(template, place)

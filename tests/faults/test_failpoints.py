@@ -15,8 +15,9 @@ from leptond.base import failpoints
 from leptond.base.failpoints import BadFailpoint, parse
 from tests.faults.invariants import Evidence, check
 from tests.faults.scenario import drained
-from tests.faults.template import ForkedDaemon, Template
+from tests.faults.template import ForkedDaemon
 from tests.support.daemon import Daemon, alive_with_cookie, gone, until
+from tests.support.template import shared
 
 PYTHON = sys.executable
 TOP = Path(__file__).parents[2]
@@ -79,16 +80,9 @@ def test_a_mistake_in_the_variable_is_named(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.fixture(scope="module")
-def template():
-    one = Template(preload=False)
-    yield one
-    one.close()
-
-
-def forked(template: Template, tmp_path: Path) -> ForkedDaemon:
+def forked(tmp_path: Path) -> ForkedDaemon:
     env = {"LEPTOND_QUEUE__CPU_SLOTS": "4", "LEPTOND_ENGINE__LINGER_S": "0.2"}
-    return ForkedDaemon(template, tmp_path / "s", "--simulate-gpus", "4", env=env)
+    return ForkedDaemon(shared(), tmp_path / "s", "--simulate-gpus", "4", env=env)
 
 
 def test_the_places_are_many():
@@ -96,9 +90,9 @@ def test_the_places_are_many():
     assert len(SHIM) >= 15
 
 
-def test_the_daemon_is_killed_at_every_place(template, tmp_path):
+def test_the_daemon_is_killed_at_every_place(tmp_path):
     """One queue lives through all of these deaths: each start is also the recovery from the one before."""
-    daemon = forked(template, tmp_path)
+    daemon = forked(tmp_path)
     witness = tmp_path / "witness"
     command = [*WITNESS, str(witness)]
     accepted: list[int] = []
@@ -182,9 +176,9 @@ def shim_of(attempt_id: str) -> int:
     return until(alone)[0]
 
 
-def test_the_shim_is_killed_at_every_place(template, tmp_path):
+def test_the_shim_is_killed_at_every_place(tmp_path):
     """Wherever its shim dies, a job ends as lost or with its true exit, and leaves nobody behind."""
-    daemon = forked(template, tmp_path)
+    daemon = forked(tmp_path)
     witness = tmp_path / "witness"
     accepted: list[int] = []
     for name in SHIM:

@@ -66,6 +66,7 @@ def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path):
             tmp_path / "state",
             "--simulate-gpus",
             "1",
+            executed=True,
             env={"NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "400000"},
         )
         daemon.start()

@@ -15,6 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support.store import put_state
+from tests.support.template import Child, shared
+
+TOP = Path(__file__).parents[2]
 PYTHON = sys.executable
 TERMINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost"}
 PATIENCE_S = 60.0
@@ -48,9 +52,14 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Daemon:
-    """`start`, `kill`, `terminate`; between them, requests."""
+    """`start`, `kill`, `terminate`; between them, requests. It is forked from a process that has its imports
+    behind it, or, if it is to be `executed`, an interpreter of its own: where that is what a test is about,
+    where its resources are measured, or where it is not the code of this checkout."""
 
-    def __init__(self, state_dir: Path, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, state_dir: Path, *options: str, env: dict[str, str] | None = None, executed: bool = False
+    ) -> None:
+        self.executed = executed
         self.state_dir = state_dir
         self.socket = state_dir / "leptond.sock"
         self.options = options
@@ -58,12 +67,12 @@ class Daemon:
             "PATH": os.environ["PATH"],
             "HOME": str(state_dir.parent),
             "LANG": "C.UTF-8",
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": str(TOP),
             # a second of the processor for every daemon whose jobs are in Python
             "LEPTOND_ENGINE__WARM": "false",
             **(env or {}),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
         self.log = state_dir.parent / "daemon.log"
 
     def start(self) -> Daemon:
@@ -90,9 +99,14 @@ class Daemon:
             time.sleep(0.02)  # there is no event before the socket exists
         raise AssertionError(f"the daemon does not get ready:\n{self.tail()}")
 
-    def _launch(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _launch(self, log: IO[bytes]) -> subprocess.Popen[bytes] | Child:
+        command = ["run", "--state-dir", str(self.state_dir), *self.options]
+        if not (self.executed or "LD_PRELOAD" in self.env or self.env["PYTHONPATH"] != str(TOP)):
+            if not self.state_dir.exists():
+                put_state(self.state_dir)
+            return shared().run(command, self.env, self.log)
         return subprocess.Popen(
-            [PYTHON, "-m", "leptond", "run", "--state-dir", str(self.state_dir), *self.options],
+            [PYTHON, "-m", "leptond", *command],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
