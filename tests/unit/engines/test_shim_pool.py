@@ -280,7 +280,8 @@ def test_a_shim_takes_one_attempt_after_another(daemon, tmp_path):
         assert [one.job_id for one in live.live_attempts(daemon.state_dir / "jobs")] == [job]
         assert str(Path(f"/proc/{shim}/fd/2").readlink()).endswith(f"jobs/{job}/1/shim.log")
         inside = [str(fd) for fd in descriptors(shim) if "/jobs/" in fd]
-        assert all(f"/jobs/{job}/1/" in f"{fd}/" for fd in inside), "nothing of an earlier attempt"
+        # the directory above is open for moments, on the way to a file
+        assert all(f"/jobs/{job}/" in f"{fd}/" for fd in inside), f"something of an earlier attempt: {inside}"
         seen.setdefault(shim, []).append(job)
         (tmp_path / "fifo").write_text("go\n")
         ended = daemon.finished(job)
