@@ -55,7 +55,7 @@ def test_whoever_has_the_pid_now_is_left_alone(place):
 
 
 def test_short_jobs_leave_nothing_in_the_daemon(place):
-    campaign_leaks.many_jobs(DICE, place, count=30)
+    campaign_leaks.many_jobs(DICE, place, count=60, idle=campaign_leaks.IDLE)
 
 
 def test_a_crash_does_not_change_the_order(place):
