@@ -31,6 +31,7 @@ from leptond.gpus import open_backend
 from leptond.recovery.copied_state import check_place, former_places
 from leptond.recovery.restored_database import catch_up, guard
 from leptond.services.disk_guard import DiskGuard
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_usage import GpuUsage
 from leptond.services.gpu_watch import GpuWatch
 from leptond.services.ledger_rollup import LedgerRollup
@@ -89,6 +90,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 clock,
                 watch,
                 parts,
+                FileLook(places.state_dir),
                 report_sockets=places.report_sockets,
                 has_space=disk_guard.may_start,
             )

@@ -100,12 +100,12 @@ def assemble(
     clock: Clock,
     watch: GpuWatch,
     group: asyncio.TaskGroup,
+    file_look: FileLook,
     *,
     report_sockets: Sequence[Path],
     has_space: Callable[[], bool] = lambda: True,
 ) -> Node:
-    """Put a node together whose tasks run in `group`. `report_sockets`: where jobs report their
-    progress;
+    """Put a node together whose tasks run in `group`. `report_sockets`: where jobs report their progress;
     `has_space` returns True while the disk has free space for what jobs write."""
     wakeup = Wakeup(clock)
     notes = IdleNotes(store, clock)
@@ -113,7 +113,6 @@ def assemble(
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
     reports = ProgressReceiver(report_sockets, store, clock)
-    file_look = FileLook(store.path.parent)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults
     )

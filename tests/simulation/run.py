@@ -20,10 +20,13 @@ import leptond.scheduling.standby
 import leptond.scheduling.supervisor
 import leptond.services.progress_receiver
 from leptond.config import GpuSettings, QueueSettings, Settings
+from leptond.core.jobs.model import Job
+from leptond.core.jobs.sources import Note
 from leptond.core.scheduling.inputs import PlannerFigures, PolicyName
 from leptond.core.training.progress import ProgressMessage
 from leptond.daemon.assembly import assemble
 from leptond.scheduling.pass_reader import PassReader
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_watch import GpuWatch
 from leptond.store import StoreUnavailable
 from leptond.store.queue import compact_arrays
@@ -74,6 +77,17 @@ class Result:
     tail: list[str]
 
 
+class SameFiles(FileLook):
+    """The jobs of a simulation name no files, so that none is looked at, nor a thread begun for it."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+
+    async def changes(self, job: Job, *, started_at: float) -> list[Note]:
+        """None: there are no files."""
+        return []
+
+
 class Life:
     """The daemon from a start to its death."""
 
@@ -102,6 +116,7 @@ class Life:
                 sim.world,
                 self.watch,
                 parts,
+                SameFiles(),
                 report_sockets=[Path("/nowhere")],
             )
             await node.settle()

@@ -17,6 +17,7 @@ from leptond.core.jobs.model import Attempt, Job, JobSpec
 from leptond.daemon.assembly import Node, assemble
 from leptond.engines.base import Engine
 from leptond.gpus.simulated import SimulatedBackend
+from leptond.services.file_look import FileLook
 from leptond.services.gpu_watch import GpuWatch
 from leptond.store import Store
 from leptond.store.queue import attempts, jobs
@@ -141,6 +142,7 @@ async def node_world(
                     clock,
                     watch,
                     group,
+                    FileLook(state_dir),
                     report_sockets=[state_dir / "reports.sock"],
                     has_space=has_space,
                 )
