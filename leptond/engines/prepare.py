@@ -139,6 +139,7 @@ class Preparation:
 
     async def _acquire(self, job: Job, attempt_id: str) -> ShimHandle:
         number = job.attempt + 1
+        script = await self._script(job)
         failpoints.fp("before_attempt_directory")
         standby = self._files.make_standby(attempt_id)
         failpoints.fp("after_attempt_directory")
@@ -149,7 +150,6 @@ class Preparation:
         group = self._cgroups.create(attempt_id)
         port = self._free_port()
         around = self._surroundings(standby, self._files.place(job.id, number), checkpoints, group, port)
-        script = await self._script(job)
         launch = describe(job, attempt_id, number, around, script=script)
         if script is not None:
             self._files.leave_script(attempt_id, script_name(job), script)
@@ -164,14 +164,15 @@ class Preparation:
 
     async def _script(self, job: Job) -> bytes | None:
         """Return the script that was kept at the submit of a job; None for one that has none. Raises
-        OSError."""
+        SpawnFailed."""
         sha256 = job.script_sha256
         if sha256 is None:
             return None
         if sha256 not in self._scripts:
             found = await self._script_of(sha256)
             if found is None:
-                raise FileNotFoundError(f"the copy of its script {job.spec.argv[0]} is lost: submit it again")
+                text = f"the copy of its script {job.spec.argv[0]} is lost: submit it again"
+                raise SpawnFailed(text, errno.ENOENT)
             while len(self._scripts) >= SCRIPTS:
                 del self._scripts[next(iter(self._scripts))]
             self._scripts[sha256] = found

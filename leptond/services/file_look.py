@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TypeVar
 
 import msgspec
@@ -50,6 +51,8 @@ class FileLook:
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
         self._one = asyncio.Lock()
+        self._busy = False
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def at_submit(
@@ -95,7 +98,7 @@ class FileLook:
         """Call `work` in a daemon thread: a hung disk must not delay the end of the process. Raises what it
         raises, and TimeoutError."""
         async with asyncio.timeout(PATIENCE_S), self._one:
-            if self._thread is not None and self._thread.is_alive():
+            if self._busy:
                 raise TimeoutError  # it still waits for a disk
             loop = asyncio.get_running_loop()
             done: asyncio.Future[T] = loop.create_future()
@@ -105,14 +108,20 @@ class FileLook:
                     finish = functools.partial(_result, done, work())
                 except Exception as error:
                     finish = functools.partial(_failure, done, error)
+                self._busy = False
                 with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(finish)
 
-            thread = self._thread = threading.Thread(target=run, name="file-look", daemon=True)
-            thread.start()
-            found = await done
-            self._thread = None
-            return found
+            self._busy = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="file-look", daemon=True)
+                self._thread.start()
+            self._work.put(run)
+            return await done
+
+    def _serve(self) -> None:
+        while True:
+            self._work.get()()
 
 
 def _result(done: asyncio.Future[T], value: T) -> None:

@@ -75,6 +75,9 @@ def named_files(argv: Sequence[str], *, shell: bool, cwd: str) -> list[str]:
     if starts and not code:
         # a script without a suffix, behind the options of its interpreter
         code = [word for word in words[1:] if not word.startswith("-")][:1]
+    if starts and "-c" in words[:-1]:
+        line = words[words.index("-c") + 1]
+        code = _code_in(line)
     if shell:
         code += [first] if "/" in first and not starts else []
     for before, word in pairwise(words):
@@ -93,8 +96,12 @@ def named_in_script(text: str, *, cwd: str) -> list[str]:
     >>> named_in_script("cd x\\npython train.py --lr 3\\n", cwd="/w")
     ['/w/train.py']
     """
-    found = [word for word in _WORD.findall(text) if _CODE.search(word)]
+    found = _code_in(text)
     return list(dict.fromkeys(posixpath.normpath(posixpath.join(cwd, word)) for word in found))[:MAX_FILES]
+
+
+def _code_in(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text) if _CODE.search(word)]
 
 
 def _starts_something(program: str) -> bool:

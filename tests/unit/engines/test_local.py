@@ -114,6 +114,38 @@ async def test_an_attempt_starts_with_go_and_its_end_is_its_record(tmp_path, sto
     assert (engine.directory(attempt) / "output.log").read_text() == "out\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ('#!/bin/sh -e\necho "$1 ${0##*/}"\n', "x y a b.sh\n"),
+        ("echo é $LEPTOND_SCRIPT", "é /w/a b.sh\n"),
+    ],
+)
+async def test_a_script_runs_from_a_copy_in_the_attempts_directory(tmp_path, store, text, printed):
+    job = await submit(store, "/w/a b.sh", "x y", script=text)
+    SCRIPTS[job.script_sha256] = text.encode()
+    async with engine_of(tmp_path) as engine:
+        attempt = await at_gate(engine, job)
+        engine.go(attempt.id, NOTHING)
+        await engine.started(attempt.id)
+        end = await engine.ended(job, attempt)
+        assert (end.record.exec_error, end.record.exit_code) == (None, 0)
+        engine.ack_end(attempt.id)
+        assert (engine.directory(attempt) / "output.log").read_text() == printed
+        copy = engine.directory(attempt) / "script" / "a b.sh"
+    assert copy.read_text() == text
+    assert (copy.stat().st_mode & 0o777, copy.parent.stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+async def test_a_script_that_is_lost_is_no_fault_of_the_machine(tmp_path, store):
+    job = await submit(store, "/w/a.sh", script="echo lost\n")
+    async with engine_of(tmp_path) as engine:
+        with pytest.raises(SpawnFailed, match=r"the copy of its script /w/a\.sh is lost") as failure:
+            await at_gate(engine, job)
+    assert failure.value.number == errno.ENOENT
+    assert standby(tmp_path) == []
+
+
 async def test_what_is_discarded_leaves_nothing_and_never_ran(tmp_path, store):
     job = await submit(store, "touch", str(tmp_path / "ran"))
     async with engine_of(tmp_path) as engine:

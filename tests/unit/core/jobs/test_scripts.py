@@ -65,7 +65,9 @@ def test_other_interpreters(line: str) -> None:
         (["python", "-m", "torch.distributed.run", "--nproc-per-node", "2", "a.py"],
          ["/w/torch/distributed/run.py", "/w/torch/distributed/run/__main__.py", "/w/a.py"]),
         (["true"], []),
-        (["python", "-c", "print(1)"], ["/w/print(1)"]),
+        (["python", "-c", "print(1)"], []),
+        (["/bin/sh", "-ec", "x", "-c", "cd y; python -u src/a.py"], ["/w/src/a.py"]),
+        (["sh", "-c", "python sweep.py --seed $X | tee log"], ["/w/sweep.py"]),
         (["python", "a\0.py"], []),
     ],
 )  # fmt: skip
