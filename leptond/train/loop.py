@@ -16,7 +16,7 @@ import logging
 import math
 import statistics
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,25 +46,49 @@ class Stateful(Protocol):
         """Go on from there."""
 
 
+LEAST = 20
+"""The losses that have to be known before one can be unusual."""
+PATIENCE = 5
+"""The steps for which a loss has to be high before it is wrong, unless it is above all that was usual."""
+FAR_BELOW = 0.1
+"""A loss under this part of its highest median is not wrong, however it jumps."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """The rule for a wrong loss: one that is not finite, or over `spike` times the median of the last 50 (0:
-    never), sends the training back to its last good checkpoint with `reduce` times the rate; after `most`
-    times it ends as diverged."""
+    """The rule for a wrong loss, which sends the training back to its last good checkpoint with `reduce`
+    times the rate; after `most` times it ends as diverged. Wrong is a loss that is not finite, one over
+    `spike` times all that is usual (the median of the last 50, and the highest such median so far), and one
+    that has been over `spike` times the median for PATIENCE steps, higher than any before. A single batch may
+    be unlucky, above all where the loss is near zero: that is not wrong. `spike` 0: only what is not
+    finite."""
 
     spike: float = 4.0
     reduce: float = 0.5
     most: int = 3
 
-    def fault(self, loss: float, recent: deque[float]) -> str | None:
-        """The fault of a loss; None when it has none."""
+    def fault(self, loss: float, recent: Sequence[float], level: float = 0.0) -> str | None:
+        """The fault of a loss; None when it has none. `recent`: the losses before it, the newest last;
+        `level`: the highest of their medians so far."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if self.spike and len(recent) >= 20:
-            usual = statistics.median(recent)
-            if loss > self.spike * usual > 0:
-                return f"the loss is {loss:.4g}, and was {usual:.4g}"
+        if not self.spike or len(recent) < LEAST:
+            return None
+        usual = statistics.median(recent)
+        if loss > self.spike * max(usual, level) > 0:
+            return f"the loss is {loss:.4g}, and was {usual:.4g}"
+        if len(recent) < LEAST + PATIENCE:
+            return None
+        before, last = list(recent)[: 1 - PATIENCE], [*list(recent)[1 - PATIENCE :], loss]
+        usual = statistics.median(before)
+        if min(last) > max(self.spike * usual, FAR_BELOW * level, *before) and usual > 0:
+            return f"the loss is {loss:.4g}, over {min(last):.4g} for {PATIENCE} steps, and was {usual:.4g}"
         return None
+
+    def suspects(self, loss: float, recent: Sequence[float]) -> bool:
+        """Return True if a loss may be the first of several wrong ones, so that its step is no good
+        checkpoint."""
+        return bool(self.spike) and len(recent) >= LEAST and loss > self.spike * statistics.median(recent) > 0
 
 
 class Training:
@@ -112,6 +136,8 @@ class Training:
         self.generation = 0
         self.skipped = 0
         self._recent: deque[float] = deque(maxlen=50)
+        self._level = 0.0
+        self._due = False
         self._diverged_at = 0
         self._rolled_back_to: int | None = None
         self._saved_at = -1
@@ -171,7 +197,7 @@ class Training:
                 loss.backward()
             loss = loss.item()
         value, stop, asked = self._agree(loss)
-        fault = self.guard.fault(value, self._recent)
+        fault = self.guard.fault(value, self._recent, self._level)
         if fault is not None:
             self.optimizer.zero_grad(set_to_none=True)
             self._go_back(fault, value)
@@ -184,7 +210,10 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.loss = value
+        suspect = self.guard.suspects(value, self._recent)
         self._recent.append(value)
+        if len(self._recent) >= LEAST:
+            self._level = max(self._level, statistics.median(self._recent))
         if self.step > self._diverged_at:
             self._rolled_back_to = None
         if asked is not None:
@@ -193,7 +222,8 @@ class Training:
             job.report(step=self.step, total=self.total, loss=value, lr=rate, skipped=self.skipped or None)
         if stop:
             self._leave()
-        if self.step % self.every == 0 and self.step < self.total:
+        self._due = self._due or self.step % self.every == 0
+        if self._due and not suspect and self.step < self.total:
             self.save()
 
     def _optimize(self) -> bool:
@@ -314,6 +344,7 @@ class Training:
             "precision": self.precision.state_dict() if self.precision is not None else {},
             "schedule": self.schedule.state_dict(),
             "recent": list(self._recent),
+            "level": self._level,
             "knobs": {name: knob["value"] for name, knob in self._knobs.items()},
             "tuned": dict(self._tuned),
             "more": {name: one.state_dict() for name, one in self.more.items()},
@@ -323,7 +354,7 @@ class Training:
         """Save now; on several ranks in the same step on each. In the background a copy is taken, and the
         training goes on meanwhile."""
         loss = self.loss if math.isfinite(self.loss) else None
-        self._saved_at = self.step
+        self._saved_at, self._due = self.step, False
         if self._writer is not None:
             self._writer.save(
                 self.step,
@@ -365,12 +396,14 @@ class Training:
         if mine is not None:
             restore_random_states(mine)
         self.step = self._saved_at = extra["step"]
+        self._due = False
         self.generation = extra["generation"]
         self.skipped = extra.get("skipped", 0)
         if self.precision is not None:
             self.precision.load_state_dict(extra.get("precision", {}))
         self.schedule.load_state_dict(extra["schedule"])
         self._recent = deque(extra["recent"], maxlen=50)
+        self._level = extra.get("level", max(self._recent, default=0.0))
         for name, value in extra["knobs"].items():
             self._knobs.setdefault(name, {"low": value, "high": value, "value": value})["value"] = value
         self._tuned = dict(extra["tuned"])

@@ -8,8 +8,10 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import sys
 import time
+from collections import deque
 from itertools import pairwise
 
 import pytest
@@ -253,6 +255,56 @@ def test_a_loss_that_goes_wrong_sends_it_back_with_a_lower_rate(tmp_path, wrong)
     assert all(torch.isfinite(p).all() for p in one.model.parameters())
 
 
+def first_fault(losses, guard=None):
+    """The number of the first loss that the guard calls wrong; None if there is none."""
+    guard, recent, level = guard or Guard(), deque(maxlen=50), 0.0
+    for number, loss in enumerate(losses):
+        if guard.fault(loss, recent, level) is not None:
+            return number
+        recent.append(loss)
+        if len(recent) >= 20:
+            level = max(level, statistics.median(recent))
+    return None
+
+
+@pytest.mark.parametrize("unlucky", [0.0, 0.003, 0.02, 0.1, 0.3])
+def test_unlucky_batches_of_a_converged_training_are_not_wrong(unlucky):
+    draw = random.Random(7)
+
+    def loss(step):
+        usual, spread = 1e-4 + 0.7 * 0.97**step, min(1.0, 0.1 + step / 300)
+        return draw.uniform(0.2, 1.1) if draw.random() < unlucky else usual * draw.lognormvariate(0, spread)
+
+    assert first_fault([loss(step) for step in range(20_000)]) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "within"),
+    [
+        (lambda step: 50.0, 1),  # far above all that was ever usual
+        (lambda step: 9.0, 5),  # as bad as at the beginning, and it stays there
+        (lambda step: 2.0 * 1.1**step, 60),
+        (lambda step: math.nan, 1),
+    ],
+)
+def test_a_loss_that_goes_wrong_is_noticed(after, within):
+    draw = random.Random(7)
+    good = [2.0 + 9.0 * 0.99**step + draw.uniform(-0.2, 0.2) for step in range(800)]
+    found = first_fault(good + [after(step) for step in range(200)])
+    assert 800 <= found < 800 + within
+
+
+def test_no_checkpoint_is_made_while_the_loss_may_be_going_wrong(tmp_path):
+    one = small.training(Checkpoints(tmp_path, keep=20), total=110, guard=Guard(most=3))
+    at_first = {step: [10.0] for step in range(20)}
+    spoil(one, at_first | {step: [6.0] for step in range(90, 95)})  # a checkpoint is due at step 91
+    small.run(one)
+    saved = {path.name for path in tmp_path.glob("step-*")}
+    assert (one.step, one.generation) == (110, 1)
+    assert "step-0000000091.0001" in saved, "after it went back"
+    assert not {f"step-00000000{step}.0000" for step in range(91, 96)} & saved, "before"
+
+
 def test_a_loss_that_stays_wrong_ends_as_diverged(tmp_path, as_a_job):
     one = small.training(Checkpoints(tmp_path / "c", keep=10), guard=Guard(most=2))
     spoil(one, {33: [math.nan] * 9})
@@ -274,7 +326,9 @@ def test_ranks_under_torchrun_say_why_they_left(daemon, tmp_path):
     met.mkdir()
     script.write_text(
         f"import os, sys, time; sys.path.insert(0, {TOP!r})\nfrom leptond import job\n"
-        "print('rank', os.environ['RANK'], 'of', os.environ['WORLD_SIZE'], 'at', os.environ['MASTER_PORT'])\n"
+        # in one write: the ranks print at the same time
+        "sys.stdout.write('rank %s of %s at %s\\n' %"
+        " tuple(os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'MASTER_PORT')))\n"
         "job.report(step=1, everyone=True, mine=float(os.environ['RANK']))\n"
         f"open({str(met)!r} + '/' + os.environ['RANK'], 'w').close()\n"
         f"while len(os.listdir({str(met)!r})) < 2: time.sleep(0.01)\n"
