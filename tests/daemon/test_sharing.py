@@ -75,7 +75,8 @@ def test_out_of_memory_beside_a_neighbour_that_overran_is_the_machines_fault(sha
     wait = "import os, time\nwhile not os.path.exists('{}'): time.sleep(0.02)\n"
     go = state.with_name("go")
     greedy = daemon.submit(*HOLD, gpus=1, gpu_memory_bytes=10 * GIB)
-    victim = daemon.submit(PYTHON, "-c", wait.format(go) + oom, gpus=1, gpu_memory_bytes=10 * GIB)
+    ooms = wait.format(go) + oom
+    victim = daemon.submit(PYTHON, "-c", ooms, gpus=1, gpu_memory_bytes=10 * GIB, retry_delay_s=0.1)
     pids = [daemon.reached(job, "running")["attempts"][0]["pid"] for job in (greedy, victim)]
     pids = [until(lambda job=job: daemon.job(job)["attempts"][0]["pid"]) for job in (greedy, victim)]
     sizes = [14 * GIB, 9 * GIB]

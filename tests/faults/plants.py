@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from leptond.scheduling import standby, start_permit
 from leptond.store.database import connection
 
 
@@ -17,3 +18,8 @@ def lazy_sync() -> None:
         db.execute("PRAGMA synchronous = NORMAL")
 
     connection.prepare_writer = prepare
+
+
+def short_pauses() -> None:
+    """No fault: what a disk refused is tried again soon."""
+    standby.PAUSE_S = start_permit.NO_SPACE_S = start_permit.RETRY_S = 0.5

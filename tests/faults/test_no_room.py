@@ -81,6 +81,7 @@ def test_a_full_disk_holds_starts_back_instead_of_failing_every_job(tmp_path_fac
             )
             arm(rig, fault, 1)
             daemon = rig.daemon
+            daemon.plant = "tests.faults.plants:short_pauses"
             daemon.start()
             jobs = [daemon.submit(*rig.scenario.command, "0.01", str(i), gpus=1) for i in range(12)]
             until(lambda: rig.fired >= 8, "starts that are tried again and again")

@@ -59,7 +59,10 @@ async def test_a_creation_is_sent_again_with_its_key_and_another_change_is_not(s
     assert len(stub.of("POST", "/v1/jobs/47/hold")) == 1
 
 
-def test_a_client_with_patience_waits_for_a_daemon_that_is_not_there(home: Path):
+def test_a_client_with_patience_waits_for_a_daemon_that_is_not_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sdk, "RESTART_S", 0.05)
     path = home / "XDG_RUNTIME_DIR/leptond/leptond.sock"
     with Client() as lept, pytest.raises(Unreachable):
         lept.job(47)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +29,21 @@ def api(stub: Stub) -> Iterator[Transport]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between tries the client sleeps; here time jumps instead."""
-    now = [1000.0]
-    monkeypatch.setattr(transport, "monotonic", lambda: now[0])
-    monkeypatch.setattr(transport, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    """Between tries the client sleeps; here time jumps instead. Not for others: a thread that an earlier test
+    has left, and that looks for its daemon, would use up the patience of this one."""
+    now, ours = [1000.0], threading.current_thread()
+
+    def monotonic() -> float:
+        return now[0] if threading.current_thread() is ours else time.monotonic()
+
+    def sleep(seconds: float) -> None:
+        if threading.current_thread() is ours:
+            now[0] += seconds
+        else:
+            time.sleep(seconds)
+
+    monkeypatch.setattr(transport, "monotonic", monotonic)
+    monkeypatch.setattr(transport, "sleep", sleep)
 
 
 # -- with whom --------------------------------------------------------------------------------------------
