@@ -7,7 +7,7 @@
     trainer.train(resume_from_checkpoint=resume_from(trainer.args.output_dir))
 
 It reports step, loss and rate; announces each checkpoint; and on SIGTERM lets the Trainer finish its step and
-save, then leaves to be run again.
+save, then leaves to be run again. Several ranks agree on the step.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leptond import job
+from leptond.train.agreement import StopAgreement
 
 
 class LeptondCallback(TrainerCallback):
@@ -31,13 +32,14 @@ class LeptondCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Begin to catch SIGTERM."""
-        self._stopping = job.should_stop(self.margin_s)
+        job.should_stop(self.margin_s)
+        self._agreed = StopAgreement(args.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Report the step, and make the Trainer save and stop when leptond asks for it."""
         job.report(step=state.global_step, total=state.max_steps if state.max_steps > 0 else None)
-        if not self._stopping and job.should_stop(self.margin_s):
-            self._stopping = True
+        if not self._stopping:
+            self._stopping = self._agreed(job.should_stop(self.margin_s))
         if self._stopping:
             control.should_save = True
             control.should_training_stop = True
@@ -61,6 +63,7 @@ class LeptondCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Leave with the exit code for "run me again" when leptond asked the job to stop."""
+        self._agreed.leave_together()
         if self._stopping and state.global_step < state.max_steps:
             job.leave()
 
