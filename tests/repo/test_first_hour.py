@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ for name, module, call in (("leptond", "leptond.__main__", "main"), ("leptonctl"
     (bin_dir / name).write_text(script)
     (bin_dir / name).chmod(0o755)
 site = next(bin_dir.parent.glob("lib/python3*/site-packages"))
-(site / "leptond.pth").write_text("{top}\\n{libraries}\\n")
+(site / "leptond.pth").write_text({paths!r})
 """
 PYTHON3 = """\
 #!/bin/sh
@@ -133,8 +132,8 @@ def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     pip = tmp_path / "pip"
-    libraries = sysconfig.get_paths()["purelib"]
-    pip.write_text(PIP.format(python=BASE_PYTHON, top=TOP, libraries=libraries))
+    libraries = "\n".join(place for place in sys.path if place.endswith("-packages"))
+    pip.write_text(PIP.format(python=BASE_PYTHON, paths=f"{TOP}\n{libraries}\n"))
     pip.chmod(0o755)
     (bin_dir / "python3").write_text(PYTHON3.format(python=BASE_PYTHON, pip=pip))
     (bin_dir / "python3").chmod(0o755)
