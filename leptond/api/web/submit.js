@@ -30,9 +30,10 @@ function specOf(form) {
   if (!form.command.trim()) throw new Error("the command is empty");
   if (!form.cwd.startsWith("/")) throw new Error("the directory must be an absolute path");
   spec.cwd = form.cwd;
-  for (const { name, kind } of INPUTS) {
+  for (const { name, kind, initial } of INPUTS) {
     const value = VALUE[kind](form[name]);
-    if (value !== null) spec[name] = value;
+    // what was left as it was is the daemon's to decide
+    if (value !== null && form[name] !== initial) spec[name] = value;
   }
   const env = {};
   for (const line of form.env.split("\n").filter((one) => one.trim())) {
