@@ -43,6 +43,10 @@ class JobLog:
                     found.append((int(match[1]) if match else 0, seen.st_size, name))
         return sorted(found)
 
+    def is_there(self) -> bool:
+        """Return True if any of it is stored, be it empty."""
+        return bool(self._segments())
+
     def size(self) -> int:
         """Return the logical size in bytes: all that was written, kept or not."""
         return max((offset + size for offset, size, _ in self._segments()), default=0)

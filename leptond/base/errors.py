@@ -68,6 +68,20 @@ class NotFound(Refused):
     status, slug, title = 404, "not-found", "Not found"
 
 
+class OutputRemoved(NotFound):
+    """The output of an attempt was there, and is not any more."""
+
+    slug, title = "output-removed", "The output was removed"
+
+    def __init__(self, ref: str, number: int, printed: int) -> None:
+        size = f"its {printed} bytes were" if printed else "it was"
+        super().__init__(
+            f"the output of job {ref}, attempt {number}, is not there any more: {size} removed, by the job "
+            "itself, by hand, or by the limits of retention",
+            hint=f"leptonctl show {ref} tells how it ended",
+        )
+
+
 class QueueClosed(Refused):
     """The queue takes no new jobs."""
 

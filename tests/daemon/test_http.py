@@ -132,10 +132,28 @@ def test_the_log_follows_no_link(daemon, tmp_path):
     assert daemon.output(job) == "output\n"
     log.unlink()
     log.symlink_to(secret)
-    assert "tell" not in daemon.output(job)
+    assert "do not tell" not in daemon.output(job)
     log.unlink()
     os.link(secret, log)
-    assert "tell" not in daemon.output(job)
+    assert "do not tell" not in daemon.output(job)
+
+
+def test_output_that_a_job_has_removed_is_no_output_that_never_was(daemon, tmp_path):
+    go = tmp_path / "go"
+    script = f"echo printed; rm $LEPTOND_ATTEMPT_DIR/output.log; while [ ! -e {go} ]; do sleep 0.05; done"
+    job = daemon.submit("sh", "-c", script)
+    until(lambda: daemon.get(f"/v1/jobs/{job}/log").status == 404, "while it runs")
+    go.touch()
+    assert daemon.finished(job)["attempts"][0]["log_bytes"] == 8
+    gone = daemon.get(f"/v1/jobs/{job}/log")
+    assert (gone.status, gone.json["type"]) == (404, "/problems/output-removed")
+    assert "its 8 bytes were removed" in gone.json["detail"]
+    followed = daemon.get(f"/v1/jobs/{job}/log/stream").data
+    assert b"event: log.removed" in followed
+    assert b"event: end" in followed
+    silent = daemon.submit("true")
+    daemon.finished(silent)
+    assert (daemon.get(f"/v1/jobs/{silent}/log").status, daemon.output(silent)) == (200, "")
 
 
 EXCHANGES = """

@@ -18,8 +18,9 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.http.sse import PING_S, Stream, last_event_id, open_stream
 from leptond.api.routes.jobs import one_job, ref_of
 from leptond.attempt_files.output_log import JobLog
-from leptond.base.errors import BadRequest, Invalid, NotFound
+from leptond.base.errors import BadRequest, Invalid, NotFound, OutputRemoved
 from leptond.core.jobs.model import TERMINAL
+from leptond.core.jobs.states import AttemptState
 from leptond.store.queue import attempts
 
 table = Table("logs")
@@ -54,6 +55,12 @@ def _attempt(job: schema.Job, asked: int | None) -> schema.Attempt:
     return found[-1]
 
 
+def _is_removed(source: JobLog, attempt: schema.Attempt) -> bool:
+    """Return True if an attempt has had output that is gone. Its file is made before its command starts."""
+    begun = attempt.log_bytes > 0 or (attempt.state is AttemptState.RUNNING and attempt.pid is not None)
+    return begun and not source.is_there()
+
+
 @table.route(
     "GET",
     "/v1/jobs/{ref}/log",
@@ -70,6 +77,8 @@ async def log(call: Call) -> web.Response:
     attempt = _attempt(job, query.attempt)
     source = _log_of(call.context, job, attempt.number)
     size = await asyncio.to_thread(source.size)
+    if await asyncio.to_thread(_is_removed, source, attempt):
+        raise OutputRemoved(job.ref, attempt.number, attempt.log_bytes)
     offset, limit, status = query.offset or 0, query.limit, 200
     if query.tail is not None:
         if query.offset is not None:
@@ -218,6 +227,9 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
             rest = decoder.decode(b"", final=True)
             if rest:
                 await stream.send("log.chunk", {"attempt": number, "offset": offset, "text": rest})
+            attempt = _attempt(await one_job(context, job.ref), number)
+            if await asyncio.to_thread(_is_removed, source, attempt):
+                await stream.send("log.removed", {"attempt": number, "bytes": attempt.log_bytes})
             return
         await asyncio.sleep(pause_s)
         quiet_s += pause_s

@@ -40,6 +40,7 @@ export function Log({ job }) {
       onEvent: ({ event, data }) => {
         if (event === "log.chunk") { terminal.current.write(data.text); got = true; draw(); }
         else if (event === "log.attempt") { if (got || data.number > 1) terminal.current.note(`── attempt ${data.number} ──`); draw(); }
+        else if (event === "log.removed") { terminal.current.note("[the output was removed]"); draw(); }
         else if (event === "log.gap") { terminal.current.note(`[${data.dropped_bytes} bytes of output were not kept]`); draw(); }
         else if (event === "end") { setConnection("ended"); draw(); return false; }
         return true;

@@ -9,9 +9,10 @@ from typing import Any
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.params import JOB, Whole
-from leptond.cli.framework.session import Session
+from leptond.cli.framework.session import Session, leave
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text.log_text import LogWriter
+from leptond.client.errors import EXIT_NOT_FOUND
 from leptond.client.server_events import ServerEvent
 from leptond.core.jobs.timespec import format_size
 
@@ -34,9 +35,11 @@ def logs_command(
     query = {"attempt": attempt if attempt is not None else named, "tail": tail}
     if follow:
         if session.json:
-            _follow_json(session, ref, query)
+            there = _follow_json(session, ref, query)
         else:
-            show_events(session, stream_events(session, ref, query), raw=raw)
+            there = show_events(session, stream_events(session, ref, query), raw=raw)
+        if not there:
+            leave(EXIT_NOT_FOUND)
     else:
         _print(session, ref, query, raw)
 
@@ -48,10 +51,11 @@ def stream_events(session: Session, ref: str, query: dict[str, Any]) -> Iterator
 
 def show_events(
     session: Session, events: Iterator[ServerEvent], *, raw: bool, writer: LogWriter | None = None
-) -> None:
-    """Print output as it comes, until its end. Raises ClientError."""
+) -> bool:
+    """Print output as it comes, until its end. Return False if there is nothing left of it. Raises
+    ClientError."""
     writer = writer or LogWriter(raw=raw, color=session.color)
-    shown = 1
+    shown, there = 1, True
     try:
         for event in events:
             data = event.json() or {}
@@ -65,14 +69,22 @@ def show_events(
             elif event.type == "log.gap":
                 writer.finish()
                 session.say(f"-- {format_size(data.get('dropped_bytes', 0))} of output were not kept --")
+            elif event.type == "log.removed":
+                writer.finish()
+                there = False
+                session.say(f"-- the output ({format_size(data.get('bytes', 0))}) was removed --")
     finally:
         writer.finish()
+    return there
 
 
-def _follow_json(session: Session, ref: str, query: dict[str, Any]) -> None:
+def _follow_json(session: Session, ref: str, query: dict[str, Any]) -> bool:
+    there = True
     for event in stream_events(session, ref, query):
+        there = there and event.type != "log.removed"
         if event.type:
             echo(json.dumps({"event": event.type, "id": event.id, "data": event.json()}))
+    return there
 
 
 def _print(session: Session, ref: str, query: dict[str, Any], raw: bool) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import sys
 
+import pytest
+
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import (
     Answer,
@@ -81,6 +83,24 @@ def test_logs_that_are_cut_off_are_not_passed_off_as_whole(cli: Cli, stub: Stub)
     result = cli("logs", "47")
     assert (result.code, result.out) == (69, "abc")
     assert "6 bytes are missing" in result.err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_output_that_was_removed_is_said_so(cli: Cli, stub: Stub, more):
+    stub.on("GET", "/v1/jobs/47/log", problem(404, "the output of job 47, attempt 1, is not there any more"))
+    result = cli("logs", "47", *more)
+    assert (result.code, "not there any more" in result.err + result.out) == (3, True)
+    stub.on(
+        "GET",
+        "/v1/jobs/47/log/stream",
+        sse(
+            ("log.attempt", {"number": 1}, "1:0"),
+            ("log.removed", {"attempt": 1, "bytes": 98}),
+            ("end", {"state": "succeeded"}),
+        ),
+    )
+    result = cli("logs", "-f", "47", *more)
+    assert (result.code, "removed" in result.err + result.out) == (3, True)
 
 
 def test_logs_of_a_job_that_has_not_started(cli: Cli, stub: Stub):
