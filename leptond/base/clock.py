@@ -32,6 +32,26 @@ def kernel_boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+JUMP_S = 2.0
+"""A change of the wall clock against the boot clock that is more than the small steps that keep it right."""
+
+
+class ClockJumps:
+    """Notices that the wall clock was set, by comparing it with the boot clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_s = self._offset()
+
+    def any(self) -> bool:
+        """Return True if it was set since the last call."""
+        before, self._offset_s = self._offset_s, self._offset()
+        return abs(self._offset_s - before) > JUMP_S
+
+    def _offset(self) -> float:
+        return self._clock.wall() - self._clock.boot()
+
+
 class SystemClock:
     """The machine's own clocks."""
 

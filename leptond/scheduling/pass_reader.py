@@ -70,7 +70,7 @@ class PassReader:
         all prepared jobs; `outlook`: the present one, whose successors stay while it holds."""
         now, boot, unhealthy = self._clock.wall(), self._clock.boot(), dict(self._unhealthy())
         inputs = snapshot.plan_machine(
-            db, now=now, unhealthy=unhealthy, cpu_slots=self._cpu_slots, policy=self._policy
+            db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=self._cpu_slots, policy=self._policy
         )
         decided = snapshot.decide_on(db, inputs, boot=boot)
         starting = {start.id for start in decided.plan.starts}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from leptond.base.clock import Clock
+from leptond.base.clock import Clock, ClockJumps
 from leptond.base.locks import LockBusy, MachineLocks
 from leptond.core.accounting.prices import Rates, price_of
 from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
@@ -67,6 +67,7 @@ class GpuWatch:
         self._written = clock.boot()
         self.usage = usage if usage is not None else GpuUsage(sample_s)
         self.history = GpuHistory()
+        self._jumps = ClockJumps(clock)
         self._loop = Loop("gpu-watch", self._step, retry_s=sample_s)
 
     @property
@@ -100,7 +101,8 @@ class GpuWatch:
         return [f"{one.uuid}: {one.error}" for one in samples if one.uuid in uuids and one.error is not None]
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` whenever a device becomes usable or stops being so."""
+        """Call `listener` whenever a device becomes usable or stops being so, and when the wall clock was
+        set."""
         self._listeners.append(listener)
 
     async def open(self) -> None:
@@ -159,6 +161,8 @@ class GpuWatch:
         await self._loop.run()
 
     async def _step(self) -> float:
+        if self._jumps.any():
+            self._changed()  # begin times may have come, or be further away
         try:
             if not self._open or await self._new_devices():
                 await self.open()

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from leptond import schema
 from leptond.attempt_files import layout
 from leptond.core.accounting.report_types import SampledUse
-from leptond.core.jobs import model
+from leptond.core.jobs import elapsed, model
 from leptond.core.jobs.fields import names
 from leptond.core.jobs.instants import clamped
 from leptond.core.jobs.model import LIVE, State
@@ -86,7 +86,7 @@ def job(
         started_at=maybe_instant(one.started_at),
         ended_at=maybe_instant(one.ended_at),
         deadline_at=maybe_instant(one.deadline_at),
-        run_s=_run_s(one, last, now),
+        run_s=_run_s(one, last, now=now, boot=boot),
         retries_left=max(0, one.retries - one.spent_user),
         signal=signal_name(one.signal) if one.signal is not None else None,
         class_=one.class_,
@@ -146,14 +146,15 @@ def curve(job_id: int, one: Curve, marks: Sequence[events.Event]) -> schema.Metr
     )
 
 
-def _run_s(one: model.Job, last: model.Attempt | None, now: float) -> float | None:
+def _run_s(one: model.Job, last: model.Attempt | None, *, now: float, boot: float) -> float | None:
     if last is None:
         return None
     if last.run_s is not None:
         return round(last.run_s, 3)
     if last.started_at is None or one.state not in LIVE:
         return None
-    return round(max(0.0, now - last.started_at), 3)
+    claimed_at = elapsed.since(last.claimed_at, last.claimed_boot, now=now, boot=boot)
+    return round(max(0.0, now - claimed_at - max(0.0, last.started_at - last.claimed_at)), 3)
 
 
 def gpu_seconds(one: model.Attempt, boot: float) -> float:

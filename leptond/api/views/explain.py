@@ -90,6 +90,9 @@ class Explain:
             if wait is not None:
                 return wait
             if any(start.id == job.id for start in seen.starts):
+                if job.begin_at is not None:
+                    sentence = "its begin time has come: it is being started"
+                    return Wait(reason=Reason.BEGIN_TIME, sentence=sentence)
                 return Wait(reason=Reason.RESOURCES, sentence="it is being started")
             if job.array_id is not None and compact_arrays.at(self._db, job.id) is not None:
                 break  # more members of its own array are before it than a plan covers

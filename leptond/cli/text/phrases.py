@@ -57,7 +57,7 @@ def time_of(job: Body) -> float | None:
     """Seconds that the job ran, runs, or has waited."""
     if job["state"] == "pending":
         since = instant(job["submitted_at"])
-    elif job.get("run_s") is not None and job["state"] in TERMINAL:
+    elif job.get("run_s") is not None:
         return float(job["run_s"])
     else:
         since = instant(job.get("started_at"))

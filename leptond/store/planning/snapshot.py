@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from leptond.core.accounting.ledger import IdleCause
+from leptond.core.jobs import elapsed
 from leptond.core.jobs.model import Gpu, Job, Reason
 from leptond.core.jobs.states import AttemptState, State
 from leptond.core.scheduling import planner
@@ -42,7 +43,7 @@ def plan_input(
     """The queue and the machine: the first jobs that may start, about `window` of those that need GPUs and of
     those that need none, all running ones and the present GPUs. `unhealthy` has the UUIDs of devices that do
     not answer, with the reason."""
-    machine = plan_machine(db, now=now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
+    machine = plan_machine(db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
     found = candidates.find(db, machine, boot=boot, gpu=window, cpu=window)
     return with_waiting(machine, in_fairness(db, found.jobs, machine.policy.fairness, now=now, boot=boot))
 
@@ -51,12 +52,13 @@ def plan_machine(
     db: sqlite3.Connection,
     *,
     now: float,
+    boot: float,
     unhealthy: Mapping[str, str],
     cpu_slots: int,
     policy: planner.Policy,
 ) -> PlanInput:
     """The machine without the queue: holders, GPUs, the rules in force, and what the last plan passed on."""
-    running, gpus = holders(db, unhealthy)
+    running, gpus = holders(db, unhealthy, now=now, boot=boot)
     return PlanInput(
         running=running,
         gpus=gpus,
@@ -114,6 +116,7 @@ class _HolderRow(NamedTuple):
     submitted_at: float
     begin_at: float | None
     claimed_at: float
+    claimed_boot: float
     preemptible: int
     urgent: int
     state: str
@@ -131,7 +134,9 @@ _HOLDER_COLUMNS = ", ".join(
 )
 
 
-def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[planner.Running], list[Gpu]]:
+def holders(
+    db: sqlite3.Connection, unhealthy: Mapping[str, str], *, now: float, boot: float
+) -> tuple[list[planner.Running], list[Gpu]]:
     """Running jobs with what they hold (index jobs_live, migration 0001), and the present GPUs."""
     held: dict[int, list[str]] = {}
     devices = gpu_rows.known(db)
@@ -147,11 +152,11 @@ def holders(db: sqlite3.Connection, unhealthy: Mapping[str, str]) -> tuple[list[
         " AND runs.gpus = jobs.gpus"
         f" WHERE jobs.{IS_LIVE} ORDER BY jobs.id"
     )
-    running = [_running(row, held) for row in map(_HolderRow._make, found)]
+    running = [_running(row, held, now=now, boot=boot) for row in map(_HolderRow._make, found)]
     return running, [device(gpu, unhealthy) for gpu in devices if gpu.present]
 
 
-def _running(row: _HolderRow, held: Mapping[int, list[str]]) -> planner.Running:
+def _running(row: _HolderRow, held: Mapping[int, list[str]], *, now: float, boot: float) -> planner.Running:
     return planner.Running(
         id=row.id,
         gpus=held.get(row.id, []),
@@ -163,7 +168,7 @@ def _running(row: _HolderRow, held: Mapping[int, list[str]]) -> planner.Running:
         exclusive=bool(row.exclusive),
         priority=row.priority,
         since=max(row.submitted_at, row.begin_at or 0.0),
-        started_at=row.claimed_at,
+        started_at=elapsed.since(row.claimed_at, row.claimed_boot, now=now, boot=boot),
         preemptible=bool(row.preemptible) and row.state != State.STARTING,
         urgent=bool(row.urgent),
         stopping=row.state == State.STOPPING,
@@ -204,7 +209,7 @@ def decide(
     policy: planner.Policy,
 ) -> Decided:
     """Read the machine, and plan for it (:func:`decide_on`)."""
-    machine = plan_machine(db, now=now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
+    machine = plan_machine(db, now=now, boot=boot, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy)
     return decide_on(db, machine, boot=boot)
 
 

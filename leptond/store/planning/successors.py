@@ -114,7 +114,12 @@ def look_ahead(
     if not prepared:
         return None
     machine = snapshot.plan_machine(
-        db, now=context.now, unhealthy=unhealthy, cpu_slots=cpu_slots, policy=policy
+        db,
+        now=context.now,
+        boot=context.boot,
+        unhealthy=unhealthy,
+        cpu_slots=cpu_slots,
+        policy=policy,
     )
     if len(machine.running) > FEW:
         return None

@@ -43,9 +43,10 @@ def test_a_duration(seconds: float | None, people: str, programs: str) -> None:
 def test_the_time_of_a_job_is_its_wait_then_its_run() -> None:
     waits = plain(make_job()) | {"submitted_at": before(100)}
     assert phrases.time_of(waits) == pytest.approx(100, abs=5)
-    runs = plain(make_job(**RUNNING)) | {"started_at": before(50)}
+    runs = plain(make_job(**RUNNING)) | {"started_at": before(50), "run_s": None}
     assert phrases.time_of(runs) == pytest.approx(50, abs=5)
     assert phrases.time_of(runs | {"started_at": None}) is None
+    assert phrases.time_of(runs | {"run_s": 7.0}) == 7.0, "as the daemon says: it counts by boot time"
     assert phrases.time_of(plain(ended(State.FAILED, run_s=4.5))) == 4.5
 
 

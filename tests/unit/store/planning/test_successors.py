@@ -21,7 +21,7 @@ def chosen(db):
         attempt = lease(db, add(db, gpus=1), uuid).attempt
         attempts.started(db, attempt.id, shim=SHIM, now=1.0, deadline_at=None)
     waiting = jobs.find(db, str(add(db, gpus=1)))
-    machine = snapshot.plan_machine(db, now=2.0, unhealthy={}, cpu_slots=1, policy=Policy())
+    machine = snapshot.plan_machine(db, now=2.0, boot=2.0, unhealthy={}, cpu_slots=1, policy=Policy())
     inputs = snapshot.first_waiting(db, machine, boot=2.0)
     prepared = {waiting.id: Prepared(job=waiting, attempt_id="b" * 32, shim=SHIM)}
     found = successors.choose(db, inputs, prepared)
