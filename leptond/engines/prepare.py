@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import pwd
 import random
@@ -170,7 +171,9 @@ class Preparation:
             return None
         if sha256 not in self._scripts:
             found = await self._script_of(sha256)
-            if found is None:
+            if (
+                found is None or hashlib.sha256(found).hexdigest() != sha256
+            ):  # damaged, and put together again
                 text = f"the copy of its script {job.spec.argv[0]} is lost: submit it again"
                 raise SpawnFailed(text, errno.ENOENT)
             while len(self._scripts) >= SCRIPTS:

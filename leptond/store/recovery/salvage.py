@@ -277,6 +277,13 @@ def _raise_sequence(db: sqlite3.Connection, name: str, seq: object) -> None:
         db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, seq))
 
 
+_NOT_RUN = (
+    "NOT EXISTS (SELECT 1 FROM jobs WHERE script_sha256 = sha256)"
+    " AND NOT EXISTS (SELECT 1 FROM folds WHERE script_sha256 = sha256)"
+)
+"""A script that no job runs."""
+
+
 def _agree(db: sqlite3.Connection) -> None:
     """Make the tables agree where one has lost rows that another one refers to. What really runs is found in
     the attempts' directories afterwards: here a job without its attempt only goes back to before it."""
@@ -301,6 +308,7 @@ def _agree(db: sqlite3.Connection) -> None:
             " ON again.root_id = coalesce(own.root_id, own.id) AND again.ended_at IS NULL"
             " WHERE own.id = on_job_id)"
         )
+        db.execute(f"DELETE FROM scripts WHERE {_NOT_RUN}")
         db.execute("DELETE FROM array_dependencies WHERE job_id NOT IN (SELECT id FROM jobs)")
         for row in db.execute("SELECT * FROM array_dependencies").fetchall():
             kind = DependencyKind(row["kind"])

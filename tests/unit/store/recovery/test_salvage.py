@@ -13,8 +13,9 @@ from leptond.core.jobs.model import JobSpec
 from leptond.store.database import rows
 from leptond.store.database.examine import examine
 from leptond.store.database.migrate import newest
-from leptond.store.queue import jobs
+from leptond.store.queue import jobs, scripts
 from leptond.store.recovery.salvage import COUNTS, build
+from tests.support.queue import add, empty_queue
 from tests.unit.store.database.test_migrate import GOLDEN, make
 
 MIGRATIONS = data_dir("migrations")
@@ -138,3 +139,18 @@ def test_every_table_that_is_kept_by_triggers_is_counted_again(tmp_path):
         )
     kept = {table for table, _ in re.findall(r"UPDATE (\w+) SET (n|ready) = \2\b", triggers)}
     assert kept == set(COUNTS)
+
+
+def test_scripts_come_along_for_the_jobs_that_run_them(tmp_path):
+    whole, new = tmp_path / "whole.db", tmp_path / "new.db"
+    with contextlib.closing(empty_queue()) as db:
+        kept = add(db, script="echo kept\n")
+        array = add(db, script="echo array\n", array="0-999")
+        db.execute("INSERT INTO scripts (sha256, content) VALUES (?, x'00')", ("0" * 64,))  # of no job
+        whole.write_bytes(db.serialize())
+    assert "scripts" not in build(whole, None, new, MIGRATIONS).refused
+    with contextlib.closing(sqlite3.connect(new)) as db:
+        db.row_factory = sqlite3.Row
+        for ref, text in ((str(kept), b"echo kept\n"), (f"{array}_999", b"echo array\n")):
+            assert scripts.content(db, jobs.find(db, ref).script_sha256) == text
+        assert db.execute("SELECT count(*) FROM scripts").fetchone()[0] == 2
