@@ -120,7 +120,7 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(tmp_path, caplog):
     assert nowhere.newest() is None
 
 
-@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_any_line_of_a_save_leaves_a_whole_checkpoint(tmp_path, every):
     """A fork for every eleventh line that a save runs through (slow: for each of them), killed there."""
     directory = tmp_path / "c"
