@@ -6,8 +6,15 @@
     trainer.add_callback(LeptondCallback())
     trainer.train(resume_from_checkpoint=resume_from(trainer.args.output_dir))
 
-It reports step, loss and rate; announces each checkpoint; and on SIGTERM lets the Trainer finish its step and
-save, then leaves to be run again. Several ranks agree on the step.
+It reports step, loss and rate; makes each checkpoint durable and announces it; and on SIGTERM lets the
+Trainer finish its step and save, then leaves to be run again. Several ranks agree on the step. A checkpoint
+that is not whole, or that an attempt failed to load, is passed over for the one before it (keep two:
+``save_total_limit=2``).
+
+A resumed training ends with the same bits as one that was never stopped, also with dropout and shuffled data,
+unless the data set itself draws from torch's random numbers (an augmentation in ``__getitem__``): the Trainer
+reads a batch ahead, so that the draws of a resumed training are others. Draw from a generator of the row and
+the epoch instead.
 """
 
 from __future__ import annotations
@@ -19,7 +26,11 @@ from typing import Any
 from transformers import TrainerCallback
 
 from leptond import job
+from leptond.integrations import whole
 from leptond.train.agreement import StopAgreement
+
+_resumed: list[Path] = []
+"""The checkpoint that this process resumes from, until its first step."""
 
 
 class LeptondCallback(TrainerCallback):
@@ -37,6 +48,8 @@ class LeptondCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         """Report the step, and make the Trainer save and stop when leptond asks for it."""
+        while _resumed:
+            whole.loaded(_resumed.pop())
         job.report(step=state.global_step, total=state.max_steps if state.max_steps > 0 else None)
         if not self._stopping:
             self._stopping = self._agreed(job.should_stop(self.margin_s))
@@ -57,9 +70,13 @@ class LeptondCallback(TrainerCallback):
         job.report(step=state.global_step, **numbers)
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Tell leptond that the Trainer has written a checkpoint."""
-        if state.is_world_process_zero:
-            job.checkpointed(state.global_step)
+        """Make the checkpoint that the Trainer has written durable, and tell leptond of it."""
+        if not state.is_world_process_zero:
+            return
+        directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if args.world_size == 1 and directory.is_dir():  # other ranks may still be writing theirs
+            whole.note_sizes(directory)
+        job.checkpointed(state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Leave with the exit code for "run me again" when leptond asked the job to stop."""
@@ -70,7 +87,8 @@ class LeptondCallback(TrainerCallback):
 
 def resume_from(output_dir: str | Path) -> str | None:
     """The newest checkpoint below `output_dir` that the Trainer finished writing (its state is written last
-    of all); None when there is none."""
+    of all) and that is whole; None when there is none. A line on standard error names those that are passed
+    over, and why."""
     found = []
     for path in Path(output_dir).glob("checkpoint-*"):
         number = path.name.removeprefix("checkpoint-")
@@ -79,5 +97,9 @@ def resume_from(output_dir: str | Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if number.isdecimal() and step == int(number):
-            found.append((step, str(path)))
-    return max(found)[1] if found else None
+            found.append((step, path))
+    chosen = whole.newest(
+        [path for _, path in sorted(found, reverse=True)], attempt=job.attempt if job.active else None
+    )
+    _resumed[:] = [chosen] if chosen is not None else []
+    return str(chosen) if chosen is not None else None

@@ -5,8 +5,9 @@
     trainer = Trainer(..., callbacks=[LeptondCallback(every=200)])
     trainer.fit(model, loader, ckpt_path=resume_from(job.checkpoint_dir))
 
-It reports step, metrics and rate; saves ``leptond.ckpt`` into the job's checkpoint directory; and on SIGTERM
-finishes the step, saves, and leaves to be run again.
+It reports step, metrics and rate; saves ``leptond.ckpt`` into the job's checkpoint directory, with the one
+before it as ``leptond.previous.ckpt``; and on SIGTERM finishes the step, saves, and leaves to be run again. A
+checkpoint that is not whole, or that an attempt failed to load, is passed over for the one before it.
 
 What a resume goes on with: model, optimizers and schedules (Lightning's own), the random states of a
 training in one process, and the place in the data of a loader that has ``state_dict()``, such as
@@ -17,15 +18,21 @@ own DataLoader has none: after a resume in the middle of an epoch it begins the 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
 from leptond import job
+from leptond.integrations import whole
 from leptond.train.checkpoint import random_states, restore_random_states
 
 FILE = "leptond.ckpt"
+PREVIOUS = "leptond.previous.ckpt"
+
+_resumed: list[Path] = []
+"""The checkpoint that this process resumes from, until its first step."""
 
 
 class LeptondCallback(Callback):
@@ -61,6 +68,8 @@ class LeptondCallback(Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Report, save when it is time, and leave when leptond asks for it. All ranks agree on that."""
+        while _resumed:
+            whole.loaded(_resumed.pop())
         if not job.active:
             return
         step = trainer.global_step
@@ -93,14 +102,33 @@ class LeptondCallback(Callback):
         temporary = directory / f".{FILE}.tmp"
         trainer.save_checkpoint(temporary)  # every rank takes part
         if trainer.is_global_zero:
-            if temporary.is_file():
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-            temporary.replace(directory / FILE)
+            _put_in_place(directory, temporary)
             job.checkpointed(step)
 
 
+def _put_in_place(directory: Path, temporary: Path) -> None:
+    """Make the new checkpoint the newest, durably, and keep the one before it. Strategies that shard write a
+    directory, the others a file. Raises OSError."""
+    if temporary.is_dir():
+        whole.note_sizes(temporary)
+    else:
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+    newest, previous = directory / FILE, directory / PREVIOUS
+    if newest.exists():
+        if previous.is_dir():
+            shutil.rmtree(previous)
+        newest.replace(previous)
+    temporary.replace(newest)
+    whole.sync_directory(directory)
+
+
 def resume_from(directory: Path | str | None) -> str | None:
-    """The checkpoint in a job's directory; None when there is none."""
-    file = Path(directory) / FILE if directory is not None else None
-    return str(file) if file is not None and file.exists() else None
+    """The newest checkpoint in a job's directory that is whole; None when there is none. A line on standard
+    error names one that is passed over, and why."""
+    if directory is None:
+        return None
+    found = [path for path in (Path(directory) / FILE, Path(directory) / PREVIOUS) if path.exists()]
+    chosen = whole.newest(found, attempt=job.attempt if job.active else None)
+    _resumed[:] = [chosen] if chosen is not None else []
+    return str(chosen) if chosen is not None else None

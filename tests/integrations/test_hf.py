@@ -1,6 +1,8 @@
 """The callback with the real Hugging Face Trainer."""
 
+import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -80,6 +82,11 @@ def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monk
     (directory / "checkpoint-9").mkdir()  # torn: its state was never written
     found = resume_from(directory)
     assert found == str(directory / "checkpoint-5")
+    half = shutil.copytree(found, directory / "checkpoint-7")
+    state = json.loads((half / "trainer_state.json").read_text())
+    (half / "trainer_state.json").write_text(json.dumps(state | {"global_step": 7}))
+    os.truncate(half / "model.safetensors", (half / "model.safetensors").stat().st_size // 2)
+    assert resume_from(directory) == found, "the newest is half there"
     job._term.clear()
     again = trainer(directory)
     again.train(resume_from_checkpoint=found)

@@ -9,7 +9,7 @@ pl = pytest.importorskip("lightning.pytorch")
 torch = pytest.importorskip("torch")
 
 from leptond import job  # noqa: E402
-from leptond.integrations.lightning import LeptondCallback, resume_from  # noqa: E402
+from leptond.integrations.lightning import FILE, PREVIOUS, LeptondCallback, resume_from  # noqa: E402
 from leptond.train.costs import Loader  # noqa: E402
 from leptond.train.gpt import Gpt, next_token_loss  # noqa: E402
 from tests.train.small import CONFIG, batch_of  # noqa: E402
@@ -71,6 +71,7 @@ def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monk
     assert as_a_job.heard(step=7)
     state = torch.load(resume_from(as_a_job.checkpoints), weights_only=False)
     assert state["global_step"] == 7
+    assert (as_a_job.checkpoints / PREVIOUS).exists()
     job._term.clear()
     job._channel.close()
     monkeypatch.setattr(job, "_channel", None)
@@ -79,5 +80,8 @@ def test_it_reports_saves_when_told_to_stop_and_resumes(as_a_job, tmp_path, monk
     steps = [one["step"] for one in as_a_job.heard(step=12) if "step" in one]
     assert min(steps) >= 7, "it went on behind the checkpoint"
     assert 8 in steps
+    newest = as_a_job.checkpoints / FILE
+    os.truncate(newest, newest.stat().st_size // 2)
+    assert resume_from(as_a_job.checkpoints) == str(as_a_job.checkpoints / PREVIOUS)
     wanted = whole.lightning_module.state_dict()
     assert all(torch.equal(got, wanted[name]) for name, got in trainer.lightning_module.state_dict().items())
