@@ -287,9 +287,9 @@ class Tune(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class Why(msgspec.Struct, kw_only=True):
     """The reason that a job waits, or how it ended, in one sentence, and what would change that. `starts_at`
     is when it is likely to start, `earliest_at` and `latest_at` if all runs take half of what is expected, or
-    twice; null when that cannot be predicted. Until `bypass_until` other jobs may start before it, also
-    ones that are submitted later; then it is next after `overdue_ahead` older jobs, and GPUs are kept for it
-    (null: the policy has no such bound, or the job does not wait for GPUs)."""
+    twice; null when that cannot be predicted (`starts_unknown` says why). Until `bypass_until` other jobs may
+    start before it, also ones that are submitted later; then it is next after `overdue_ahead` older jobs, and
+    GPUs are kept for it (null: the policy has no such bound, or the job does not wait for GPUs)."""
 
     id: int
     state: State
@@ -300,5 +300,6 @@ class Why(msgspec.Struct, kw_only=True):
     starts_at: datetime | None = None
     earliest_at: datetime | None = None
     latest_at: datetime | None = None
+    starts_unknown: str | None = None
     bypass_until: datetime | None = None
     overdue_ahead: int | None = None

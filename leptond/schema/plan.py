@@ -11,7 +11,8 @@ from leptond.core.jobs.model import Reason
 
 class Planned(msgspec.Struct, kw_only=True):
     """A start that is foretold. `earliest_at` and `latest_at`: if all runs take half of what is expected, or
-    twice."""
+    twice. `ends_known` is False where nothing is known of the run: then `ends_at` is as the planner takes
+    it."""
 
     id: int
     ref: str
@@ -23,6 +24,7 @@ class Planned(msgspec.Struct, kw_only=True):
     earliest_at: datetime | None
     latest_at: datetime | None
     ends_at: datetime
+    ends_known: bool = True
 
 
 class Plan(msgspec.Struct, kw_only=True):

@@ -30,6 +30,7 @@ from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
+from leptond.core.jobs.timespec import format_duration
 from leptond.services.admission import Admission
 from leptond.store import Connection
 from leptond.store.database.rows import text_or
@@ -382,7 +383,9 @@ async def check_patch(call: Call, changes: dict[str, Any]) -> None:
         raise TooManyGpus(changes["gpus"], len(known))
     longest = call.context.settings.jobs.max_time_limit_s
     if longest and "time_limit_s" in changes and (changes["time_limit_s"] or float("inf")) > longest:
-        raise Invalid(f"the time limit is over this machine's {longest:.0f} s", pointer="/time_limit_s")
+        raise Invalid(
+            f"the time limit is over this machine's {format_duration(longest)}", pointer="/time_limit_s"
+        )
 
 
 @table.route(
@@ -529,6 +532,10 @@ async def why(call: Call) -> schema.Why:
         explain = Explain(db, context, sick)
         wait = explain.wait(job)
         waits_for = dependencies.of(db, job.id, job.array_id)
-        return bodies.why(job, wait, waits_for, explain.refs(wait), explain.eta(job), explain.turn(job, wait))
+        eta = explain.eta(job)
+        answer = bodies.why(job, wait, waits_for, explain.refs(wait), eta, explain.turn(job, wait))
+        if eta is None:
+            answer.starts_unknown = explain.unforeseen(job, wait)
+        return answer
 
     return await context.store.browse(fetch)

@@ -14,11 +14,14 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
-from leptond.core.scheduling.forecast import Eta
-from leptond.core.scheduling.inputs import PolicyName
+from leptond.core.jobs.timespec import format_duration
+from leptond.core.scheduling import planner
+from leptond.core.scheduling.forecast import Eta, is_foreseeable
+from leptond.core.scheduling.inputs import PlanInput, PolicyName, Waiting
+from leptond.core.scheduling.wait_reasons import unforeseen
 from leptond.services.admission import Admission
 from leptond.store import Connection
-from leptond.store.planning import forecast
+from leptond.store.planning import forecast, snapshot
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import lists, queues
 
@@ -56,7 +59,7 @@ async def plan(call: Call) -> schema.Plan:
             policy=policy.name,
             at=bodies.instant(outlook.now),
             items=[
-                planned(eta, inputs.gpus, named[eta.likely.id])
+                planned(eta, inputs.gpus, named[eta.likely.id], unknown_run_s=policy.unknown_run_s)
                 for eta in order[: query.limit]
                 if eta.likely.id in named
             ],
@@ -66,8 +69,9 @@ async def plan(call: Call) -> schema.Plan:
     return await context.store.browse(fetch)
 
 
-def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned:
+def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named, *, unknown_run_s: float) -> schema.Planned:
     """Return a forecast as HTTP shows it."""
+    end_at = eta.likely.end_at
     index = {gpu.uuid: gpu.index for gpu in gpus}
     return schema.Planned(
         id=eta.likely.id,
@@ -79,8 +83,24 @@ def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named) -> schema.Planned
         starts_at=bodies.instant(eta.likely.start_at),
         earliest_at=bodies.maybe_instant(eta.earliest_at),
         latest_at=bodies.maybe_instant(eta.latest_at),
-        ends_at=bodies.instant(eta.likely.end_at),
+        ends_at=bodies.instant(end_at if end_at is not None else eta.likely.start_at + unknown_run_s),
+        ends_known=end_at is not None,
     )
+
+
+def _not_foretold(inputs: PlanInput, own: Waiting) -> tuple[Reason, str]:
+    """Why it cannot be said when a job would start: GPUs that are out of service, runs without end, or a long
+    queue."""
+    wait = planner.plan(snapshot.with_waiting(inputs, [*inputs.waiting, own])).waits.get(own.id)
+    if wait is not None and wait.reason in (Reason.DRAINING, Reason.GPU_UNHEALTHY, Reason.IMPOSSIBLE):
+        return wait.reason, f"it would not start as things are: it {wait.sentence}"
+    unknown = [
+        job.id for job in inputs.running if not is_foreseeable(job) and bool(job.gpus) == bool(own.gpus)
+    ]
+    names = [inputs.refs.get(job_id, str(job_id)) for job_id in unknown[:3]]
+    if not names:
+        return Reason.RESOURCES, "so many jobs stand before it that its start cannot be foretold"
+    return Reason.RESOURCES, f"its start cannot be foretold: {unforeseen(names)}"
 
 
 @table.route("POST", "/v1/queue/estimate", body=JobSpec, answer=schema.Estimate)
@@ -125,21 +145,20 @@ async def estimate(call: Call) -> schema.Estimate:
         etas = forecast.etas(inputs, own, until=own[0].id if len(own) == 1 else None)
         eta = etas.get(own[0].id)
         if eta is None:
-            answer.reason = Reason.RESOURCES
-            answer.sentence = "so many jobs stand before it that its start cannot be foretold"
+            answer.reason, answer.sentence = _not_foretold(inputs, own[0])
             return answer
         index = {gpu.uuid: gpu.index for gpu in inputs.gpus}
         answer.starts_at = bodies.instant(eta.likely.start_at)
         answer.earliest_at = bodies.maybe_instant(eta.earliest_at)
         answer.latest_at = bodies.maybe_instant(eta.latest_at)
-        answer.ends_at = bodies.instant(eta.likely.end_at)
+        answer.ends_at = bodies.maybe_instant(eta.likely.end_at)
         answer.gpu_indices = sorted(index[uuid] for uuid in eta.likely.gpus)
         wait_s = eta.likely.start_at - now
         if wait_s <= 0:
             answer.sentence = "it would start at once"
         else:
             answer.reason = Reason.RESOURCES if own[0].since <= now else Reason.BEGIN_TIME
-            answer.sentence = f"it would start in about {wait_s:.0f} s"
+            answer.sentence = f"it would start in about {format_duration(wait_s)}"
         return answer
 
     return await context.store.browse(fetch)

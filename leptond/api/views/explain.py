@@ -10,9 +10,10 @@ from leptond import schema
 from leptond.api.http.context import Context
 from leptond.api.views import bodies
 from leptond.core.jobs.model import Attempt, Job, Reason, State
-from leptond.core.scheduling.forecast import Eta
+from leptond.core.scheduling.forecast import Eta, is_foreseeable
 from leptond.core.scheduling.overdue import Turn, turn
 from leptond.core.scheduling.planner import Plan, Wait
+from leptond.core.scheduling.wait_reasons import unforeseen
 from leptond.store import Connection
 from leptond.store.planning import snapshot
 from leptond.store.planning.candidates import WINDOW
@@ -62,6 +63,16 @@ class Explain:
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
         return self._planned().etas(self._db, until=job.id).get(job.id)
+
+    def unforeseen(self, job: Job, wait: Wait | None) -> str | None:
+        """Return why the start of a pending job cannot be foretold; None when it can, or only the wait
+        itself says it."""
+        if wait is None or wait.reason not in (Reason.RESOURCES, Reason.PRIORITY):
+            return None
+        inputs = self._planned().inputs(self._db, WINDOW)
+        unknown = [one.id for one in inputs.running if not is_foreseeable(one)]
+        unknown = [one for one in wait.blockers if one in unknown] or unknown
+        return unforeseen([inputs.refs.get(one, str(one)) for one in unknown[:3]])
 
     def wait(self, job: Job) -> Wait | None:
         """Return the reason why `job` waits; None if it does not."""

@@ -61,5 +61,5 @@ def _row(item: phrases.Body, *, table: bool) -> list[Cell]:
         phrases.ago(item["starts_at"], table=table),
         phrases.ago(item.get("earliest_at"), table=table),
         phrases.ago(item.get("latest_at"), table=table),
-        phrases.ago(item["ends_at"], table=table),
+        phrases.ago(item["ends_at"], table=table) if item.get("ends_known", True) else "unknown",
     ]

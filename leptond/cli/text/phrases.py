@@ -76,6 +76,13 @@ def gpus_of(job: Body, *, table: bool = False) -> str:
     return ",".join(map(str, indices)) if indices else str(job["gpus"])
 
 
+def starts_of(job: Body, *, table: bool) -> str:
+    """When a pending job is likely to start; for people also that this is unknown."""
+    if job.get("starts_at") or not table or job["state"] != "pending":
+        return ago(job.get("starts_at"), table=table)
+    return "unknown" if job.get("reason") in ("Resources", "Priority") else ""
+
+
 def _spans(indices: Sequence[int]) -> str:
     """Ascending numbers, three and more in a row as ``0-3``."""
     found: list[list[int]] = []

@@ -16,6 +16,6 @@ def queue_row(job: phrases.Body, *, table: bool) -> list[str | int | float | Non
         job["state"],
         phrases.span(phrases.time_of(job), table=table),
         phrases.span(job.get("time_limit_s"), table=table),
-        phrases.ago(job.get("starts_at"), table=table),
+        phrases.starts_of(job, table=table),
         phrases.reason_of(job),
     ]

@@ -104,10 +104,8 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
     longest = defaults.max_time_limit_s or None
     if longest is not None and (limit is None or limit > longest):
         if spec.time_limit_s is not None:
-            raise Invalid(
-                f"the time limit of {limit:.0f} s is over this machine's {longest:.0f} s",
-                pointer="/time_limit_s",
-            )
+            asked, most = spell_duration(spec.time_limit_s), spell_duration(longest)
+            raise Invalid(f"the time limit of {asked} is over this machine's {most}", pointer="/time_limit_s")
         limit = longest
     check_warning(spec.warn_signal, limit)
     indices, array_limit = _members(spec)

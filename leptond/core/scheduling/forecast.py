@@ -21,11 +21,12 @@ thirds of real runs lie within (lognormal, sigma 0.7)."""
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """Start (wall time), expected end and GPUs of a job if runs take as long as expected."""
+    """Start (wall time), expected end and GPUs of a job if runs take as long as expected. `end_at` is None
+    where nothing is known of the run: no report, no history, no limit."""
 
     id: int
     start_at: float
-    end_at: float
+    end_at: float | None
     gpus: Sequence[str]
 
 
@@ -36,6 +37,13 @@ class Eta(msgspec.Struct, frozen=True, kw_only=True):
     likely: Forecast
     earliest_at: float | None
     latest_at: float | None
+
+
+def is_foreseeable(job: Running | Waiting) -> bool:
+    """Return True if anything is known of how long a job runs: its own report, earlier runs, or a limit."""
+    if isinstance(job, Running) and (job.stopping or job.reported_left_s is not None):
+        return True
+    return job.predicted_s is not None or job.limit_s is not None
 
 
 class _Machine:
@@ -55,20 +63,26 @@ class _Machine:
                 self._schedule_end(job)
 
     def _schedule_end(self, job: Running) -> None:
+        if not is_foreseeable(job):
+            return  # it holds what it has for as long as the simulation goes
         earlier_s = job.attained_gpu_s / max(1, len(job.gpus)) if job.preemptible else 0.0
         ran_s = max(0.0, self.now - job.started_at)
         limit_s = None if job.limit_s is None else max(job.limit_s, ran_s)
-        left = remaining_run_s(expected_run_s(job, self.policy) * self.factor, ran_s + earlier_s, None)
+        if job.reported_left_s is not None:
+            left = job.reported_left_s
+        else:
+            left = remaining_run_s(expected_run_s(job, self.policy) * self.factor, ran_s + earlier_s, None)
         if limit_s is not None:
             left = min(left, limit_s - ran_s)
         heapq.heappush(self.ends, (self.now + max(left, 1e-3), job.id, job.started_at))
 
-    def end_of(self, number: int) -> float:
-        """Return the expected end of a running job."""
+    def end_of(self, number: int) -> float | None:
+        """Return the expected end of a running job; None where it cannot be foreseen."""
         job = self.running[number]
-        return next(at for at, one, started in self.ends if one == number and started == job.started_at)
+        ends = (at for at, one, started in self.ends if one == number and started == job.started_at)
+        return next(ends, None)
 
-    def start(self, job: Waiting, start: Start) -> float:
+    def start(self, job: Waiting, start: Start) -> float | None:
         """Start a job; return its expected end."""
         self.waited[job.id] = job
         self.running[job.id] = Running(

@@ -99,7 +99,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     `share_bytes`: memory it has of each of its GPUs, the rest of which others may have; None: whole GPUs.
     `started_at`: wall time at which this attempt was given them. `stopping`: it has been asked to stop, so
-    that its GPUs are about to come free. Other fields as in :class:`Waiting`."""
+    that its GPUs are about to come free. `reported_left_s`: what is left of it by its own reports; only
+    forecasts look at it. Other fields as in :class:`Waiting`."""
 
     id: int
     gpus: Sequence[str]
@@ -120,6 +121,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     attained_gpu_s: float = 0.0
     eviction_cost_s: float | None = None
     handicap_s: float = 0.0
+    reported_left_s: float | None = None
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,20 @@ def wait_reasons(
     return found
 
 
+def unforeseen(names: Sequence[str]) -> str:
+    """Say why a start cannot be foretold. `names`: running jobs of which nothing is known; none where the
+    start is merely too far off.
+
+    >>> unforeseen(["3", "7_1"])
+    'jobs 3, 7_1 have no time limit and no history, so nobody can tell when they end'
+    """
+    if not names:
+        return "too many jobs stand before it, or run for a time that nobody can tell"
+    if len(names) == 1:
+        return f"job {names[0]} has no time limit and no history, so nobody can tell when it ends"
+    return f"jobs {', '.join(names)} have no time limit and no history, so nobody can tell when they end"
+
+
 def _started(builder: PlanBuilder) -> set[int]:
     return {start.id for start in builder.starts if start.gpus}
 

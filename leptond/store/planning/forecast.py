@@ -5,12 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DEFAULT_QUEUE
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.forecast import MAX_PASSES, Eta, Forecast, estimate_starts, forecast_starts
+from leptond.core.training.progress import pace
 from leptond.store.planning import snapshot
-from leptond.store.queue import order_keys, submit
+from leptond.store.queue import lists, order_keys, submit
 
 VISITS = 100_000
 """Most jobs that all plans of one forward run look at together: it bounds the cost, about a tenth of a
@@ -19,6 +22,17 @@ second, however deep the queue is."""
 QUICK_VISITS = 10_000
 QUICK_WINDOW = 100
 """The same for lists, where the first jobs of the queue are enough."""
+
+
+def with_reports(db: sqlite3.Connection, inputs: planner.PlanInput) -> planner.PlanInput:
+    """The input with what the running jobs report of their own progress: how long each has left."""
+    attempts = lists.attempts_of(db, [job.id for job in inputs.running])
+    running = []
+    for job in inputs.running:
+        found = attempts.get(job.id)
+        left_s = pace(found[-1], inputs.now).left_s if found else None
+        running.append(job if left_s is None else msgspec.structs.replace(job, reported_left_s=left_s))
+    return msgspec.structs.replace(inputs, running=running)
 
 
 def starts(inputs: planner.PlanInput) -> Mapping[int, Forecast]:

@@ -67,7 +67,8 @@ class Outlook:
             )
             members = [job.id for job in found.running if job.array_id is not None]
             members += [job.id for job in found.waiting if job.array_id is not None]
-            self._inputs[window] = msgspec.structs.replace(found, refs=lists.refs(db, members))
+            named = msgspec.structs.replace(found, refs=lists.refs(db, members))
+            self._inputs[window] = forecast.with_reports(db, named)
         return self._inputs[window]
 
     def plan(self, db: Connection, window: int) -> Plan:

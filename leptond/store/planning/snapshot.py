@@ -13,6 +13,7 @@ from leptond.core.accounting.ledger import IdleCause
 from leptond.core.jobs import elapsed
 from leptond.core.jobs.model import Gpu, Job, Reason
 from leptond.core.jobs.states import AttemptState, State
+from leptond.core.jobs.timespec import format_duration
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.fair_share import Fairness, UsageOwner, handicaps
 from leptond.core.scheduling.idle_cause import idle_cause
@@ -369,11 +370,13 @@ def why_not_ready(job: Job, *, now: float, boot: float) -> planner.Wait | None:
         jobs = "job" if job.deps_waiting == 1 else "jobs"
         return planner.Wait(reason=Reason.DEPENDENCY, sentence=f"waits for {job.deps_waiting} other {jobs}")
     if job.backoff_boot is not None and job.backoff_boot > boot:
-        left = job.backoff_boot - boot
+        left = format_duration(job.backoff_boot - boot)
         return planner.Wait(
             reason=Reason.BACKOFF,
-            sentence=f"retry in {left:.0f} s after attempt {job.attempt}: {job.explanation or 'it failed'}",
+            sentence=f"retry in {left} after attempt {job.attempt}: {job.explanation or 'it failed'}",
         )
     if job.begin_at is not None and job.begin_at > now:
-        return planner.Wait(reason=Reason.BEGIN_TIME, sentence=f"begins in {job.begin_at - now:.0f} s")
+        return planner.Wait(
+            reason=Reason.BEGIN_TIME, sentence=f"begins in {format_duration(job.begin_at - now)}"
+        )
     return None

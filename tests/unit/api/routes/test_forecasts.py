@@ -27,7 +27,7 @@ def made(monkeypatch):
 
 
 async def test_readers_share_a_forecast(world, made):
-    jobs = [await world.submit(gpus=2) for _ in range(8)]
+    jobs = [await world.submit(gpus=2, time_limit_s=3600) for _ in range(8)]
     await world.start(jobs[0], "GPU-0", "GPU-1")
     first = (await world.get("/v1/status")).json
     for _ in range(10):

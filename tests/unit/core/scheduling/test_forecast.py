@@ -1,5 +1,7 @@
 """The forward run: examples, and that it agrees with the planner about now."""
 
+import math
+
 from hypothesis import given, settings
 
 from leptond.core.scheduling.forecast import estimate_starts, forecast_starts
@@ -25,6 +27,21 @@ def test_one_after_another():
 def test_an_overrun_prediction_is_doubled():
     found = ahead([job(2, need=4)], [runs(1, 0, predicted_s=100.0, started_at=-150.0)])
     assert found[2].start_at == 50.0
+
+
+def test_what_a_job_reports_counts_before_what_is_expected_of_it():
+    hold = [runs(1, 0, 1, 2, 3, limit_s=HOUR, predicted_s=2 * HOUR, reported_left_s=57.0)]
+    assert ahead([job(2, need=1)], hold)[2].start_at == 57.0
+    late = [runs(1, 0, 1, 2, 3, limit_s=HOUR, started_at=-3500.0, reported_left_s=5000.0)]
+    assert ahead([job(2, need=1)], late)[2].start_at == 100.0, "its limit ends it earlier"
+
+
+def test_behind_a_run_of_unknown_length_nothing_is_foretold():
+    hold = [runs(1, 0), runs(4, 1, limit_s=HOUR)]
+    found = ahead([job(2, need=1), job(3, need=1), job(5, need=4)], hold, devices=2)
+    assert found[2].start_at == HOUR
+    assert found[2].end_at is None, "nothing is known of it either"
+    assert not {3, 5} & found.keys()
 
 
 def test_a_job_that_makes_room_comes_back():
@@ -60,8 +77,9 @@ def test_what_starts_now_is_what_the_planner_starts(world):
 def test_gpus_are_not_foretold_to_two_at_a_time(world):
     world = {**world, "running": []}
     world["waiting"] = [one for one in world["waiting"] if not one.preemptible]
-    found = sorted(ahead(**world).values(), key=lambda one: (one.start_at, one.end_at))
+    found = ahead(**world).values()
+    until = {one.id: math.inf if one.end_at is None else one.end_at for one in found}
     for one in found:
         for other in found:
-            if one.id < other.id and one.start_at < other.end_at and other.start_at < one.end_at:
+            if one.id < other.id and one.start_at < until[other.id] and other.start_at < until[one.id]:
                 assert not set(one.gpus) & set(other.gpus)
