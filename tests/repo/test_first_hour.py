@@ -182,5 +182,6 @@ def test_nothing_fails_in_the_first_hour_with_a_real_installation(tmp_path: Path
     newcomer.checkout = checkout
     try:
         follow_the_readme(newcomer)
+        assert (newcomer.home / ".local/share/man/man1/leptonctl.1").is_file(), "man leptonctl finds it"
     finally:
         newcomer.leaves()

@@ -44,6 +44,7 @@ simulate = 0
 
 UNIT_EXEC = "ExecStart="
 PROGRAMS = ("leptond", "leptonctl")
+MAN = "share/man/man1"
 PORTS = 30
 """How many ports are tried, from DEFAULT_PORT on: each user's daemon has one of its own."""
 
@@ -88,10 +89,15 @@ def plan(*, system: bool, listen: str, leptond: str, environ: Mapping[str, str] 
         )
         if str(bin_dir) not in environ.get("PATH", "").split(":"):
             after = ('export PATH="$HOME/.local/bin:$PATH"      # and in ~/.bashrc', *after)
-    links = tuple((bin_dir / program, Path(leptond).with_name(program)) for program in PROGRAMS)
+    links = [(bin_dir / program, Path(leptond).with_name(program)) for program in PROGRAMS]
+    for program in PROGRAMS:
+        # man looks beside the directories of the PATH
+        page = Path(leptond).parents[1] / MAN / f"{program}.1"
+        if page.is_file():
+            links.append((bin_dir.parent / MAN / page.name, page))
     return Plan(
         files=files,
-        links=links,
+        links=tuple(links),
         after=(*after, "leptonctl dashboard           # the page's address", "leptonctl doctor"),
     )
 
@@ -136,7 +142,8 @@ def init_command(
     force: bool,
 ) -> None:
     """Write a configuration and a systemd unit that starts the leptond of this installation, and link leptond
-    and leptonctl, and no other program of it, into ~/.local/bin (--system: /usr/local/bin). Nothing is
+    and leptonctl, and no other program of it, into ~/.local/bin (--system: /usr/local/bin), with their manual
+    pages. Nothing is
     started, and no file is written over unless --force is given; links that are missing are made all the
     same."""
     program = Path(sys.executable).with_name("leptond")

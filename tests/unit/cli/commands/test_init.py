@@ -113,3 +113,16 @@ def test_the_units_of_a_machine_are_valid(tmp_path: Path):
             )
             assert "Unknown" not in done.stderr, done.stderr
             assert done.returncode == 0, done.stderr
+
+
+def test_the_manual_pages_are_linked_where_man_looks(tmp_path: Path, home: Path):
+    leptond = tmp_path / "venv/bin/leptond"
+    page = tmp_path / "venv/share/man/man1/leptonctl.1"
+    page.parent.mkdir(parents=True)
+    page.write_text(".TH\n")
+    links = dict(plan(system=False, listen="", leptond=str(leptond)).links)
+    assert links[home / ".local/share/man/man1/leptonctl.1"] == page
+    assert home / ".local/share/man/man1/leptond.1" not in links, "there is none to link to"
+    assert Path("/usr/local/share/man/man1/leptonctl.1") in dict(
+        plan(system=True, listen="", leptond=str(leptond)).links
+    )
