@@ -12,9 +12,8 @@ from leptond.schema.jobs import Job
 
 
 class Me(msgspec.Struct, kw_only=True):
-    """The identity of the caller. `read_only`: came with the read-only token. `page_url` and
-    `page_url_read_only` open the page with a token; null when TCP is off, and for callers who are no admin
-    on the Unix socket."""
+    """The identity of the caller. `read_only`: came with a read-only token. `page_url` and
+    `page_url_read_only` open the page with a token of the caller's; null when TCP is off, and over TCP."""
 
     user: str
     admin: bool
