@@ -134,12 +134,11 @@ def _recorded(evidence: Evidence) -> OutputEnd | None:
 
 def _earlier(seen: _Seen, verdict: Verdict) -> list[str]:
     """The newest line that one of the text rules knows, if it is not the one that ended the job."""
-    newest: re.Match[str] | None = None
-    for rule in (GPU_LOST, *TEXT_RULES):
-        for match in rule.pattern.finditer(seen.log_tail):
-            newest = match if newest is None or match.start() > newest.start() else newest
-    if newest is None:
+    lowered = seen.log_tail.lower()
+    found = [match for rule in (GPU_LOST, *TEXT_RULES) if (match := rule.newest(seen.log_tail, lowered))]
+    if not found:
         return []
+    newest = max(found, key=re.Match.start)
     line = sentence(_line_around(seen.log_tail, newest), seen.secrets)
     known = [*verdict.evidence, seen.out.line or ""]
     return [] if any(line in one or (one and one in line) for one in known) else [EARLIER + line]

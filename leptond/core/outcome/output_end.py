@@ -59,7 +59,6 @@ class _Kind(Enum):
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
-_BREAKS = re.compile(r"[\r\n]+")
 _RANK = re.compile(r"^\[(?:[A-Za-z][A-Za-z_]*[ _]?)?(\d+)\]: ?")
 _GROUP = re.compile(r"^ *[|+] ?(?=\S|  )")  # the rails of an exception group
 _TRACEBACK = "Traceback (most recent call last)"
@@ -134,9 +133,14 @@ def sentence(line: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _lines(tail: str) -> list[str]:
-    lines = _BREAKS.split(tail)[-LINES:]
-    lines = [_CONTROLS.sub("", _ESCAPES.sub("", line[:LINE_CHARS])).rstrip() for line in lines]
-    return [_GROUP.sub("", line) for line in lines]
+    lines = [line for line in tail.replace("\r", "\n").split("\n") if line][-LINES:]
+    return [_GROUP.sub("", _printable(line[:LINE_CHARS])) for line in lines]
+
+
+def _printable(line: str) -> str:
+    if not line.isprintable():
+        line = _CONTROLS.sub("", _ESCAPES.sub("", line))
+    return line.rstrip()
 
 
 def _kind(lines: Sequence[str], at: int) -> _Kind:

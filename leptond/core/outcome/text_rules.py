@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 
 import msgspec
 
@@ -10,12 +11,20 @@ from leptond.core.jobs.model import FailureClass
 
 
 class TextRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A pattern of an error line, the class that it stands for, and a sentence for people."""
+    """A pattern of an error line, the class that it stands for, and a sentence for people. `words`: a text in
+    which the pattern finds anything holds one of them, in lower case; looking for them is cheap."""
 
     name: str
     cause: FailureClass
     pattern: re.Pattern[str]
     explanation: str
+    words: tuple[str, ...]
+
+    def newest(self, text: str, lowered: str) -> re.Match[str] | None:
+        """The last match in `text`, which is `lowered` in lower case."""
+        if not any(word in lowered for word in self.words):
+            return None
+        return next(iter(deque(self.pattern.finditer(text), maxlen=1)), None)
 
 
 GPU_LOST = TextRule(
@@ -27,6 +36,7 @@ GPU_LOST = TextRule(
         re.IGNORECASE,
     ),
     explanation="the GPU failed or could not be used",
+    words=("ecc error", "cuda-capable device", "gpu is lost", "fallen off", "device unavailable"),
 )
 """Not a class by itself: only the driver knows."""
 
@@ -36,6 +46,7 @@ TEXT_RULES = (
         cause=FailureClass.USER_OOM_GPU,
         pattern=re.compile(r"torch\.(cuda\.)?OutOfMemoryError|CUDA out of memory|CUDA error: out of memory"),
         explanation="the job needed more GPU memory than the device has",
+        words=("outofmemoryerror", "out of memory"),
     ),
     TextRule(
         name="text-nccl-hang",
@@ -44,12 +55,14 @@ TEXT_RULES = (
             r"Watchdog caught collective operation timeout|ProcessGroupNCCL.*heartbeat.*stuck"
         ),
         explanation="a collective operation hung until its watchdog ended the job",
+        words=("watchdog", "heartbeat"),
     ),
     TextRule(
         name="text-cuda-fault",
         cause=FailureClass.APP_GPU,
         pattern=re.compile(r"illegal memory access|device-side assert triggered"),
         explanation="the job's own code made the GPU fault",
+        words=("illegal memory access", "device-side assert"),
     ),
     TextRule(
         name="text-import",
@@ -60,6 +73,7 @@ TEXT_RULES = (
             re.MULTILINE,
         ),
         explanation="the program cannot be loaded, and would fail the same way again",
+        words=("modulenotfounderror", "syntaxerror", "indentationerror", "taberror", "no module named"),
     ),
 )
 
