@@ -178,7 +178,8 @@ def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
 def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
     """Bring a job to a terminal state and settle the dependencies of the jobs that wait for it."""
     move(job.state, state)
-    left = {"backoff_at": None, "backoff_boot": None, "never_cause": None}
+    # a job that is cancelled while it waits for a retry has no exit code of its own
+    left = dict.fromkeys(("backoff_at", "backoff_boot", "never_cause", "exit_code", "signal"))
     touch(db, job.id, {"state": state, "ended_at": now, **left, **changes})
     events.append(
         db,

@@ -93,6 +93,19 @@ async def test_a_running_retry_shows_nothing_of_the_end_before(store):
     assert (await store.read(attempts.earlier, job, 2))[0].exit_code == 3
 
 
+async def test_a_retry_that_is_cancelled_while_it_waits_has_no_exit_code(store):
+    job = await submit(store, retries=1, retry_delay_s=60.0)
+    await finish(store, (await claim(store, job)).attempt.id, 3)
+    await store.write(jobs.cancel, str(job), by="me", grace_s=None, reason=None, now=9.0)
+    ended = await store.read(jobs.find, str(job))
+    assert (ended.state, ended.class_, ended.exit_code, ended.signal) == (
+        "cancelled",
+        "cancelled",
+        None,
+        None,
+    )
+
+
 async def test_no_second_copy_starts_beside_what_cannot_be_killed(store):
     job = await submit(store, gpus=1, retries=3, retry_delay_s=0.0)
     one = await claim(store, job, "GPU-0")
