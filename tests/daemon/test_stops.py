@@ -98,7 +98,7 @@ def test_every_kind_of_stop_waits_for_the_program(daemon, scripts):
 
 
 def test_a_stop_is_heard_by_a_program_with_a_second_thread(daemon):
-    jobs = [daemon.submit(sys.executable, "-c", TWO_THREADS) for _ in range(4)]
+    jobs = [daemon.submit(sys.executable, "-c", TWO_THREADS, grace_s=5) for _ in range(8)]
     for job in jobs:
         daemon.printed(job, "up")
     for job in jobs:

@@ -93,6 +93,9 @@ LAUNCHERS = {
 p = Popen(sys.argv[1:], stdout=subprocess.PIPE)
 for line in p.stdout: print(len(line), flush=True)
 sys.exit(p.wait())""",
+    "two steps": """
+subprocess.call(sys.argv[1:])
+open(sys.argv[0] + ".next", "w")""",
     "deaf": "signal.signal(15, lambda *_: None); sys.exit(Popen(sys.argv[1:]).wait())",
     "leaves": "signal.signal(15, lambda *_: sys.exit(3)); sys.exit(Popen(sys.argv[1:]).wait())",
     "forward": """
@@ -318,7 +321,7 @@ def faults_of(tree: Tree, until_s: float = 20.0) -> list[str]:
             faults.append("a worker was told")
     if record["killed"]:
         faults.append(f"killed after {time.monotonic() - began:.1f} s")
-    faults += [f"went on: {path.name}" for path in sorted(tree.home.glob("next.*"))]
+    faults += [f"went on: {path.name}" for path in sorted(tree.home.glob("*next*"))]
     left = [pid for pid, found in tags().items() if f"{tag:015x}" == found]
     faults += [f"left: {(procfs.read_file(pid, 'cmdline') or b'').decode()}" for pid in left]
     errors = one.directory / "shim.log"
