@@ -257,8 +257,9 @@ def _refuse_misquoted(spec: JobSpec) -> None:
 # -- files ---------------------------------------------------------------------------------------------------
 
 
-def look_at(path: str) -> SourceFile | None:
-    """Return a regular file as it is now; None where there is none that can be looked at."""
+def look_at(path: str, before: SourceFile | None = None) -> SourceFile | None:
+    """Return a regular file as it is now; None where there is none that can be looked at. It is not read when
+    it looks as it did `before`."""
     try:
         if not Path(path).is_file():  # opening a device may do something
             return None
@@ -269,27 +270,26 @@ def look_at(path: str) -> SourceFile | None:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
             return None
-        digest = None
-        if seen.st_size <= sources.MAX_HASHED_BYTES:
-            with os.fdopen(os.dup(fd), "rb") as file:
-                digest = hashlib.sha256(file.read(sources.MAX_HASHED_BYTES + 1)).hexdigest()
+        now = SourceFile(
+            path=path, size=seen.st_size, modified_ns=seen.st_mtime_ns, status_ns=seen.st_ctime_ns
+        )
+        if before is not None and sources.looks_same(before, now):
+            return before
+        if seen.st_size > sources.MAX_HASHED_BYTES:
+            return now
+        with os.fdopen(os.dup(fd), "rb") as file:
+            digest = hashlib.sha256(file.read(sources.MAX_HASHED_BYTES + 1)).hexdigest()
+        return msgspec.structs.replace(now, sha256=digest)
     except OSError:
         return None
     finally:
         os.close(fd)
-    return SourceFile(
-        path=path,
-        size=seen.st_size,
-        modified_ns=seen.st_mtime_ns,
-        status_ns=seen.st_ctime_ns,
-        sha256=digest,
-    )
 
 
 def _changes(before: Sequence[SourceFile], submitted_at: float, started_at: float) -> list[Note]:
     found = []
     for one in before:
-        now = look_at(one.path)
+        now = look_at(one.path, one)
         if now is None:
             continue  # gone, or unreadable: if the command needed it, its end says so
         change = sources.change_of(one, now, submitted_at=submitted_at, started_at=started_at)

@@ -75,6 +75,17 @@ async def test_only_regular_files_are_looked_at(tmp_path: Path):
     assert found.sources == "[]"
 
 
+async def test_a_file_that_looks_as_it_did_is_not_read_again(tmp_path: Path):
+    file = tmp_path / "a.py"
+    file.write_text("1\n")
+    seen = look_at(str(file))
+    assert seen is not None
+    marked = msgspec.structs.replace(seen, sha256="not of this content")
+    assert look_at(str(file), marked) is marked
+    file.write_text("22\n")
+    assert look_at(str(file), marked) == look_at(str(file))
+
+
 async def test_a_large_file_is_not_read(tmp_path: Path):
     file = tmp_path / "big.py"
     with file.open("wb") as opened:
