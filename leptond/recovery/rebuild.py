@@ -108,8 +108,8 @@ def _fault(state_dir: Path, database: Path, known: int) -> str | None:
         return f"{database} is missing or empty"
     mark = read_mark(state_dir)
     if number is not None and mark is not None:
-        lineage = offline.lineage_in(database)
-        if lineage is not None and lineage != mark.lineage and numbers(state_dir / "jobs"):
+        # one without a name has lost its log: a start refuses it as well
+        if offline.lineage_in(database) != mark.lineage and numbers(state_dir / "jobs"):
             return f"{database} is not the database of the jobs here"
     return None
 

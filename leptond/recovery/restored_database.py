@@ -64,7 +64,7 @@ def check_lineage(state_dir: Path, lineage: str | None) -> None:
         raise StartRefused(
             f"{state_dir / DATABASE} is not the database of the jobs in {state_dir / 'jobs'} (it is "
             f"{lineage or 'unnamed'}, they are of {mark.lineage}). Jobs that run go on. Put the right one "
-            "back, or: `leptond recover --from BACKUP`.",
+            "back, or rebuild it: `leptond recover` (`--from BACKUP` names the backup to begin from).",
             78,
         )
 

@@ -9,6 +9,7 @@ from leptond.base.clock import SystemClock
 from leptond.base.errors import StartRefused
 from leptond.recovery.copied_state import place_of
 from leptond.recovery.mark import MARK, Mark, read_mark, write_mark
+from leptond.recovery.rebuild import recover
 from leptond.recovery.restored_database import catch_up, guard
 from leptond.store import DATABASE, open_store
 
@@ -90,3 +91,15 @@ async def test_an_attempt_that_the_database_does_not_know_is_taken_in(tmp_path):
         assert caught.jobs == {7: [1]}
     with sqlite3.connect(tmp_path / DATABASE) as db:
         assert db.execute("SELECT attempt FROM jobs WHERE id = 7").fetchone() == (1,)
+
+
+async def test_a_database_that_has_lost_its_name_with_its_log_is_one_to_recover(tmp_path):
+    """What a start refuses, a recovery mends."""
+    own = await lineage(tmp_path)
+    with sqlite3.connect(tmp_path / DATABASE) as db:
+        db.execute("DELETE FROM meta WHERE key = 'lineage'")
+    write_mark(tmp_path, Mark(lineage=own, starts=1))
+    attempt_directory(tmp_path, 1, 1)
+    with pytest.raises(StartRefused, match="leptond recover"):
+        guard(tmp_path)
+    assert recover(tmp_path, source=None, dry_run=True).needed is not None
