@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from leptond.attempt_files import layout
 from leptond.attempt_files.directory import OnDisk, live_attempts
-from leptond.base.errors import StartRefused, start_refused
+from leptond.base.errors import EXIT_CONFIG, StartRefused, start_refused
 from leptond.base.locks import machine_locks
 from leptond.recovery.mark import Mark, Place, read_mark, write_mark
 
@@ -36,27 +36,37 @@ def place_of(state_dir: Path) -> Place:
 
 def check_place(state_dir: Path) -> None:
     """Raise StartRefused (78) if the queue has gone on in another directory, or if this one is a copy whose
-    jobs still run in the other: a person has to say which of them is the queue. Raises OSError."""
+    jobs still run in the other: a person has to say which of them is the queue. While a daemon runs it there,
+    75. Raises OSError."""
     mark = read_mark(state_dir)
+    why = _why_not_here(state_dir, mark)
+    if why is None:
+        return
+    if mark is not None:
+        with machine_locks(mark.lineage, state_dir):
+            pass
+    raise StartRefused(why, EXIT_CONFIG)
+
+
+def _why_not_here(state_dir: Path, mark: Mark | None) -> str | None:
     if mark is not None and mark.moved_to is not None and _has_queue(mark.moved_to, mark.lineage, state_dir):
         there = mark.moved_to.path
-        raise StartRefused(
+        return (
             f"the queue of {state_dir} has gone on in {there}: here its jobs would run a second time. Start "
             f"leptond there (--state-dir {there}). To go on here with the queue as it was: "
-            f"`{ADOPT} --state-dir {state_dir}`.",
-            78,
+            f"`{ADOPT} --state-dir {state_dir}`."
         )
     if mark is not None and mark.place is not None and _same(mark.place, place_of(state_dir)):
-        return
+        return None
     running = elsewhere(state_dir)
-    if running:
-        other = mark.place.path if mark is not None and mark.place is not None else "another directory"
-        jobs = ", ".join(str(one.job_id) for one in running[:8]) + (" and others" if running[8:] else "")
-        raise StartRefused(
-            f"{state_dir} is a copy of {other}, whose jobs still run and write there (job {jobs}). Jobs go "
-            f"on. Start leptond on {other}, or, to go on here, `{ADOPT} --state-dir {state_dir}`.",
-            78,
-        )
+    if not running:
+        return None
+    other = mark.place.path if mark is not None and mark.place is not None else "another directory"
+    jobs = ", ".join(str(one.job_id) for one in running[:8]) + (" and others" if running[8:] else "")
+    return (
+        f"{state_dir} is a copy of {other}, whose jobs still run and write there (job {jobs}). Jobs go on. "
+        f"Start leptond on {other}, or, to go on here, `{ADOPT} --state-dir {state_dir}`."
+    )
 
 
 def elsewhere(state_dir: Path) -> list[OnDisk]:

@@ -107,11 +107,11 @@ def _fault(state_dir: Path, database: Path, known: int) -> str | None:
     if number is None and (read_mark(state_dir) is not None or numbers(state_dir / "jobs")):
         return f"{database} is missing or empty"
     mark = read_mark(state_dir)
-    if number is not None and mark is not None:
-        # one without a name has lost its log: a start refuses it as well
-        if offline.lineage_in(database) != mark.lineage and numbers(state_dir / "jobs"):
-            return f"{database} is not the database of the jobs here"
-    return None
+    if number is None or mark is None or not numbers(state_dir / "jobs"):
+        return None
+    # one without a name has lost its log: a start refuses it as well
+    same = offline.lineage_in(database) == mark.lineage
+    return None if same else f"{database} is not the database of the jobs here"
 
 
 def _check_source(source: Path, known: int) -> None:

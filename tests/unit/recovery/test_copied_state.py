@@ -13,6 +13,7 @@ from leptond.attempt_files import layout
 from leptond.base import procfs
 from leptond.base.clock import kernel_boot_id
 from leptond.base.errors import StartRefused
+from leptond.base.locks import machine_locks
 from leptond.recovery.copied_state import adopt_copy, check_place, former_places, settle_here
 from leptond.recovery.mark import Mark, read_mark, write_mark
 
@@ -121,3 +122,10 @@ def test_another_queue_in_a_former_place_is_left_alone(state):
     write_mark(state, Mark(lineage="other", starts=1))
     adopt_copy(copy)
     assert read_mark(state).moved_to is None
+
+
+def test_while_a_daemon_runs_the_other_it_may_be_tried_later(state):
+    copy = copied(state)
+    with machine_locks("abc", state), pytest.raises(StartRefused, match="already runs the queue") as refused:
+        check_place(copy)
+    assert refused.value.exit_code == 75
