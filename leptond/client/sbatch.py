@@ -246,7 +246,10 @@ _PROGRAM = re.compile(
 )
 _INSTEAD = {
     "srun": "leave the word out; several ranks start with torchrun, or with --nproc",
+    "scontrol": "there is one machine; $MASTER_ADDR and $MASTER_PORT are set",
     "SLURM_JOBID": "$SLURM_JOB_ID is set",
+    "SLURM_JOB_NODELIST": "there is one machine; $MASTER_ADDR is set",
+    "SLURM_NODELIST": "there is one machine; $MASTER_ADDR is set",
     "SLURM_NTASKS": "there is one task; torchrun tells the ranks of its own",
     "SLURM_PROCID": "there is one task; torchrun sets RANK",
     "SLURM_LOCALID": "there is one task; torchrun sets LOCAL_RANK",
