@@ -319,6 +319,20 @@ def test_a_loss_that_stays_wrong_ends_as_diverged(tmp_path, as_a_job):
     assert starts == [28, 21], "further back each time"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [9, 11])
+def test_a_rank_that_is_killed_under_torchrun_is_judged_as_one_process(daemon, tmp_path, number):
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, time\ntime.sleep(0.5)\n"
+        f"os.kill(os.getpid(), {number}) if os.environ['RANK'] == '1' else time.sleep(600)\n"
+    )
+    argv = under_torchrun([sys.executable, str(script)], 2)
+    done = daemon.finished(daemon.submit(*argv, gpus=2, no_retry_on=["external-kill"]))
+    assert (done["class"], done["exit_code"]) == ("external-kill" if number == 9 else "signal", 1)
+    assert "rank 1" in done["explanation"]
+
+
 def test_ranks_under_torchrun_say_why_they_left(daemon, tmp_path):
     """`--nproc` as the command line makes it: torchrun turns the exit code into 1, the word comes through,
     also that of a rank which leaves before the first one does."""

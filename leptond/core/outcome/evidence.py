@@ -134,6 +134,6 @@ def _stop_reason(attempt: Attempt, end: End) -> str | None:
         reason = asked  # asked for before there was anything to signal
     if asked in FINAL_STOPS and reason == StopReason.PREEMPT:
         reason = asked  # cancelled while it made room
-    if asked == StopReason.TIMEOUT and record is None and not end.boot_changed:
-        reason = StopReason.TIMEOUT  # its shim was seen alive at its limit, and lost later
+    if asked in (StopReason.TIMEOUT, StopReason.HANG) and record is None and not end.boot_changed:
+        reason = asked  # its shim was seen alive when leptond stopped it, and lost later
     return reason

@@ -56,6 +56,8 @@ def test_memory_that_others_had_is_evidence():
         ("preempt", End(record=None, shim_lost=True), None),
         ("timeout", End(record=None, shim_lost=True), "timeout"),
         ("timeout", End(record=None, boot_changed=True), None),
+        ("hang", End(record=None, shim_lost=True), "hang"),
+        ("hang", End(record=record(exit_code=0)), None),
         ("timeout", End(record=record(exit_code=0)), None),
     ],
 )

@@ -57,6 +57,28 @@ def test_the_log_keeps_head_and_tail_within_its_budget(tmp_path_factory, parts, 
         assert written_at is not None or not whole
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    data=st.binary(max_size=3000),
+    cuts=st.lists(st.integers(0, 3000), max_size=12),
+    budget=st.integers(8, 2000),
+)
+def test_what_is_kept_does_not_depend_on_how_the_output_was_cut(tmp_path_factory, data, cuts, budget):
+    def kept(edges):
+        directory = tmp_path_factory.mktemp("log")
+        place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        log = Log(place, budget)
+        for begin, end in itertools.pairwise(edges):
+            log.write(data[begin:end])
+        for fd in (log.fd, place):
+            if fd >= 0:
+                os.close(fd)
+        return log.dropped, {file.name: file.read_bytes() for file in directory.iterdir()}
+
+    whole = kept([0, len(data)])
+    assert kept(sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})) == whole
+
+
 def test_a_full_disk_drops_output_and_goes_on(tmp_path):
     place = os.open(tmp_path, os.O_DIRECTORY)
     log = Log(place, 1 << 20)
