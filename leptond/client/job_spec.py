@@ -161,7 +161,13 @@ def _of_file(script: Path, rest: list[str]) -> Program:
     name, first = name_of(str(script)), scripts.interpreter(content)
     executable = os.access(script, os.X_OK)
     marked = content.startswith(b"#!")
-    if executable and (content.startswith(b"\x7fELF") or (marked and not scripts.is_shell(first))):
+    binary = content.startswith(b"\x7fELF")
+    if not binary and content.partition(b"\n")[0].endswith(b"\r"):
+        mend = shlex.join(["sed", "-i", r"s/\r$//", str(script)])
+        raise UsageError(
+            f"{script} has DOS line breaks, which no interpreter here reads; mend it with: {mend}"
+        )
+    if executable and (binary or (marked and not scripts.is_shell(first))):
         return Program([str(script), *rest], name)
     if not (marked or executable or script.suffix in (".sh", ".bash", "")):
         line = f"leptonctl submit -- python {script.name}"

@@ -199,6 +199,19 @@ def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it:
         return
     answer = send(session, job_spec(session, given))
     number = answer["array_id"] if answer.get("array_id") is not None else answer["id"]
+    try:
+        _print_number(session, answer, number, parsable=parsable)
+    except OSError:
+        session.warn(f"job {number} is queued, and that could not be written to standard output")
+        raise
+    if wait_for_it:
+        from leptond.cli.commands.wait import wait_for_all
+
+        jobs = wait_for_all(session, [str(job_id) for job_id in answer["ids"]])
+        leave(next((code for code in map(_exit_code, jobs) if code), 0))
+
+
+def _print_number(session: Session, answer: dict[str, Any], number: int, *, parsable: bool) -> None:
     if session.json:
         session.emit(answer)
     elif parsable:
@@ -207,11 +220,6 @@ def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it:
         echo(f"Submitted array {number} ({len(answer['ids'])} jobs)")
     else:
         echo(f"Submitted job {number}")
-    if wait_for_it:
-        from leptond.cli.commands.wait import wait_for_all
-
-        jobs = wait_for_all(session, [str(job_id) for job_id in answer["ids"]])
-        leave(next((code for code in map(_exit_code, jobs) if code), 0))
 
 
 def _estimate(session: Session, body: dict[str, Any]) -> None:

@@ -64,6 +64,16 @@ def test_a_connection_does_not_get_the_number_of_a_closed_stream(cli: Cli, stub:
     assert len(stub.of("POST", "/v1/jobs")) == 1
 
 
+def test_a_job_whose_number_cannot_be_written_is_named_on_standard_error(
+    cli: Cli, stub: Stub, tmp_path: Path
+):
+    stub.on("POST", "/v1/jobs", submitted())
+    host = f"unix://{os.environ['XDG_RUNTIME_DIR']}/leptond/leptond.sock"
+    done = call("$L submit -q -- true >/dev/full", tmp_path, PATH="/usr/bin:/bin", LEPTOND_HOST=host)
+    assert done.returncode == 1
+    assert "job 47 is queued" in done.stderr
+
+
 def test_without_a_home_it_is_said(cli: Cli, monkeypatch):
     def unknown() -> Path:
         raise RuntimeError("Could not determine home directory.")

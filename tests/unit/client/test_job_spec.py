@@ -151,6 +151,18 @@ def test_an_older_daemon_gets_the_interpreter_and_the_file() -> None:
     assert job_spec.without_script({"argv": ["true"]}) == {"argv": ["true"]}
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+@pytest.mark.parametrize("first", ["#!/bin/bash", "#!/usr/bin/env python3", "echo"])
+def test_dos_line_breaks_are_refused_as_by_sbatch(tmp_path: Path, first: str, mode: int) -> None:
+    script = tmp_path / "go.sh"
+    script.write_bytes(f"{first}\r\necho\r\n".encode())
+    script.chmod(mode)
+    with pytest.raises(UsageError, match=r"DOS line breaks.*sed -i"):
+        job_spec.resolve_command(["go.sh"], cwd=tmp_path, path="")
+    script.write_bytes(b"#!/bin/sh\nprintf 'a\r\n'\n")
+    assert job_spec.resolve_command(["go.sh"], cwd=tmp_path, path="").script is not None
+
+
 def test_a_script_without_a_known_interpreter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
     with pytest.raises(UsageError, match=r"leptonctl submit -- python train\.py"):
