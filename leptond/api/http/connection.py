@@ -283,7 +283,9 @@ class Connection(web.RequestHandler):
         leptond."""
         if isinstance(exc, ConnectionError):
             raise exc  # nobody is there to be answered: aiohttp ends the connection
-        if isinstance(exc, HttpProcessingError):
+        if isinstance(exc, UnicodeEncodeError):
+            status = 400  # aiohttp repeats a header in an answer of its own, and cannot encode it
+        if isinstance(exc, (HttpProcessingError, UnicodeEncodeError)):
             self._connections.faults.note("malformed")
             body = _problem(status, "bad-request", "The request cannot be read", "this is not HTTP")
         else:

@@ -113,6 +113,10 @@ def decode_query(pairs: Mapping[str, str], kind: type[msgspec.Struct]) -> Any:
     for name in pairs:
         value = getattr(found, name, None)
         if isinstance(value, datetime):
+            if re.match(r"[0-9]{4}-", pairs[name]) is None:  # the decoder takes numbers as well
+                raise Invalid(
+                    f"{name} {_of_instant(None, _AN_INSTANT, told(pairs[name]))}", pointer=f"/{name}"
+                )
             try:
                 instants.epoch(value)
             except ValueError as error:
@@ -375,11 +379,14 @@ def _of_text(value: Any, kind: inspect.StrType, words: str | None) -> str | None
     return None
 
 
-def _of_instant(value: Any, kind: inspect.DateTimeType) -> str | None:
+_AN_INSTANT = inspect.DateTimeType()
+
+
+def _of_instant(value: Any, kind: inspect.DateTimeType, said: str | None = None) -> str | None:
     try:
         at = msgspec.convert(value, datetime)
     except msgspec.ValidationError:
-        return f"must be a time such as 2026-12-24T18:00:00Z, not {told(value)}"
+        return f"must be a time such as 2026-12-24T18:00:00Z, not {said or told(value)}"
     if kind.tz and at.tzinfo is None:
         return f"must say its offset from UTC, as in 2026-12-24T18:00:00Z, not {told(value)}"
     return None

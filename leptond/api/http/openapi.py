@@ -11,6 +11,7 @@ import msgspec
 
 from leptond import __version__, schema
 from leptond.api.http.routing import Route
+from leptond.schema.descriptions import ABOUT, EXAMPLES, about
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -21,6 +22,11 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         if route.answer is not None and route.media == "application/json":
             shapes.append(route.answer)
     schemas, components = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    for name, component in components.items():
+        for field, part in component.get("properties", {}).items():
+            _describe(part, about(name, field))
+        if name in EXAMPLES:
+            component["examples"] = [EXAMPLES[name]]
     of = {id(shape): schema for shape, schema in zip(shapes, schemas, strict=True)}
     queries = {route.query.__name__ for route in routes if route.query is not None}
     paths: dict[str, Any] = {}
@@ -54,13 +60,25 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
     if route.open:
         operation["security"] = []
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": ABOUT[f"path.{name}"],
+            "schema": {"type": "string"},
+        }
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     if route.query is not None:
         shape = components[route.query.__name__]
         parameters += [
-            {"name": name, "in": "query", "required": False, "schema": schema}
+            {
+                "name": name,
+                "in": "query",
+                "required": False,
+                "description": ABOUT[f"query.{name}"],
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+            }
             for name, schema in shape["properties"].items()
         ]
     parameters += [
@@ -72,9 +90,34 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
     if route.body is not None:
         operation["requestBody"] = {
             "required": not route.body_optional,
-            "content": {"application/json": {"schema": of[id(route.body)]}},
+            "content": {"application/json": _body(route, of)},
         }
     return operation
+
+
+def _describe(part: dict[str, Any], text: str | None) -> None:
+    """Describe a property; what its type says of the values follows what the field means."""
+    if text is not None:
+        own = part.get("description")
+        part["description"] = f"{text} {own.rstrip('.')}." if own else text
+
+
+def _body(route: Route, of: dict[int, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": of[id(route.body)]}
+    if route.body.__name__ in EXAMPLES:
+        content["example"] = EXAMPLES[route.body.__name__]
+    return content
+
+
+_EVENT = {
+    "type": "object",
+    "description": "A server-sent event; `data` is JSON.",
+    "properties": {
+        "id": {"type": "string", "description": "Where to resume, as Last-Event-ID."},
+        "event": {"type": "string", "description": "The type of the event."},
+        "data": {"type": "string", "description": "What belongs to it, as JSON."},
+    },
+}
 
 
 def _common_errors(route: Route) -> set[int]:
@@ -94,6 +137,8 @@ def _responses(route: Route, of: dict[int, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
     if route.answer is not None:
         schema = of[id(route.answer)] if route.media == "application/json" else {"type": "string"}
+        if route.media == "text/event-stream":
+            schema = _EVENT
         good["content"] = {route.media: {"schema": schema}}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses = {str(route.status): good}

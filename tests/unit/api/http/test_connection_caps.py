@@ -138,6 +138,13 @@ async def test_what_clients_do_wrong_is_one_line(world):
     assert [(one["event"], one["malformed"], one["left"]) for one in logs] == [("http.client_faults", 30, 30)]
 
 
+async def test_a_header_that_cannot_be_repeated_is_a_fault_of_the_client(world):
+    with structlog.testing.capture_logs() as logs:
+        answer = await world.raw(b"PUT /v1/jobs HTTP/1.1\r\nHost: x\r\nExpect: \xaf\r\n\r\n")
+    assert b" 400 " in answer.split(b"\r\n")[0]
+    assert logs == []
+
+
 async def test_what_is_no_http_gets_a_problem(world):
     answer = await world.raw(b"nonsense\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
