@@ -89,7 +89,7 @@ def test_the_disk_of_everything_fills(tmp_path):
                 lambda: one.post("/v1/jobs", {"argv": ["true"]}).status == 507, "the look at the disk is new"
             )
             refused(one)
-            pids = [one.job(job)["attempts"][0]["pid"] for job in jobs]
+            pids = [one.pid(job) for job in jobs]
             assert [one.job(job)["state"] for job in jobs] == ["running", "running"], (
                 "nobody is stopped for it"
             )

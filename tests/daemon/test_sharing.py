@@ -77,8 +77,9 @@ def test_out_of_memory_beside_a_neighbour_that_overran_is_the_machines_fault(sha
     greedy = daemon.submit(*HOLD, gpus=1, gpu_memory_bytes=10 * GIB)
     ooms = wait.format(go) + oom
     victim = daemon.submit(PYTHON, "-c", ooms, gpus=1, gpu_memory_bytes=10 * GIB, retry_delay_s=0.1)
-    pids = [daemon.reached(job, "running")["attempts"][0]["pid"] for job in (greedy, victim)]
-    pids = [until(lambda job=job: daemon.job(job)["attempts"][0]["pid"]) for job in (greedy, victim)]
+    for job in (greedy, victim):
+        daemon.reached(job, "running")
+    pids = [daemon.pid(job) for job in (greedy, victim)]
     sizes = [14 * GIB, 9 * GIB]
     processes = [{"pid": pid, "memory_bytes": size} for pid, size in zip(pids, sizes, strict=True)]
     state.write_text(json.dumps({"devices": {"0": {"memory_used_bytes": 23 * GIB, "processes": processes}}}))

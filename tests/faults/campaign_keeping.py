@@ -63,7 +63,7 @@ class World:
         self.daemon.printed(self.unseen, "up")
         for number in range(60):
             self.daemon.submit("true", hold=True, name=f"held-{number}", labels={"note": "x" * 200})
-        pid = self.daemon.job(self.unseen)["attempts"][0]["pid"]
+        pid = self.daemon.pid(self.unseen)
         self.daemon.kill()
         go.touch()
         assert gone(pid)

@@ -43,6 +43,7 @@ def test_a_running_job_does_not_notice(daemon, tmp_path, how):
     go = tmp_path / "go"
     job = daemon.submit(PYTHON, "-c", COUNTING, str(go), gpus=2)
     daemon.printed(job, "line 20")
+    daemon.pid(job)
     before = daemon.job(job)["attempts"][0]
     for _ in range(2):
         getattr(daemon, how)()
@@ -66,7 +67,7 @@ def test_a_job_that_ends_while_the_daemon_is_down(daemon, tmp_path, how):
     go = tmp_path / "go"
     job = daemon.submit(PYTHON, "-c", COUNTING, str(go), gpus=1)
     daemon.printed(job, "line 5")
-    pid = daemon.job(job)["attempts"][0]["pid"]
+    pid = daemon.pid(job)
     getattr(daemon, how)()
     go.touch()
     assert gone(pid)
@@ -80,7 +81,7 @@ def test_a_job_that_ends_while_the_daemon_is_down(daemon, tmp_path, how):
 def test_the_limit_and_the_kill_come_while_the_daemon_is_down(daemon):
     job = daemon.submit(PYTHON, "-c", STUBBORN, time_limit_s=2, grace_s=1, gpus=1)
     daemon.printed(job, "up")
-    pid = daemon.job(job)["attempts"][0]["pid"]
+    pid = daemon.pid(job)
     daemon.kill()
     assert gone(pid)
     daemon.start()
@@ -140,10 +141,10 @@ def test_a_backoff_survives_a_crash(daemon):
 def test_a_lost_shim_does_not_free_the_gpu_before_its_job_is_gone(daemon):
     job = daemon.submit(PYTHON, "-c", "import time; print('up', flush=True); time.sleep(600)", gpus=4)
     daemon.printed(job, "up")
-    attempt = daemon.job(job)["attempts"][0]
-    shim = parent_of(attempt["pid"])
+    pid = daemon.pid(job)
+    shim = parent_of(pid)
     os.kill(shim, 9)
-    assert gone(attempt["pid"])
+    assert gone(pid)
     again = until(lambda: (seen := daemon.job(job))["attempt"] == 2 and seen, "a second attempt")
     first = again["attempts"][0]
     assert (first["class"], first["rule"]) == ("infra-node", "shim-lost")
@@ -156,7 +157,7 @@ def test_a_lost_shim_does_not_free_the_gpu_before_its_job_is_gone(daemon):
 def test_no_requeue_ends_as_lost(daemon):
     job = daemon.submit(PYTHON, "-c", "import time; print('up', flush=True); time.sleep(600)", requeue=False)
     daemon.printed(job, "up")
-    pid = daemon.job(job)["attempts"][0]["pid"]
+    pid = daemon.pid(job)
     shim = parent_of(pid)
     os.kill(shim, 9)
     done = daemon.finished(job)
@@ -191,7 +192,7 @@ def test_a_lost_shims_job_is_found_though_it_cleared_its_environment(daemon, tmp
     script = f"import os, sys; os.execve(sys.executable, [sys.executable, '-c', {bare!r}], {{}})"
     job = daemon.submit(PYTHON, "-c", script, gpus=4, requeue=False)
     daemon.printed(job, "up")
-    pid = daemon.job(job)["attempts"][0]["pid"]
+    pid = daemon.pid(job)
     daemon.restart()
     os.kill(parent_of(pid), 9)
     assert daemon.finished(job)["state"] == "lost"

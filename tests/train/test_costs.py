@@ -200,7 +200,7 @@ def test_every_plan_can_be_carried_out(shape, gpus):
 
 
 def test_what_the_switches_bring_is_measured(monkeypatch, capsys):
-    sizes = ["--width", "64", "--layers", "3", "--rounds", "1"]
+    sizes = ["--width", "64", "--layers", "6", "--rounds", "1"]
     monkeypatch.setattr(sys, "argv", ["measure", "--json", "--only", "accumulate,recompute", *sizes])
     measure.main()
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

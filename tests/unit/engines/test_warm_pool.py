@@ -169,7 +169,7 @@ def test_it_outlives_the_daemon_and_the_warm_process(bench):
     job = daemon.submit(PYTHON, script, cwd=str(bench.jobs), env={"PYTHONPATH": str(bench.library)})
     daemon.printed(job, "up")
     zygote = bench.zygote()
-    shim = parent_of(daemon.job(job)["attempts"][0]["pid"])
+    shim = parent_of(daemon.pid(job))
     assert parent_of(shim) == zygote
     assert [fd for fd in Path(f"/proc/{shim}/fd").iterdir() if fd.readlink() == zygote] == []
     daemon.kill()
