@@ -1,6 +1,7 @@
 """Backups of a running daemon, by its command line."""
 
 import hashlib
+import os
 import sqlite3
 import stat
 import subprocess
@@ -45,6 +46,9 @@ def test_a_backup_to_a_file_of_mine(shared_daemon, tmp_path):
     assert target.read_bytes() == before
     shared_daemon.submit("true")
     assert leptonctl(shared_daemon, "db", "backup", str(target), "--force").returncode == 0
+    os.mkfifo(tmp_path / "pipe")
+    assert leptonctl(shared_daemon, "db", "backup", str(tmp_path / "pipe"), "--force").returncode != 0
+    assert (tmp_path / "pipe").is_fifo()
     assert target.read_bytes() != before
     nowhere = leptonctl(shared_daemon, "db", "backup", str(tmp_path / "no" / "x.db"))
     assert nowhere.returncode == 1

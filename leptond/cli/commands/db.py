@@ -82,6 +82,8 @@ def backup_command(session: Session, path: Path | None, force: bool) -> None:
         return
     if path.exists() and not force:
         raise _failed(f"{path} is there already", "name another file, or say --force")
+    if path.exists() and not path.is_file():
+        raise _failed(f"{path} is not a file", "name another file")
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with Bar(session, "copying the database"):

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -195,13 +196,30 @@ def write_parquet(session: Session, names: tuple[str, ...], rows: Iterator[Row],
     for row in rows:
         for name, value in row.items():
             columns[name].append(phrases.instant(value) if name in moments else value)
+    table = pyarrow.table(columns)
+    if _is_special(output):
+        with output.open("wb") as file:
+            parquet.write_table(table, file)
+        return
     temporary = output.with_name(f".{output.name}.tmp")
-    parquet.write_table(pyarrow.table(columns), temporary)
+    parquet.write_table(table, temporary)
     temporary.replace(output)
+
+
+def _is_special(path: Path) -> bool:
+    """Return True for a device, a FIFO and their like: written to, never replaced by a file."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
 def _aside(path: Path) -> Iterator[IO[str]]:
+    if _is_special(path):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:

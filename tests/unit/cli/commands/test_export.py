@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -53,6 +55,19 @@ def test_parquet(cli: Cli, jobs, tmp_path: Path):
     table = parquet.read_table(out)
     assert table.column("id").to_pylist() == [3, 2, 1]
     assert str(table.schema.field("submitted_at").type).startswith("timestamp")
+
+
+def test_a_fifo_is_written_to_and_stays_one(cli: Cli, jobs, tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    assert cli("export", "--json-lines", "-o", str(pipe)).code == 0
+    reader.join(60)
+    assert len(read[0].splitlines()) == 3
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir() if "pipe" in path.name] == ["pipe"]
 
 
 def test_a_file_is_whole_or_not_there(cli: Cli, stub: Stub, tmp_path: Path):
