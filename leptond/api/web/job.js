@@ -20,7 +20,7 @@ function Attempts({ job }) {
   return html`<section aria-labelledby="h-attempts"><h3 id="h-attempts">Attempts</h3>
     <div class="scroll" tabindex="0" role="region" aria-label="Table of the attempts"><table><thead><tr><th class="num">#</th><th>Class</th><th>Exit</th><th>GPUs</th><th>Began</th><th class="num">Time</th><th class="num">GPU-s</th><th>What happened</th></tr></thead><tbody>
     ${[...job.attempts].reverse().map((one) => html`<tr key=${one.number}><td class="num">${one.number}</td><td>${one.class ?? one.state}</td><td>${exit(one)}</td><td>${one.gpus.map((gpu) => gpu.index).join(",") || "–"}</td><td>${clock(one.started_at)}</td><td class="num">${duration(one.run_s)}</td><td class="num">${one.gpu_seconds.toFixed(1)}</td>
-      <td class="words">${explain(one)}${(one.notes ?? []).map((note) => html`<p class="note" key=${note.text}>${note.text}</p>`)}${one.evidence?.length ? html`<details><summary>rule ${one.rule}</summary><pre>${one.evidence.join("\n")}</pre></details>` : null}</td></tr>`)}
+      <td class="words">${explain(one)}${(one.notes ?? []).map((note) => html`<p class="note bad" key=${note.text}>${note.text}</p>`)}${one.evidence?.length ? html`<details><summary>rule ${one.rule}</summary><pre>${one.evidence.join("\n")}</pre></details>` : null}</td></tr>`)}
     </tbody></table></div></section>`;
 }
 
