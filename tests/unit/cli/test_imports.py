@@ -93,6 +93,7 @@ def test_status_in_a_pipe_imports_nothing_slow(stub: Stub):
         "leptond.base.usage",
         "leptond.cli.framework.declare",
         "leptond.cli.commands.gpus",
+        "leptond.cli.framework.layout",
         "leptond.cli.framework.output",
         "leptond.cli.framework.params",
         "leptond.cli.text.queue_row",
