@@ -243,7 +243,7 @@ class _Decision:
             return False
         if child.hears(self.number):
             return bool(self._waited_for(child, self.tree.children(child.pid)))
-        return child.waits or child.pid in self.held
+        return child.waits or child.pid in self.held or bool(self.tree.output_read_by(child))
 
     def without_readers(self) -> tuple[list[Process], set[int]]:
         """Return the programs to tell, and those that only read what another program to tell writes."""

@@ -41,6 +41,13 @@ def test_what_a_program_has_started_is_its_own_affair():
     assert (found.hold, found.tell, found.withhold) == ([], [10], [])
 
 
+def test_a_wrapper_below_a_program_that_passes_the_signal_on_is_held_and_what_is_behind_it_told():
+    uv = program(10, threads=4)
+    for wrapper in (shell(11, 10), shell(11, 10, catches=HEARS), process(11, 10, name="sh", reads=[7])):
+        found = decided(uv, wrapper, program(12, 11, writes=[7]))
+        assert (found.hold, sorted(found.tell)) == ([11], [10, 12])
+
+
 def test_shells_are_held_outermost_first_and_the_program_is_told():
     found = decided(shell(10), shell(11, 10), program(12, 11))
     assert (found.hold, found.tell) == ([10, 11], [12])
