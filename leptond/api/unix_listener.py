@@ -9,7 +9,8 @@ from pathlib import Path
 
 from leptond.base.unix_sockets import BoundSocket
 
-BACKLOG = 256
+BACKLOG = 1024
+"""Connections that may wait to be taken: a client with a deadline is refused at once when there are more."""
 
 
 class UnixListener:

@@ -112,6 +112,12 @@ class WrongMediaType(Refused):
     status, slug, title = 415, "wrong-media-type", "The body must be application/json"
 
 
+class BadRange(Refused):
+    """The output has none of the bytes that are asked for."""
+
+    status, slug, title = 416, "bad-range", "There is nothing in this range"
+
+
 class Misdirected(Refused):
     """A Host header that is not one of ours (DNS rebinding)."""
 

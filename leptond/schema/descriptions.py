@@ -75,6 +75,7 @@ dry_run: Whether nothing is to be changed, but only said what would be.
 earliest_at: The start if all runs take half of what is expected.
 eligible_at: When it may start at the earliest: its begin time, or the end of its back-off.
 ended_at: When it ended.
+ends_known: Whether its end can be foretold.
 ends_at: Its expected end.
 energy: The energy of the window, where it is known.
 energy_kwh: The energy used meanwhile.
@@ -269,6 +270,7 @@ start: How its command was started: warm, or cold and why.
 start_unknown: Attempts whose productive start is not known.
 started_at: When it started.
 starts: How many starts there were.
+starts_unknown: Why its start cannot be foretold.
 starts_at: When it is likely to start; null where that cannot be foretold.
 state: Its state.
 status: The HTTP status, or how it is.

@@ -196,8 +196,8 @@ class Target:
 
     def unix(self) -> socket.socket:
         raw = socket.socket(socket.AF_UNIX)
+        raw.connect(str(self.daemon.socket))  # without a deadline it waits for its turn
         raw.settimeout(10)
-        raw.connect(str(self.daemon.socket))
         return raw
 
     def tcp(self) -> socket.socket:

@@ -109,9 +109,35 @@ class Connections:
         self.active: Counter[int] = Counter()
         self.waiting: Counter[int] = Counter()
         self.refusing = 0
+        self._idle: dict[int, dict[Connection, None]] = {}
 
     def admit(self, uid: int) -> bool:
-        """Count one more connection of a user; False: it is one too many."""
+        """Count one more connection of a user, for which one of the same user's that is idle may have to go;
+        False: it is one too many."""
+        if self._count(uid):
+            return True
+        oldest = next(iter(self._idle.get(uid, ())), None)
+        if oldest is None:
+            return False
+        oldest.give_way()
+        return self._count(uid)
+
+    def idle(self, uid: int, connection: Connection) -> None:
+        """Take note of a connection on which nothing is asked."""
+        self._idle.setdefault(uid, {})[connection] = None
+
+    def idle_of(self, uid: int) -> list[Connection]:
+        """Return the connections of a user on which nothing is asked, the oldest first."""
+        return list(self._idle.get(uid, ()))
+
+    def not_idle(self, uid: int, connection: Connection) -> None:
+        """Take note that something is asked on it, or that it has ended."""
+        own = self._idle.get(uid, {})
+        own.pop(connection, None)
+        if not own:
+            self._idle.pop(uid, None)
+
+    def _count(self, uid: int) -> bool:
         caps, mine = self._caps, self.active[uid]
         if uid in (0, self._own):
             # others can fill all of `active`, but not the reserve
@@ -232,6 +258,7 @@ class Connection(web.RequestHandler):
                 transport.abort()
             return
         self._line, self._uid = transport, uid
+        self._connections.idle(uid, self)
         self._arm()
         super().connection_made(transport)
 
@@ -240,12 +267,23 @@ class Connection(web.RequestHandler):
             if self._busy and not self._waits:
                 self._connections.faults.note("left")
             self.request_ended()
+            self._connections.not_idle(self._uid, self)
             self._connections.end(self._uid)
             self._uid = None
         self._disarm()
         super().connection_lost(exc)
 
+    def give_way(self) -> None:
+        """End at once, because nothing is asked here and the same user wants another connection."""
+        if self._line is not None and self._uid is not None:
+            self._connections.not_idle(self._uid, self)
+            self._connections.end(self._uid)
+            self._uid = None
+            self._line.abort()
+
     def data_received(self, data: bytes) -> None:
+        if self._uid is not None:
+            self._connections.not_idle(self._uid, self)
         if not self._busy and self._deadline is None:
             self._arm()  # the first bytes of a further request on a kept connection
         super().data_received(data)
@@ -268,8 +306,10 @@ class Connection(web.RequestHandler):
     def request_ended(self) -> None:
         """Wait for the next request, without a deadline until its first bytes."""
         self._busy = False
-        if self._waits and self._uid is not None:
-            self._connections.end_wait(self._uid)
+        if self._uid is not None:
+            if self._waits:
+                self._connections.end_wait(self._uid)
+            self._connections.idle(self._uid, self)
         self._waits = False
 
     def handle_error(

@@ -18,7 +18,7 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.http.sse import PING_S, Stream, last_event_id, open_stream
 from leptond.api.routes.jobs import one_job, ref_of
 from leptond.attempt_files.output_log import JobLog
-from leptond.base.errors import BadRequest, Invalid, NotFound, OutputRemoved
+from leptond.base.errors import BadRange, BadRequest, Invalid, NotFound, OutputRemoved
 from leptond.core.jobs.model import TERMINAL
 from leptond.core.jobs.states import AttemptState
 from leptond.store.queue import attempts
@@ -89,7 +89,11 @@ async def log(call: Call) -> web.Response:
     if asked is not None:
         part = _range(asked, size)
         if part is None:
-            return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+            raise BadRange(
+                f"the output has {size} bytes",
+                hint="ask for a range within them",
+                headers={**headers, "Content-Range": f"bytes */{size}"},
+            )
         offset, limit, status = part[0], min(limit, part[1] - part[0] + 1), 206
     data, end, dropped = await asyncio.to_thread(_read, source, offset, limit)
     headers |= {"X-Log-Next-Offset": str(end), "X-Log-Dropped": str(dropped), "Accept-Ranges": "bytes"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -77,6 +78,10 @@ async def opened_connections(world, count):
 
 async def test_one_too_many_is_told_to_come_back(world):
     kept = await opened_connections(world, 6)
+    for _, writer in kept:
+        writer.write(b"GET ")  # something is asked on each
+    while any(world.connections.idle_of(OWN)):
+        await asyncio.sleep(0)
     async with asyncio.timeout(PATIENCE_S):
         answer = await world.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -88,6 +93,20 @@ async def test_one_too_many_is_told_to_come_back(world):
     deadline = time.monotonic() + PATIENCE_S
     while b" 200 " not in await world.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
         assert time.monotonic() < deadline
+
+
+async def test_a_connection_on_which_nothing_is_asked_gives_way(world):
+    kept = await opened_connections(world, 20)
+    for _ in range(3):
+        answer = await world.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 200 " in answer
+    reader, _ = kept[0]
+    async with asyncio.timeout(PATIENCE_S):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b"", "the oldest has gone"
+    assert world.connections.active[OWN] <= 6
+    for _, writer in kept:
+        writer.close()
 
 
 async def test_waiting_clients_shut_nobody_out_and_all_are_woken(world):
