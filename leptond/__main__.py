@@ -90,6 +90,8 @@ def run(
 ) -> None:
     """Run the daemon in the foreground until SIGTERM. Running jobs go on without it."""
     _import_lightly()
+    import traceback
+
     from leptond.daemon.app import serve
     from leptond.daemon.logging import configure
     from leptond.store import DATABASE, StoreError
@@ -114,6 +116,8 @@ def run(
         refusals = list(_refusals(group, places.state_dir / DATABASE))
         if not refusals:
             raise
+        if not group.subgroup((StartRefused, StoreError)):
+            traceback.print_exception(group)  # an error of the system that nobody has foreseen
         raise refusals[0] from None
 
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from leptond.base import socket_places
-from leptond.base.errors import StartRefused
+from leptond.base.errors import EXIT_LATER, StartRefused
 from leptond.base.unix_sockets import ABOVE, prepare_directory
 
 
@@ -131,9 +131,12 @@ def make_directory(path: Path, mode: int) -> None:
 
 def data_dir(name: str) -> Path:
     """Return the directory `name` (migrations, systemd) that comes with the package: inside an installed
-    wheel, or beside the package in a checkout. Raises StartRefused (78) if it is in neither place."""
+    wheel, or beside the package in a checkout. Raises StartRefused if it is in neither place: 75, for it may
+    be on its way (an upgrade that is under way)."""
     package = Path(str(files("leptond")))
     for place in (package / "_data" / name, package.parent / name):
         if place.is_dir():
             return place
-    raise StartRefused(f"the installation is incomplete: {name}/ is missing. Install leptond again.", 78)
+    raise StartRefused(
+        f"the installation is incomplete: {name}/ is missing. Install leptond again.", EXIT_LATER
+    )

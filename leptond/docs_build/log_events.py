@@ -63,6 +63,7 @@ MEANINGS: Mapping[str, str] = {
     "socket.gone": "A socket is gone from its path. It is made again as soon as it can be.",
     "socket.made_again": "A socket is at its path again.",
     "spare_shims.unavailable": "Shims could not be started ahead of need; jobs start a little later.",
+    "standby.killed": "The shim of a prepared attempt of an earlier daemon did not end by itself.",
     "standby.lost": "A prepared job has lost its shim and is prepared again.",
     "standby.paused": "Jobs cannot be prepared ahead of their start; it is tried again.",
     "starts.blocked": "Nothing can be started, because files of attempts cannot be written.",

@@ -10,6 +10,8 @@ import signal
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import structlog
+
 from leptond.attempt_files import layout
 from leptond.attempt_files.directory import has_another, is_held
 from leptond.attempt_files.records import AttemptFiles
@@ -27,6 +29,8 @@ from leptond.engines.prepare import Preparation, ScriptOf
 from leptond.engines.shim_handle import OVERDUE_S, Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
+
+log = structlog.get_logger("leptond.engine")
 
 PLACE_POLL_S = 0.02
 """The interval of checks of a directory that a shim may be about to move."""
@@ -178,6 +182,7 @@ class LocalEngine:
                 return gpus
             try:
                 if loop.time() >= until:
+                    log.warning("process.ended", job=job_id, attempt=number, pid=shim.pid)
                     procs.send(pidfd, signal.SIGKILL)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PLACE_POLL_S):

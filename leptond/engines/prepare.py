@@ -14,6 +14,8 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
 
+import structlog
+
 from leptond.attempt_files import knobs, layout
 from leptond.attempt_files.records import AttemptFiles
 from leptond.base import failpoints
@@ -28,6 +30,8 @@ from leptond.engines.launch import Owner, Surroundings, describe, script_name
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
+
+log = structlog.get_logger("leptond.engine")
 
 PORTS = range(20000, 30000)
 """Where MASTER_PORT is drawn from: below the kernel's ephemeral range, so that no outgoing connection
@@ -128,7 +132,9 @@ class Preparation:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(OVERDUE_S):
                             await procs.ended(pidfd)
-                    procs.send(pidfd, signal.SIGKILL)
+                    if not procs.has_ended(pidfd):
+                        log.warning("standby.killed", id=attempt_id, pid=identity.pid if identity else None)
+                        procs.send(pidfd, signal.SIGKILL)
                 finally:
                     os.close(pidfd)
             self._clear(attempt_id)

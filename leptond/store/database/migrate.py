@@ -6,7 +6,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from leptond.base.errors import StartRefused
+from leptond.base.errors import EXIT_LATER, StartRefused
 
 _FILE = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
@@ -21,7 +21,9 @@ def available(directory: Path) -> list[tuple[int, Path]]:
         found.append((int(match[1]), file))
     if [number for number, _ in found] != list(range(1, len(found) + 1)):
         raise StartRefused(
-            f"the migrations in {directory} are not numbered 1 to {len(found)} without gaps", 78
+            f"the migrations in {directory} are not numbered 1 to {len(found)} without gaps: "
+            "the installation is incomplete. Install leptond again.",
+            EXIT_LATER,
         )
     return found
 
