@@ -1,11 +1,14 @@
 """A state directory that is copied while its jobs run."""
 
+import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.daemon import PATIENCE_S, Daemon, alive_with_cookie
+from tests.support.daemon import PATIENCE_S, Daemon, alive_with_cookie, gone, parent_of
 
 WAITS = "echo begun; while [ ! -e $LEPTOND_CHECKPOINT_DIR/go ]; do sleep 0.05; done; echo finished"
 
@@ -86,3 +89,22 @@ def test_a_job_that_ends_in_a_directory_that_was_renamed_is_booked_once(tmp_path
         assert not daemon.state_dir.exists()
     finally:
         moved.close()
+
+
+def test_every_process_that_a_start_ends_is_logged(tmp_path):
+    daemon = Daemon(tmp_path / "state")
+    try:
+        daemon.start()
+        job = daemon.submit("sh", "-c", "trap '' TERM; echo begun; sleep 600", retries=0, requeue=False)
+        daemon.printed(job, "begun")
+        pid = daemon.pid(job)
+        shim = parent_of(pid)
+        daemon.kill()
+        os.kill(shim, signal.SIGKILL)
+        daemon.start()
+        daemon.finished(job)
+        assert gone(pid)
+        lines = [json.loads(line) for line in daemon.log.read_text().splitlines() if "process.ended" in line]
+        assert (job, 1, pid) in [(line["job"], line["attempt"], line["pid"]) for line in lines]
+    finally:
+        daemon.close()
