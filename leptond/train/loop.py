@@ -46,11 +46,11 @@ class Stateful(Protocol):
         """Go on from there."""
 
 
-LEAST = 20
+_LEAST = 20
 """The losses that have to be known before one can be unusual."""
-PATIENCE = 5
+_PATIENCE = 5
 """The steps for which a loss has to be high before it is wrong, unless it is above all that was usual."""
-FAR_BELOW = 0.1
+_FAR_BELOW = 0.1
 """A loss under this part of its highest median is not wrong, however it jumps."""
 
 
@@ -59,7 +59,7 @@ class Guard:
     """The rule for a wrong loss, which sends the training back to its last good checkpoint with `reduce`
     times the rate; after `most` times it ends as diverged. Wrong is a loss that is not finite, one over
     `spike` times all that is usual (the median of the last 50, and the highest such median so far), and one
-    that has been over `spike` times the median for PATIENCE steps, higher than any before. A single batch may
+    that has been over `spike` times the median for five steps, higher than any before. A single batch may
     be unlucky, above all where the loss is near zero: that is not wrong. `spike` 0: only what is not
     finite."""
 
@@ -72,23 +72,23 @@ class Guard:
         `level`: the highest of their medians so far."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        if not self.spike or len(recent) < LEAST:
+        if not self.spike or len(recent) < _LEAST:
             return None
         usual = statistics.median(recent)
         if loss > self.spike * max(usual, level) > 0:
             return f"the loss is {loss:.4g}, and was {usual:.4g}"
-        if len(recent) < LEAST + PATIENCE:
+        if len(recent) < _LEAST + _PATIENCE:
             return None
-        before, last = list(recent)[: 1 - PATIENCE], [*list(recent)[1 - PATIENCE :], loss]
+        before, last = list(recent)[: 1 - _PATIENCE], [*list(recent)[1 - _PATIENCE :], loss]
         usual = statistics.median(before)
-        if min(last) > max(self.spike * usual, FAR_BELOW * level, *before) and usual > 0:
-            return f"the loss is {loss:.4g}, over {min(last):.4g} for {PATIENCE} steps, and was {usual:.4g}"
+        if min(last) > max(self.spike * usual, _FAR_BELOW * level, *before) and usual > 0:
+            return f"the loss is {loss:.4g}, over {min(last):.4g} for {_PATIENCE} steps, and was {usual:.4g}"
         return None
 
-    def suspects(self, loss: float, recent: Sequence[float]) -> bool:
-        """Return True if a loss may be the first of several wrong ones, so that its step is no good
-        checkpoint."""
-        return bool(self.spike) and len(recent) >= LEAST and loss > self.spike * statistics.median(recent) > 0
+
+def _may_be_wrong(guard: Guard, loss: float, recent: Sequence[float]) -> bool:
+    """Return True if a loss may be the first of several wrong ones: its step is no good checkpoint then."""
+    return bool(guard.spike) and len(recent) >= _LEAST and loss > guard.spike * statistics.median(recent) > 0
 
 
 class Training:
@@ -210,9 +210,9 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.loss = value
-        suspect = self.guard.suspects(value, self._recent)
+        suspect = _may_be_wrong(self.guard, value, self._recent)
         self._recent.append(value)
-        if len(self._recent) >= LEAST:
+        if len(self._recent) >= _LEAST:
             self._level = max(self._level, statistics.median(self._recent))
         if self.step > self._diverged_at:
             self._rolled_back_to = None
