@@ -13,9 +13,9 @@ from tests.support.daemon import PATIENCE_S, Daemon, alive_with_cookie, gone, pa
 WAITS = "echo begun; while [ ! -e $LEPTOND_CHECKPOINT_DIR/go ]; do sleep 0.05; done; echo finished"
 
 
-def refused(daemon: Daemon) -> str:
+def refused(daemon: Daemon, code: int = 78) -> str:
     daemon.launch()
-    assert daemon.process.wait(PATIENCE_S) == 78
+    assert daemon.process.wait(PATIENCE_S) == code
     daemon.process = None
     return daemon.tail()
 
@@ -42,13 +42,15 @@ def test_a_copy_takes_nothing_for_lost_and_gives_no_gpu_away_twice(tmp_path):
         waiting = second.submit("true", gpus=1)
         assert (second.job(job)["state"], second.job(job)["attempt"]) == ("running", 1)
         assert second.job(waiting)["state"] == "pending", "the GPU is given away once"
-        assert f"has gone on in {second.state_dir}" in refused(first)
+        assert "already runs the queue" in refused(first, 75)
         (first.state_dir / "checkpoints" / str(job) / "go").touch()
         ended = second.finished(job)
         assert (ended["state"], ended["attempt"]) == ("succeeded", 1)
         assert second.output(job) == "begun\nfinished\n", "brought here from where it was written"
         assert second.finished(waiting)["state"] == "succeeded"
         assert "process.ended" not in second.tail()
+        second.terminate()
+        assert f"has gone on in {second.state_dir}" in refused(first)
     finally:
         second.close()
 
