@@ -30,7 +30,7 @@ def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | No
         if event == "gpu.state":
             return _gpu(data)
         return Message(title=f"leptond: {event}", body=msgspec.json.encode(data).decode())
-    who = f"job {job['id']} ({job['name']})"
+    who = f"job {job.get('ref') or job['id']} ({job['name']})"
     about = f"{job['user']}, {job['gpus']} GPUs" if job["gpus"] else f"{job['user']}, no GPU"
     if event == "job.ended":
         good = job["state"] == State.SUCCEEDED

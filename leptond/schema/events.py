@@ -9,7 +9,8 @@ import msgspec
 
 
 class Event(msgspec.Struct, kw_only=True):
-    """One row of the append-only event table; ids only grow, so that a reader can resume."""
+    """One row of the append-only event table; ids only grow, so that a reader can resume. `ref`: what people
+    call the job (`47_3`), while it is known."""
 
     id: int
     at: datetime
@@ -17,6 +18,7 @@ class Event(msgspec.Struct, kw_only=True):
     job_id: int | None = None
     attempt: int | None = None
     data: dict[str, Any] = {}
+    ref: str | None = None
 
 
 class EventPage(msgspec.Struct, kw_only=True):

@@ -65,7 +65,8 @@ class Job(msgspec.Struct, kw_only=True):
     """A job as the queue holds it. `attempts`, `dependencies`, `sources` (the files that its command names,
     as they were at the submit) and `resubmit` (the command line that submits it again) come with a single
     job, not in lists. `script_sha256`: of the copy that is run in place of ``argv[0]`` (``GET
-    /v1/jobs/{ref}/script``)."""
+    /v1/jobs/{ref}/script``). `members`: in a list of whole arrays, how many members of this one's array have
+    not ended, by state."""
 
     id: int
     ref: str
@@ -111,6 +112,7 @@ class Job(msgspec.Struct, kw_only=True):
     spec: JobSpec
     attempts: list[Attempt] | UnsetType = UNSET
     dependencies: list[Dependency] | UnsetType = UNSET
+    members: dict[State, int] | UnsetType = UNSET
     resubmit: str | UnsetType = UNSET
     sources: list[SourceFile] | UnsetType = UNSET
 

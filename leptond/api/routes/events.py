@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ from leptond.api.http.sse import PING_S, last_event_id, open_stream
 from leptond.api.views import bodies
 from leptond.base.errors import BadRequest
 from leptond.store.database import events
+from leptond.store.queue import lists
 
 table = Table("events")
 PAGE = 500
@@ -47,9 +49,16 @@ async def list_events(call: Call) -> schema.EventPage | web.StreamResponse:
         events.after, query.since or 0, limit=query.limit, job=query.job, kinds=_kinds(query)
     )
     full = len(found) == query.limit
+    refs = await _refs(call, found)
     return schema.EventPage(
-        items=[bodies.event(one) for one in found], next_cursor=str(found[-1].id) if full else None
+        items=[bodies.event(one, refs) for one in found], next_cursor=str(found[-1].id) if full else None
     )
+
+
+async def _refs(call: Call, found: Sequence[events.Event]) -> dict[int, str]:
+    """What people call the jobs of events that are members of arrays."""
+    ids = {one.job_id for one in found if one.job_id is not None}
+    return await call.context.store.browse(lists.refs, ids) if ids else {}
 
 
 def _kinds(query: EventQuery) -> list[str]:
@@ -74,8 +83,9 @@ async def _follow(call: Call) -> web.StreamResponse:
         while not context.closing.is_set():
             commit = context.commits.next()
             found = await context.event_tail.after(last, limit=PAGE, job=query.job, kinds=_kinds(query))
+            refs = await _refs(call, found)
             for one in found:
-                await stream.send(one.type, bodies.event(one), id=one.id)
+                await stream.send(one.type, bodies.event(one, refs), id=one.id)
                 last = one.id
             if found:
                 commit.cancel()

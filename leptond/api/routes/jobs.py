@@ -64,6 +64,7 @@ ListQuery = msgspec.defstruct(
         ("label", _text(512), None),
         ("since", datetime | None, None),
         ("order", Literal["newest", "queue"], "newest"),
+        ("whole", bool, False),
         ("limit", Annotated[int, Meta(ge=1, le=1000)], 50),
         ("cursor", _text(128), None),
     ],
@@ -72,7 +73,8 @@ ListQuery = msgspec.defstruct(
     forbid_unknown_fields=True,
 )
 """`state` takes several, separated by commas. `order` queue lists what is alive and what waits, in the order
-in which it would start."""
+in which it would start; `whole` then has one job for each array, with its `members`, unless the list is
+narrowed by more than user and state."""
 
 
 class GetQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -117,16 +119,23 @@ async def list_jobs(call: Call) -> schema.JobPage:
     """List jobs, a page at a time."""
     query: Any = call.query
     wanted = filter_of(query)
-    listing = lists.in_queue_order if query.order == "queue" else lists.newest
+    # members of one array may differ in what the other filters look at
+    alike = wanted.equal.keys() <= {"user"} and not (wanted.array_id or wanted.label or wanted.since)
+    whole = query.whole and alike
+    listing = partial(lists.in_queue_order, whole=whole) if query.order == "queue" else lists.newest
     sick = call.context.gpu_view.unhealthy()
 
     def fetch(db: Connection) -> schema.JobPage:
         found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
         attempts = lists.attempts_of(db, [job.id for job in found])
         explain = Explain(db, call.context, sick)
-        return schema.JobPage(
-            items=[explain.show(job, attempts[job.id]) for job in found], next_cursor=cursor
-        )
+        shown = [explain.show(job, attempts[job.id]) for job in found]
+        if whole and query.order == "queue":
+            counts = lists.members(db, {job.array_id for job in found if job.array_id is not None})
+            for one in shown:
+                if one.array_id is not None:
+                    one.members = counts[one.array_id]
+        return schema.JobPage(items=shown, next_cursor=cursor)
 
     return await call.context.store.browse(fetch)
 

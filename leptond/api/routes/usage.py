@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -14,11 +15,12 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.base.errors import Invalid
 from leptond.core.accounting.report import cost_report
-from leptond.core.accounting.report_types import Comparison, CostReport, GroupBy
+from leptond.core.accounting.report_types import Comparison, CostReport, GroupBy, GroupLine
 from leptond.core.scheduling.inputs import PolicyName
 from leptond.core.scheduling.what_if import compare_policies
 from leptond.store import ODD_ROW
 from leptond.store.accounting import daily, ledger
+from leptond.store.queue import lists
 
 table = Table("usage")
 
@@ -42,6 +44,16 @@ class Usage(CostReport, frozen=True, kw_only=True):
     since: datetime
     until: datetime
     comparison: Comparison | None = None
+
+
+async def _named(call: Call, lines: Sequence[GroupLine]) -> list[GroupLine]:
+    """The lines of jobs, whose keys begin with their ids, with what people call them."""
+    ids = [int(number) if number.isdecimal() else 0 for number in (line.key.split(" ")[0] for line in lines)]
+    refs = await call.context.store.browse(lists.refs, ids)
+    return [
+        msgspec.structs.replace(line, ref=refs.get(job_id, str(job_id)) if job_id else None)
+        for line, job_id in zip(lines, ids, strict=True)
+    ]
 
 
 @table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
@@ -72,6 +84,8 @@ async def usage(call: Call) -> Usage:
     except ODD_ROW:
         history = await call.context.store.browse_odd(daily.history, begin, end)
         found = await asyncio.to_thread(report, history)
+    if query.group_by == "job":
+        found = msgspec.structs.replace(found, groups=await _named(call, found.groups))
     comparison = None
     if query.against is not None:
         prices = {device.price for device in history.devices}

@@ -305,8 +305,8 @@ def gpu_use(
     return shown
 
 
-def event(one: events.Event) -> schema.Event:
-    """An event of the sequence."""
+def event(one: events.Event, refs: Mapping[int, str]) -> schema.Event:
+    """An event of the sequence. `refs`: what people call the members of arrays, by id."""
     return schema.Event(
         id=one.id,
         at=instant(one.at),
@@ -314,6 +314,7 @@ def event(one: events.Event) -> schema.Event:
         job_id=one.job_id,
         attempt=one.attempt,
         data=one.data,
+        ref=refs.get(one.job_id, str(one.job_id)) if one.job_id is not None else None,
     )
 
 

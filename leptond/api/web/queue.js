@@ -9,7 +9,7 @@ import { State, Sure } from "/web/ui.js";
 
 const ROW = 46, HEAD = 40, PAGE = 100, SPARE = 8;  // HEAD: rows of the first page, which somebody waits for
 const STRIDE = 4;  // rows that scroll by before the list is drawn anew
-const QUEUE = "/v1/jobs?order=queue&state=pending,starting,running,stopping";
+const QUEUE = "/v1/jobs?order=queue&whole=true&state=pending,starting,running,stopping";
 
 let early = null;
 
@@ -75,7 +75,23 @@ function usePages(path) {
   return [rows, cursor, more, reload, settled];
 }
 
+/** How many members of its array a row stands for; 1 for a job of its own. */
+function standsFor(job) {
+  return Object.values(job.members ?? {}).reduce((sum, count) => sum + count, 0) || 1;
+}
+
+/** What can be done to all members of an array at once. */
+function ArrayActions({ job, run }) {
+  const at = `/v1/arrays/${job.array_id}`, name = `array ${job.array_id}`;
+  return html`<span class="actions">
+    <button type="button" onClick=${() => run(() => post(`${at}/hold`), `${name} is held`)}>hold</button>
+    <button type="button" onClick=${() => run(() => post(`${at}/release`), `${name} may start`)}>release</button>
+    <${Sure} label="cancel" kind="danger" ask="cancel all?" act=${() => run(() => post(`${at}/cancel`, {}), `${name} is being cancelled`)} />
+  </span>`;
+}
+
 function Actions({ job, run }) {
+  if (standsFor(job) > 1) return html`<${ArrayActions} job=${job} run=${run} />`;
   const at = `/v1/jobs/${job.id}`;
   return html`<span class="actions">
     ${job.state === "pending" ? html`
@@ -113,30 +129,42 @@ class Row extends Component {
     return next.job !== this.props.job || next.canAct !== this.props.canAct;
   }
 
-  render({ job, canAct, run }) {
-    return html`<${Cells} job=${job} canAct=${canAct} run=${run} />`;
+  render({ job, canAct, run, find }) {
+    return html`<${Cells} job=${job} canAct=${canAct} run=${run} find=${find} />`;
   }
 }
 
-function Cells({ job, canAct, run }) {
-  const gpus = LIVE.has(job.state) ? job.gpu_indices.join(",") || "–" : job.gpus || "–";
+/** How many GPUs a job wants or has, and then which. */
+function gpusOf(job) {
+  if (!job.gpus) return "–";
+  return LIVE.has(job.state) && job.gpu_indices.length ? `${job.gpus} on ${job.gpu_indices.join(",")}` : job.gpus;
+}
+
+function Cells({ job, canAct, run, find }) {
+  const gpus = gpusOf(job), whole = standsFor(job) > 1;
+  const members = whole ? Object.entries(job.members).map(([state, count]) => `${count} ${state}`).join(", ") : "";
   return html`<div class="row" role="row">
-    <span class="id" role="cell"><a href=${`#/jobs/${job.id}`}>${job.ref}</a></span>
+    <span class="id" role="cell">${whole
+      ? html`<button type="button" class="link" title="list its members" onClick=${() => find(`&array=${job.array_id}`)}>${job.array_id}_*</button>`
+      : html`<a href=${`#/jobs/${job.id}`}>${job.ref}</a>`}</span>
     <span class="name" role="cell"><a href=${`#/jobs/${job.id}`}>${job.name}</a><small class="quiet">${job.user}${job.project ? ` · ${job.project}` : ""}${job.priority ? ` · priority ${job.priority}` : ""}</small></span>
     <span class="st" role="cell"><${State} state=${job.state} />${job.held ? html` <span class="pill">held</span>` : null}</span>
     <span class="num" role="cell" title="GPUs">${gpus}</span>
     <span class="num time" role="cell">${LIVE.has(job.state) ? duration(job.run_s) : relative(job.submitted_at)}<small class="quiet">${startsOf(job)}</small></span>
-    <span class="reason" role="cell" title=${reasonOf(job)}>${reasonOf(job)}</span>
+    <span class="reason" role="cell" title=${reasonOf(job)}>${whole ? `${members}; ` : ""}${reasonOf(job)}</span>
     <span class="do" role="cell">${canAct ? html`<${Actions} job=${job} run=${run} />` : null}</span>
   </div>`;
 }
 
 export function Queue({ tick, canAct, run, counts }) {
   const [found, find] = useState("");
-  return html`<${Find} find=${find} /><${Rows} key=${found} found=${found} tick=${tick} canAct=${canAct} run=${run} counts=${counts} />`;
+  const array = /^&array=([0-9]+)$/.exec(found)?.[1];
+  return html`<${Find} find=${find} />
+    ${array ? html`<p class="tools">Members of array ${array} <button type="button" onClick=${() => find("")}>all jobs</button></p>` : null}
+    <${Rows} key=${found} found=${found} find=${find} tick=${tick} canAct=${canAct} run=${run} counts=${counts} />`;
 }
 
-function Rows({ found, tick, canAct, run, counts }) {
+function Rows({ found, find, tick, canAct, run, counts }) {
   const [rows, cursor, more, reload, settled] = usePages(QUEUE + found);
   const [top, setTop] = useState(0);
   const box = useRef(null);
@@ -148,7 +176,8 @@ function Rows({ found, tick, canAct, run, counts }) {
   useEffect(() => { if (first < 2 * PAGE) reload(Math.min(last, 2 * PAGE)); }, [tick]);
   useEffect(() => { if (cursor && last > rows.length - PAGE / 2 && rows.length) more(); }, [last, rows.length, cursor, settled]);
 
-  const total = found ? rows.length : (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
+  const lines = rows.some((job) => standsFor(job) > 1);
+  const total = found || (lines && cursor === null) ? rows.length : (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
   if (cursor === undefined) return html`<p class="empty">Loading the queue…</p>`;
   if (!rows.length && found) return html`<p class="empty">No job that runs or waits is like that.</p>`;
   if (!rows.length) {
@@ -159,10 +188,10 @@ function Rows({ found, tick, canAct, run, counts }) {
     <div class="row head" role="row"><span role="columnheader">Job</span><span role="columnheader">Name</span><span role="columnheader">State</span><span role="columnheader" class="num">GPUs</span><span role="columnheader" class="num">Time</span><span role="columnheader" class="reason">Why, or how far</span><span role="columnheader" class="do">${canAct ? "Actions" : ""}</span></div>
     <div class="rows" ref=${box} tabindex="0" role="rowgroup" aria-label="Queue rows" onScroll=${(event) => setTop(event.currentTarget.scrollTop - (event.currentTarget.scrollTop % (STRIDE * ROW)))}>
       <div class="strut"><svg width="1" height=${first * ROW} aria-hidden="true"></svg></div>
-      ${rows.slice(first, last).map((job) => html`<${Row} key=${job.id} job=${job} canAct=${canAct} run=${run} />`)}
+      ${rows.slice(first, last).map((job) => html`<${Row} key=${job.id} job=${job} canAct=${canAct} run=${run} find=${find} />`)}
       <div class="strut"><svg width="1" height=${Math.max(0, (rows.length - last) * ROW)} aria-hidden="true"></svg></div>
     </div>
-    <p class="quiet foot">${rows.length < total ? `${rows.length} of ${total} loaded; scroll for more` : `${total} ${total === 1 ? "job" : "jobs"}`}</p>
+    <p class="quiet foot">${rows.length < total ? `${rows.length} of ${total} loaded; scroll for more` : `${total} ${lines ? "lines; an array is one" : total === 1 ? "job" : "jobs"}`}</p>
   </div>`;
 }
 

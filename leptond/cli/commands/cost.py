@@ -324,6 +324,13 @@ def _comparison(found: phrases.Body | None, currency: str) -> list[str]:
     ]
 
 
+def _key(line: phrases.Body) -> str:
+    """The name of a line; of a job with its ref (``47_3 train.py``)."""
+    if not line.get("ref"):
+        return str(line["key"])
+    return " ".join([line["ref"], *str(line["key"]).split(" ")[1:]])
+
+
 def _print_groups(session: Session, found: phrases.Body, by: str) -> None:
     currency = found["currency"]
     columns = (
@@ -339,7 +346,7 @@ def _print_groups(session: Session, found: phrases.Body, by: str) -> None:
     )
     rows = [
         [
-            line["key"],
+            _key(line),
             line["jobs"],
             hours(line["gpu_seconds"]),
             hours(line["productive_gpu_seconds"]),

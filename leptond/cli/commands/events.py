@@ -89,7 +89,7 @@ def _line(event: phrases.Body, *, table: bool) -> str:
     else:
         shown, rest = "", {key: value for key, value in data.items() if value is not None}
     shown = " ".join([shown, *(f"{key}={_short(value)}" for key, value in rest.items())]).strip()
-    job = event.get("job_id")
+    job = event.get("ref") or event.get("job_id")
     attempt = f".{event['attempt']}" if event.get("attempt") else ""
     at = event["at"]
     if table:

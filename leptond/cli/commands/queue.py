@@ -13,6 +13,7 @@ from leptond.cli.framework.params import SECONDS, SINCE, Whole
 from leptond.cli.framework.session import Session
 from leptond.cli.text import phrases
 from leptond.cli.text.queue_row import queue_row
+from leptond.client.errors import ApiError
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.states import TERMINAL, UNFINISHED
 
@@ -78,8 +79,9 @@ def queue_command(session: Session, watch: bool, every: float, **given: Any) -> 
     """List the jobs that run or wait: first those that run, then the others in the order in which they
     would start.
 
-    On a terminal TIME is how long a job has run or waited. In a pipe the columns are separated by tabs,
-    times are in seconds, and nothing is cut off.
+    On a terminal an array is one line, which --array ID opens, and TIME is how long a job has run or
+    waited. In a pipe the columns are separated by tabs, times are in seconds, each member of an array has a
+    line, and nothing is cut off.
     """
     if watch:
         from leptond.cli.framework.watch import watch as again
@@ -90,8 +92,15 @@ def queue_command(session: Session, watch: bool, every: float, **given: Any) -> 
 
 
 def _show_queue(session: Session, limit: int | None, no_header: bool, **given: Any) -> None:
+    # for people an array is one line; programs get all that there is
+    whole = {"whole": "true"} if session.table and not given["array"] else {}
     query = {**_query(given, phrases.state_filter(UNFINISHED)), "order": "queue"}
-    page = session.api.pages("/v1/jobs", query, limit=limit)
+    try:
+        page = session.api.pages("/v1/jobs", {**query, **whole}, limit=limit)
+    except ApiError as error:
+        if error.status != 422 or not whole:
+            raise
+        page = session.api.pages("/v1/jobs", query, limit=limit)  # a daemon of 0.4.0 lists members only
     if session.json:
         session.emit(page)
         return
@@ -106,6 +115,8 @@ def _show_queue(session: Session, limit: int | None, no_header: bool, **given: A
             return
     rows = (queue_row(job, table=session.table) for job in page["items"])
     print_table(session, _COLUMNS, rows, header=not no_header)
+    if opened := next((job for job in page["items"] if phrases.is_array(job)), None):
+        session.say(f"An array is one line: leptonctl queue --array {opened['array_id']} lists its members.")
     if page["next_cursor"] is not None:
         session.say("There are more; show them with a larger --limit.")
 

@@ -12,6 +12,7 @@ from leptond.cli.framework.params import JOB
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
+from leptond.cli.text.array_summary import summary
 from leptond.core.jobs.field import Field, Group, Kind
 from leptond.core.jobs.fields import FIELDS
 from leptond.core.jobs.resubmit import quote
@@ -36,8 +37,8 @@ _ATTEMPT_COLUMNS = (
 @option("--script", is_flag=True, help="Print the script that it runs, as it was at the submit.")
 def show_command(session: Session, job: str, script: bool) -> None:
     """Show everything about JOB: what it is, where it stands, its attempts and how each of them ended,
-    and the command that submits it again."""
-    ref, number = refs.one_with_attempt(session, job)
+    and the command that submits it again. The number of an array sums up all of it."""
+    ref, number = refs.one_or_array(session, job)
     if script:
         reply = session.api.request("GET", refs.job_path(ref, "script"))
         text = reply.body.decode("utf-8", "replace")
@@ -47,6 +48,9 @@ def show_command(session: Session, job: str, script: bool) -> None:
             echo(text, end="")
         return
     found = session.api.get(refs.job_path(ref))
+    if number is None and found.get("array_id") is not None and ref == str(found["array_id"]):
+        _show_array(session, found)
+        return
     if session.json:
         session.emit(found)
         return
@@ -69,6 +73,15 @@ def show_command(session: Session, job: str, script: bool) -> None:
         echo()
         # neither cut nor wrapped: it is there to be copied
         echo(found["resubmit"])
+
+
+def _show_array(session: Session, member: phrases.Body) -> None:
+    """Sum up an array; for programs its first member has it as `array`."""
+    array = session.api.get(f"/v1/arrays/{member['array_id']}")
+    if session.json:
+        session.emit({**member, "array": array})
+        return
+    print_pairs(session, summary(array, member))
 
 
 _USE_COLUMNS = (

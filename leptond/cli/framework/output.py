@@ -63,7 +63,7 @@ def print_table(
             column.head,
             justify="right" if column.right else "left",
             no_wrap=not column.fold,
-            overflow="fold" if column.fold else "ignore",
+            overflow="fold" if column.fold else "crop",
             header_style="dim",
             width=width,
         )

@@ -76,6 +76,18 @@ def gpus_of(job: Body, *, table: bool = False) -> str:
     return ",".join(map(str, indices)) if indices else str(job["gpus"])
 
 
+def is_array(job: Body) -> bool:
+    """Return True if a job of a list stands for more members of its array than itself."""
+    members: Mapping[str, int] = job.get("members") or {}
+    return sum(members.values()) > 1
+
+
+def members_of(job: Body) -> str:
+    """How many members of an array have not ended: ``3 running, 497 pending``."""
+    counts = job["members"]
+    return ", ".join(f"{counts[state]:,} {state}" for state in State if counts.get(state))
+
+
 def starts_of(job: Body, *, table: bool) -> str:
     """When a pending job is likely to start; for people also that this is unknown."""
     if job.get("starts_at") or not table or job["state"] != "pending":

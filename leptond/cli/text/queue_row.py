@@ -7,8 +7,12 @@ from leptond.cli.text import phrases
 
 def queue_row(job: phrases.Body, *, table: bool) -> list[str | int | float | None]:
     """A job as a row of ``leptonctl queue``."""
+    array = table and phrases.is_array(job)
+    reason = phrases.reason_of(job)
+    if array:
+        reason = phrases.members_of(job) + (f"; {reason}" if reason else "")
     return [
-        job["ref"],
+        f"{job['array_id']}_*" if array else job["ref"],
         job["name"],
         job["user"],
         phrases.gpus_of(job, table=table),
@@ -17,5 +21,5 @@ def queue_row(job: phrases.Body, *, table: bool) -> list[str | int | float | Non
         phrases.span(phrases.time_of(job), table=table),
         phrases.span(job.get("time_limit_s"), table=table),
         phrases.starts_of(job, table=table),
-        phrases.reason_of(job),
+        reason,
     ]

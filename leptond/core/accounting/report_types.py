@@ -149,7 +149,7 @@ class RetryLine(msgspec.Struct, frozen=True, kw_only=True):
 
 class GroupLine(msgspec.Struct, frozen=True, kw_only=True):
     """One user, project, queue, job or GPU. `gpu_seconds` were held; `wasted_*` is start, lost, failed and
-    stop."""
+    stop. `ref`: what people call a job (`47_3`), while it is known."""
 
     key: str
     jobs: int
@@ -160,6 +160,7 @@ class GroupLine(msgspec.Struct, frozen=True, kw_only=True):
     kwh: float | None
     cost: float | None
     wasted_cost: float | None
+    ref: str | None = None
 
 
 class Energy(msgspec.Struct, frozen=True, kw_only=True):

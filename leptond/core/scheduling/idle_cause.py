@@ -18,8 +18,10 @@ def idle_cause(
     waits: Mapping[int, Wait],
     free: int,
     reservations: Sequence[Reservation] = (),
+    refs: Mapping[int, str] | None = None,
 ) -> tuple[IdleCause, str]:
-    """Classify the time of `free` GPUs by the jobs that do not start.
+    """Classify the time of `free` GPUs by the jobs that do not start. `refs`: what people call the members of
+    arrays, by id.
 
     Returns the cause and, where a job fits, what the GPUs are kept free for."""
     blocked = False
@@ -33,6 +35,6 @@ def idle_cause(
         if wait.reason in _BLOCKED and job.gpus <= free:
             keeper = next((keeper for keeper in keepers if keeper != job.id), None)
             if keeper is not None:
-                return IdleCause.FITS, f"kept for job {keeper}"
+                return IdleCause.FITS, f"kept for job {(refs or {}).get(keeper, keeper)}"
         blocked = blocked or wait.reason in _BLOCKED
     return (IdleCause.BLOCKED if blocked else IdleCause.NO_DEMAND), ""

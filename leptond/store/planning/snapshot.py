@@ -21,7 +21,7 @@ from leptond.core.scheduling.inputs import PlanInput
 from leptond.store.database.conditions import ATTEMPT_LIVES, IS_LIVE, IS_PENDING
 from leptond.store.planning import candidates
 from leptond.store.planning.candidates import SHORT_WINDOW, WINDOW
-from leptond.store.queue import fair_share
+from leptond.store.queue import fair_share, lists
 from leptond.store.queue import gpus as gpu_rows
 
 _memory = msgspec.json.Decoder(planner.CarriedState)
@@ -230,11 +230,11 @@ def decide_on(db: sqlite3.Connection, machine: PlanInput, *, boot: float) -> Dec
         waiting = in_fairness(db, found.jobs, fairness, now=now, boot=boot, alone=not movable)
         plan = planner.plan(with_waiting(machine, waiting), explain=None)
         left = machine.free_capacity(plan.starts)
-        decided = Decided(
-            plan=plan,
-            recalled=carried,
-            idle_cause=idle_cause(waiting, plan.waits, left.gpus, plan.reservations) if left.gpus else None,
-        )
+        cause = None
+        if left.gpus:
+            keepers = lists.refs(db, [one.id for one in plan.reservations])
+            cause = idle_cause(waiting, plan.waits, left.gpus, plan.reservations, keepers)
+        decided = Decided(plan=plan, recalled=carried, idle_cause=cause)
         if not ((left.gpus or left.shared) and not found.all_gpu) and not (left.slots and not found.all_cpu):
             break
     return decided

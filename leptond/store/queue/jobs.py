@@ -156,9 +156,14 @@ def find_for_change(db: sqlite3.Connection, ref: str, now: float) -> Job:
 def summary(db: sqlite3.Connection, job_id: int) -> dict[str, Any] | None:
     """A job as the payload of a webhook has it; None when it is forgotten."""
     row = db.execute(
-        f"SELECT {_SUMMARY}, gpu_ms / 1000.0 AS gpu_seconds FROM jobs WHERE id = ?", (job_id,)
+        f"SELECT {_SUMMARY}, gpu_ms / 1000.0 AS gpu_seconds, array_id, array_index FROM jobs WHERE id = ?",
+        (job_id,),
     ).fetchone()
-    return dict(row) if row is not None else None
+    if row is None:
+        return None
+    found = dict(row)
+    del found["array_id"], found["array_index"]
+    return {**found, "ref": rows.ref(row)}
 
 
 def counts(db: sqlite3.Connection) -> dict[State, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -64,20 +65,45 @@ def _looks(db: sqlite3.Connection, wanted: Filter, where: list[str]) -> list[tup
     ]
 
 
+_ONE_LIVE = (
+    "(array_id IS NULL OR id IN (SELECT min(id) FROM jobs INDEXED BY jobs_live"
+    f" WHERE {IS_LIVE} AND array_id IS NOT NULL GROUP BY array_id))"
+)
+_NONE_LIVE = (
+    "(array_id IS NULL OR array_id NOT IN (SELECT array_id FROM jobs INDEXED BY jobs_live"
+    f" WHERE {IS_LIVE} AND array_id IS NOT NULL))"
+)
+_ONE_PENDING = (
+    f"(array_id IS NULL OR id IN (SELECT min(id) FROM jobs WHERE {IS_PENDING} AND array_id IS NOT NULL"
+    " GROUP BY array_id))"
+)
+_ONE_COMPACT = (
+    f"(array_id NOT IN (SELECT array_id FROM jobs WHERE {IS_PENDING} AND array_id IS NOT NULL)"
+    f" AND id IN (SELECT min(id) FROM folds WHERE {IS_PENDING} GROUP BY array_id))"
+)
+"""Conditions that leave one member of each array: a live one where there is any, else the first pending one,
+which is a compact one where no pending one has a row."""
+
+
 def in_queue_order(
-    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None
+    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None, whole: bool = False
 ) -> tuple[list[Job], str | None]:
-    """Live jobs by id, then pending ones in the planner's order. Raises BadRequest."""
+    """Live jobs by id, then pending ones in the planner's order. `whole`: one member of each array stands for
+    all of it. Raises BadRequest."""
     where, values = _where(wanted)
     where += _states(wanted)
     # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending
     group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
     found: list[Job] = []
     if group == 0:
-        live = [*where, IS_LIVE, "id > ?"]
+        live = [*where, IS_LIVE, "id > ?", *([_ONE_LIVE] if whole else [])]
         found += _select(db, live, [*values, first], "id", limit + 1, "jobs_live")
     if len(found) <= limit:
-        found += _pending(db, where, values, limit + 1 - len(found), (first, second) if group == 1 else None)
+        after = (first, second) if group == 1 else None
+        one = [_ONE_PENDING, _ONE_COMPACT] if whole else ["1", "1"]
+        if whole and (not wanted.states or LIVE & set(wanted.states)):
+            one = [f"{_NONE_LIVE} AND {each}" for each in one]
+        found += _pending(db, where, values, limit + 1 - len(found), after, only=one, whole=whole)
     page = found[:limit]
     if len(found) <= limit:
         return page, None
@@ -87,8 +113,32 @@ def in_queue_order(
     return page, f"1.{last.priority}.{last.id}"
 
 
+def members(db: sqlite3.Connection, array_ids: Collection[int]) -> dict[int, dict[State, int]]:
+    """Count the members of arrays that have not ended, by state."""
+    found: dict[int, dict[State, int]] = {}
+    for array_id in array_ids:
+        counts: Counter[State] = Counter()
+        for row in db.execute(
+            "SELECT state, count(*) AS n FROM jobs INDEXED BY jobs_array WHERE array_id = ?"
+            " AND ended_at IS NULL GROUP BY state",
+            (array_id,),
+        ):
+            counts[State(row["state"])] += row["n"]
+        for part in compact_arrays.of_array(db, array_id, pending=True):
+            counts[State.PENDING] += part.count
+        found[array_id] = dict(counts)
+    return found
+
+
 def _pending(
-    db: sqlite3.Connection, where: list[str], values: list[Any], limit: int, after: tuple[int, int] | None
+    db: sqlite3.Connection,
+    where: list[str],
+    values: list[Any],
+    limit: int,
+    after: tuple[int, int] | None,
+    *,
+    only: Sequence[str],
+    whole: bool,
 ) -> list[Job]:
     """The next pending jobs in the queue's order, after (priority, id) (indexes jobs_queue, folds_queue)."""
     where = [*where, IS_PENDING]
@@ -96,10 +146,13 @@ def _pending(
     keys = [after[0], *after] if after is not None else []
     next_row = "(priority < ? OR (priority = ? AND {} > ?))"
     rest = [next_row.format("id")] if after is not None else []
-    found = _select(db, [*where, *rest], [*values, *keys], order, limit, "jobs_queue")
+    found = _select(db, [*where, only[0], *rest], [*values, *keys], order, limit, "jobs_queue")
     rest = [next_row.format("last_id")] if after is not None else []
-    compact = _compact(db, [*where, *rest], [*values, *keys], order, limit)
-    if compact:
+    compact = _compact(db, [*where, only[1], *rest], [*values, *keys], order, limit)
+    if whole:
+        found += [part.member(part.first) for part in compact]
+        found.sort(key=lambda job: (-job.priority, job.id))
+    elif compact:
         found += islice(compact_arrays.in_order(compact, after=after), limit)
         found.sort(key=lambda job: (-job.priority, job.id))
     return found[:limit]

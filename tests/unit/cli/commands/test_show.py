@@ -11,6 +11,8 @@ from tests.unit.cli.stub import (
     SUBMITTED_AT,
     Stub,
     ended,
+    make_job,
+    page,
     plain,
 )
 
@@ -117,3 +119,29 @@ def test_why_says_the_sentence_and_the_way_out(cli: Cli, stub: Stub):
 def test_show_has_the_contact(cli: Cli, stub: Stub):
     stub.job(id=47, contact="Ana, #night", project="p")
     assert ["contact", "Ana, #night"] in cli("show", "47").rows
+
+
+def test_the_number_of_an_array_sums_it_up(cli: Cli, stub: Stub):
+    member = make_job(id=47, ref="47_0", array_id=47, array_index=0, gpus=1)
+    array = schema.Array(
+        id=47,
+        name="sweep",
+        user="ana",
+        counts={State.SUCCEEDED: 7, State.FAILED: 1, State.RUNNING: 2},
+        held=0,
+        never_start=0,
+        first_failed="47_3",
+    )
+    for name in ("47", "47_0"):
+        stub.on("GET", f"/v1/jobs/{name}", member)
+    stub.on("GET", "/v1/arrays/47", array)
+    stub.on("GET", "/v1/jobs", page(make_job(id=49, ref="47_2", array_id=47, array_index=2)))
+    for name in ("47", "47_*", "@last", "sweep"):
+        rows = dict(cli("show", name).rows)
+        assert rows["array"].startswith("47 (10 members")
+        assert (rows["state"], rows["failed"], rows["running"]) == ("8 of 10 have ended", "1", "2")
+        assert rows["first that failed"] == "47_3: leptonctl show 47_3"
+        assert rows["gpus each"] == "1"
+    assert cli("show", "47_0").rows[0] == ["job", "47_0 (id 47)"]
+    told = json.loads(cli("show", "47", "--json").out)
+    assert (told["ref"], told["array"]["counts"]["failed"]) == ("47_0", 1)

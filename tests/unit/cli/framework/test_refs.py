@@ -26,7 +26,7 @@ def test_a_job_is_also_known_by_its_name_and_as_the_last(cli: Cli, stub: Stub):
     assert "this is the newest, 51" in several.err
     stub.on("GET", "/v1/jobs", page())
     assert cli("show", "nobody").code == 3
-    assert cli("show", "47_*").code == 1
+    assert cli("why", "47_*").code == 1
 
 
 @pytest.fixture
