@@ -157,6 +157,7 @@ max_utilization: The peak of its load, from 0 to 1.
 mean_time_between_s: Mean seconds between interruptions.
 meanwhile: How many changed their state while the set was worked on.
 meanwhile_jobs: Some of those.
+members: In a list of whole arrays, how many members of its array have not ended, by state.
 memory_bytes: Memory in bytes; null where it has the whole GPU.
 memory_leased_bytes: Memory that was promised to jobs.
 memory_total_bytes: All of its memory.
@@ -338,6 +339,7 @@ query.type: Only these types, separated by commas.
 query.until: The end of the window.
 query.user: Only jobs of this user.
 query.wait_s: Answer when it has ended, or after so many seconds as it then is.
+query.whole: One job for each array, with its members; for the order of the queue.
 path.id: The number of the array or sweep.
 path.index: The index of the GPU.
 path.kind: user or project.
