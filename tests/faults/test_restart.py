@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pytest
 
+from leptond.core.jobs.timespec import parse_duration
 from tests.faults.invariants import Evidence, check
 from tests.support.daemon import Daemon, gone, parent_of, until
 
@@ -131,7 +132,9 @@ def test_a_backoff_survives_a_crash(daemon):
     daemon.start()
     assert daemon.job(job)["reason"] == "Backoff"
     after = daemon.get(f"/v1/jobs/{job}/why").json["sentence"]
-    left = [int(sentence.split("retry in ")[1].split()[0]) for sentence in (before, after)]
+    left = [
+        parse_duration(sentence.split("retry in ")[1].split()[0], bare_s=1) for sentence in (before, after)
+    ]
     assert 0 < left[1] <= left[0], "it runs on, and does not begin anew"
     assert daemon.post(f"/v1/jobs/{job}/retry").status == 200
     done = daemon.finished(job)
