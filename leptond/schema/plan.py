@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, kw_only=True):
 
 class Estimate(msgspec.Struct, kw_only=True):
     """When a job would start if it were submitted now, of an array its first member. `expected_run_s` comes
-    from earlier runs of its kind, else from its limit."""
+    from earlier runs of its kind, else from its limit. `warnings`: those that a submit would answer with."""
 
     jobs: int
     sentence: str = ""
@@ -50,3 +50,4 @@ class Estimate(msgspec.Struct, kw_only=True):
     ends_at: datetime | None = None
     gpu_indices: list[int] = []
     expected_run_s: float | None = None
+    warnings: list[str] = []

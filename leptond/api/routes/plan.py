@@ -109,13 +109,15 @@ async def estimate(call: Call) -> schema.Estimate:
     context, unhealthy = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def admit(db: Connection) -> Admitted:
+    def admit(db: Connection) -> tuple[Admitted, list[str]]:
         admission = Admission(db, context.settings, call.caller)
         unsaid = omitted.gpus_of_job(call.raw)
-        return admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid))
+        admitted = admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid))
+        (warnings,) = admission.warnings([admitted], now, unsaid=[unsaid])
+        return admitted, warnings
 
-    admitted = await context.store.browse(admit)
-    await context.file_look.at_submit(
+    admitted, warnings = await context.store.browse(admit)
+    (seen,) = await context.file_look.at_submit(
         [admitted], user=call.caller.user, path=context.settings.jobs.path, in_batch=False
     )
 
@@ -124,7 +126,11 @@ async def estimate(call: Call) -> schema.Estimate:
         spec = admitted.spec
         borrow = queues.named(admission.queues, spec.queue).borrow
         own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)
-        answer = schema.Estimate(jobs=admitted.count, expected_run_s=own[0].predicted_s or spec.time_limit_s)
+        answer = schema.Estimate(
+            warnings=[*warnings, *seen.warnings],
+            jobs=admitted.count,
+            expected_run_s=own[0].predicted_s or spec.time_limit_s,
+        )
         if spec.hold:
             answer.reason, answer.sentence = Reason.HELD, "it would be held until it is released"
             return answer

@@ -230,6 +230,8 @@ def _estimate(session: Session, body: dict[str, Any]) -> None:
     if session.json:
         session.emit(found)
         return
+    for warning in found.get("warnings") or []:
+        session.warn(str(warning))
     echo(found["sentence"])
     if found.get("starts_at"):
         gpus = ",".join(str(index) for index in found["gpu_indices"])

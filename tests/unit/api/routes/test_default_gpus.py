@@ -44,6 +44,14 @@ async def test_an_estimate_is_of_the_same_job(world):
     assert starts["starts_at"] is not None
 
 
+async def test_an_estimate_warns_as_a_submit_does(world, tmp_path):
+    (tmp_path / "train.py").write_text("import torch\n")
+    body = {"argv": ["/usr/bin/torchrun", "train.py"], "cwd": str(tmp_path / "gone"), "gpus": 0}
+    made, found = [(await world.post(path, body)).json for path in ("/v1/jobs", "/v1/queue/estimate")]
+    assert made["warnings"] == found["warnings"]
+    assert any("is not there now" in text for text in found["warnings"])
+
+
 async def test_the_line_that_submits_it_again_says_it(world):
     job = await world.submit(gpus=0)
     assert " --gpus 0 " in (await world.get(f"/v1/jobs/{job}")).json["resubmit"]
