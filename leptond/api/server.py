@@ -37,7 +37,7 @@ from leptond.api.routes import (
     usage,
     webhooks,
 )
-from leptond.api.unix_listener import BACKLOG, UnixListener
+from leptond.api.unix_listener import AT_ONCE, UnixListener
 from leptond.base.errors import StartRefused
 from leptond.base.unix_sockets import ABOVE
 
@@ -158,7 +158,7 @@ class Api:
                 )
         try:
             server = await asyncio.get_running_loop().create_server(
-                self._factory(), host, int(port), backlog=BACKLOG
+                self._factory(), host, int(port), backlog=4 * AT_ONCE
             )
         except OSError as error:
             raise StartRefused(f"cannot listen on {listen}: {error}", 75) from None

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from leptond.base.unix_sockets import BoundSocket
 
+AT_ONCE = 64
+"""Connections that are taken in one turn of the event loop, before those that were taken are read from."""
+
 BACKLOG = 1024
 """Connections that may wait to be taken: a client with a deadline is refused at once when there are more."""
 
@@ -28,8 +31,9 @@ class UnixListener:
         """Start to listen; up to `parents` directories are made. Raises StartRefused."""
         bound = BoundSocket(self.path, socket.SOCK_STREAM, self._mode, parents=parents)
         server = await asyncio.get_running_loop().create_unix_server(
-            self._factory, sock=bound.socket, backlog=BACKLOG
+            self._factory, sock=bound.socket, backlog=AT_ONCE
         )
+        bound.socket.listen(BACKLOG)  # asyncio takes as many in one turn as it was told to let wait
         self.close()
         self._bound, self._server = bound, server
 

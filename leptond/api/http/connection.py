@@ -123,7 +123,7 @@ class Connections:
         return self._count(uid)
 
     def idle(self, uid: int, connection: Connection) -> None:
-        """Take note of a connection on which nothing is asked."""
+        """Take note of a connection on which an answer was given, and nothing is asked now."""
         self._idle.setdefault(uid, {})[connection] = None
 
     def idle_of(self, uid: int) -> list[Connection]:
@@ -258,7 +258,6 @@ class Connection(web.RequestHandler):
                 transport.abort()
             return
         self._line, self._uid = transport, uid
-        self._connections.idle(uid, self)
         self._arm()
         super().connection_made(transport)
 

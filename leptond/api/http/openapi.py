@@ -142,6 +142,13 @@ def _responses(route: Route, of: dict[int, Any]) -> dict[str, Any]:
         good["content"] = {route.media: {"schema": schema}}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     responses = {str(route.status): good}
+    for status in route.also:
+        content = (
+            {}
+            if status == HTTPStatus.NOT_MODIFIED
+            else {key: good[key] for key in ("content",) if key in good}
+        )
+        responses[str(status)] = {"description": HTTPStatus(status).phrase, **content}
     for status in sorted({*route.errors, *_common_errors(route)}):
         responses[str(status)] = {"description": HTTPStatus(status).phrase, "content": problem}
     return responses

@@ -56,9 +56,10 @@ Handler = Callable[[Call], Awaitable[Any]]
 class Route:
     """One method of one path.
 
-    `errors` are the statuses of problems that are its own, `headers` the request headers that it heeds
-    (name and meaning). `media` is the answer's type where it is not JSON; `streams`: the answer goes on
-    until the client leaves; `open`: no identity is needed; `large_body`: the limit of a batch holds.
+    `also` are further statuses of a good answer, `errors` the statuses of problems that are its own,
+    `headers` the request headers that it heeds (name and meaning). `media` is the answer's type where it is
+    not JSON; `streams`: the answer goes on until the client leaves; `open`: no identity is needed;
+    `large_body`: the limit of a batch holds.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Route:
     tag: str
     answer: Any = None
     status: int = 200
+    also: Sequence[int] = ()
     body: Any = None
     body_optional: bool = False
     query: Any = None

@@ -173,6 +173,7 @@ def filter_of(query: Any) -> lists.Filter:
     body=JobSpec,
     answer=schema.Submitted,
     status=201,
+    also=(200,),
     errors=(409, 507),
 )
 async def submit(call: Call) -> Reply:
@@ -189,6 +190,7 @@ async def submit(call: Call) -> Reply:
     body=schema.Batch,
     answer=schema.BatchSubmitted,
     status=201,
+    also=(200,),
     large_body=True,
     errors=(409, 507),
 )
@@ -449,6 +451,7 @@ async def _simple(call: Call, verb: Any) -> schema.Job:
     body_optional=True,
     answer=schema.Submitted,
     status=201,
+    also=(200,),
     errors=(404, 409, 507),
 )
 async def retry(call: Call) -> Reply:

@@ -68,6 +68,7 @@ def _is_removed(source: JobLog, attempt: schema.Attempt) -> bool:
     query=LogQuery,
     answer=str,
     media="text/plain",
+    also=(206,),
     errors=(404, 416),
 )
 async def log(call: Call) -> web.Response:

@@ -51,19 +51,21 @@ def _serve(call: Call, name: str) -> web.Response:
     return web.Response(body=data, headers=headers, content_type=kind, charset="utf-8")
 
 
-@table.route("GET", "/", answer=str, media="text/html", open=True)
+@table.route("GET", "/", answer=str, media="text/html", open=True, also=(304,))
 async def page(call: Call) -> web.Response:
     """The page for people. It holds no secrets; what it shows comes from the routes below, with the token."""
     return _serve(call, "index.html")
 
 
-@table.route("GET", "/web/{name}", answer=str, media="text/plain", open=True, errors=(404,))
+@table.route("GET", "/web/{name}", answer=str, media="text/plain", open=True, also=(304,), errors=(404,))
 async def asset(call: Call) -> web.Response:
     """A script or a style of the page."""
     return _serve(call, call.path("name"))
 
 
-@table.route("GET", "/web/vendor/{name}", answer=str, media="text/plain", open=True, errors=(404,))
+@table.route(
+    "GET", "/web/vendor/{name}", answer=str, media="text/plain", open=True, also=(304,), errors=(404,)
+)
 async def vendored(call: Call) -> web.Response:
     """A library that the page uses."""
     return _serve(call, f"vendor/{call.path('name')}")

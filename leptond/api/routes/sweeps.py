@@ -39,6 +39,7 @@ class SweepQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     body=schema.NewSweep,
     answer=schema.SweepSubmitted,
     status=201,
+    also=(200,),
     errors=(409, 507),
 )
 async def submit_sweep(call: Call) -> Reply:
