@@ -72,7 +72,8 @@ async def test_a_job_that_becomes_ready_is_planned_anew(world, made):
     assert (await world.get(f"/v1/jobs/{soon}")).json["reason"] == "BeginTime"
     wall = clock.wall
     clock.wall = lambda: wall() + 80 * 365 * 86400.0
-    assert (await world.get(f"/v1/jobs/{soon}")).json["reason"] == "Resources"
+    detail = (await world.get(f"/v1/jobs/{soon}")).json["reason_detail"]
+    assert detail == "its begin time has come: it is being started"
 
 
 async def test_a_forecast_grows_old(world, made, monkeypatch):
