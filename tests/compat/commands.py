@@ -44,7 +44,8 @@ def _help(main: Callable[[], Any], words: tuple[str, ...]) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """A page of help: `usage` and `prose` as text, each headed list as its entries."""
+    """A page of help: `usage` and `prose` as text, each headed list as its entries; those of options
+    together."""
     page: dict[str, Any] = {}
     prose: list[str] = []
     blocks = re.split(r"\n\s*\n", text.strip("\n"))
@@ -53,6 +54,9 @@ def parse(text: str) -> dict[str, Any]:
         if first.startswith("Usage: "):
             # the program is called by its module in tests and by its name by users
             page["usage"] = re.sub(r"^python -m leptond\b", "leptond", " ".join(block[7:].split()))
+        elif rest and first.endswith(":") and not first.startswith(" ") and rest[0].startswith("  -"):
+            # options are options, whatever the heading that they stand under
+            page.setdefault("Options", {}).update(_entries(rest))
         elif re.fullmatch(r"[A-Z][a-z]+:", first):
             page[first[:-1]] = _entries(rest)
         else:

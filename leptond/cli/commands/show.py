@@ -149,7 +149,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("ended", phrases.ago(job.get("ended_at"), table=table)),
         ("ran" if ended else "time", phrases.span(phrases.time_of(job), table=table)),
         *_fields(job, "time", table=table),
-        ("deadline", phrases.ago(deadline, table=table)),
+        ("deadline", _deadline(deadline, spec.get("grace_s"), table=table)),
         ("retries left", job.get("retries_left")),
         ("retry of", job.get("retry_of")),
         ("waits for", depends),
@@ -161,6 +161,14 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("output", job.get("log_path")),
         ("checkpoints", job.get("checkpoint_dir")),
     ]
+
+
+def _deadline(at: str | None, grace_s: float | None, *, table: bool) -> str:
+    """When the time limit ends a job, and for people what happens then."""
+    if at is None or not table:
+        return phrases.ago(at, table=table)
+    kill = f", and is killed {phrases.span(grace_s, table=True)} later" if grace_s else ""
+    return f"{phrases.ago(at, table=True)}: then it gets SIGTERM{kill}, unless it has ended"
 
 
 def _fields(job: phrases.Body, group: Group, *, table: bool) -> Iterator[tuple[str, Cell]]:

@@ -12,6 +12,7 @@ import click
 from leptond import __version__
 from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import SHARED, Argument, Command, F
+from leptond.cli.framework.help_groups import FEW, GROUPS, HEADINGS
 from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
 from leptond.cli.framework.registry import ALIASES, MODULES, SECTIONS, load
 from leptond.cli.framework.session import Session, usage_problem
@@ -136,7 +137,27 @@ def _error(usage: UsageError, ctx: click.Context | None = None) -> click.UsageEr
     return click.UsageError(usage.message, ctx)
 
 
-class _Expanding(click.Command):
+class _Grouped(click.Command):
+    """A command whose help has its options in groups, where there are many."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        records: dict[str, list[tuple[str, str]]] = {heading: [] for heading, _ in GROUPS}
+        others: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                records.get(HEADINGS.get(parameter.name or "", ""), others).append(record)
+        if sum(map(len, records.values())) < FEW:
+            super().format_options(ctx, formatter)
+            return
+        for heading, lines in (*records.items(), ("Options", others)):
+            if lines:
+                with formatter.section(heading):
+                    formatter.write_dl(lines)
+
+
+class _Expanding(_Grouped):
     """A command that may put words before those that it was given."""
 
     declared: Command
@@ -168,8 +189,7 @@ def as_click(declared: Command) -> click.Command:
     attrs: dict[str, Any] = {"help": declared.help} if declared.help is not None else {}
     if not declared.interspersed:
         attrs["context_settings"] = {"allow_interspersed_args": False}
-    if declared.expand is not None:
-        attrs["cls"] = _Expanding
+    attrs["cls"] = _Expanding if declared.expand is not None else _Grouped
     made = command(declared.name, short_help=declared.short_help, **attrs)(function)
     if isinstance(made, _Expanding):
         made.declared = declared

@@ -119,7 +119,7 @@ FIELDS: tuple[Field, ...] = (
         exported=True,
         option=Option(
             ("-t", "--time"),
-            "Time limit: 90m, 2h, 1-12:00:00; 45 is minutes.",
+            "Time limit: 90m, 2h, 1-12:00:00; 45 is minutes. Then it gets SIGTERM, and has its grace to end.",
             edit="Time limit (while it waits).",
             retry="With another time limit.",
             sbatch="time",
@@ -271,7 +271,11 @@ FIELDS: tuple[Field, ...] = (
             ("--no-requeue",), "Do not run it again after a crash of the machine.", sbatch="no-requeue"
         ),
     ),
-    Field("grace_s", Kind.SECONDS, option=Option(("--grace",), "Between the stop signal and the kill.")),
+    Field(
+        "grace_s",
+        Kind.SECONDS,
+        option=Option(("--grace",), "Between the stop signal (also that of the time limit) and the kill."),
+    ),
     Field(
         "warn_signal",
         Kind.SIGNAL,
