@@ -63,7 +63,7 @@ class JobFields(TypedDict, total=False):
     requeue: bool
     """Do not run it again after a crash of the machine."""
     grace_s: float | None
-    """Between the stop signal and the kill (seconds)."""
+    """Between the stop signal (also that of the time limit) and the kill (seconds)."""
     warn_signal: Mapping[str, Any] | None
     """A signal before the time limit: {'signal': 'USR1', 'before_s': 120}."""
     no_progress_s: float | None
