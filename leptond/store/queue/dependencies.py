@@ -78,7 +78,10 @@ def array_counts(db: sqlite3.Connection, array_id: int, kind: DependencyKind) ->
 def add(db: sqlite3.Connection, job_id: int, refs: Sequence[str], kind: DependencyKind, field: str) -> None:
     """Let a job that was just inserted wait for `refs`. What was tried again counts by its newest try. Raises
     Invalid (pointing at `field`) when there is no such job."""
+    first: dict[str, int] = {}
     for position, ref in enumerate(refs):
+        first.setdefault(ref, position)
+    for ref, position in first.items():
         unknown = Invalid(f"there is no job {ref} to wait for", pointer=f"/{field}/{position}")
         array, _, member = ref.partition("_")
         if member == "*":

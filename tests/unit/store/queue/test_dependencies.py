@@ -32,6 +32,18 @@ def test_an_end_settles_a_dependency(db, field, exit_code, met):
     ]
 
 
+def test_a_job_that_is_named_often_is_looked_for_once(db):
+    first = add(db)
+    statements = []
+    db.set_trace_callback(statements.append)
+    add(db, after=[str(first)])
+    once = len(statements)
+    statements.clear()
+    second = add(db, after=[str(first)] * 500)
+    assert len(statements) == once
+    assert [one.on_job_id for one in dependencies.of(db, second)] == [first]
+
+
 def test_a_job_that_is_not_there_cannot_be_waited_for(db):
     with pytest.raises(Invalid):
         add(db, after=["99"])
