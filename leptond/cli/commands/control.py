@@ -60,6 +60,13 @@ def _each(
     leave(code)
 
 
+def _named(session: Session, jobs: Sequence[str]) -> list[str]:
+    """The refs of jobs that are to be changed. An array is changed as a whole; with --json a small one is
+    still answered member by member."""
+    most = refs.MANY if session.json else 0
+    return refs.expand(session, jobs, whole=True, same_name="unfinished", most=most)
+
+
 def _who(ref: str, answer: Any) -> str:
     """The subject of a sentence about what was done to a job, or to a whole array."""
     if not refs.is_whole(ref):
@@ -99,7 +106,7 @@ def cancel_command(
     if chosen_set is not None:
         job_sets.change(session, "cancel", chosen_set, done="cancelled", yes=yes, more=body)
         return
-    wanted = refs.expand(session, jobs, whole=True, same_name="unfinished")
+    wanted = _named(session, jobs)
     if len(wanted) > job_sets.MANY and not session.json:
         job_sets.change_named(session, "cancel", wanted, done="cancelled", more=body)
         return
@@ -155,7 +162,7 @@ def _hold(
     if chosen_set is not None:
         job_sets.change(session, verb, chosen_set, done=done, yes=yes)
         return
-    wanted = refs.expand(session, jobs, whole=True, same_name="unfinished")
+    wanted = _named(session, jobs)
     if len(wanted) > job_sets.MANY and not session.json:
         job_sets.change_named(session, verb, wanted, done=done)
         return

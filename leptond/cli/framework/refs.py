@@ -94,10 +94,15 @@ def one_or_array(session: Session, text: str) -> tuple[str, int | None]:
 
 
 def expand(
-    session: Session, texts: Iterable[str], *, whole: bool = False, same_name: SameName = "newest"
+    session: Session,
+    texts: Iterable[str],
+    *,
+    whole: bool = False,
+    same_name: SameName = "newest",
+    most: int = MANY,
 ) -> list[str]:
-    """The refs of all the jobs that are meant, once each. An array becomes its members; with `whole` a large
-    one stays ``47_*``. Raises ClientError."""
+    """The refs of all the jobs that are meant, once each. An array becomes its members; with `whole` one of
+    more than `most` stays ``47_*``. Raises ClientError."""
     refs: list[str] = []
     for text, of_range in _spread(session, texts):
         match = _REF.match(text)
@@ -116,7 +121,7 @@ def expand(
             continue
         else:
             array = match[1]
-        if whole and _members(session, array) > MANY:
+        if whole and _members(session, array) > most:
             refs.append(f"{array}_*")
             continue
         members = session.api.pages("/v1/jobs", {"array": array})["items"]

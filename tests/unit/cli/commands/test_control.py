@@ -54,8 +54,11 @@ def test_an_array_is_all_its_members(cli: Cli, stub: Stub):
     stub.on("GET", "/v1/jobs", page(*members[::-1]))
     for member in members:
         stub.on("POST", f"/v1/jobs/{member.ref}/hold", member)
+    array = schema.Array(id=47, name="a", user="ana", counts={State.PENDING: 2}, held=2, never_start=0)
+    stub.on("GET", "/v1/arrays/47", array)
+    stub.on("POST", "/v1/arrays/47/hold", schema.ArrayChanged(array=array, changed=2))
     for name in ("47", "47_*"):
-        assert cli("hold", name).out == "Job 47_0 is held\nJob 47_1 is held\n"
+        assert cli("hold", name).out == "2 jobs of array 47 are held\n"
     assert len(json.loads(cli("hold", "47", "--json").out)) == 2
     assert cli("hold", "47_1").out == "Job 47_1 is held\n"
     stub.on("GET", "/v1/jobs", page())
@@ -114,10 +117,11 @@ def test_a_name_of_several_jobs_changes_only_the_one_that_has_not_ended(cli: Cli
 def test_the_last_array_is_all_of_it(cli: Cli, stub: Stub):
     members = [make_job(id=47 + i, ref=f"47_{i}", array_id=47, array_index=i) for i in range(2)]
     stub.on("GET", "/v1/jobs", page(*members[::-1]))
-    for member in members:
-        stub.on("POST", f"/v1/jobs/{member.ref}/hold", member)
+    array = schema.Array(id=47, name="a", user="ana", counts={State.PENDING: 2}, held=2, never_start=0)
+    stub.on("GET", "/v1/arrays/47", array)
+    stub.on("POST", "/v1/arrays/47/hold", schema.ArrayChanged(array=array, changed=2))
     for name in ("@last", "sweep"):
-        assert cli("hold", name).out == "Job 47_0 is held\nJob 47_1 is held\n"
+        assert cli("hold", name).out == "2 jobs of array 47 are held\n"
 
 
 def test_cancel_of_nothing_or_of_both_is_a_usage_error(cli: Cli, stub: Stub):
