@@ -196,3 +196,41 @@ def test_gaps_and_strays_are_refused(tmp_path, names):
     with pytest.raises(StartRefused):
         migrate(db, tmp_path)
     db.close()
+
+
+def test_what_could_never_start_before_is_found(tmp_path):
+    """A chain behind a failed job in a database of a release."""
+    (golden,) = (file for file in GOLDEN if file.stem == "0.4.0")
+    make.build(golden.read_text(), tmp_path / "leptond.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "leptond.db", isolation_level=None)) as db:
+        db.row_factory = sqlite3.Row
+        columns = [row["name"] for row in db.execute("PRAGMA table_info(jobs)")]
+        failed = db.execute("SELECT id FROM jobs WHERE state = 'failed' ORDER BY id LIMIT 1").fetchone()["id"]
+        like = db.execute("SELECT id FROM jobs WHERE state = 'pending' LIMIT 1").fetchone()["id"]
+        first = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()["seq"] + 1
+        for place in range(4):
+            fixed = {
+                "id": first + place,
+                "array_id": None,
+                "array_index": None,
+                "deps_failed": int(place == 0),
+                "deps_waiting": int(place in (1, 2)),
+            }
+            kept = [name for name in columns if name not in fixed]
+            db.execute(
+                f"INSERT INTO jobs ({', '.join([*fixed, *kept])})"
+                f" SELECT {', '.join('?' * len(fixed))}, {', '.join(kept)} FROM jobs WHERE id = ?",
+                (*fixed.values(), like),
+            )
+        db.executemany(
+            "INSERT INTO dependencies (job_id, on_job_id, kind, state) VALUES (?, ?, ?, ?)",
+            [
+                (first, failed, "ok", "failed"),
+                (first + 1, first, "ok", "waiting"),
+                (first + 2, first + 1, "any", "waiting"),
+            ],
+        )
+        prepare_writer(db)
+        migrate(db, MIGRATIONS)
+        found = db.execute("SELECT never_cause FROM jobs WHERE id >= ? ORDER BY id", (first,)).fetchall()
+        assert [row["never_cause"] for row in found] == [failed, failed, failed, None]

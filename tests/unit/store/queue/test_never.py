@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from leptond.base.errors import WrongState
 from leptond.core.jobs.dependency import satisfied
 from leptond.core.jobs.model import TERMINAL, DependencyKind, State
-from leptond.store.queue import arrays, jobs, never
+from leptond.store.queue import arrays, jobs, never, retention
 from tests.support.queue import add, db, empty_queue, end, lease
 
 __all__ = ["db"]
@@ -104,6 +104,19 @@ def test_a_member_that_is_run_again_counts_for_those_that_wait_for_its_array(db)
     for job in (waits, late, add(db, after=[f"{array}_*"])):
         seen = jobs.find(db, str(job))
         assert (seen.deps_waiting, seen.deps_failed) == (0, 0)
+
+
+def test_a_retry_stays_while_somebody_waits_for_what_it_retries(db):
+    bad, other = add(db), add(db)
+    waits = add(db, after=[str(bad), str(other)])
+    fail(db, bad)
+    again = retry(db, bad)
+    end(db, lease(db, again).attempt.id, 0)
+    assert jobs.find(db, str(waits)).deps_waiting == 1
+    assert retention.needed_now(db, again) == f"job {waits} depends on a job that it retries"
+    assert retention.needed_now(db, bad) is not None
+    cancel(db, waits)
+    assert (retention.needed_now(db, again), retention.needed_now(db, bad)) == (None, None)
 
 
 def test_a_long_chain_and_a_wide_fan_take_no_time(db):
