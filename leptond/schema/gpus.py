@@ -57,9 +57,10 @@ class GpuProcess(msgspec.Struct, kw_only=True):
 
 
 class GpuJob(msgspec.Struct, kw_only=True):
-    """A job that has a GPU, or `memory_bytes` of it (null: the whole)."""
+    """A job that has a GPU, or `memory_bytes` of it (null: the whole). `ref` is what people call it."""
 
     id: int
+    ref: str
     attempt: int
     memory_bytes: int | None = None
 

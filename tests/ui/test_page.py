@@ -47,7 +47,7 @@ def test_the_overview_says_what_is(watched, served, queue):
     text = page.inner_text("body")
     for words in (
         "1 running",
-        "2 waiting",
+        "2 pending",
         "2/8 GPUs busy",
         "GPUs",
         "Timeline",
@@ -256,7 +256,7 @@ def test_a_contact_is_asked_for_shown_and_searched(watched, served):
     page.get_by_role("link", name="of-nobody", exact=True).wait_for(state="detached")
     page.get_by_role("link", name="with-contact", exact=True).wait_for()
     find("somebody else")
-    page.get_by_text("No job that runs or waits is like that.").wait_for()
+    page.get_by_text("No running or pending job is like that.").wait_for()
     page.get_by_label("Value").fill("")
     page.get_by_role("link", name="of-nobody", exact=True).wait_for()
     for job in (number, *others):
@@ -383,7 +383,7 @@ def test_a_token_is_asked_for(browser, served):
     page.goto(address)
     page.get_by_label("Token").fill("lept_wrong")
     page.get_by_role("button", name="open").click()
-    page.get_by_text("TCP needs the token").wait_for()
+    page.get_by_text("this token is not valid").wait_for()
     page.get_by_label("Token").fill(url_of(served).partition("token=")[2])
     page.get_by_role("button", name="open").click()
     page.get_by_role("heading", name="Queue").wait_for()

@@ -240,7 +240,9 @@ def gpu(
         job_id=known.job_id,
         attempt=known.attempt,
         jobs=[
-            schema.GpuJob(id=lease.job_id, attempt=lease.attempt, memory_bytes=lease.memory_bytes)
+            schema.GpuJob(
+                id=lease.job_id, ref=lease.ref, attempt=lease.attempt, memory_bytes=lease.memory_bytes
+            )
             for lease in known.leases
         ],
         memory_leased_bytes=sum(

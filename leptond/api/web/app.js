@@ -65,7 +65,7 @@ function Header({ state, route, theme, nextTheme }) {
     <nav aria-label="Views">${VIEWS.filter(([path]) => path !== "submit" || !me?.read_only).map(([path, label]) => html`<a key=${path} href=${`#/${path}`} aria-current=${route === path ? "page" : undefined}>${label}</a>`)}</nav>
     ${status ? html`<ul class="sums" aria-label="Summary">
       <li><b>${(counts.running ?? 0) + (counts.starting ?? 0) + (counts.stopping ?? 0)}</b> running</li>
-      <li><b>${counts.pending ?? 0}</b> waiting</li>
+      <li><b>${counts.pending ?? 0}</b> pending</li>
       <li><b>${busy}/${status.gpus.length}</b> GPUs busy</li>
       <li class=${status.failed_today ? "bad" : ""} title="since midnight where the daemon runs"><b>${status.failed_today}</b> failed today</li>
       ${status.oldest_wait_s ? html`<li>longest wait <b>${duration(status.oldest_wait_s)}</b></li>` : null}
@@ -112,7 +112,7 @@ function App() {
   }, []);
   useEffect(() => {
     const status = state.status;
-    document.title = status ? `${status.counts.running ?? 0} running, ${status.counts.pending ?? 0} waiting · leptond` : "leptond";
+    document.title = status ? `${status.counts.running ?? 0} running, ${status.counts.pending ?? 0} pending · leptond` : "leptond";
   }, [state.status]);
 
   if (state.problem?.status === 401) return html`<${Login} problem=${state.problem} />`;

@@ -45,7 +45,7 @@ export function relative(instant, now = Date.now() / 1000) {
 }
 
 export const STATES = {
-  pending: "waits", starting: "starts", running: "runs", stopping: "stops",
+  pending: "pending", starting: "starting", running: "running", stopping: "stopping",
   succeeded: "succeeded", failed: "failed", timed_out: "timed out", cancelled: "cancelled", lost: "lost",
 };
 export const LIVE = new Set(["starting", "running", "stopping"]);

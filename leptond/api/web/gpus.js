@@ -7,6 +7,9 @@ import { Sure } from "/web/ui.js";
 
 const MINUTES = 60;
 
+/** What people call the first of the jobs that have a GPU. */
+const refOf = (gpu) => gpu.jobs[0]?.ref ?? gpu.job_id;
+
 function HeatStrip({ minutes, now }) {
   const first = Math.floor(now / 60) - MINUTES + 1;
   const cells = new Map(minutes.map((one) => [Math.floor(seconds(one.at) / 60) - first, one]));
@@ -30,7 +33,7 @@ function Bar({ value, of, label }) {
 
 function health(gpu) {
   if (!gpu.schedulable) return { kind: "bad", text: gpu.why_not ?? "out of service" };
-  if (gpu.job_id !== null) return { kind: "busy", text: `job ${gpu.job_id}` };
+  if (gpu.job_id !== null) return { kind: "busy", text: `job ${refOf(gpu)}` };
   return { kind: "free", text: "free" };
 }
 
@@ -42,7 +45,7 @@ function Card({ gpu, minutes, now, running, canAct, run }) {
     <header><strong>${gpu.index}</strong> <span class="quiet" title=${gpu.uuid}>${gpu.name}</span>
       <span class=${`pill ${state.kind}`}>${state.kind === "bad" ? "out" : state.kind}</span></header>
     <p class="who">${gpu.job_id !== null
-      ? html`<a href=${`#/jobs/${gpu.job_id}`}>${job ? job.name : `job ${gpu.job_id}`}</a>${job ? html` <span class="quiet">${job.user}</span>` : null}`
+      ? html`<a href=${`#/jobs/${gpu.job_id}`}>${job ? job.name : `job ${refOf(gpu)}`}</a>${job ? html` <span class="quiet">${job.user}</span>` : null}`
       : state.kind === "bad" ? state.text : html`<span class="quiet">free</span>`}</p>
     <${HeatStrip} minutes=${minutes} now=${now} />
     <${Bar} value=${gpu.memory_used_bytes} of=${gpu.memory_total_bytes} label=${`memory ${bytes(gpu.memory_used_bytes)} of ${bytes(gpu.memory_total_bytes)}`} />

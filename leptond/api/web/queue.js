@@ -179,7 +179,7 @@ function Rows({ found, find, tick, canAct, run, counts }) {
   const lines = rows.some((job) => standsFor(job) > 1);
   const total = found || (lines && cursor === null) ? rows.length : (counts?.pending ?? 0) + (counts?.running ?? 0) + (counts?.starting ?? 0) + (counts?.stopping ?? 0);
   if (cursor === undefined) return html`<p class="empty">Loading the queue…</p>`;
-  if (!rows.length && found) return html`<p class="empty">No job that runs or waits is like that.</p>`;
+  if (!rows.length && found) return html`<p class="empty">No running or pending job is like that.</p>`;
   if (!rows.length) {
     return html`<div class="empty"><p>Nothing is queued. Try:</p><pre>leptonctl submit --gpus 1 --time 2h -- python train.py</pre>
       <p>or <a href="#/submit">submit from here</a>.</p></div>`;

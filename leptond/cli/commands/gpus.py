@@ -39,7 +39,7 @@ def gpu_row(gpu: phrases.Body, *, table: bool) -> list[Cell]:
         None if utilization is None else f"{utilization:.0%}",
         None if temperature is None else f"{temperature:.0f}°C" if table else f"{temperature:g}",
         None if power is None else f"{power:.0f} W" if table else f"{power:g}",
-        ",".join(str(job["id"]) for job in gpu.get("jobs") or []) or gpu.get("job_id"),
+        ",".join(str(job.get("ref", job["id"])) for job in gpu.get("jobs") or []) or gpu.get("job_id"),
         phrases.state_of_gpu(gpu),
     ]
 

@@ -171,7 +171,12 @@ def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
 
 def ref(row: sqlite3.Row) -> str:
     """The name that people use for the job of a row with `id`, `array_id` and `array_index`."""
-    return str(row["id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}"
+    return ref_of(row["id"], row["array_id"], row["array_index"])
+
+
+def ref_of(job_id: int, array_id: int | None, array_index: int | None) -> str:
+    """The name that people use for a job."""
+    return str(job_id) if array_id is None else f"{array_id}_{array_index}"
 
 
 def shown_job(row: sqlite3.Row | Mapping[str, Any]) -> Job:

@@ -10,15 +10,16 @@ import msgspec
 from leptond.base.errors import NotFound
 from leptond.store.accounting import ledger
 from leptond.store.database import events
-from leptond.store.database.rows import text_or
+from leptond.store.database.rows import ref_of, text_or
 
 _links = msgspec.json.Decoder(dict[str, str])
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Which attempt has a GPU: all of it, or `memory_bytes`."""
+    """Which attempt has a GPU: all of it, or `memory_bytes`. `ref`: what people call its job."""
 
     job_id: int
+    ref: str
     attempt: int
     attempt_id: str
     memory_bytes: int | None = None
@@ -118,11 +119,13 @@ def known(db: sqlite3.Connection, *, present_only: bool = False) -> list[KnownGp
     for row in db.execute(
         # CROSS: from the few leases to their attempts; for the order SQLite would go through all attempts
         "SELECT leases.gpu_uuid, leases.memory_bytes, attempts.job_id, attempts.number, attempts.id,"
-        " jobs.exclusive FROM leases CROSS JOIN attempts ON attempts.id = leases.attempt_id"
+        " jobs.exclusive, jobs.array_id, jobs.array_index FROM leases"
+        " CROSS JOIN attempts ON attempts.id = leases.attempt_id"
         " CROSS JOIN jobs ON jobs.id = attempts.job_id ORDER BY attempts.job_id"
     ):
         one = Lease(
             job_id=row["job_id"],
+            ref=ref_of(row["job_id"], row["array_id"], row["array_index"]),
             attempt=row["number"],
             attempt_id=row["id"],
             memory_bytes=row["memory_bytes"],
