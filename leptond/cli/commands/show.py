@@ -275,10 +275,10 @@ def why_command(session: Session, job: str) -> None:
             else ""
         )
         print_line(session, f"starts: {phrases.ago(found['starts_at'], table=table)}{between}")
-    if found.get("bypass_until"):
-        print_line(session, _bypass(found, table=session.table))
     elif found.get("starts_unknown"):
         print_line(session, f"starts: unknown: {found['starts_unknown']}")
+    if found.get("bypass_until"):
+        print_line(session, _bypass(found, table=session.table))
     if found.get("waits_for"):
         print_line(session, f"waits for: {', '.join(found['waits_for'])}")
 

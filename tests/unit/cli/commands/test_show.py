@@ -145,3 +145,20 @@ def test_the_number_of_an_array_sums_it_up(cli: Cli, stub: Stub):
     assert cli("show", "47_0").rows[0] == ["job", "47_0 (id 47)"]
     told = json.loads(cli("show", "47", "--json").out)
     assert (told["ref"], told["array"]["counts"]["failed"]) == ("47_0", 1)
+
+
+def test_why_says_that_a_start_is_unknown(cli: Cli, stub: Stub):
+    why = schema.Why(
+        id=47,
+        state=State.PENDING,
+        reason=Reason.RESOURCES,
+        sentence="Resources: needs 1 GPU, 0 free",
+        starts_unknown="job 3 has no time limit and no history",
+        bypass_until=SUBMITTED_AT,
+        waits_for=["3"],
+    )
+    stub.on("GET", "/v1/jobs/47/why", why)
+    out = cli("why", "47").out
+    assert "starts: unknown: job 3 has no time limit and no history\n" in out
+    assert "others may start before it until" in out
+    assert "waits for: 3" in out
