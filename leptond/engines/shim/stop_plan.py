@@ -21,7 +21,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 
 SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox"})
 SIGQUIT, SIGTERM = 3, 15
@@ -198,6 +198,7 @@ class _Decision:
         self.programs: list[Process] = []
         self.launchers: list[Process] = []
         self.others: list[Process] = []  # neither hears it
+        self.passed: set[int] = set()  # programs, and what may pass on to their children what they are told
         # the fixed point of "something in this subtree hears it", children first
         self.heard: set[int] = set()
         for process in reversed(tree.order):
@@ -211,6 +212,8 @@ class _Decision:
         direct = {process.pid for process in self.tree.order if process.parent not in self.tree.table}
         for process in self.tree.order:
             pid, children = process.pid, self.tree.children(process.pid)
+            if pid in self.passed and pid not in self.told:
+                direct.update(self._wrappers(process, children))
             if pid not in direct or pid in self.told:
                 continue
             if not process.hears(self.number):
@@ -223,7 +226,8 @@ class _Decision:
                 direct.update(child.pid for child in waited_for)
             else:
                 self.programs.append(process)
-                direct.update(child.pid for child in children if self._is_wrapper(child, process))
+                self.passed.add(pid)
+                direct.update(self._wrappers(process, children))
 
     def _waited_for(self, process: Process, children: list[Process]) -> list[Process]:
         """Return the children that a launcher waits for; none for a program."""
@@ -235,6 +239,16 @@ class _Decision:
             # a trap is not run before the command in the foreground has ended
             return [one for one in children if one.pid in self.heard or not one.is_background_of(process)]
         return [one for one in children if one.pid in self.heard and not one.is_worker_of(process)]
+
+    def _wrappers(self, program: Process, children: list[Process]) -> list[int]:
+        """Return those children of a program that stand between it and another one."""
+        wrappers = [child.pid for child in children if self._is_wrapper(child, program)]
+        self.passed.update(
+            child.pid
+            for child in children
+            if child.pid not in wrappers and child.hears(self.number) and not child.is_worker_of(program)
+        )
+        return wrappers
 
     def _is_wrapper(self, child: Process, program: Process) -> bool:
         """True for a child of a program that stands between it and another one: of a signal that is passed
@@ -313,7 +327,10 @@ def _detain(result: Plan, decision: _Decision, one: Process) -> None:
     if parent is not None and parent.terminal:
         _detain_in_terminal(result, decision, one)
         return
-    if one.threads > 1 or one.terminal or one.ranks or (read and not one.is_shell):
+    # below a program that may pass the signal on to it, it is better held than dead
+    exposed = one.parent in decision.passed and not one.hears(decision.number)
+    relays = bool(read) and not one.is_shell and not exposed
+    if one.threads > 1 or one.terminal or one.ranks or relays:
         result.withhold.append(one.pid)
         return
     result.hold.append(one.pid)
@@ -371,19 +388,22 @@ def _is_steady(decision: _Decision, one: Process) -> bool:
 
 def released(
     table: Mapping[int, Process],
-    detained: Collection[int],
-    concerned: Collection[int],
+    detained: Set[int],
+    concerned: Set[int],
 ) -> list[int]:
     """Return those of `detained` below which nothing of `concerned` (told, held, or left to end) lives any
-    more. What reads from a detained process itself cannot end before it, so it does not count."""
+    more, and which read the output of none. What reads from a detained process itself cannot end before it,
+    so it does not count."""
     tree = Tree(table, ())
     free = []
     for pid in detained:
         if pid not in table:
             continue
-        writes = table[pid].writes
-        if not any(
+        reads, writes = table[pid].reads, table[pid].writes
+        awaited = any(
             one.pid in concerned and not (one.stdin and one.stdin in writes) for one in tree.below(pid)
-        ):
+        )
+        writers = concerned - detained
+        if not awaited and not any(one.writes & reads for one in table.values() if one.pid in writers):
             free.append(pid)
     return free

@@ -43,7 +43,13 @@ def test_what_a_program_has_started_is_its_own_affair():
 
 def test_a_wrapper_below_a_program_that_passes_the_signal_on_is_held_and_what_is_behind_it_told():
     uv = program(10, threads=4)
-    for wrapper in (shell(11, 10), shell(11, 10, catches=HEARS), process(11, 10, name="sh", reads=[7])):
+    reader = {"reads": [7]}
+    for wrapper in (
+        shell(11, 10),
+        shell(11, 10, catches=HEARS),
+        process(11, 10, name="sh", **reader),
+        process(11, 10, name="relay", **reader),
+    ):
         found = decided(uv, wrapper, program(12, 11, writes=[7]))
         assert (found.hold, sorted(found.tell)) == ([11], [10, 12])
 

@@ -144,12 +144,12 @@ read, write = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        os.close(read)
+        os.set_inheritable(write, True)
         os.execvp(sys.argv[1], sys.argv[1:])
     os._exit(0)
 os.wait()
 os.close(write)
-time.sleep(600)""",
+os.read(read, 1)""",
 }
 
 
@@ -195,8 +195,8 @@ class Tree:
         if depth == 0:
             return self._program()
         kind = self.random.choice(kinds or sorted(WRAPPERS))
-        if kind == "python daemon" and "script(1)" in self.shape:
-            kind = "env"  # its terminal would go with the launcher, which ends at once
+        if kind == "python daemon" and {"script(1)", "trap for the group"} & set(self.shape):
+            kind = "env"  # the launcher ends at once, and its terminal, or its group, with it
         self.shape.append(kind)
         if kind == "two programs":
             return self._two(depth)
