@@ -233,6 +233,12 @@ class _Decision:
         """Return the children that a launcher waits for; none for a program."""
         pid = process.pid
         evidence = process.waits or process.terminal or process.ranks or pid in self.held
+        if not evidence and not process.is_shell:
+            # what it passes on would be passed on by one that then kills after a time of its own
+            evidence = any(
+                (one.ranks or one.terminal) and bool(self._waited_for(one, self.tree.children(one.pid)))
+                for one in children
+            )
         if not children or not (evidence or self.tree.output_read_by(process)):
             return []
         if process.is_shell:

@@ -54,6 +54,11 @@ def test_a_wrapper_below_a_program_that_passes_the_signal_on_is_held_and_what_is
         assert (found.hold, sorted(found.tell)) == ([11], [10, 12])
 
 
+def test_what_stands_above_an_impatient_launcher_of_ranks_is_not_told_either():
+    found = decided(program(10, threads=4), program(11, 10, ranks=True), program(12, 11), program(13, 11))
+    assert (found.tell, found.withhold, found.hold) == ([12, 13], [10, 11], [])
+
+
 def test_shells_are_held_outermost_first_and_the_program_is_told():
     found = decided(shell(10), shell(11, 10), program(12, 11))
     assert (found.hold, found.tell) == ([10, 11], [12])
