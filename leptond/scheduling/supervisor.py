@@ -339,15 +339,8 @@ class Supervisor:
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)
         if decision is not None:
-            log.info(
-                "attempt.ended",
-                job=job.id,
-                attempt=attempt.number,
-                cause=str(verdict.cause),
-                rule=verdict.rule,
-                exit_code=end.record.exit_code if end.record is not None else None,
-                retry=decision.why,
-            )
+            code = end.record.exit_code if end.record is not None else None
+            _log_end(job, attempt, verdict, exit_code=code, retry=decision.why)
 
     async def _device_faults(self, attempt: Attempt, end: End) -> Sequence[str]:
         """Ask the driver, where a job failed that speaks of a device: the output alone is no evidence."""
@@ -357,6 +350,18 @@ class Supervisor:
         if not speaks_of_device(end.error_file or "") and not speaks_of_device(end.log_tail):
             return ()
         return await self._faults({gpu.uuid for gpu in attempt.gpus})
+
+
+def _log_end(job: Job, attempt: Attempt, verdict: Verdict, *, exit_code: int | None, retry: str) -> None:
+    log.info(
+        "attempt.ended",
+        job=job.id,
+        attempt=attempt.number,
+        cause=str(verdict.cause),
+        rule=verdict.rule,
+        exit_code=exit_code,
+        retry=retry,
+    )
 
 
 def _hand_over(

@@ -185,16 +185,10 @@ def decide(
     forbidden = names.intersection(wish.no_retry_on)
     if forbidden:
         return Decision(again=False, why=f"no_retry_on names {min(forbidden)}")
-    wanted = names.intersection(wish.retry_on)
-
-    if wanted:
-        paid: tuple[Budget, int | None] | None = (Budget.USER, None)
-    elif wish.retry_on and (by_text or _PAID_FROM[cause] == (Budget.USER, None)):
+    wanted = bool(names.intersection(wish.retry_on))
+    if not wanted and wish.retry_on and (by_text or _PAID_FROM[cause] == (Budget.USER, None)):
         return Decision(again=False, why=f"retry_on does not name {min(names)}")
-    else:
-        paid = _PAID_FROM[cause]
-        if by_text and paid is not None and paid[0] is Budget.INFRA:
-            paid = (Budget.USER, None)
+    paid = _paid_from(cause, wanted=wanted, by_text=by_text)
     left = max(0, wish.retries - spent.user)
     if paid is None:
         return Decision(
@@ -209,17 +203,10 @@ def decide(
     if tighter is not None:
         return _few(cause, budget, tighter, wish, spent, past, roll)
     if budget is Budget.USER and not wanted and _crash_loop(exit_code, signal, run_s, past):
-        return Decision(
-            again=False,
-            why=f"it failed the same way {CRASH_LOOP} times, each within {CRASH_LOOP_S:.0f} s of its start",
-            saved=left,
-        )
-    if (
-        cause is FailureClass.USER
-        and not wanted
-        and wish.fail_fast
-        and _alike(failure_fingerprint, run_s, past)
-    ):
+        why = f"it failed the same way {CRASH_LOOP} times, each within {CRASH_LOOP_S:.0f} s of its start"
+        return Decision(again=False, why=why, saved=left)
+    fails_fast = cause is FailureClass.USER and not wanted and wish.fail_fast
+    if fails_fast and _alike(failure_fingerprint, run_s, past):
         return Decision(
             again=False,
             why=f"the same error twice in a row, after {past[-1].run_s:.0f} and {run_s:.0f} s:"
@@ -228,6 +215,14 @@ def decide(
         )
     limit = wish.retries if budget is Budget.USER else LIMITS[budget]
     return _draw(budget, limit, wish, spent, roll)
+
+
+def _paid_from(cause: FailureClass, *, wanted: bool, by_text: bool) -> tuple[Budget, int | None] | None:
+    """Return the budget of a retry and a tighter limit of its class; None: the class is not retried."""
+    paid = _PAID_FROM[cause]
+    if wanted or (by_text and paid is not None and paid[0] is Budget.INFRA):
+        return (Budget.USER, None)
+    return paid
 
 
 def _no_failure(cause: FailureClass, stop_reason: str | None) -> Decision | None:

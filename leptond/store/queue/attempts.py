@@ -73,13 +73,8 @@ def claim(
     first = pass_times is not None and pass_times.passed_at is None
     times = pass_times if pass_times is not None else PassTimes()
     ledger.note_idle_causes(db, times.idle_causes)
-    row = db.execute(
-        f"SELECT * FROM jobs WHERE id = ? AND {IS_READY}"
-        " AND (backoff_boot IS NULL OR backoff_boot <= ?)"
-        " AND (begin_at IS NULL OR begin_at <= ?)",
-        (start.id, boot, now),
-    ).fetchone()
-    if row is None or row["gpus"] != len(start.gpus):
+    row = _ready(db, start, now=now, boot=boot)
+    if row is None:
         return None
     share = None if row["exclusive"] else row["gpu_memory_bytes"]
     free = _free_gpus(db, start.gpus, share)
@@ -109,23 +104,29 @@ def claim(
             ledger.price_micros(db, start.gpus) if gpus else None,
         ),
     )
-    for uuid in start.gpus:
-        db.execute(
-            "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
-            (uuid, attempt_id, now, share),
-        )
+    db.executemany(
+        "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
+        [(uuid, attempt_id, now, share) for uuid in start.gpus],
+    )
     move(State.PENDING, State.STARTING)
-    changes = {
-        "state": State.STARTING,
-        "attempt": number,
-        **dict.fromkeys(("backoff_at", "backoff_boot", *LAST_END)),
-    }
-    jobs.touch(db, start.id, changes)
+    cleared = dict.fromkeys(("backoff_at", "backoff_boot", *LAST_END))
+    jobs.touch(db, start.id, {"state": State.STARTING, "attempt": number, **cleared})
     leased = [{"uuid": gpu.uuid, "index": gpu.index} for gpu in gpus]
     data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}
     events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
     return Claim(job=job, attempt=get(db, attempt_id))
+
+
+def _ready(db: sqlite3.Connection, start: Start, *, now: float, boot: float) -> sqlite3.Row | None:
+    """Return the row of a job that may still start, and with as many GPUs as were planned."""
+    row: sqlite3.Row | None = db.execute(
+        f"SELECT * FROM jobs WHERE id = ? AND {IS_READY}"
+        " AND (backoff_boot IS NULL OR backoff_boot <= ?)"
+        " AND (begin_at IS NULL OR begin_at <= ?)",
+        (start.id, boot, now),
+    ).fetchone()
+    return row if row is not None and row["gpus"] == len(start.gpus) else None
 
 
 def _free_gpus(
