@@ -179,17 +179,3 @@ def test_on_a_real_terminal(daemon):
             screen.process.wait(60)
         os.close(screen.master)
     daemon.post(f"/v1/jobs/{holder}/cancel", {"grace_s": 0})
-
-
-def test_in_a_pipe_it_says_what_to_use_instead(daemon):
-    done = subprocess.run(
-        [sys.executable, "-m", "leptond.cli", "top"],
-        env={**daemon.env, "LEPTOND_HOST": f"unix://{daemon.socket}"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "leptonctl status" in done.stderr

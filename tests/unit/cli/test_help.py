@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import click
 import pytest
 from click.shell_completion import ShellComplete
-from click.testing import CliRunner
 
 from leptond import __version__
 from leptond.cli import ALIASES, SECTIONS
-from leptond.cli.commands.submit import submit_command
-from leptond.cli.framework.click_bridge import as_click, group
-from leptond.cli.framework.help_groups import GROUPS, HEADINGS
-from leptond.core.jobs.fields import OPTIONS
+from leptond.cli.framework.click_bridge import group
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Stub, make_job, page, problem
 
@@ -84,28 +77,3 @@ def test_a_daemon_that_is_away_or_unwell_completes_nothing_and_says_nothing(home
     assert complete("--host", "unix:/nowhere", "show", "4") == []
     assert complete("--host", "nonsense", "show", "4") == []
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_that_the_shell_reads(cli: Cli, shell: str):
-    result = cli("completion", shell)
-    assert result.code == 0
-    assert "_LEPTONCTL_COMPLETE" in result.out
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=result.out, text=True, check=True, capture_output=True)
-
-
-def test_an_unknown_shell_is_a_usage_error(cli: Cli):
-    assert cli("completion", "csh").code == 2
-
-
-def test_the_options_of_a_job_stand_in_groups():
-    """Each field's option has a group, and no group names what is not there."""
-    fields = {field.name for field, _ in OPTIONS}
-    more = {"export", "nproc", "ignore_sbatch"}
-    assert fields <= HEADINGS.keys() <= fields | more
-    shown = CliRunner().invoke(as_click(submit_command), ["--help"]).output
-    for heading, _ in GROUPS:
-        assert f"\n{heading}:\n" in shown
-    assert shown.index("\nGPUs:\n") < shown.index("--gpus N") < shown.index("\nWhen it starts:\n")
-    assert shown.count("  --") + shown.count("  -") > 40
