@@ -353,6 +353,7 @@ class Reader:
         with contextlib.closing(db):
             prepare_reader(db)
             db.row_factory = _whole_rows(db)
+            db.text_factory = _as_text  # of columns that a query computes
             db.execute("BEGIN")
             return query(db, *args, **kwargs)
 

@@ -229,6 +229,7 @@ async def test_work_that_grows_with_the_square_is_found(world, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's advice to clients
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("route", ROUTES, ids=known)
 async def test_work_grows_no_faster_than_any_request(world, route):
