@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import structlog
@@ -46,12 +46,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileLook:
-    """Looks in a thread of its own, one at a time. No output may go below `state_dir`."""
+    """Looks in a thread of its own. What is asked for while it looks waits, and is looked at together: under
+    load a thread is woken once for many. No output may go below `state_dir`."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._one = asyncio.Lock()
-        self._busy = False
+        self._waiting: list[_Asked] = []
+        self._began_at: float | None = None
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -97,31 +98,56 @@ class FileLook:
     async def _run(self, work: Callable[[], T]) -> T:
         """Call `work` in a daemon thread: a hung disk must not delay the end of the process. Raises what it
         raises, and TimeoutError."""
-        async with asyncio.timeout(PATIENCE_S), self._one:
-            if self._busy:
-                raise TimeoutError  # it still waits for a disk
-            loop = asyncio.get_running_loop()
-            done: asyncio.Future[T] = loop.create_future()
+        loop = asyncio.get_running_loop()
+        if self._began_at is not None and loop.time() > self._began_at + PATIENCE_S:
+            raise TimeoutError  # it still waits for a disk
+        done: asyncio.Future[T] = loop.create_future()
 
-            def run() -> None:
-                try:
-                    finish = functools.partial(_result, done, work())
-                except Exception as error:
-                    finish = functools.partial(_failure, done, error)
-                self._busy = False
-                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(finish)
+        def run() -> Callable[[], None]:
+            try:
+                return functools.partial(_result, done, work())
+            except Exception as error:
+                return functools.partial(_failure, done, error)
 
-            self._busy = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="file-look", daemon=True)
-                self._thread.start()
-            self._work.put(run)
+        self._waiting.append(_Asked(done, run))
+        self._begin(loop)
+        async with asyncio.timeout(PATIENCE_S):
             return await done
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand what waits to the thread, unless it is at work."""
+        asked = [one for one in self._waiting if not one.done.done()]  # others have given up
+        if self._began_at is not None or not asked:
+            return
+        self._waiting = []
+        self._began_at = loop.time()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="file-look", daemon=True)
+            self._thread.start()
+
+        def look() -> None:
+            found = [one.run() for one in asked]
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._finish, loop, found)
+
+        self._work.put(look)
+
+    def _finish(self, loop: asyncio.AbstractEventLoop, found: Sequence[Callable[[], None]]) -> None:
+        self._began_at = None
+        for tell in found:
+            tell()
+        self._begin(loop)
 
     def _serve(self) -> None:
         while True:
             self._work.get()()
+
+
+class _Asked(NamedTuple):
+    """A look that waits for its turn: `run` returns what tells its outcome to `done`."""
+
+    done: asyncio.Future[Any]
+    run: Callable[[], Callable[[], None]]
 
 
 def _result(done: asyncio.Future[T], value: T) -> None:
