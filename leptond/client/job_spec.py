@@ -273,6 +273,19 @@ def directives(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[st
     return [*settings, *translated.words, *found.words]
 
 
+def partition(script: Path, *, ignore: frozenset[str] = frozenset()) -> str | None:
+    """The partition that a ``#SBATCH`` line of a script asks for, if any. Raises UsageError as
+    :func:`directives`."""
+    found = read_script(script)
+    if not found.slurm:
+        return None
+    from leptond.client import sbatch
+
+    return (
+        None if "partition" in ignore else sbatch.translate(found.slurm, skip=ignore).values.get("partition")
+    )
+
+
 def remarks(script: Path, *, ignore: frozenset[str] = frozenset()) -> list[str]:
     """What the user of a script with ``#SBATCH`` lines should know: the options that are left out, and what
     it uses of Slurm's that leptond does not have. Raises UsageError as :func:`directives`."""

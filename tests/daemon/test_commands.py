@@ -217,3 +217,16 @@ def test_a_common_script_of_slurms(ctl, daemon: Daemon, tmp_path: Path):
             f"job {array} task {index} of 4, 6 cpus",
             f"name resnet gpus 1 in {tmp_path}, id {array + position}",
         ]
+
+
+def test_a_partition_that_is_no_queue_can_be_left_out(ctl, daemon: Daemon, tmp_path: Path):
+    (tmp_path / "part.sbatch").write_text("#!/bin/sh\n#SBATCH -p a100\necho ran\n")
+    for words in (("submit",), ("submit", "--dry-run"), ("run",)):
+        code, _, err = ctl(*words, "part.sbatch")
+        assert (code, "there is no queue a100" in err) == (1, True)
+        assert "--ignore-sbatch partition leaves the script's #SBATCH --partition out" in err
+    _, _, err = ctl("submit", "--queue", "b200", "part.sbatch")  # a name that only the command line has
+    assert "there is no queue b200" in err
+    assert "--ignore-sbatch" not in err
+    code, out, _ = ctl("submit", "-q", "--ignore-sbatch", "partition", "part.sbatch")
+    assert (code, daemon.finished(int(out))["queue"]) == (0, "default")

@@ -13,7 +13,14 @@ from typing import Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.commands.logs import show_events, stream_events
-from leptond.cli.commands.submit import MORE_HELP, job_options, job_spec, send, with_directives
+from leptond.cli.commands.submit import (
+    MORE_HELP,
+    job_options,
+    job_spec,
+    partition_hint,
+    send,
+    with_directives,
+)
 from leptond.cli.commands.wait import DEPENDENCY_POLL_S, wait_for_all
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import command, option
@@ -41,7 +48,8 @@ def run_command(session: Session, raw: bool, **given: Any) -> None:
     if given["array"] is not None:
         raise UsageError("run shows one job; queue an array with: leptonctl submit --array")
     body = job_spec(session, given)
-    answer = send(session, body)
+    with partition_hint(given):
+        answer = send(session, body)
     ref = str(answer["id"])
     session.say(f"job {ref} ({answer['name']}) is queued")
     told = _tell_of_input(session)

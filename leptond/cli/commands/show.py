@@ -271,7 +271,7 @@ def why_command(session: Session, job: str) -> None:
         table = session.table
         between = (
             f", between {phrases.ago(early, table=table)} and {phrases.ago(late, table=table)}"
-            if late
+            if late and late != early
             else ""
         )
         print_line(session, f"starts: {phrases.ago(found['starts_at'], table=table)}{between}")

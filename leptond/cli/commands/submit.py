@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,25 @@ def send(session: Session, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+@contextlib.contextmanager
+def partition_hint(given: Mapping[str, Any]) -> Iterator[None]:
+    """Let a refusal of the queue that an #SBATCH line of the script names say how to do without it."""
+    try:
+        yield
+    except ApiError as refusal:
+        script = _script_of(given)
+        pointers = {fault.get("pointer") for fault in refusal.problem.get("errors") or []}
+        if script is None or "/queue" not in pointers:
+            raise
+        if spec.partition(script, ignore=_ignored(given)) != given.get("queue"):
+            raise
+        hint = (
+            "--ignore-sbatch partition leaves the script's #SBATCH --partition out, --queue names another; "
+            "leptonctl queues lists them"
+        )
+        raise ApiError({**refusal.problem, "hint": hint}) from refusal
+
+
 def post(session: Session, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Send a spec, or (in ``job``) what holds one. A daemon of 0.4.0 keeps no scripts: it gets the same
     without, and the user is told. Raises ClientError."""
@@ -194,10 +214,11 @@ def post(session: Session, path: str, body: dict[str, Any]) -> dict[str, Any]:
 @option("--dry-run", is_flag=True, help="Say when it would start; queue nothing.")
 @option("--wait", "wait_for_it", is_flag=True, help="Wait for its end, and leave with its exit code.")
 def submit_command(session: Session, parsable: bool, dry_run: bool, wait_for_it: bool, **given: Any) -> None:
-    if dry_run:
-        _estimate(session, job_spec(session, given))
-        return
-    answer = send(session, job_spec(session, given))
+    with partition_hint(given):
+        if dry_run:
+            _estimate(session, job_spec(session, given))
+            return
+        answer = send(session, job_spec(session, given))
     number = answer["array_id"] if answer.get("array_id") is not None else answer["id"]
     try:
         _print_number(session, answer, number, parsable=parsable)

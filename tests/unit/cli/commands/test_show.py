@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 from leptond import schema
 from leptond.core.jobs.model import DependencyKind, FailureClass, JobSpec, Reason, State
@@ -162,3 +163,20 @@ def test_why_says_that_a_start_is_unknown(cli: Cli, stub: Stub):
     assert "starts: unknown: job 3 has no time limit and no history\n" in out
     assert "others may start before it until" in out
     assert "waits for: 3" in out
+
+
+def test_why_names_a_time_once(cli: Cli, stub: Stub):
+    for latest, named in ((SUBMITTED_AT, False), (SUBMITTED_AT + timedelta(hours=1), True)):
+        why = schema.Why(
+            id=47,
+            state=State.PENDING,
+            reason=Reason.RESOURCES,
+            sentence="Resources: needs 1 GPU, 0 free",
+            starts_at=SUBMITTED_AT,
+            earliest_at=SUBMITTED_AT,
+            latest_at=latest,
+        )
+        stub.on("GET", "/v1/jobs/47/why", why)
+        out = cli("why", "47").out
+        assert "starts: " in out
+        assert ("between" in out) == named
