@@ -1,6 +1,6 @@
 """All of leptond's SQL. :class:`Store` is the door: functions of the modules here are handed to
-``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write) or ``browse`` (the
-same, for what may take long)."""
+``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write), ``look`` (the same,
+for views) or ``browse`` (the same, for what may take long)."""
 
 from __future__ import annotations
 
@@ -65,9 +65,10 @@ class Store:
         self.write = self._writer.write
         self.write_urgent = self._writer.write_urgent
         self.read = self._reader.read
+        self.look = self._reader.look
         # a second one for what may take long, so that the scheduler never waits for a long list
         self._browser = Reader(path, self._failed)
-        self.browse = self._browser.read
+        self.browse = self._browser.look
         self.browse_odd = self._browser.read_odd
         self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
         self.lineage = ""

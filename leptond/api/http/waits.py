@@ -62,7 +62,7 @@ class Ends:
             while self._changed and self._waiting:
                 self._changed = False
                 wanted = list(self._waiting)
-                for what in await self._store.read(_ended, wanted):
+                for what in await self._store.look(_ended, wanted):
                     for future in list(self._waiting.get(what, ())):
                         if not future.done():
                             future.set_result(None)

@@ -37,7 +37,7 @@ class Outcomes(Collector):
 
     async def begin(self, store: Store) -> None:
         """Begin to count, from the newest event on."""
-        self._position = await store.read(events.last_id)
+        self._position = await store.look(events.last_id)
 
     async def update(self, store: Store) -> None:
         """Count the events since the last call."""

@@ -53,7 +53,7 @@ async def wait_for_end(call: Call, array_id: int) -> None:
     until = context.clock.boot() + call.query.wait_s
     while call.query.wait_s:
         ended = context.ends.next(("array", array_id))
-        over = await context.store.read(arrays.is_over, array_id)
+        over = await context.store.look(arrays.is_over, array_id)
         if over or not await wait_until(call, ended, until):
             ended.cancel()
             break

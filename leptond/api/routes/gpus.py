@@ -16,7 +16,7 @@ table = Table("gpus")
 async def list_gpus(call: Call) -> schema.GpuList:
     """List the devices, their state, and the jobs that hold them."""
     view = call.context.gpu_view
-    items = await call.context.store.read(devices.show_all, view.samples(), view.unhealthy())
+    items = await call.context.store.look(devices.show_all, view.samples(), view.unhealthy())
     return schema.GpuList(items=items, backend=view.backend, note=view.note)
 
 

@@ -106,7 +106,7 @@ async def one_job(context: Context, ref: str) -> schema.Job:
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
-    return await context.store.read(fetch)
+    return await context.store.look(fetch)
 
 
 def tagged(job: schema.Job) -> Reply:
@@ -227,7 +227,7 @@ async def submit_all(
     key = _key_of(call)
     user = call.caller.user
     if key is not None:
-        answer = await call.context.store.read(idempotency.recall, user, key.key, key.body_sha256)
+        answer = await call.context.store.look(idempotency.recall, user, key.key, key.body_sha256)
         if answer is not None:
             return remembered(answer), False
     if call.context.disk_guard is not None:
@@ -244,7 +244,7 @@ async def submit_all(
         admitted = admission.admit_all(complete, in_batch=in_batch)
         return admitted, admission.warnings(admitted, now, unsaid=unsaid)
 
-    admitted, warnings = await call.context.store.read(fetch)
+    admitted, warnings = await call.context.store.look(fetch)
     seen = await call.context.file_look.at_submit(
         admitted, user=call.caller.user, path=settings.jobs.path, in_batch=in_batch
     )
@@ -318,10 +318,10 @@ async def _wait_for_end(call: Call, ref: str) -> None:
     """Returns when the job has ended, when its time is over, or when the daemon stops."""
     context = call.context
     until = context.clock.boot() + call.query.wait_s
-    job = await context.store.read(jobs.find, ref)
+    job = await context.store.look(jobs.find, ref)
     while True:
         ended = context.ends.next(("job", job.id))
-        job = await context.store.read(jobs.find, ref)
+        job = await context.store.look(jobs.find, ref)
         if job.state in TERMINAL or not await wait_until(call, ended, until):
             ended.cancel()
             return
@@ -389,7 +389,7 @@ def patch_of(body: msgspec.Struct) -> dict[str, Any]:
 
 async def check_patch(call: Call, changes: dict[str, Any]) -> None:
     """Raises what this machine has to say against changes, whatever the job."""
-    known = await call.context.store.read(gpus.known, present_only=True)
+    known = await call.context.store.look(gpus.known, present_only=True)
     if changes.get("gpus", 0) > len(known):
         raise TooManyGpus(changes["gpus"], len(known))
     longest = call.context.settings.jobs.max_time_limit_s
@@ -476,7 +476,7 @@ async def retry(call: Call) -> Reply:
         return again
 
     stored, copied = await call.context.store.write(change)
-    job = await call.context.store.read(jobs.find, str(stored.id))
+    job = await call.context.store.look(jobs.find, str(stored.id))
     warnings = await call.context.file_look.script_warnings(job) if copied else []
     answer = schema.Submitted(
         id=stored.id,
@@ -500,10 +500,10 @@ async def purge(call: Call) -> None:
         jobs.must_be_forgettable(db, job)
         return job.id
 
-    job_id = await call.context.store.read(fetch)
+    job_id = await call.context.store.look(fetch)
     gone, _ = await call.context.retention.forget([job_id], checkpoints=False, by=caller.user)
     if not gone:
-        await call.context.store.read(fetch)  # it has come to be needed meanwhile: says why
+        await call.context.store.look(fetch)  # it has come to be needed meanwhile: says why
 
 
 @table.route("GET", "/v1/jobs/{ref}/script", answer=str, media="text/plain", errors=(403, 404))
@@ -522,7 +522,7 @@ async def script(call: Call) -> web.Response:
             )
         return found
 
-    content = await call.context.store.read(fetch)
+    content = await call.context.store.look(fetch)
     return web.Response(body=content, content_type="text/plain", charset="utf-8")
 
 

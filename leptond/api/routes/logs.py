@@ -213,7 +213,7 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
     pause_s, quiet_s = POLL_MIN_S, 0.0
     while not context.closing.is_set():
         # the state is read first: if the attempt has ended, its last output is in the file
-        ended = await context.store.read(attempts.has_ended, job.id, number)
+        ended = await context.store.look(attempts.has_ended, job.id, number)
         data, after, skipped = await asyncio.to_thread(source.read, offset, CHUNK)
         if skipped:
             decoder.reset()

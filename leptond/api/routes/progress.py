@@ -40,7 +40,7 @@ async def metrics(call: Call) -> schema.MetricCurve:
         recorded = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
         return bodies.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(recorded)])
 
-    return await call.context.store.read(fetch)
+    return await call.context.store.look(fetch)
 
 
 def checkpoints(recorded: list[events.Event]) -> list[events.Event]:

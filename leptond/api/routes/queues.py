@@ -66,14 +66,14 @@ async def list_queues(call: Call) -> schema.QueueList:
         seen = _Seen(db, now, boot)
         return schema.QueueList(items=[seen.show(queue) for queue in queues.every(db)])
 
-    return await call.context.store.read(fetch)
+    return await call.context.store.look(fetch)
 
 
 @table.route("GET", "/v1/queues/{name}", answer=schema.Queue, errors=(404,))
 async def get_queue(call: Call) -> schema.Queue:
     """One queue."""
     name = _name(call, "queue")
-    return await call.context.store.read(lambda db: _show(call, db, name))
+    return await call.context.store.look(lambda db: _show(call, db, name))
 
 
 @table.route("POST", "/v1/queues", body=schema.NewQueue, answer=schema.Queue, status=201, errors=(409,))
@@ -125,7 +125,7 @@ async def remove_queue(call: Call) -> None:
 async def list_shares(call: Call) -> schema.ShareList:
     """List limits, current and decayed usage per user and project."""
     now, boot, settings = call.context.clock.wall(), call.context.clock.boot(), call.context.settings
-    items = await call.context.store.read(_shares, settings, now, boot)
+    items = await call.context.store.look(_shares, settings, now, boot)
     half_life_s, handicap_s = settings.shares.half_life_s, settings.shares.max_handicap_s
     return schema.ShareList(items=items, half_life_s=half_life_s, max_handicap_s=handicap_s)
 

@@ -150,7 +150,7 @@ async def get_sweep(call: Call) -> schema.Sweep:
     """A sweep with its trials: what they try, what they have shown, what was decided at their rungs and what
     that saved; with wait_s, when all have ended."""
     sweep_id = arrays.id_of(call, "sweep")
-    await call.context.store.read(sweeps.find, sweep_id)
+    await call.context.store.look(sweeps.find, sweep_id)
     await arrays.wait_for_end(call, sweep_id)
     return await _one(call, sweep_id)
 
@@ -168,7 +168,7 @@ async def get_sweep(call: Call) -> schema.Sweep:
 async def cancel_sweep(call: Call) -> schema.SweepChanged:
     """Cancel all trials of a sweep that have not ended; those that wait come first."""
     sweep_id = arrays.id_of(call, "sweep")
-    await call.context.store.read(sweeps.find, sweep_id)
+    await call.context.store.look(sweeps.find, sweep_id)
     changed = await arrays.cancel_all(call)
     return schema.SweepChanged(sweep=await _one(call, sweep_id), changed=changed.changed)
 

@@ -48,7 +48,7 @@ async def list_webhooks(call: Call) -> list[schema.Webhook]:
             for hook in hooks
         ]
 
-    return await call.context.store.read(fetch)
+    return await call.context.store.look(fetch)
 
 
 def _without_secrets(url: str) -> str:

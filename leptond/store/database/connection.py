@@ -307,6 +307,14 @@ for _type, _convert in (("INTEGER", _as_integer), ("REAL", _as_real), ("TEXT", _
     sqlite3.register_converter(_type, _convert)
 
 
+def _snapshot(db: Connection, work: Callable[[], T]) -> T:
+    db.execute("BEGIN")
+    try:
+        return work()
+    finally:
+        db.execute("COMMIT")
+
+
 class Reader:
     """A read-only connection: reads never wait for writes. Each call sees one snapshot."""
 
@@ -326,25 +334,29 @@ class Reader:
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Return the value of `query(db, ...)`, all of it from the same snapshot. Raises StoreError."""
+        return await self._run(lambda db: _snapshot(db, lambda: query(db, *args, **kwargs)))
 
-        def snapshot(db: Connection) -> T:
-            db.execute("BEGIN")
+    async def look(
+        self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As :meth:`read`, for views: a row that is not as it should be is read as well as it can be. Nothing
+        may be decided by what is read so."""
+
+        def tolerant(db: Connection) -> T:
             try:
-                return query(db, *args, **kwargs)
+                return _snapshot(db, lambda: query(db, *args, **kwargs))
             except ODD_ROW as error:
                 if isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" not in str(error):
                     raise
                 # a row that leptond has not written so; a fault of ours shows in the second look too
                 return self._odd(query, *args, **kwargs)
-            finally:
-                db.execute("COMMIT")
 
-        return await self._run(snapshot)
+        return await self._run(tolerant)
 
     async def read_odd(
         self, query: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """As :meth:`read`, with every column as the type that it was declared as, whatever stands there: for
+        """As :meth:`look`, with every column as the type that it was declared as, whatever stands there: for
         what fails with ODD_ROW only after it was read."""
         return await self._run(lambda db: self._odd(query, *args, **kwargs))
 

@@ -121,13 +121,13 @@ async def test_waiting_clients_shut_nobody_out_and_all_are_woken(world):
         while world.connections.waiting[OWN] < len(waiting):
             await asyncio.sleep(0)
     reads = []
-    inner = world.store.read
+    inner = world.store.look
 
     async def counted(query, *args, **more):
         reads.append(query)
         return await inner(query, *args, **more)
 
-    world.store.read = counted
+    world.store.look = counted
     assert (await world.get("/v1/status")).status == 200
     other = await world.submit()
     assert len(reads) < 20, "a commit wakes one look, not one for each that waits"
