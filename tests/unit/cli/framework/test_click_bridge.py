@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from leptond.base.usage import UsageError
-from leptond.cli.framework.click_bridge import as_click, command, explain, group, kind
+from leptond.cli.framework.click_bridge import as_click, command, explain, group, kind, shared_options
 from leptond.cli.framework.declare import argument, option
 from leptond.cli.framework.declare import command as declare
 from leptond.cli.framework.params import JOB, LIMIT, Whole
@@ -73,8 +73,9 @@ def test_the_global_options_are_taken_before_and_behind_a_command():
     def one(session):
         seen.append((session.json, session.host))
 
-    root = click.Group("root", commands={"one": one})
-    for words in (["one", "--json", "--host", "unix:/s"], ["one", "--host", "unix:/s", "--json"], ["one"]):
+    root = click.group("root")(shared_options(hidden=False)(lambda: None))
+    root.add_command(one)
+    for words in (["one", "--json", "--host", "unix:/s"], ["--json", "--host", "unix:/s", "one"], ["one"]):
         CliRunner().invoke(root, words, obj=Session(), catch_exceptions=False)
     assert seen == [(True, "unix:/s"), (True, "unix:/s"), (False, None)]
 
