@@ -177,7 +177,7 @@ name: Its name.
 never: How many wait for what cannot happen any more; in a choice, whether only those are meant.
 never_start: Members that wait for what cannot happen any more.
 never_used_gpu_seconds: GPU time of jobs that never used a GPU they had.
-next: The first of the jobs that wait.
+next: The first of the jobs that wait, one for each array; those that can never start come last.
 next_cursor: The cursor of the next page; null on the last one.
 not_foretold: Jobs that start later than the forecast reaches, or not at all as things are.
 note: What should be known of it.

@@ -39,7 +39,7 @@ def wanted_by(call: Call) -> Wanted:
         raise Invalid("jobs are named, or chosen by filters, not both", pointer="/jobs")
     if not body.jobs and not body.all and all(one is None for one in narrowed):
         raise Invalid("name jobs, give a filter, or say all", pointer="/all")
-    found = msgspec.structs.replace(filter_of(body), never=body.never)
+    found = msgspec.structs.replace(filter_of(body), never=body.never or None)
     return Wanted(filter=found, owner=None if call.caller.admin else call.caller.user)
 
 

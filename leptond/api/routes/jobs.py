@@ -131,10 +131,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
         explain = Explain(db, call.context, sick)
         shown = [explain.show(job, attempts[job.id]) for job in found]
         if whole and query.order == "queue":
-            counts = lists.members(db, {job.array_id for job in found if job.array_id is not None})
-            for one in shown:
-                if one.array_id is not None:
-                    one.members = counts[one.array_id]
+            explain.add_members(shown)
         return schema.JobPage(items=shown, next_cursor=cursor)
 
     return await call.context.store.browse(fetch)

@@ -11,7 +11,7 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
-from leptond.core.jobs.model import LIVE, State
+from leptond.core.jobs.model import LIVE
 from leptond.store import Connection
 from leptond.store.queue import jobs, lists, never
 
@@ -39,9 +39,11 @@ async def status(call: Call) -> schema.Status:
     def fetch(db: Connection) -> schema.Status:
         explain = Explain(db, context, unhealthy)
         live, _ = lists.in_queue_order(db, lists.Filter(states=list(LIVE)), limit=100, cursor=None)
-        waiting, _ = lists.in_queue_order(db, lists.Filter(states=[State.PENDING]), limit=NEXT, cursor=None)
+        waiting = lists.next_ones(db, NEXT)
         failed = lists.recent_failures(db, explain.now - RECENT_S, NEXT)
         attempts = lists.attempts_of(db, [job.id for job in (*live, *waiting, *failed)])
+        shown_next = [explain.show(job, attempts[job.id]) for job in waiting]
+        explain.add_members(shown_next)
         oldest = lists.oldest_wait(db)
         devices = show_all(db, samples, unhealthy)
         warnings = [
@@ -65,7 +67,7 @@ async def status(call: Call) -> schema.Status:
                 total=context.settings.cpu_slots(), used=sum(1 for job in live if job.gpus == 0)
             ),
             running=[explain.show(job, attempts[job.id]) for job in live],
-            next=[explain.show(job, attempts[job.id]) for job in waiting],
+            next=shown_next,
             failed_today=lists.failure_count(db, midnight(explain.now)),
             failed_recently=[explain.show(job, attempts[job.id]) for job in failed],
             oldest_wait_s=round(explain.now - oldest, 3) if oldest is not None else None,

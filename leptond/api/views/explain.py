@@ -74,6 +74,13 @@ class Explain:
         unknown = [one for one in wait.blockers if one in unknown] or unknown
         return unforeseen([inputs.refs.get(one, str(one)) for one in unknown[:3]])
 
+    def add_members(self, shown: Sequence[schema.Job]) -> None:
+        """Add to jobs that stand for their arrays how many members of those have not ended, by state."""
+        counts = lists.members(self._db, {job.array_id for job in shown if job.array_id is not None})
+        for job in shown:
+            if job.array_id is not None:
+                job.members = counts[job.array_id]
+
     def wait(self, job: Job) -> Wait | None:
         """Return the reason why `job` waits; None if it does not."""
         if job.state is not State.PENDING:

@@ -20,14 +20,15 @@ from leptond.store.queue import compact_arrays
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list; None and empty mean any. `equal`: values of fields that the table of fields calls
-    filters; `since` is UTC seconds of submission; `never`: only those that can never start."""
+    filters; `since` is UTC seconds of submission; `never`: only those that can never start, or, if
+    False, only others."""
 
     states: Sequence[State] = ()
     equal: Mapping[str, str] = {}
     array_id: int | None = None
     label: tuple[str, str] | None = None
     since: float | None = None
-    never: bool = False
+    never: bool | None = None
 
 
 def newest(
@@ -111,6 +112,15 @@ def in_queue_order(
     if last.state in LIVE:
         return page, f"0.{last.id}.0"
     return page, f"1.{last.priority}.{last.id}"
+
+
+def next_ones(db: sqlite3.Connection, limit: int) -> list[Job]:
+    """The first pending jobs of the queue, one for each array; those that can never start are the last."""
+    found: list[Job] = []
+    for never in (False, True):
+        wanted = Filter(states=[State.PENDING], never=never)
+        found += in_queue_order(db, wanted, limit=limit, cursor=None, whole=True)[0]
+    return found[:limit]
 
 
 def members(db: sqlite3.Connection, array_ids: Collection[int]) -> dict[int, dict[State, int]]:
@@ -271,8 +281,8 @@ def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     if wanted.label is not None:
         where.append("EXISTS (SELECT 1 FROM json_each(labels) WHERE key = ? AND value = ?)")
         values.extend(wanted.label)
-    if wanted.never:
-        where.append("never_cause IS NOT NULL")
+    if wanted.never is not None:
+        where.append(f"never_cause IS {'NOT ' if wanted.never else ''}NULL")
     if wanted.since is not None:
         where.append("submitted_at >= ?")
         values.append(wanted.since)
