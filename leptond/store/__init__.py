@@ -1,6 +1,7 @@
 """All of leptond's SQL. :class:`Store` is the door: functions of the modules here are handed to
-``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write), ``look`` (the same,
-for views) or ``browse`` (the same, for what may take long)."""
+``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write) or ``browse`` (the
+same, for what may take long). Views use ``look`` and ``survey`` instead of these two: the same, and a row
+that is not as it should be is read as well as it can be."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ class Store:
         self.look = self._reader.look
         # a second one for what may take long, so that the scheduler never waits for a long list
         self._browser = Reader(path, self._failed)
-        self.browse = self._browser.look
+        self.browse = self._browser.read
+        self.survey = self._browser.look
         self.browse_odd = self._browser.read_odd
         self.broken: asyncio.Future[StartRefused] = asyncio.get_running_loop().create_future()
         self.lineage = ""

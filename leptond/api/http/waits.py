@@ -99,7 +99,7 @@ class EventTail:
             await asyncio.shield(self._read)
         held = self._events
         if self._last is None or (last_id < self._last and (not held or held[0].id > last_id + 1)):
-            return await self._store.browse(events.after, last_id, limit=limit, job=job, kinds=kinds)
+            return await self._store.survey(events.after, last_id, limit=limit, job=job, kinds=kinds)
         newer = [*takewhile(lambda one: one.id > last_id, reversed(held))]
         return [
             one
@@ -111,9 +111,9 @@ class EventTail:
         try:
             commits = self._store.commits
             if self._last is None:
-                self._last = await self._store.browse(events.last_id)
+                self._last = await self._store.survey(events.last_id)
             while True:
-                found = await self._store.browse(events.after, self._last, limit=READ_EVENTS)
+                found = await self._store.survey(events.after, self._last, limit=READ_EVENTS)
                 self._events.extend(found)
                 if found:
                     self._last = found[-1].id

@@ -94,7 +94,7 @@ class Metrics:
             )
 
         await self._outcomes.update(context.store)
-        facts = await context.store.browse(fetch)
+        facts = await context.store.survey(fetch)
         self.scrapes.inc()
         scrape = CollectorRegistry(auto_describe=False)
         scrape.register(_Scrape(facts))

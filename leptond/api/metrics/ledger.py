@@ -29,7 +29,7 @@ class Ledger:
         if context.clock.boot() - self._made >= FRESH_S:
             self._made = context.clock.boot()
             await self._refresh(context)
-        idle_ms, cost_micros = await context.store.browse(daily.counters)
+        idle_ms, cost_micros = await context.store.survey(daily.counters)
         return LedgerMetrics(
             boxes=self._boxes,
             idle_s=idle_ms / 1000,
@@ -40,7 +40,7 @@ class Ledger:
 
     async def _refresh(self, context: Context) -> None:
         now = context.clock.wall()
-        totals, history, begin = await context.store.browse(daily.settled, now)
+        totals, history, begin = await context.store.survey(daily.settled, now)
         if history is not None:
             end = max(begin, now - daily.SETTLED_S)
             totals = await asyncio.to_thread(daily.add_settled, totals, history, begin, end)

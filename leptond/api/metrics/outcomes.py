@@ -43,7 +43,7 @@ class Outcomes(Collector):
         """Count the events since the last call."""
         async with self._reading:  # two scrapes at a time must not count the same twice
             while self._position is not None:
-                found, self._position = await store.browse(outcome_counts.after, self._position, limit=SLICE)
+                found, self._position = await store.survey(outcome_counts.after, self._position, limit=SLICE)
                 for one in found:
                     self._note(one)
                 if len(found) < SLICE:

@@ -43,7 +43,7 @@ async def get_array(call: Call) -> schema.Array:
     """An array: how many of its members are in which state; with wait_s, when all have ended."""
     array_id = id_of(call)
     await wait_for_end(call, array_id)
-    return _shown(await call.context.store.browse(arrays.find, array_id))
+    return _shown(await call.context.store.survey(arrays.find, array_id))
 
 
 async def wait_for_end(call: Call, array_id: int) -> None:
@@ -76,10 +76,10 @@ async def _all(
 
     changed = await store.write(first)
     at = 2**53 if newest_first else -1
-    while members := await store.browse(arrays.unended, array_id, at, newest_first=newest_first):
+    while members := await store.survey(arrays.unended, array_id, at, newest_first=newest_first):
         changed += await store.write(arrays.each, members, verb, now=call.context.clock.wall(), **how)
         at = members[-1][0]
-    now = _shown(await store.browse(arrays.find, array_id))
+    now = _shown(await store.survey(arrays.find, array_id))
     return schema.ArrayChanged(array=now, changed=changed)
 
 
@@ -109,9 +109,9 @@ async def cancel_all(call: Call) -> schema.ArrayChanged:
 async def _together(call: Call, change: Change) -> schema.ArrayChanged:
     """Change all members as one set."""
     array_id, caller, store = id_of(call), call.caller, call.context.store
-    caller.must_be(await store.browse(arrays.owner, array_id), f"array {array_id}")
+    caller.must_be(await store.survey(arrays.owner, array_id), f"array {array_id}")
     done = await all_of(call, change, Wanted(filter=lists.Filter(array_id=array_id)))
-    now = _shown(await store.browse(arrays.find, array_id))
+    now = _shown(await store.survey(arrays.find, array_id))
     return schema.ArrayChanged(array=now, changed=done.pending + done.live)
 
 

@@ -54,7 +54,7 @@ async def list_budgets(call: Call) -> BudgetList:
     def fetch(db: Connection) -> BudgetList:
         return BudgetList(items=[_line(db, budget, currency, now) for budget in budgets.every(db)])
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 def _line(db: Connection, budget: Budget, currency: str, now: float) -> BudgetLine:

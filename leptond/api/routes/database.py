@@ -67,7 +67,7 @@ async def database(call: Call) -> Database:
     """Return facts about the queue's database and the backups that the daemon keeps."""
     call.caller.must_be_admin()
     store = call.context.store
-    schema = await store.browse(version)
+    schema = await store.survey(version)
     seen = os.statvfs(store.path.parent)
     return Database(
         path=str(store.path),

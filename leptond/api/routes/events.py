@@ -45,7 +45,7 @@ async def list_events(call: Call) -> schema.EventPage | web.StreamResponse:
     if "text/event-stream" in call.request.headers.get("Accept", ""):
         return await _follow(call)
     query: EventQuery = call.query
-    found = await call.context.store.browse(
+    found = await call.context.store.survey(
         events.after, query.since or 0, limit=query.limit, job=query.job, kinds=_kinds(query)
     )
     full = len(found) == query.limit
@@ -58,7 +58,7 @@ async def list_events(call: Call) -> schema.EventPage | web.StreamResponse:
 async def _refs(call: Call, found: Sequence[events.Event]) -> dict[int, str]:
     """What people call the jobs of events that are members of arrays."""
     ids = {one.job_id for one in found if one.job_id is not None}
-    return await call.context.store.browse(lists.refs, ids) if ids else {}
+    return await call.context.store.survey(lists.refs, ids) if ids else {}
 
 
 def _kinds(query: EventQuery) -> list[str]:
@@ -76,7 +76,7 @@ async def _follow(call: Call) -> web.StreamResponse:
     elif query.since is not None:
         last = query.since
     else:
-        last = await context.store.browse(events.last_id)
+        last = await context.store.survey(events.last_id)
     stream = await open_stream(call.request)
     try:
         await stream.send("hello", {"last_event_id": last})

@@ -51,8 +51,8 @@ async def change_set(call: Call, change: Change, one: One, states: frozenset[Sta
         return await _named(call, change, one)
     store = call.context.store
     if call.body.dry_run:
-        pending = await store.browse(sets.count, wanted, states & {State.PENDING})
-        live = await store.browse(sets.count, wanted, states & LIVE)
+        pending = await store.survey(sets.count, wanted, states & {State.PENDING})
+        live = await store.survey(sets.count, wanted, states & LIVE)
         return schema.SetChanged(dry_run=True, pending=pending, live=live)
     done = await all_of(call, change, wanted)
     # behind all that was on its way when the change was made
@@ -143,12 +143,12 @@ async def purge_set(call: Call) -> schema.SetChanged:
     if call.body.jobs:
         return await _purge_named(call)
     if call.body.dry_run:
-        count = await store.browse(sets.count, wanted, TERMINAL)
+        count = await store.survey(sets.count, wanted, TERMINAL)
         return schema.SetChanged(dry_run=True, finished=count)
     retention, by = call.context.retention, call.caller.user
     below, gone = 2**53, 0
     while True:
-        ids, spans = await store.browse(sets.finished, wanted, below, PURGED_AT_ONCE)
+        ids, spans = await store.survey(sets.finished, wanted, below, PURGED_AT_ONCE)
         if below == 2**53:
             gone += await retention.forget_compact(spans, by=by)
         if not ids:
@@ -173,7 +173,7 @@ async def _purge_named(call: Call) -> schema.SetChanged:
             except (NotFound, Forbidden, Refused) as error:
                 refused.append(_not_changed(ref, error))
 
-    await call.context.store.browse(look)
+    await call.context.store.survey(look)
     gone = 0
     for begin in range(0, len(found), PURGED_AT_ONCE):
         removed, _ = await call.context.retention.forget(

@@ -134,7 +134,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
             explain.add_members(shown)
         return schema.JobPage(items=shown, next_cursor=cursor)
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 def filter_of(query: Any) -> lists.Filter:
@@ -547,4 +547,4 @@ async def why(call: Call) -> schema.Why:
             answer.starts_unknown = explain.unforeseen(job, wait)
         return answer
 
-    return await context.store.browse(fetch)
+    return await context.store.survey(fetch)

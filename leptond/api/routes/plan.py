@@ -66,7 +66,7 @@ async def plan(call: Call) -> schema.Plan:
             not_foretold=len(inputs.waiting) - len(etas),
         )
 
-    return await context.store.browse(fetch)
+    return await context.store.survey(fetch)
 
 
 def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named, *, unknown_run_s: float) -> schema.Planned:
@@ -116,7 +116,7 @@ async def estimate(call: Call) -> schema.Estimate:
         (warnings,) = admission.warnings([admitted], now, unsaid=[unsaid])
         return admitted, warnings
 
-    admitted, warnings = await context.store.browse(admit)
+    admitted, warnings = await context.store.survey(admit)
     (seen,) = await context.file_look.at_submit(
         [admitted], user=call.caller.user, path=context.settings.jobs.path, in_batch=False
     )
@@ -167,4 +167,4 @@ async def estimate(call: Call) -> schema.Estimate:
             answer.sentence = f"it would start in about {format_duration(wait_s)}"
         return answer
 
-    return await context.store.browse(fetch)
+    return await context.store.survey(fetch)

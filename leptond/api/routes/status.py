@@ -75,4 +75,4 @@ async def status(call: Call) -> schema.Status:
             notes=context.notes,
         )
 
-    return await context.store.browse(fetch)
+    return await context.store.survey(fetch)

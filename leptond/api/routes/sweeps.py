@@ -142,7 +142,7 @@ async def list_sweeps(call: Call) -> schema.SweepPage:
             next_cursor=str(found[-1].id) if len(found) == query.limit else None,
         )
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 @table.route("GET", "/v1/sweeps/{id}", query=GetQuery, answer=schema.Sweep, errors=(404,), streams=True)
@@ -183,7 +183,7 @@ async def _one(call: Call, sweep_id: int) -> schema.Sweep:
         shown.saved_gpu_seconds = sum(one.saved_gpu_seconds or 0.0 for one in shown.trials)
         return shown
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 def _shown(db: Connection, one: sweeps.Sweep) -> schema.Sweep:

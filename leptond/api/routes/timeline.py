@@ -51,7 +51,7 @@ async def show(call: Call) -> schema.Timeline:
             more=more,
         )
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 @table.route("GET", "/v1/jobs/{ref}/gpus", answer=list[schema.GpuUse], errors=(404,))
@@ -71,7 +71,7 @@ async def job_gpus(call: Call) -> list[schema.GpuUse]:
                 found.append(bodies.gpu_use(attempt.number, gpu, sampled.get(gpu.uuid), minutes))
         return found
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)
 
 
 class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -101,4 +101,4 @@ async def history(call: Call) -> schema.GpuHistoryList:
             ]
         )
 
-    return await call.context.store.browse(fetch)
+    return await call.context.store.survey(fetch)

@@ -49,7 +49,7 @@ class Usage(CostReport, frozen=True, kw_only=True):
 async def _named(call: Call, lines: Sequence[GroupLine]) -> list[GroupLine]:
     """The lines of jobs, whose keys begin with their ids, with what people call them."""
     ids = [int(number) if number.isdecimal() else 0 for number in (line.key.split(" ")[0] for line in lines)]
-    refs = await call.context.store.browse(lists.refs, ids)
+    refs = await call.context.store.survey(lists.refs, ids)
     return [
         msgspec.structs.replace(line, ref=refs.get(job_id, str(job_id)) if job_id else None)
         for line, job_id in zip(lines, ids, strict=True)
@@ -77,7 +77,7 @@ async def usage(call: Call) -> Usage:
         rates=call.context.settings.cost,
         by=query.group_by,
     )
-    history = await call.context.store.browse(daily.history, begin, end)
+    history = await call.context.store.survey(daily.history, begin, end)
     try:
         # a month of many jobs takes seconds: not on the event loop
         found = await asyncio.to_thread(report, history)

@@ -128,13 +128,13 @@ async def test_a_reader_far_behind_is_served_from_the_database(store, monkeypatc
 async def test_many_readers_cost_one_read(store):
     await submit(store)
     tail, asked = EventTail(store), []
-    browse = store.browse
+    browse = store.survey
 
     async def counted(*words, **how):
         asked.append(words[0])
         return await browse(*words, **how)
 
-    store.browse = counted
+    store.survey = counted
     await take(tail, 10**6)
     asked.clear()
     await submit(store)
