@@ -116,3 +116,12 @@ async def test_a_stream_begins_with_the_last_lines_and_says_gaps(world, job):
     events = await stream.rest()
     assert [kind for kind, _, _ in events] == ["log.attempt", "log.chunk", "log.gap", "log.chunk", "end"]
     assert events[2][2] == {"attempt": 1, "dropped_bytes": 42, "next_offset": 50}
+
+
+async def test_half_a_character_before_a_gap_does_not_spoil_what_follows(world, job):
+    number, attempt, file = job
+    file.write_bytes("aü".encode()[:-1])
+    file.with_name(layout.segment(50)).write_bytes(b"b\n")
+    await world.finish(attempt)
+    events = await (await world.stream(f"/v1/jobs/{number}/log/stream")).rest()
+    assert [data["text"] for kind, _, data in events if kind == "log.chunk"] == ["a", "b\n"]
