@@ -358,14 +358,14 @@ def new_boot(db: sqlite3.Connection, boot_id: str, *, now: float, boot: float) -
 
 def why_not_ready(job: Job, *, now: float, boot: float) -> planner.Wait | None:
     """Return why a pending job is not even in the planner's window; None if only the planner knows."""
-    if job.held:
-        return planner.Wait(reason=Reason.HELD, sentence=job.hold_reason or "held")
-    if job.never_cause is not None:
+    if job.never_cause is not None:  # also of a held job: a release would not start it
         return planner.Wait(
             reason=Reason.DEPENDENCY_NEVER,
             sentence="a job that it waits for did not end as it needs",
             blockers=[job.never_cause],
         )
+    if job.held:
+        return planner.Wait(reason=Reason.HELD, sentence=job.hold_reason or "held")
     if job.deps_waiting:
         jobs = "job" if job.deps_waiting == 1 else "jobs"
         return planner.Wait(reason=Reason.DEPENDENCY, sentence=f"waits for {job.deps_waiting} other {jobs}")

@@ -73,9 +73,10 @@ async def test_a_job_that_is_not_ready_needs_no_plan(world, explain, spec, reaso
     assert not world.context.forecasts._kept
 
 
-async def test_a_job_that_can_never_start_says_which_end_is_the_cause(world, explain):
+@pytest.mark.parametrize("hold", [False, True])
+async def test_a_job_that_can_never_start_says_which_end_is_the_cause(world, explain, hold):
     first = await world.submit(retries=0)
-    job = await world.submit(after=[str(first)])
+    job = await world.submit(after=[str(first)], hold=hold)
     await world.finish(await world.start(first), exit_code=1)
     found = await explain(job, wait)
     assert (found.reason, found.sentence) == (
