@@ -118,6 +118,7 @@ def test_help_imports_no_command_and_no_http(home: Path):
     assert {name for name in modules_of(found) if name.startswith("leptond.cli.")} == {
         "leptond.cli.framework.click_bridge",
         "leptond.cli.framework.declare",
+        "leptond.cli.framework.help_groups",
         "leptond.cli.framework.params",
         "leptond.cli.framework.registry",
         "leptond.cli.framework.session",

@@ -81,12 +81,12 @@ def test_a_shell_completes_jobs_with_name_and_state(terminal, stub: Stub, shell:
 def test_watch_draws_again_and_leaves_the_last_picture(terminal, stub: Stub):
     stub.on("GET", "/v1/jobs", page(make_job(id=7)), page(make_job(id=8)), page(make_job(id=9)))
     one = terminal("leptonctl", "ls", "--watch", "--every", "0.05", NO_COLOR="1")
-    one.shows("9   train.py")
+    one.shows("9  train.py")
     one.say("\x03")
     assert one.end() == 0
     assert b"\x1b[?1049h" in one.raw
     after = one.raw.partition(b"\x1b[?1049l")[2].decode()
-    assert "9   train.py" in after, "what was seen last stays on the screen"
+    assert "9  train.py" in after, "what was seen last stays on the screen"
     assert "\x1b[32m" not in one.raw.decode()
 
 
