@@ -169,6 +169,14 @@ def job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     return msgspec.convert(values, Job)
 
 
+def readable_job(row: sqlite3.Row) -> Job | None:
+    """A row of ``jobs``; None for one that cannot be read."""
+    try:
+        return job(row)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def ref(row: sqlite3.Row) -> str:
     """The name that people use for the job of a row with `id`, `array_id` and `array_index`."""
     return ref_of(row["id"], row["array_id"], row["array_index"])

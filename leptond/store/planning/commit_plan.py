@@ -60,7 +60,8 @@ def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, times: P
     prepared = context.prepared.get(start.id)
     if prepared is not None:
         row = db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone()
-        if row is None or not same_launch(prepared.job, rows.job(row)):
+        job = rows.readable_job(row) if row is not None else None
+        if job is None or not same_launch(prepared.job, job):
             prepared = None
     claim = attempts.claim(
         db,
@@ -121,4 +122,5 @@ def in_savepoint(db: sqlite3.Connection, work: Callable[[], T]) -> T | None:
 
 def pending(db: sqlite3.Connection, ids: Iterable[int]) -> list[Job]:
     """Return those of these jobs that wait."""
-    return [rows.job(row) for row in pending_rows(db, ids)]
+    found = (rows.readable_job(row) for row in pending_rows(db, ids))
+    return [job for job in found if job is not None]

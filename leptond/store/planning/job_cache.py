@@ -23,8 +23,8 @@ def pending_rows(db: sqlite3.Connection, ids: Iterable[int]) -> Iterator[sqlite3
 
 
 class JobCache:
-    """Jobs as they were read last: a row that is still the same is not decoded again. For one connection at a
-    time."""
+    """Jobs as they were read last: a row that is still the same is not decoded again. Rows that cannot be
+    read are left out: their claim sets them aside. For one connection at a time."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, tuple[tuple[Any, ...], Job]] = {}
@@ -36,7 +36,10 @@ class JobCache:
             values = tuple(row)
             before = self._jobs.get(row["id"])
             if before is None or before[0] != values:
-                before = values, rows.job(row)
+                job = rows.readable_job(row)
+                if job is None:
+                    continue
+                before = values, job
             found[row["id"]] = before
         self._jobs = found
         return {job_id: job for job_id, (_, job) in found.items()}

@@ -76,6 +76,9 @@ def claim(
     row = _ready(db, start, now=now, boot=boot)
     if row is None:
         return None
+    if rows.readable_job(row) is None:
+        jobs.set_aside(db, start.id, now)
+        return None
     share = None if row["exclusive"] else row["gpu_memory_bytes"]
     free = _free_gpus(db, start.gpus, share)
     if free is None:

@@ -180,6 +180,12 @@ def touch(db: sqlite3.Connection, job_id: int, changes: dict[str, Any]) -> None:
     )
 
 
+def set_aside(db: sqlite3.Connection, job_id: int, now: float) -> None:
+    """Hold a job whose row cannot be read: it can never start as it is, and must stop no other."""
+    touch(db, job_id, {"held": 1})
+    events.append(db, now, "job.held", job=job_id, data={"by": "leptond", "why": rows.UNREADABLE})
+
+
 def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
     """Bring a job to a terminal state and settle the dependencies of the jobs that wait for it."""
     move(job.state, state)

@@ -161,3 +161,18 @@ async def test_the_times_of_passes_are_kept_for_those_that_succeed(tmp_path):
             await one.run()
         assert times.buckets()[-1][1] == 0
         assert world.passes() == 0
+
+
+async def test_a_row_that_cannot_be_read_is_set_aside_and_stops_no_other(tmp_path):
+    async with node_world(tmp_path, gpus=1) as world:
+        running = await world.runs(await world.submit())
+        odd, sound = await world.submit(), await world.submit()
+        await world.store.write(
+            lambda db: db.execute("UPDATE jobs SET spec = '{\"argv\": 5}' WHERE id = ?", (odd,))
+        )
+        world.engine.end(running.id)
+        assert (await world.runs(sound)).job_id == sound
+        held = await world.store.read(
+            lambda db: db.execute("SELECT held, state FROM jobs WHERE id = ?", (odd,)).fetchone()
+        )
+        assert tuple(held) == (1, "pending")
