@@ -46,7 +46,7 @@ def test_info_names_the_database_and_its_backups(cli: Cli, stub: Stub):
     result = cli("db", "info")
     assert result.code == 0
     assert result.out.startswith("/state/leptond.db: schema 17, SQLite 3.45.1\n")
-    assert ["backup leptond-1.db", "2M", "2026-03-04T10:00:00Z"] in result.rows
+    assert ["backup leptond-1.db", "2 MiB", "2026-03-04T10:00:00Z"] in result.rows
     assert json.loads(cli("--json", "db", "info").out) == plain(database(ONE))
 
 
@@ -57,7 +57,7 @@ def test_info_without_a_backup_says_how_to_take_one(cli: Cli, stub: Stub):
 
 def test_a_backup_of_the_daemons_own(cli: Cli, stub: Stub):
     stub.on("POST", "/v1/db/backups", Answer(ONE, status=201))
-    assert cli("db", "backup").out.startswith("Backup leptond-1.db (2M)")
+    assert cli("db", "backup").out.startswith("Backup leptond-1.db (2 MiB)")
     assert json.loads(cli("db", "backup", "--json").out) == plain(ONE)
 
 

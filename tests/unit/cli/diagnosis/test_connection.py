@@ -14,7 +14,7 @@ from leptond.cli.diagnosis.finding import FAIL, OK, WARN
 from leptond.client.errors import ClientError
 from leptond.client.target import Target, token_file
 from leptond.client.transport import Transport
-from tests.unit.cli.stub import Stub, problem
+from tests.unit.cli.stub import Answer, Stub, problem
 
 TCP = Target(host="box", port=8370)
 
@@ -87,7 +87,7 @@ def test_a_daemon_that_starts_is_not_ready_and_says_with_what(stub: Stub, api: T
     stub.on(
         "GET",
         "/readyz",
-        problem(503, "not yet", checks={"scheduler": "recovering"}),
+        Answer(schema.Health(status="recovering", checks={"scheduler": "recovering"}), status=503),
         schema.Health(status="ok"),
     )
     found = connection.ready(api)

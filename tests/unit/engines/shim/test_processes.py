@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,12 @@ def seen(pid, ready=lambda process: True):
             return found
         assert time.monotonic() < deadline, found
         time.sleep(0.005)
+
+
+def environments(parent):
+    """What the children of a process were started with."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [word for pid in children for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
 
 
 def bit(number):
@@ -119,5 +126,9 @@ def test_one_that_has_ended_or_is_not_ours_is_not_there(run):
 def test_a_launcher_of_ranks_is_known_by_what_it_gives_them(run, env, patience_s, ranks):
     rank = f"import subprocess; one = subprocess.Popen(['sleep', '600'], env=dict(os.environ, **{env!r}))"
     launcher = run(f"signal.signal(15, lambda *_: None); {rank}")
-    found = read_processes(os.getpid(), patience_s)
-    assert bool(found[launcher.pid].ranks) is ranks
+    name, value = next(iter(env.items()))
+    deadline = time.monotonic() + 30
+    while f"{name}={value}".encode() not in environments(launcher.pid):  # its exec may be under way
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert bool(read_processes(os.getpid(), patience_s)[launcher.pid].ranks) is ranks
