@@ -32,6 +32,7 @@ from leptond.api.routes import (
     progress,
     queues,
     status,
+    submits,
     sweeps,
     timeline,
     usage,
@@ -49,6 +50,7 @@ SHUTDOWN_S = 2.0
 MODULES = (
     database,
     status,
+    submits,
     jobs,
     job_sets,
     arrays,

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import os
 import re
-import time
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -18,37 +14,24 @@ from aiohttp import web
 from msgspec import Meta
 
 from leptond import schema
-from leptond.api.http import omitted
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
 from leptond.api.views.explain import Explain
-from leptond.base.errors import BadRequest, Invalid, NotFound, TooMany, TooManyGpus
-from leptond.core.admission.admission import Admitted
-from leptond.core.admission.caller import Caller
+from leptond.base.errors import BadRequest, Invalid, NotFound, TooManyGpus
 from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.instants import epoch
-from leptond.core.jobs.model import TERMINAL, Job, JobSpec, State
+from leptond.core.jobs.model import TERMINAL, Job, State
 from leptond.core.jobs.timespec import format_duration
-from leptond.services.admission import Admission
 from leptond.store import Connection
 from leptond.store.database.rows import text_or
-from leptond.store.queue import compact_arrays, dependencies, gpus, idempotency, jobs, lists, scripts
-from leptond.store.queue.jobs import Key
-from leptond.store.queue.submit import Stored, Together, remembered
+from leptond.store.queue import dependencies, gpus, jobs, lists, scripts
+from leptond.store.queue.submit import Stored
 
 table = Table("jobs")
 
-LARGE = 100
-"""Batches of more jobs than this do not share a transaction with others of their kind."""
-
 REF = re.compile(r"^[0-9]{1,18}(_[0-9]{1,9})?\Z")
-KEY_HEADER = {
-    "Idempotency-Key": "the same key and body again give the same body as answer, with status 200 instead of"
-    " 201, and no further job"
-}
-KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 
 
 def _text(longest: int) -> Any:
@@ -161,145 +144,6 @@ def filter_of(query: Any) -> lists.Filter:
         label=label,
         since=since.timestamp() if since is not None else None,
     )
-
-
-@table.route(
-    "POST",
-    "/v1/jobs",
-    headers=KEY_HEADER,
-    body=JobSpec,
-    answer=schema.Submitted,
-    status=201,
-    also=(200,),
-    errors=(409, 507),
-)
-async def submit(call: Call) -> Reply:
-    """Submit a job; the answer comes when it is on disk. An Idempotency-Key makes it safe to send twice."""
-    stored, new = await submit_all(call, [call.body], unsaid=[omitted.gpus_of_job(call.raw)])
-    answer = _submitted(stored[0])
-    return Reply(answer, status=201 if new else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
-
-
-@table.route(
-    "POST",
-    "/v1/jobs:batch",
-    headers=KEY_HEADER,
-    body=schema.Batch,
-    answer=schema.BatchSubmitted,
-    status=201,
-    also=(200,),
-    large_body=True,
-    errors=(409, 507),
-)
-async def submit_batch(call: Call) -> Reply:
-    """Submit many jobs: all of them, or none."""
-    stored, new = await submit_all(call, call.body.jobs, unsaid=omitted.gpus_of_batch(call.raw))
-    return Reply(schema.BatchSubmitted(jobs=[_submitted(one) for one in stored]), status=201 if new else 200)
-
-
-def _submitted(stored: Stored) -> schema.Submitted:
-    return schema.Submitted(
-        id=stored.id,
-        ids=list(stored.ids),
-        array_id=stored.array_id,
-        name=stored.name,
-        state=State.PENDING,
-        warnings=stored.warnings,
-    )
-
-
-async def submit_all(
-    call: Call,
-    specs: list[JobSpec],
-    *,
-    unsaid: Sequence[bool],
-    together: Together | None = None,
-    beside: Callable[[Connection, list[Stored]], None] | None = None,
-) -> tuple[list[Stored], bool]:
-    """Lets specs through the door and stores them, all or none, as :func:`leptond.store.queue.jobs.submit`;
-    whether they are new. What came before under the same Idempotency-Key is answered as it was then, whatever
-    has changed since. `unsaid`: whether each says nothing of GPUs."""
-    call.caller.must_submit(os.geteuid())
-    _rate_limit(call.context, call.caller, len(specs))
-    key = _key_of(call)
-    user = call.caller.user
-    if key is not None:
-        answer = await call.context.store.look(idempotency.recall, user, key.key, key.body_sha256)
-        if answer is not None:
-            return remembered(answer), False
-    if call.context.disk_guard is not None:
-        call.context.disk_guard.check_accepts_jobs()
-    settings, now = call.context.settings, call.context.clock.wall()
-    in_batch = call.request.path.endswith(":batch")
-
-    def fetch(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
-        admission = Admission(db, settings, call.caller)
-        complete = [
-            admission.with_default_gpus(spec, unsaid=left_out)
-            for spec, left_out in zip(specs, unsaid, strict=True)
-        ]
-        admitted = admission.admit_all(complete, in_batch=in_batch)
-        return admitted, admission.warnings(admitted, now, unsaid=unsaid)
-
-    admitted, warnings = await call.context.store.look(fetch)
-    seen = await call.context.file_look.at_submit(
-        admitted, user=call.caller.user, path=settings.jobs.path, in_batch=in_batch
-    )
-    admitted = [
-        msgspec.structs.replace(one, sources=its.sources) if its.sources != one.sources else one
-        for one, its in zip(admitted, seen, strict=True)
-    ]
-    large = len(specs) > LARGE
-    store = call.context.store
-    async with call.context.bulk if large else contextlib.nullcontext():
-        submit = partial(
-            jobs.submit,
-            admitted=admitted,
-            user=user,
-            now=now,
-            max_pending=settings.queue.max_pending,
-            caps=settings.shares.limits(),
-            key=key,
-            together=together,
-            beside=beside,
-            warnings=[[*words, *its.warnings] for words, its in zip(warnings, seen, strict=True)],
-        )
-        # jobs that are held start nothing
-        stored, new = await store.write(submit, wakes_scheduler=not all(spec.hold for spec in specs))
-    if any(one.count > compact_arrays.OVER for one in stored):
-        call.context.expand_arrays()
-    return stored, new
-
-
-def _key_of(call: Call) -> Key | None:
-    """The Idempotency-Key of a request with the digest of its body. Raises BadRequest."""
-    key = call.request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not KEY.match(key):
-        raise BadRequest("the Idempotency-Key must be 1 to 255 visible ASCII characters")
-    return Key(key=key, body_sha256=hashlib.sha256(call.raw).hexdigest())
-
-
-class _Bucket(msgspec.Struct):
-    level: float
-    at: float
-
-
-_buckets: dict[tuple[int, str], _Bucket] = {}
-
-
-def _rate_limit(context: Context, caller: Caller, count: int) -> None:
-    """A token bucket per user; a batch counts as one for each hundred jobs."""
-    http = context.settings.http
-    now = time.monotonic()
-    bucket = _buckets.setdefault((id(context), caller.user), _Bucket(float(http.submit_burst), now))
-    bucket.level = min(http.submit_burst, bucket.level + (now - bucket.at) * http.submits_per_s)
-    bucket.at = now
-    price = 1 + count // 100
-    if bucket.level < price:
-        raise TooMany("too many submits", hint="use POST /v1/jobs:batch", headers={"Retry-After": "1"})
-    bucket.level -= price
 
 
 @table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=schema.Job, errors=(404,), streams=True)

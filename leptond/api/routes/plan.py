@@ -153,12 +153,7 @@ async def estimate(call: Call) -> schema.Estimate:
         if eta is None:
             answer.reason, answer.sentence = _not_foretold(inputs, own[0])
             return answer
-        index = {gpu.uuid: gpu.index for gpu in inputs.gpus}
-        answer.starts_at = bodies.instant(eta.likely.start_at)
-        answer.earliest_at = bodies.maybe_instant(eta.earliest_at)
-        answer.latest_at = bodies.maybe_instant(eta.latest_at)
-        answer.ends_at = bodies.maybe_instant(eta.likely.end_at)
-        answer.gpu_indices = sorted(index[uuid] for uuid in eta.likely.gpus)
+        _foretell(answer, eta, inputs.gpus)
         wait_s = eta.likely.start_at - now
         if wait_s <= 0:
             answer.sentence = "it would start at once"
@@ -168,3 +163,12 @@ async def estimate(call: Call) -> schema.Estimate:
         return answer
 
     return await context.store.survey(fetch)
+
+
+def _foretell(answer: schema.Estimate, eta: Eta, gpus: Sequence[Gpu]) -> None:
+    index = {gpu.uuid: gpu.index for gpu in gpus}
+    answer.starts_at = bodies.instant(eta.likely.start_at)
+    answer.earliest_at = bodies.maybe_instant(eta.earliest_at)
+    answer.latest_at = bodies.maybe_instant(eta.latest_at)
+    answer.ends_at = bodies.maybe_instant(eta.likely.end_at)
+    answer.gpu_indices = sorted(index[uuid] for uuid in eta.likely.gpus)

@@ -11,7 +11,8 @@ from leptond import schema
 from leptond.api.http import omitted
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.routes import arrays
-from leptond.api.routes.jobs import KEY_HEADER, GetQuery, submit_all
+from leptond.api.routes.jobs import GetQuery
+from leptond.api.routes.submits import KEY_HEADER, submit_all
 from leptond.api.views import bodies
 from leptond.base.errors import BadRequest, Invalid
 from leptond.core.admission.admission import MAX_ARGV_BYTES

@@ -70,8 +70,8 @@ def claim(
 ) -> Claim | None:
     """Give GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
     world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
-    first = pass_times is not None and pass_times.passed_at is None
-    times = pass_times if pass_times is not None else PassTimes()
+    times = pass_times or PassTimes()
+    first = pass_times is not None and times.passed_at is None
     ledger.note_idle_causes(db, times.idle_causes)
     row = _ready(db, start, now=now, boot=boot)
     if row is None:
@@ -87,6 +87,8 @@ def claim(
     db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
+    seen = {"passed_at": times.passed_at, "woken_at": times.woken_at}
+    startable = startable_at(ready=ready, released=released, now=now, **seen)
     db.execute(
         "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
         f" startable_at, gap_cause, price_micros)"
@@ -100,9 +102,7 @@ def claim(
             now,
             boot,
             boot_id,
-            startable_at(
-                ready=ready, released=released, passed_at=times.passed_at, woken_at=times.woken_at, now=now
-            ),
+            startable,
             "the daemon was down" if first else None,
             ledger.price_micros(db, start.gpus) if gpus else None,
         ),
@@ -114,7 +114,7 @@ def claim(
     move(State.PENDING, State.STARTING)
     cleared = dict.fromkeys(("backoff_at", "backoff_boot", *LAST_END))
     jobs.touch(db, start.id, {"state": State.STARTING, "attempt": number, **cleared})
-    leased = [{"uuid": gpu.uuid, "index": gpu.index} for gpu in gpus]
+    leased = [{"uuid": one.uuid, "index": one.index} for one in gpus]
     data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}
     events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
