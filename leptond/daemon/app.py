@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ SWITCH_S = 0.0005
 """Longest time that the database's threads may hold up the loop (the interpreter's default is 5 ms, more than
 a hand-over takes)."""
 
+COLLECT_AT = (20_000, 50, 100)
+"""Thresholds of the cycle collector's generations (the interpreter's default is 700, 10, 10)."""
+
 
 @dataclass
 class Phase:
@@ -94,7 +98,17 @@ async def serve(settings: Settings, places: Places) -> None:
                 report_sockets=places.report_sockets,
                 has_space=disk_guard.may_start,
             )
+            _spare_the_collector()
             await _run(node, engine, places, disk_guard, stop)
+
+
+def _spare_the_collector() -> None:
+    """Take what the start has made out of Python's cycle collector, and let it look less often. A large batch
+    makes ten thousands of objects without cycles; looking through all there are, again and again, took a
+    quarter of its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
 
 
 async def _run(

@@ -7,10 +7,12 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import math
 import os
 import shutil
 import stat
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +33,9 @@ log = structlog.get_logger("leptond.file_look")
 
 PATIENCE_S = 2.0
 """Longest wait for the disks of one request."""
+
+MOMENT_S = 1.0
+MOST_PROGRAMS = 1000
 
 SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib")
 """Below these nothing is a user's own code."""
@@ -55,13 +60,16 @@ class FileLook:
         self._began_at: float | None = None
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._programs = _Programs()
 
     async def at_submit(
         self, admitted: Sequence[Admitted], *, user: str, path: str, in_batch: bool
     ) -> list[Seen]:
         """Look at what each spec of `user` names; `path` is the PATH of a job that sets none. Raises Invalid
         for the first that can never start; in a batch the pointer names it."""
-        look = _Submit(path, self._state_dir, user)
+        look = _Submit(path, self._state_dir, user, self._programs)
+        if all(look.is_known(one) for one in admitted):
+            return [Seen(warnings=[]) for _ in admitted]
         try:
             return await self._run(lambda: look.look(admitted, in_batch=in_batch))
         except TimeoutError:
@@ -163,16 +171,36 @@ def _failure(done: asyncio.Future[T], error: Exception) -> None:
 # -- at the submit -------------------------------------------------------------------------------------------
 
 
+_ProgramKey = tuple[str, str, str]
+"""Program, directory and PATH."""
+
+
+class _Programs:
+    """Programs that were there and could be run a moment ago: many submits in a row name the same one."""
+
+    def __init__(self) -> None:
+        self._seen_at: dict[_ProgramKey, float] = {}
+
+    def is_fine(self, key: _ProgramKey) -> bool:
+        return time.monotonic() < self._seen_at.get(key, -math.inf) + MOMENT_S
+
+    def note(self, key: _ProgramKey) -> None:
+        if len(self._seen_at) >= MOST_PROGRAMS:
+            self._seen_at.clear()
+        self._seen_at[key] = time.monotonic()
+
+
 class _Submit:
     """The looks of one request: jobs of a batch name the same files."""
 
-    def __init__(self, path: str, state_dir: Path, user: str) -> None:
+    def __init__(self, path: str, state_dir: Path, user: str, programs: _Programs) -> None:
         self._path = path
         self._state_dir = state_dir
         self._user = user
         self._outputs: dict[str, str | None] = {}
         self._files: dict[str, SourceFile | None] = {}
-        self._programs: dict[tuple[str, str, str], str | None] = {}
+        self._faults: dict[_ProgramKey, str | None] = {}
+        self._programs = programs
 
     def look(self, admitted: Sequence[Admitted], *, in_batch: bool) -> list[Seen]:
         found = []
@@ -183,15 +211,18 @@ class _Submit:
                 raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
         return found
 
-    def _sources(self, one: Admitted) -> str:
+    def _named(self, one: Admitted) -> list[str]:
+        """Return the files that a command names."""
         spec, cwd = one.spec, one.spec.cwd or "/"
         if one.script is not None and one.script.text is not None:
             # the script itself is kept; what it starts is not
             named = scripts.named_files(["sh", *spec.argv[1:]], shell=False, cwd=cwd)
-            named += scripts.named_in_script(one.script.text, cwd=cwd)
-        else:
-            named = scripts.named_files(spec.argv, shell=spec.shell, cwd=cwd)
-        files = [self._file(path) for path in dict.fromkeys(named) if not path.startswith(SYSTEM)]
+            return [*named, *scripts.named_in_script(one.script.text, cwd=cwd)]
+        return list(scripts.named_files(spec.argv, shell=spec.shell, cwd=cwd))
+
+    def _sources(self, one: Admitted) -> str:
+        named = dict.fromkeys(self._named(one))
+        files = [self._file(path) for path in named if not path.startswith(SYSTEM)]
         return sources.encode([file for file in files if file is not None][: scripts.MAX_FILES])
 
     def _file(self, path: str) -> SourceFile | None:
@@ -208,11 +239,25 @@ class _Submit:
             program = scripts.interpreter((one.script.text or "").encode())[0]
             there = not program.startswith("/") or Path(program).exists()
             return [] if there else [f"the interpreter {program} of the script is not there now"]
-        key = (spec.argv[0], spec.cwd or "/", spec.env.get("PATH") or self._path)
-        if key not in self._programs:
-            self._programs[key] = _program_fault(spec, key[2])
-        word = self._programs[key]
+        key = self._key(spec)
+        if key not in self._faults:
+            self._faults[key] = _program_fault(spec, key[2])
+            if self._faults[key] is None:
+                self._programs.note(key)
+        word = self._faults[key]
         return [word] if word is not None else []
+
+    def _key(self, spec: JobSpec) -> _ProgramKey:
+        return (spec.argv[0], spec.cwd or "/", spec.env.get("PATH") or self._path)
+
+    def is_known(self, one: Admitted) -> bool:
+        """Return True for a spec that names nothing but a program which was there a moment ago."""
+        spec = one.spec
+        if one.script is not None or spec.output is not None:
+            return False
+        if not spec.shell and not self._programs.is_fine(self._key(spec)):
+            return False
+        return all(path.startswith(SYSTEM) for path in self._named(one))
 
     def _check_output(self, spec: JobSpec) -> None:
         """Refuse an output that cannot come to be: its directory is made when the job starts. Where the name

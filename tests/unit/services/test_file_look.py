@@ -231,3 +231,23 @@ def test_a_day_is_named_where_it_is_another() -> None:
 def test_notes_are_values() -> None:
     note = Note(kind="output-failed", text="x")
     assert msgspec.json.decode(msgspec.json.encode(note), type=Note) == note
+
+
+async def test_a_program_that_was_there_a_moment_ago_is_not_looked_at_again(monkeypatch, tmp_path: Path):
+    program = tmp_path / "tool"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    looks = []
+    inner = module._program_fault
+    monkeypatch.setattr(module, "_program_fault", lambda *given: (looks.append(given), inner(*given))[1])
+    look, one = FileLook(Path("/usr")), admitted(str(program))
+
+    async def ask():
+        (found,) = await look.at_submit([one], user="ana", path=PATH, in_batch=False)
+        return found.warnings
+
+    monkeypatch.setattr(module, "SYSTEM", (str(tmp_path),))  # its own file is not recorded
+    assert [await ask(), await ask(), len(looks)] == [[], [], 1]
+    program.unlink()
+    monkeypatch.setattr(module, "MOMENT_S", 0.0)
+    assert await ask() == [f"there is no program {program} now"]
