@@ -24,7 +24,7 @@ import signal, threading, time
 class Told(Exception): pass
 def told(*_): raise Told
 signal.signal(signal.SIGTERM, told)
-signal.signal(signal.SIGCONT, lambda *_: None)
+signal.signal(signal.SIGCONT, lambda *_: print("continued", flush=True))
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 print("up", flush=True)
 try: time.sleep(600)
