@@ -25,6 +25,7 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from leptond import job
+from leptond.base import durable
 from leptond.integrations import whole
 from leptond.train.checkpoint import random_states, restore_random_states
 
@@ -120,7 +121,7 @@ def _put_in_place(directory: Path, temporary: Path) -> None:
             shutil.rmtree(previous)
         newest.replace(previous)
     temporary.replace(newest)
-    whole.sync_directory(directory)
+    durable.sync_directory(str(directory))
 
 
 def resume_from(directory: Path | str | None) -> str | None:

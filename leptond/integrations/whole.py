@@ -16,6 +16,8 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from leptond.base import durable
+
 SIZES = ".leptond-sizes.json"
 LOADING = ".leptond-loading"
 MOST_HEADER_BYTES = 100 * 1024 * 1024
@@ -131,16 +133,7 @@ def note_sizes(directory: Path) -> None:
         os.fsync(out.fileno())
     temporary.replace(directory / SIZES)
     for one in (directory, directory.parent):
-        sync_directory(one)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable. Raises OSError."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        durable.sync_directory(str(one))
 
 
 def newest(found: Sequence[Path], *, attempt: int | None) -> Path | None:

@@ -16,13 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from leptond.attempt_files.directory import OnDisk, live_attempts, numbers, read
+from leptond.base import durable
 from leptond.base.errors import StartRefused, start_refused
 from leptond.base.paths import data_dir
 from leptond.recovery.mark import Mark, read_mark, write_mark
 from leptond.recovery.restored_database import CaughtUp, bring_up
 from leptond.store import DATABASE, StoreError, StoreUnavailable, lineage_of
 from leptond.store.database import backup, offline
-from leptond.store.database.backup import sync_directory
 from leptond.store.database.examine import SIDECARS, examine
 from leptond.store.database.migrate import newest
 from leptond.store.database.sqlite_errors import Damaged
@@ -176,14 +176,14 @@ def _exchange(state_dir: Path, database: Path, fresh: Path) -> str | None:
         aside.mkdir(mode=0o700, parents=True)
         for file in present:  # the database first: without it nothing opens its log
             file.rename(aside / file.name)
-        sync_directory(aside)
-        sync_directory(aside.parent)
-        sync_directory(state_dir)
+        durable.sync_directory(str(aside))
+        durable.sync_directory(str(aside.parent))
+        durable.sync_directory(str(state_dir))
     lineage, _, number = fresh.with_name("mark").read_text().partition(" ")
     before = read_mark(state_dir) or Mark(lineage=lineage, starts=0)
     write_mark(state_dir, replace(before, lineage=lineage, starts=int(number)))
     fresh.rename(database)
-    sync_directory(state_dir)
+    durable.sync_directory(str(state_dir))
     return str(aside) if aside is not None else None
 
 

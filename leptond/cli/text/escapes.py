@@ -23,3 +23,9 @@ UNFINISHED = re.compile(
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Characters that do not belong into a text."""
+
+
+def split_unfinished(text: str) -> tuple[str, str]:
+    """Return a text without the beginning of a sequence at its end, and that beginning."""
+    cut = UNFINISHED.search(text)
+    return (text, "") if cut is None else (text[: cut.start()], cut[0])

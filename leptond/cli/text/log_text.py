@@ -7,7 +7,7 @@ import sys
 from codecs import getincrementaldecoder
 
 from leptond.cli.framework.terminal import echo
-from leptond.cli.text.escapes import CONTROL, ESCAPE, UNFINISHED
+from leptond.cli.text.escapes import CONTROL, ESCAPE, split_unfinished
 from leptond.cli.text.screen import Screen
 
 
@@ -21,11 +21,7 @@ class Cleaner:
 
     def feed(self, text: str) -> str:
         """The part of `text`, after what an earlier piece left, that can be printed."""
-        text = self._rest + text
-        self._rest = ""
-        cut = UNFINISHED.search(text)
-        if cut is not None:
-            text, self._rest = text[: cut.start()], cut[0]
+        text, self._rest = split_unfinished(self._rest + text)
         kept: list[str] = []
         at = 0
         for match in ESCAPE.finditer(text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from leptond.cli.text.escapes import CONTROL, ESCAPE, UNFINISHED
+from leptond.cli.text.escapes import CONTROL, ESCAPE, split_unfinished
 
 COLUMNS = 64 * 1024
 """The longest line; a longer one is passed on in parts."""
@@ -35,11 +35,7 @@ class Screen:
 
     def feed(self, text: str) -> str:
         """The lines that are complete with `text`."""
-        text = self._rest + text
-        self._rest = ""
-        cut = UNFINISHED.search(text)
-        if cut is not None:
-            text, self._rest = text[: cut.start()], cut[0]
+        text, self._rest = split_unfinished(self._rest + text)
         at = 0
         while (match := _TOKEN.match(text, at)) is not None:
             token = match[0]

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from leptond.base import durable
 from leptond.store.database.examine import check
 from leptond.store.database.sqlite_errors import store_errors
 
@@ -101,7 +102,7 @@ def keep(
     size = snapshot(source, aside, now=now, stop=stop)
     name = name_of(now, mark)
     aside.rename(directory / name)
-    sync_directory(directory)
+    durable.sync_directory(str(directory))
     return Backup(name=name, bytes=size, taken_at=_taken_at(name))
 
 
@@ -130,12 +131,3 @@ def forget_old(state_dir: Path, count: int) -> list[str]:
     for name in gone:
         (directory / name).unlink(missing_ok=True)
     return gone
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` durable."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
