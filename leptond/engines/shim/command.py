@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 
 from leptond.base import failpoints
@@ -53,7 +52,7 @@ class Command:
     def forks(self) -> bool:
         """True if the command's process has to do something itself before it becomes the command. All others
         are spawned at :meth:`start`: that copies nothing of the shim, and so takes less time."""
-        return bool(self._launch["cgroup"]) or self._cold_reason is not None
+        return bool(self._launch["cgroup"]) or self._cold_reason is not None or not SPAWNS
 
     def fork(self) -> None:
         """Fork the process that becomes the command at :meth:`start`: so much of the way is behind it when
@@ -105,34 +104,21 @@ class Command:
         stay_near(cpus)
         tag, free = self._launch["tag"], resource.getrlimit(RLIMIT_LOCKS)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        umask = os.umask(self._launch["umask"])
         set_tag(0, (tag, free[1]))  # passed on by birth: it may have children before it can be tagged itself
+        stage = f"enter the directory {cwd}"
         try:
-            child = subprocess.Popen(
-                argv,
-                stdin=null,
-                stdout=self._output,
-                stderr=self._output,
-                cwd=cwd,
-                env={**self._launch["env"], **env, "PWD": cwd},
-                close_fds=False,  # all of the shim's close by themselves
-                start_new_session=True,  # a `kill 0` of the job must not reach the shim
-                umask=self._launch["umask"],
-            )
+            os.chdir(cwd)  # the shim has one thread, and no use for a directory of its own
+            stage = f"execute {argv[0]}"
+            self.pid = _spawned(argv, {**self._launch["env"], **env, "PWD": cwd}, null, self._output)
         except (OSError, ValueError) as failure:
-            number = getattr(failure, "errno", None) or 0
-            words = os.strerror(number) if number else str(failure)
-            if getattr(failure, "filename", None) == cwd:
-                text = f"cannot enter the directory {cwd}: {words}"
-            else:
-                missing = "command not found" if number == errno.ENOENT else words
-                text = f"cannot execute {argv[0]}: {missing}"
-            raise ExecFailed(number, text[:2000]) from None
+            raise _exec_failed(stage, failure) from None
         finally:
+            os.chdir("/")
+            os.umask(umask)
             set_tag(0, free)
             os.close(null)
             os.close(self._output)
-        child.returncode = 0  # it is collected by the shim, and not by this object
-        self.pid = child.pid
         set_tag(self.pid, (tag, tag))
 
     def _become(self, hold: int, failed: int) -> None:
@@ -173,13 +159,9 @@ class Command:
         except RunHere:
             raise
         except BaseException as failure:
-            number = getattr(failure, "errno", None) or 0
-            words = os.strerror(number) if number else str(failure)
-            if number == errno.ENOENT and stage.startswith("execute"):
-                words = "command not found"
-            text = f"cannot {stage}: {words}"
+            ending = _exec_failed(stage, failure)
             try:
-                os.write(failed, json.dumps([number, text[:2000]]).encode())
+                os.write(failed, json.dumps([ending.number, ending.text]).encode())
             finally:
                 os._exit(127)
 
@@ -189,6 +171,61 @@ class Command:
         if not why:
             os.close(failed)
             raise RunHere(self._launch)
+
+
+def _spawns() -> bool:
+    """Return True if this Python can spawn a process into a session of its own: one that was built for an
+    older C library cannot."""
+    try:
+        os.posix_spawn("", ["command"], {}, setsid=True)
+    except NotImplementedError:
+        return False
+    except OSError:
+        pass  # there is no file without a name
+    return True
+
+
+SPAWNS = _spawns()
+
+
+def _spawned(argv: list[str], env: dict[str, str], stdin: int, output: int) -> int:
+    """Spawn the command in a session of its own, so that a `kill 0` of the job does not reach the shim;
+    return its pid. All other descriptors close by themselves. A bare name is looked for on the path of `env`.
+    Raises OSError, ValueError."""
+    paths = [argv[0]]
+    if "/" not in argv[0]:
+        paths = [os.path.join(place, argv[0]) for place in env.get("PATH", os.defpath).split(os.pathsep)]
+    refusal: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in paths:
+        try:
+            if len(paths) > 1:
+                os.stat(path)  # spares a process for each place where it is not
+            return os.posix_spawn(
+                path,
+                argv,
+                env,
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ),
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE,),  # the shim ignores it, and handles all others
+            )
+        except OSError as failure:
+            if failure.errno not in (errno.ENOENT, errno.ENOTDIR) and refusal.errno == errno.ENOENT:
+                refusal = failure
+    raise refusal
+
+
+def _exec_failed(stage: str, failure: BaseException) -> ExecFailed:
+    """Return the failure of a stage of the way to the command as a sentence."""
+    number = getattr(failure, "errno", None) or 0
+    words = os.strerror(number) if number else str(failure)
+    if number == errno.ENOENT and stage.startswith("execute"):
+        words = "command not found"
+    return ExecFailed(number, f"cannot {stage}: {words}"[:2000])
 
 
 def set_tag(pid: int, limits: tuple[int, int]) -> None:
