@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from leptond.base.errors import Forbidden, Invalid, OverBudget
 from leptond.config import Settings
+from leptond.core.access.caller import Caller
 from leptond.core.admission.admission import Admitted, Defaults, admit, check_gpus, need_of
-from leptond.core.admission.caller import Caller
 from leptond.core.admission.queues import Queue
 from leptond.core.admission.training import script_of, sign_of_training
 from leptond.core.jobs.model import JobSpec

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import itertools
+import os
 import re
 import secrets
 import time
@@ -32,7 +33,8 @@ from leptond.base.errors import (
     Unauthorized,
     Unavailable,
 )
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 from leptond.store import StoreFull
 
 log = structlog.get_logger("leptond.http")
@@ -188,7 +190,7 @@ class Guard:
                 raise Forbidden("a page of another origin sent this")
 
     def _bearer(self, request: web.Request) -> Caller:
-        me = Caller(user=identity.own_user(), uid=None, admin=True)
+        me = Caller(user=identity.own_user(), uid=os.geteuid(), role=Role.ADMIN)
         if self._open(request):
             return me
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
@@ -199,7 +201,7 @@ class Guard:
                 return me
             if _same(token, tokens.read_only):
                 _must_only_read(request)
-                return Caller(user=me.user, uid=None, admin=False, read_only=True)
+                return Caller(user=me.user, uid=me.uid, role=Role.VIEWER)
             caller = self._of_user(request, token)
             if caller is not None:
                 return caller
@@ -229,7 +231,7 @@ class Guard:
             )
         if read_only:
             _must_only_read(request)
-        return Caller(user=user, uid=uid, admin=False, read_only=read_only)
+        return Caller(user=user, uid=uid, role=Role.VIEWER if read_only else Role.USER)
 
     def _count_failure(self, address: str) -> None:
         """Count a wrong token. Raises TooMany for too many from one address within BAD_TOKENS_S."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import socket
@@ -14,11 +15,16 @@ from typing import Any
 
 from aiohttp import web
 
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 
 _RequestKey = getattr(web, "RequestKey", None)  # aiohttp 3.14; before, keys are plain texts
 CALLER: Any = _RequestKey("leptond.caller", Caller) if _RequestKey is not None else "leptond.caller"
 """Key under which a request holds its caller."""
+
+
+ACCOUNT_S = 60.0
+"""How long what the system says of an account is believed."""
 
 
 @lru_cache(maxsize=1024)
@@ -28,6 +34,27 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid-{uid}"
+
+
+def groups_of(uid: int) -> frozenset[str]:
+    """Return the names of an account's groups; none for an unknown account."""
+    return _groups(uid, int(time.monotonic() / ACCOUNT_S))
+
+
+@lru_cache(maxsize=1024)
+def _groups(uid: int, period: int) -> frozenset[str]:
+    found = set()
+    try:
+        entry = pwd.getpwuid(uid)
+        ids = os.getgrouplist(entry.pw_name, entry.pw_gid)
+    except (KeyError, OSError):
+        return frozenset()
+    for gid in ids:
+        try:
+            found.add(grp.getgrgid(gid).gr_name)
+        except KeyError:
+            continue
+    return frozenset(found)
 
 
 def own_user() -> str:
@@ -41,11 +68,12 @@ def peer(request: web.Request) -> Caller | None:
     if sock is None or sock.family != socket.AF_UNIX:
         return None
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return Caller(user=user_name(uid), uid=uid, admin=uid in (0, os.geteuid()))
-
-
-ACCOUNT_S = 60.0
-"""How long what the system says of an account is believed."""
+    return Caller(
+        user=user_name(uid),
+        uid=uid,
+        role=Role.ADMIN if uid in (0, os.geteuid()) else Role.USER,
+        groups=groups_of(uid),
+    )
 
 
 @lru_cache(maxsize=1024)

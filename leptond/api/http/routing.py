@@ -18,7 +18,7 @@ from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.decoding import MAX_BATCH_VALUES, MAX_VALUES, decode_body, decode_query
 from leptond.api.http.identity import CALLER
 from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
 
 LARGE_BYTES = 64 * 1024
 """A larger body is decoded off the event loop."""

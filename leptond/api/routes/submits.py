@@ -17,8 +17,8 @@ from leptond.api.http import omitted
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.base.errors import BadRequest, TooMany
+from leptond.core.access.caller import Caller
 from leptond.core.admission.admission import Admitted
-from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import JobSpec, State
 from leptond.services.admission import Admission
 from leptond.services.file_look import Seen

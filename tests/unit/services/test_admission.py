@@ -6,8 +6,9 @@ import pytest
 
 from leptond.base.errors import Forbidden, Invalid, NotFound, Refused
 from leptond.config import QueueSettings, Settings, ShareSettings
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 from leptond.core.admission.admission import Defaults
-from leptond.core.admission.caller import Caller
 from leptond.core.jobs.model import JobSpec
 from leptond.services.admission import Admission
 from leptond.store.queue import gpus
@@ -15,8 +16,8 @@ from tests.support.queue import store
 
 __all__ = ["store"]
 
-ANA = Caller(user="ana", uid=1000, admin=False)
-ROOT = Caller(user="root", uid=0, admin=True)
+ANA = Caller(user="ana", uid=1000, role=Role.USER)
+ROOT = Caller(user="root", uid=0, role=Role.ADMIN)
 
 
 async def admitted(store, *specs, settings=None, caller=ANA, in_batch=False):

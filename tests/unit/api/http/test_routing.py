@@ -12,9 +12,10 @@ from leptond.api.http.identity import CALLER
 from leptond.api.http.routing import LARGE_BYTES, Reply, Table, handler_of, respond
 from leptond.base.errors import Refused
 from leptond.config import HttpSettings, Settings
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 
-ADA = Caller(user="ada", uid=1, admin=False)
+ADA = Caller(user="ada", uid=1, role=Role.USER)
 
 
 class Body(msgspec.Struct):

@@ -14,7 +14,8 @@ import pytest
 from leptond.api.http import identity
 from leptond.api.routes.pages import POLICY, assets
 from leptond.config import HttpSettings, Settings
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 
 WEB = files("leptond.api") / "web"
 
@@ -98,7 +99,7 @@ async def test_a_token_is_told_only_where_the_kernel_vouches(world):
 async def test_every_user_of_the_socket_has_a_page_of_its_own(world, monkeypatch):
     path = world.context.places.socket
     path.chmod(0o666)
-    nobody = Caller(user="nobody", uid=pwd.getpwnam("nobody").pw_uid, admin=False)
+    nobody = Caller(user="nobody", uid=pwd.getpwnam("nobody").pw_uid, role=Role.USER)
     peer = identity.peer
     monkeypatch.setattr(identity, "peer", lambda request: nobody if peer(request) is not None else None)
     me = (await world.get("/v1/me")).json

@@ -4,7 +4,8 @@ import pytest
 
 from leptond.api.http import identity
 from leptond.config import GpuSettings, QueueSettings, Settings, ShareSettings
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 from leptond.store.queue import gpus
 
 GIB = 1024**3
@@ -105,7 +106,7 @@ async def test_a_queue_that_owns_some_gpus_cannot_promise_those_of_others(world)
 
 
 async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeypatch):
-    stranger = Caller(user="ana", uid=4242, admin=False)
+    stranger = Caller(user="ana", uid=4242, role=Role.USER)
     monkeypatch.setattr(identity, "peer", lambda request: stranger)
     monkeypatch.setattr("os.geteuid", lambda: 4243)  # a daemon that does not run as root takes their jobs
     before = (await world.get("/v1/queues")).json
@@ -123,8 +124,8 @@ async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeyp
 
 async def test_who_is_not_on_a_queues_list_is_told_so(world, monkeypatch):
     await world.post("/v1/queues", {"name": "fast", "users": ["bo"]})
-    monkeypatch.setattr(identity, "peer", lambda request: Caller(user="ana", uid=4242, admin=False))
-    monkeypatch.setattr("leptond.core.admission.caller.Caller.must_submit", lambda self, daemon_uid: None)
+    monkeypatch.setattr(identity, "peer", lambda request: Caller(user="ana", uid=4242, role=Role.USER))
+    monkeypatch.setattr("leptond.core.access.caller.Caller.must_submit", lambda self, daemon_uid: None)
     refused = await world.post("/v1/jobs", {"argv": ["true"], "queue": "fast"})
     assert refused.status == 403
     assert "not for ana" in refused.json["detail"]

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from leptond.base.errors import Forbidden
-from leptond.core.admission.caller import Caller
+from leptond.core.access.caller import Caller
+from leptond.core.access.roles import Role
 
-ANA = Caller(user="ana", uid=1001, admin=False)
-ADMIN = Caller(user="root", uid=0, admin=True)
+ANA = Caller(user="ana", uid=1001, role=Role.USER)
+ADMIN = Caller(user="root", uid=0, role=Role.ADMIN)
 JOB = SimpleNamespace(user="ana", ref="47")
 
 
@@ -16,7 +17,7 @@ def test_a_job_is_changed_by_its_owner_and_by_admins():
     ANA.must_own(JOB)
     ADMIN.must_own(JOB)
     with pytest.raises(Forbidden, match="job 47 belongs to ana"):
-        Caller(user="bo", uid=1002, admin=False).must_own(JOB)
+        Caller(user="bo", uid=1002, role=Role.USER).must_own(JOB)
 
 
 def test_what_only_admins_may_do():
@@ -27,12 +28,20 @@ def test_what_only_admins_may_do():
 
 @pytest.mark.parametrize(
     ("daemon_uid", "uid", "allowed"),
-    [(1000, 1001, True), (0, 0, True), (0, None, True), (0, 1001, False)],
+    [(1000, 1001, True), (0, 0, True), (0, None, False), (0, 1001, False)],
 )
 def test_no_job_gets_more_rights_than_its_submitter_has(daemon_uid, uid, allowed):
-    caller = Caller(user="ana", uid=uid, admin=False)
+    caller = Caller(user="ana", uid=uid, role=Role.USER)
     if allowed:
         caller.must_submit(daemon_uid)
     else:
         with pytest.raises(Forbidden, match="runs as root"):
             caller.must_submit(daemon_uid)
+
+
+def test_each_role_includes_the_one_before():
+    ranked = [Role.VIEWER, Role.USER, Role.OPERATOR, Role.ADMIN]
+    for low, one in enumerate(ranked):
+        for high, other in enumerate(ranked):
+            assert other.covers(one) == (high >= low)
+            assert one.at_most(other) is ranked[min(low, high)]

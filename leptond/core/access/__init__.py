@@ -1,0 +1,1 @@
+"""Who may do what: roles, callers, and what a caller may see and do."""
