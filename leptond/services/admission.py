@@ -82,16 +82,23 @@ class Admission:
             check_gpus(need, self._gpus, sharing=settings.gpus.sharing)
         return admitted
 
-    def admit_all(self, specs: Sequence[JobSpec], *, in_batch: bool) -> list[Admitted]:
-        """Admit all specs. Raises Invalid or Forbidden for the first that is not admitted; in a batch the
-        pointer names it."""
-        found = []
+    def admit_all(
+        self, specs: Sequence[JobSpec], *, in_batch: bool, unsaid: Sequence[bool] | None = None
+    ) -> list[Admitted]:
+        """Admit all specs, each object once; `unsaid`: which of them say nothing of GPUs. Raises Invalid or
+        Forbidden for the first that is not admitted; in a batch the pointer names it."""
+        found: dict[tuple[int, bool], Admitted] = {}
+        admitted = []
         for position, spec in enumerate(specs):
-            try:
-                found.append(self.admit(spec))
-            except Invalid as refusal:
-                raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
-        return found
+            key = (id(spec), unsaid is not None and unsaid[position])
+            one = found.get(key)
+            if one is None:
+                try:
+                    one = found[key] = self.admit(self.with_default_gpus(spec, unsaid=key[1]))
+                except Invalid as refusal:
+                    raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
+            admitted.append(one)
+        return admitted
 
     def with_default_gpus(self, spec: JobSpec, *, unsaid: bool) -> JobSpec:
         """The spec with the GPUs that this machine gives where a job does not say how many (`unsaid`)."""
@@ -113,10 +120,15 @@ class Admission:
             all_of_them = budgets.check(self._db, admitted, user=self._caller.user, now=now)
         except OverBudget:
             all_of_them = []  # the error is raised when the jobs are stored
-        return [
-            [*self._warnings(one.spec), *self._forgotten(one.spec, unsaid=left_out), *all_of_them]
-            for one, left_out in zip(admitted, unsaid, strict=True)
-        ]
+        found: dict[tuple[int, bool], list[str]] = {}
+        for one, left_out in zip(admitted, unsaid, strict=True):
+            if (id(one), left_out) not in found:
+                found[id(one), left_out] = [
+                    *self._warnings(one.spec),
+                    *self._forgotten(one.spec, unsaid=left_out),
+                    *all_of_them,
+                ]
+        return [found[id(one), left_out] for one, left_out in zip(admitted, unsaid, strict=True)]
 
     def _forgotten(self, spec: JobSpec, *, unsaid: bool) -> list[str]:
         """A training that asks for no GPU on a machine that has some: the CPU would train without a word."""

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from leptond.base.errors import Invalid
+from leptond.base.sharing import distinct
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs import scripts, sources
 from leptond.core.jobs.model import Job, JobSpec
@@ -68,8 +69,8 @@ class FileLook:
         """Look at what each spec of `user` names; `path` is the PATH of a job that sets none. Raises Invalid
         for the first that can never start; in a batch the pointer names it."""
         look = _Submit(path, self._state_dir, user, self._programs)
-        if all(look.is_known(one) for one in admitted):
-            return [Seen(warnings=[]) for _ in admitted]
+        if all(look.is_known(one) for one in distinct(admitted)):
+            return [Seen(warnings=[])] * len(admitted)
         try:
             return await self._run(lambda: look.look(admitted, in_batch=in_batch))
         except TimeoutError:
@@ -203,13 +204,15 @@ class _Submit:
         self._programs = programs
 
     def look(self, admitted: Sequence[Admitted], *, in_batch: bool) -> list[Seen]:
-        found = []
+        found: dict[int, Seen] = {}
         for position, one in enumerate(admitted):
+            if id(one) in found:
+                continue
             try:
-                found.append(Seen(sources=self._sources(one), warnings=self._warnings(one)))
+                found[id(one)] = Seen(sources=self._sources(one), warnings=self._warnings(one))
             except Invalid as refusal:
                 raise (refusal.within(f"/jobs/{position}") if in_batch else refusal) from None
-        return found
+        return [found[id(one)] for one in admitted]
 
     def _named(self, one: Admitted) -> list[str]:
         """Return the files that a command names."""

@@ -58,9 +58,10 @@ def _real(text: str) -> float:
     return float(text)
 
 
-def check_json(data: bytes, most: int = MAX_VALUES) -> Any:
-    """Return the decoded JSON. Raises BadRequest for what only a lenient reader takes as JSON (duplicate
-    keys, NaN), for very deep nesting, and for more than `most` values."""
+def check_json(data: bytes, most: int = MAX_VALUES, *, depth: int = MAX_DEPTH) -> tuple[Any, int]:
+    """Return the decoded JSON, and the number of values in it. Raises BadRequest for what only a lenient
+    reader takes as JSON (duplicate keys, NaN), for nesting deeper than `depth`, and for more than `most`
+    values."""
     try:
         value = json.loads(
             data,
@@ -74,7 +75,7 @@ def check_json(data: bytes, most: int = MAX_VALUES) -> Any:
     except (ValueError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     level, count = [value], 0
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         level = [
             inner
             for outer in level
@@ -82,7 +83,7 @@ def check_json(data: bytes, most: int = MAX_VALUES) -> Any:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
         if not level:
-            return value
+            return value, count
         count += len(level)
         if count > most:
             raise BadRequest(f"the body has more than {most} values", hint="send it in parts")
@@ -91,7 +92,7 @@ def check_json(data: bytes, most: int = MAX_VALUES) -> Any:
 
 def decode_body(decoder: msgspec.json.Decoder[Any], data: bytes, most: int = MAX_VALUES) -> Any:
     """Return a body as the decoder's type. Raises BadRequest, and Invalid with all faults."""
-    value, kind = check_json(data, most), decoder.type
+    value, kind = check_json(data, most)[0], decoder.type
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:

@@ -59,7 +59,7 @@ class Route:
     `also` are further statuses of a good answer, `errors` the statuses of problems that are its own,
     `headers` the request headers that it heeds (name and meaning). `media` is the answer's type where it is
     not JSON; `streams`: the answer goes on until the client leaves; `open`: no identity is needed;
-    `large_body`: the limit of a batch holds.
+    `large_body`: the limit of a batch holds; `decode` reads the body, as :func:`decode_body` does.
     """
 
     method: str
@@ -78,6 +78,7 @@ class Route:
     errors: Sequence[int] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     large_body: bool = False
+    decode: Callable[[msgspec.json.Decoder[Any], bytes, int], Any] = decode_body
 
     @property
     def summary(self) -> str:
@@ -133,9 +134,9 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
                 )
             most = MAX_BATCH_VALUES if route.large_body else MAX_VALUES
             if len(raw) > LARGE_BYTES:
-                body = await asyncio.to_thread(decode_body, decoder, raw, most)
+                body = await asyncio.to_thread(route.decode, decoder, raw, most)
             else:
-                body = decode_body(decoder, raw, most)
+                body = route.decode(decoder, raw, most)
         elif decoder is None and raw:
             raise BadRequest("this request takes no body")
         elif decoder is not None:

@@ -14,6 +14,7 @@ import msgspec
 
 from leptond import schema
 from leptond.api.http import omitted
+from leptond.api.http.batch_decoding import decode_batch
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.base.errors import BadRequest, TooMany
@@ -65,6 +66,7 @@ async def submit(call: Call) -> Reply:
     status=201,
     also=(200,),
     large_body=True,
+    decode=decode_batch,
     errors=(409, 507),
 )
 async def submit_batch(call: Call) -> Reply:
@@ -110,18 +112,15 @@ async def submit_all(
 
     def fetch(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
         admission = Admission(db, settings, call.caller)
-        complete = [
-            admission.with_default_gpus(spec, unsaid=left_out)
-            for spec, left_out in zip(specs, unsaid, strict=True)
-        ]
-        admitted = admission.admit_all(complete, in_batch=in_batch)
+        admitted = admission.admit_all(specs, in_batch=in_batch, unsaid=unsaid)
         return admitted, admission.warnings(admitted, now, unsaid=unsaid)
 
     admitted, warnings = await call.context.store.look(fetch)
     looked_at = await call.context.file_look.at_submit(
         admitted, user=user, path=settings.jobs.path, in_batch=in_batch
     )
-    admitted = [_with_sources(one, its) for one, its in zip(admitted, looked_at, strict=True)]
+    found = {id(one): _with_sources(one, its) for one, its in zip(admitted, looked_at, strict=True)}
+    admitted = [found[id(one)] for one in admitted]
     large = len(specs) > LARGE
     store = call.context.store
     async with call.context.bulk if large else contextlib.nullcontext():

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DependencyKind
-from leptond.store.database import events, rows
+from leptond.store.database import events, inserts, rows
 from leptond.store.queue import compact_arrays, dependencies, order_keys, scripts
 from leptond.store.queue.compact_arrays import ANNOUNCED
 
-CHUNK = 50
-"""Rows in one statement: each statement hands the interpreter's lock over, which costs more than a row."""
+MOST = 1024
+"""Most jobs whose rows wait to be written together."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,61 +69,112 @@ def next_id(db: sqlite3.Connection) -> int:
     return 1 + (row["seq"] if row is not None else 0)
 
 
-def insert(
-    db: sqlite3.Connection,
-    admitted: Sequence[Admitted],
-    *,
-    user: str,
-    now: float,
-    retry_of: int | None = None,
-    root: int | None = None,
-    together: Together | None = None,
-) -> list[Stored]:
-    """Store the jobs of admitted specs (none of them an array where they come `together`), with ids that
-    follow each other. Raises Invalid for a dependency on
-    what is not there; then nothing may stay."""
-    places = order_keys.Places(db)
-    first = job_id = next_id(db)
-    stored: list[Stored] = []
-    pending = _Pending(db, now)
-    for one in admitted:
-        spec = one.spec
-        scripts.keep(db, one.script)
-        array_id = first if together is not None else job_id if one.indices is not None else None
+class Insertion:
+    """Jobs that are stored in one transaction: what they have in common is looked up once, and their rows are
+    written together, by :meth:`flush` at the latest. Ids follow each other."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._places = order_keys.Places(db)
+        self._next = next_id(db)
+        self._rows = _Rows(db)
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        self._rows.flush()
+
+    def add(
+        self,
+        admitted: Sequence[Admitted],
+        *,
+        user: str,
+        now: float,
+        retry_of: int | None = None,
+        root: int | None = None,
+        together: Together | None = None,
+    ) -> list[Stored]:
+        """Add the jobs of admitted specs (none of them an array where they come `together`). Raises Invalid
+        for a dependency on what is not there; then nothing may stay."""
+        first = self._next
+        rows: dict[int, _Row] = {}  # the members of a batch are often one spec
+        stored: list[Stored] = []
+        for one in admitted:
+            row = rows.get(id(one))
+            if row is None:
+                scripts.keep(self._db, one.script)
+                row = rows[id(one)] = self._row(one, user, now, retry_of, root, together)
+            array_id = first if together is not None else self._next if one.indices is not None else None
+            self._add(one, row, array_id, self._next - first if together is not None else None)
+            stored.append(Stored(id=self._next, count=one.count, array_id=array_id, name=one.name))
+            self._next += one.count
+        return stored
+
+    def _row(
+        self,
+        one: Admitted,
+        user: str,
+        now: float,
+        retry_of: int | None,
+        root: int | None,
+        together: Together | None,
+    ) -> _Row:
         values = {
             **_columns(one, user=user, now=now),
-            "array_id": array_id,
             "array_limit": together.limit if together is not None else one.array_limit,
             "retry_of": retry_of,
             "root_id": root,
-            **places.columns(spec, user=user, now=now, begin_at=one.begin_at),
+            **self._places.columns(one.spec, user=user, now=now, begin_at=one.begin_at),
         }
         announced = {name: values[name] for name in ANNOUNCED}
         if retry_of is not None:
             announced["retry_of"] = retry_of
-        waits = bool(spec.after or spec.after_any or spec.after_fail)
+        return _Row(now, tuple(values), tuple(values.values()), announced, _json(announced))
+
+    def _add(self, one: Admitted, row: _Row, array_id: int | None, index: int | None) -> None:
+        """Add the jobs of one spec; `index`: its own in an array of specs that come together."""
+        waits = bool(one.spec.after or one.spec.after_any or one.spec.after_fail)
+        if array_id is None:
+            self._rows.add(row, self._next, None, None, row.data)
+            if waits:
+                self._wait(self._next, one)
+            return
         apart = _apart(one, waits)
         for position in range(apart):
-            index = one.indices[position] if one.indices is not None else None
-            if together is not None:
-                index = job_id - first
-            data = (
-                announced if array_id is None else {**announced, "array_id": array_id, "array_index": index}
-            )
-            pending.add(job_id + position, index, values, data)
+            at = one.indices[position] if one.indices is not None else index
+            data = _json({**row.announced, "array_id": array_id, "array_index": at})
+            self._rows.add(row, self._next + position, array_id, at, data)
             if waits:
-                pending.flush()
-                _wait(db, job_id + position, one)
-        if array_id is not None and apart < one.count:
-            pending.flush()
-            last = job_id + one.count - 1
-            compact_arrays.begin(db, array_id, job_id + apart, last)
-            data = {**announced, "array": spec.array, "jobs": one.count, "last_id": last}
-            events.append(db, now, "array.submitted", job=array_id, data=data)
-        stored.append(Stored(id=job_id, count=one.count, array_id=array_id, name=one.name))
-        job_id += one.count
-    pending.flush()
+                self._wait(self._next + position, one)
+        if apart < one.count:
+            self._rows.flush()
+            last = self._next + one.count - 1
+            compact_arrays.begin(self._db, array_id, self._next + apart, last)
+            more = {**row.announced, "array": one.spec.array, "jobs": one.count, "last_id": last}
+            events.append(self._db, row.now, "array.submitted", job=array_id, data=more)
+
+    def _wait(self, job_id: int, one: Admitted) -> None:
+        self._rows.flush()
+        for refs, kind, field in (
+            (one.spec.after, DependencyKind.OK, "after"),
+            (one.spec.after_any, DependencyKind.ANY, "after_any"),
+            (one.spec.after_fail, DependencyKind.FAIL, "after_fail"),
+        ):
+            if refs:
+                dependencies.add(self._db, job_id, refs, kind, field)
+
+
+def insert(
+    db: sqlite3.Connection, admitted: Sequence[Admitted], *, user: str, now: float, **more: Any
+) -> list[Stored]:
+    """Store the jobs of admitted specs, as :meth:`Insertion.add`, and write their rows."""
+    insertion = Insertion(db)
+    stored = insertion.add(admitted, user=user, now=now, **more)
+    insertion.flush()
     return stored
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
@@ -131,7 +182,7 @@ def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
     spec = one.spec
     return {
         **rows.columns_of(spec),
-        "spec": msgspec.json.encode(spec).decode(),
+        "spec": _json(spec),
         "name": one.name,
         "user": user,
         "held": int(spec.hold),
@@ -151,58 +202,70 @@ def _apart(one: Admitted, waits: bool) -> int:
     return 1 if waits or one.spec.hold else compact_arrays.AT_ONCE
 
 
-def _wait(db: sqlite3.Connection, job_id: int, one: Admitted) -> None:
-    for refs, kind, field in (
-        (one.spec.after, DependencyKind.OK, "after"),
-        (one.spec.after_any, DependencyKind.ANY, "after_any"),
-        (one.spec.after_fail, DependencyKind.FAIL, "after_fail"),
-    ):
-        if refs:
-            dependencies.add(db, job_id, refs, kind, field)
+class _Row(NamedTuple):
+    """What the rows of a spec have in common: the values of `columns`, and what their events say (`data`: as
+    JSON, for a job that is no member of an array). `now`: UTC seconds."""
+
+    now: float
+    columns: tuple[str, ...]
+    values: tuple[Any, ...]
+    announced: dict[str, Any]
+    data: str
 
 
-class _Pending:
+_NUMBERS = ("id", "array_id", "array_index")
+_OWN: tuple[frozenset[str], ...] = (
+    frozenset(),
+    frozenset({"spec", "name", "labels"}),
+    frozenset({"spec", "name", "labels", "submitted_at", "order_at", "due_at", "alone_at"}),
+)
+"""Columns in which jobs that are stored together may differ, beside their numbers: nothing, what the members
+of a batch differ in, and what submits of different moments do. Others differ in all columns. (Each choice is
+statements that stay prepared, so there are few.)"""
+
+
+class _Rows:
     """Rows that are about to be written, with their events."""
 
-    def __init__(self, db: sqlite3.Connection, now: float) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._now = now
-        self._columns: tuple[str, ...] = ()
-        self._jobs: list[tuple[Any, ...]] = []
+        self._jobs: list[tuple[_Row, int, int | None, int | None]] = []
         self._events: list[tuple[Any, ...]] = []
 
-    def add(
-        self, job_id: int, array_index: int | None, values: dict[str, Any], event: dict[str, Any]
-    ) -> None:
-        self._columns = ("id", "array_index", *values)
-        self._jobs.append((job_id, array_index, *values.values()))
-        data = msgspec.json.encode(event).decode()
-        self._events.append((self._now, "job.submitted", job_id, data))
-        if len(self._jobs) == CHUNK:
+    def add(self, row: _Row, job_id: int, array_id: int | None, index: int | None, data: str) -> None:
+        self._jobs.append((row, job_id, array_id, index))
+        self._events.append((row.now, job_id, data))
+        if len(self._jobs) == MOST:
             self.flush()
 
     def flush(self) -> None:
-        for part in _chunks(self._jobs):
-            _insert(self._db, "jobs", self._columns, part)
-        for part in _chunks(self._events):
-            _insert(self._db, "events", ("at", "type", "job_id", "data"), part)
+        if not self._jobs:
+            return
+        some = {id(row): row for row, *_ in self._jobs}.values()
+        columns = self._jobs[0][0].columns
+        own = _differing(columns, [row.values for row in some])
+        common = {
+            name: value
+            for name, value in zip(columns, self._jobs[0][0].values, strict=True)
+            if name not in own
+        }
+        picked = [columns.index(name) for name in own]
+        jobs = [(*numbers, *[row.values[position] for position in picked]) for row, *numbers in self._jobs]
+        inserts.insert(self._db, "jobs", common, (*_NUMBERS, *own), jobs)
+        inserts.insert(self._db, "events", {"type": "job.submitted"}, ("at", "job_id", "data"), self._events)
         self._jobs.clear()
         self._events.clear()
 
 
-def _chunks(rows: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    """Whole chunks, then single rows: two statements that stay prepared."""
-    if len(rows) == CHUNK:
-        yield rows
-    else:
-        yield from ([row] for row in rows)
-
-
-def _insert(
-    db: sqlite3.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    marks = f"({', '.join('?' * len(columns))})"
-    db.execute(
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([marks] * len(rows))}",
-        [value for row in rows for value in row],
-    )
+def _differing(columns: Sequence[str], found: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Return the columns, in their order, that rows with these values may not share."""
+    if len(found) == 1:
+        return []
+    first = found[0]
+    differ = {
+        name
+        for name, value, column in zip(columns, first, zip(*found, strict=True), strict=True)
+        if column.count(value) < len(column)
+    }
+    own = next((some for some in _OWN if differ <= some), None)
+    return [name for name in columns if own is None or name in own]
