@@ -378,5 +378,5 @@ def _hand_over(
     """Record an end, in its transaction: the verdict, and the claims for what it frees."""
     attempt = attempts.get(db, attempt_id)
     verdict = classify(Evidence.of(attempt, end, memory, gpu_faults=gpu_faults, secrets=secrets))
-    decision = attempts.finish(db, attempt_id, verdict=verdict, record=end.record, **facts)
+    decision = attempts.finish(db, attempt_id, attempt=attempt, verdict=verdict, record=end.record, **facts)
     return verdict, decision, batch.claim(db) if batch is not None else ()

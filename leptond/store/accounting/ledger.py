@@ -273,6 +273,13 @@ def uses(db: sqlite3.Connection, attempt_id: str) -> list[SampledUse]:
     ]
 
 
+def idle_ms(db: sqlite3.Connection, attempt_id: str) -> int:
+    """Return for how long the GPUs of an attempt have been idle so far, all together (primary key)."""
+    row = db.execute("SELECT coalesce(sum(idle_ms), 0) FROM attempt_use WHERE attempt_id = ?", (attempt_id,))
+    found: int = row.fetchone()[0]
+    return found
+
+
 _SAMPLED = SampledUse.__struct_fields__[2:]
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from leptond.core.jobs.model import Identity, Job
 from leptond.core.scheduling.planner import Policy, Start
-from leptond.core.scheduling.standby import Prepared, same_launch
+from leptond.core.scheduling.standby import Prepared
 from leptond.store.database import rows
 from leptond.store.planning import snapshot
 from leptond.store.planning.job_cache import pending_rows
@@ -58,31 +58,26 @@ def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: ClaimC
 
 def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, times: PassTimes) -> Claim | None:
     prepared = context.prepared.get(start.id)
-    if prepared is not None:
-        row = db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone()
-        job = rows.readable_job(row) if row is not None else None
-        if job is None or not same_launch(prepared.job, job):
-            prepared = None
     claim = attempts.claim(
         db,
         start,
-        attempt_id=context.new_id() if prepared is None else prepared.attempt_id,
+        attempt_id=context.new_id(),
         now=context.now,
         boot=context.boot,
         boot_id=context.boot_id,
         pass_times=times,
+        prepared=prepared,
     )
     if claim is None or prepared is None or prepared.shim is None:
         return claim
+    if claim.attempt.id != prepared.attempt_id:
+        return claim  # what was prepared is not right any more
     return started_at_gate(db, claim, prepared.shim, context)
 
 
 def started_at_gate(db: sqlite3.Connection, claim: Claim, shim: Identity, context: ClaimContext) -> Claim:
     """Store the shim that waits at the gate of a claimed attempt, which counts as running from then on."""
-    limit_s = claim.job.time_limit_s
-    deadline_at = context.now + limit_s if limit_s is not None else None
-    attempts.started(db, claim.attempt.id, shim=shim, now=context.now, deadline_at=deadline_at)
-    return Claim(job=claim.job, attempt=attempts.get(db, claim.attempt.id))
+    return attempts.started_at_gate(db, claim, shim, now=context.now)
 
 
 def claim_freed(

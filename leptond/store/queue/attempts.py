@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from leptond.core.outcome.left_behind import left_behind
 from leptond.core.outcome.retry import Decision, Past, Spent, decide, unless_unkillable
 from leptond.core.scheduling.fair_share import UsageOwner
 from leptond.core.scheduling.inputs import Preempt, Start
+from leptond.core.scheduling.standby import Prepared, same_launch
 from leptond.core.training.halving import spared_ms
 from leptond.store.accounting import ledger
 from leptond.store.database import events, rows
@@ -67,18 +69,23 @@ def claim(
     boot: float,
     boot_id: str,
     pass_times: PassTimes | None = None,
+    prepared: Prepared | None = None,
 ) -> Claim | None:
     """Give GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
-    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes."""
+    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes. The
+    attempt is the `prepared` one, where that is still right for the job, else a new one with `attempt_id`."""
     times = pass_times or PassTimes()
     first = pass_times is not None and times.passed_at is None
     ledger.note_idle_causes(db, times.idle_causes)
     row = _ready(db, start, now=now, boot=boot)
     if row is None:
         return None
-    if rows.readable_job(row) is None:
+    job = rows.readable_job(row)
+    if job is None:
         jobs.set_aside(db, start.id, now)
         return None
+    if prepared is not None and same_launch(prepared.job, job):
+        attempt_id = prepared.attempt_id
     share = None if row["exclusive"] else row["gpu_memory_bytes"]
     free = _free_gpus(db, start.gpus, share)
     if free is None:
@@ -88,7 +95,17 @@ def claim(
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
     seen = {"passed_at": times.passed_at, "woken_at": times.woken_at}
-    startable = startable_at(ready=ready, released=released, now=now, **seen)
+    attempt = _NEW(
+        id=attempt_id,
+        job_id=start.id,
+        number=number,
+        gpus=gpus,
+        n_gpus=len(gpus),
+        claimed_at=now,
+        claimed_boot=boot,
+        boot_id=boot_id,
+        price_micros=ledger.price_micros(db, start.gpus) if gpus else None,
+    )
     db.execute(
         "INSERT INTO attempts (id, job_id, number, state, gpus, n_gpus, claimed_at, claimed_boot, boot_id,"
         f" startable_at, gap_cause, price_micros)"
@@ -102,23 +119,69 @@ def claim(
             now,
             boot,
             boot_id,
-            startable,
+            startable_at(ready=ready, released=released, now=now, **seen),
             "the daemon was down" if first else None,
-            ledger.price_micros(db, start.gpus) if gpus else None,
+            attempt.price_micros,
         ),
     )
-    db.executemany(
-        "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
-        [(uuid, attempt_id, now, share) for uuid in start.gpus],
-    )
+    if gpus:
+        db.executemany(
+            "INSERT INTO leases (gpu_uuid, attempt_id, since, memory_bytes) VALUES (?, ?, ?, ?)",
+            [(uuid, attempt_id, now, share) for uuid in start.gpus],
+        )
     move(State.PENDING, State.STARTING)
     cleared = dict.fromkeys(("backoff_at", "backoff_boot", *LAST_END))
     jobs.touch(db, start.id, {"state": State.STARTING, "attempt": number, **cleared})
     leased = [{"uuid": one.uuid, "index": one.index} for one in gpus]
     data = {"from": State.PENDING, "to": State.STARTING, "gpus": leased}
     events.append(db, now, "job.state", job=start.id, attempt=number, data=data)
-    job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (start.id,)).fetchone())
-    return Claim(job=job, attempt=get(db, attempt_id))
+    return Claim(job=_claimed(job), attempt=attempt)
+
+
+def _claimed(job: Job) -> Job:
+    """Return a pending job as its row is once it is claimed."""
+    return replace(
+        job,
+        state=State.STARTING,
+        attempt=job.attempt + 1,
+        backoff_at=None,
+        backoff_boot=None,
+        class_=None,
+        exit_code=None,
+        signal=None,
+        explanation=None,
+        version=job.version + 1,
+    )
+
+
+_NEW = partial(
+    Attempt,
+    state=AttemptState.STARTING,
+    shim_pid=None,
+    shim_start=None,
+    pid=None,
+    started_at=None,
+    deadline_at=None,
+    ended_at=None,
+    run_s=None,
+    stop_reason=None,
+    stop_by=None,
+    stop_grace_s=None,
+    stop_at=None,
+    exit_code=None,
+    signal=None,
+    class_=None,
+    rule=None,
+    evidence=[],
+    explanation=None,
+    retry=None,
+    gpu_ms=0,
+    max_rss_bytes=None,
+    cpu_s=None,
+    log_bytes=0,
+    log_dropped_bytes=0,
+)
+"""An attempt as its row is once it is claimed (a test compares)."""
 
 
 def _ready(db: sqlite3.Connection, start: Start, *, now: float, boot: float) -> sqlite3.Row | None:
@@ -164,22 +227,46 @@ def started(
     """Store the shim of the attempt; only after this commit may its gate be opened. False when it
     has been asked to stop meanwhile: the gate stays shut."""
     attempt = get(db, attempt_id)
-    db.execute(
-        "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
-        (shim.pid, shim.start_ticks, attempt_id),
-    )
     if attempt.state is not AttemptState.STARTING:
+        db.execute(
+            "UPDATE attempts SET shim_pid = ?, shim_start = ? WHERE id = ?",
+            (shim.pid, shim.start_ticks, attempt_id),
+        )
         return False
+    _runs(db, attempt, shim=shim, now=now, deadline_at=deadline_at)
+    return True
+
+
+def started_at_gate(db: sqlite3.Connection, claim: Claim, shim: Identity, *, now: float) -> Claim:
+    """Store the shim that waits at the gate of an attempt claimed in this transaction, which counts as
+    running from then on."""
+    limit_s = claim.job.time_limit_s
+    deadline_at = now + limit_s if limit_s is not None else None
+    return Claim(job=claim.job, attempt=_runs(db, claim.attempt, shim=shim, now=now, deadline_at=deadline_at))
+
+
+def _runs(
+    db: sqlite3.Connection, attempt: Attempt, *, shim: Identity, now: float, deadline_at: float | None
+) -> Attempt:
+    """Store the shim of a starting attempt, which runs from now on; return the attempt as it is then."""
     db.execute(
-        f"UPDATE attempts SET state = '{AttemptState.RUNNING}', started_at = ?, deadline_at = ? WHERE id = ?",
-        (now, deadline_at, attempt_id),
+        f"UPDATE attempts SET state = '{AttemptState.RUNNING}', shim_pid = ?, shim_start = ?, started_at = ?,"
+        " deadline_at = ? WHERE id = ?",
+        (shim.pid, shim.start_ticks, now, deadline_at, attempt.id),
     )
     move(State.STARTING, State.RUNNING)
     changes = {"state": State.RUNNING, "started_at": now, "deadline_at": deadline_at}
     jobs.touch(db, attempt.job_id, changes)
     data = {"from": State.STARTING, "to": State.RUNNING}
     events.append(db, now, "job.state", job=attempt.job_id, attempt=attempt.number, data=data)
-    return True
+    return replace(
+        attempt,
+        state=AttemptState.RUNNING,
+        shim_pid=shim.pid,
+        shim_start=shim.start_ticks,
+        started_at=now,
+        deadline_at=deadline_at,
+    )
 
 
 def set_pid(
@@ -252,6 +339,8 @@ def live(db: sqlite3.Connection) -> list[Claim]:
 
 def earlier(db: sqlite3.Connection, job_id: int, number: int) -> list[Past]:
     """The ended attempts of a job before `number`, oldest first; those apart that only made room."""
+    if number <= 1:
+        return []
     return [
         Past(
             cause=FailureClass(row["class"]),
@@ -279,11 +368,13 @@ def finish(
     boot_id: str,
     roll: float,
     uses: Sequence[SampledUse] = (),
+    attempt: Attempt | None = None,
 ) -> Decision | None:
     """End an attempt: release its GPUs, charge its GPU time with what was sampled of it last (`uses`), and
     send the job to its end or back into the queue. None when it had been finished before; then nothing
-    changes."""
-    attempt = get(db, attempt_id)
+    changes. `attempt`: its row, if that has been read in this transaction."""
+    if attempt is None:
+        attempt = get(db, attempt_id)
     if attempt.state is AttemptState.ENDED:
         return None
     job = rows.job(db.execute("SELECT * FROM jobs WHERE id = ?", (attempt.job_id,)).fetchone())
@@ -291,15 +382,16 @@ def finish(
     # boot time runs evenly; across a reboot only the wall clocks are left to compare
     held_s = boot - attempt.claimed_boot if attempt.boot_id == boot_id else now - attempt.claimed_at
     gpu_ms = round(max(0.0, held_s) * 1000 * attempt.gpu_parts)
-    owner = UsageOwner(job.user, job.project, job.queue)
-    fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
+    if attempt.n_gpus:
+        owner = UsageOwner(job.user, job.project, job.queue)
+        fair_share.book(db, owner, gpus=attempt.gpu_parts, held_s=held_s, now=now)
 
     ended_at = record.ended_at if record is not None and record.ended_at else now
-    _record_end(db, attempt, verdict, record, decision, ended_at=ended_at, gpu_ms=gpu_ms)
+    ended = _record_end(db, attempt, verdict, record, decision, ended_at=ended_at, gpu_ms=gpu_ms)
     note = left_behind(record)
     if note is not None:
         notes.add(db, job.id, attempt.number, [note], now=now)
-    _charge(db, job, get(db, attempt_id), uses)
+    _charge(db, job, ended, uses)
     if record is not None and record.unkillable:
         for gpu in attempt.gpus:
             # what holds it cannot be killed: no other job gets it until a person has looked
@@ -314,7 +406,7 @@ def finish(
         "deadline_at": None,
     }
     if verdict.cause is FailureClass.PREEMPTED and record is not None:
-        cost_s = eviction_cost_s(get(db, attempt_id), record)
+        cost_s = eviction_cost_s(ended, record)
         if cost_s is not None:
             order_keys.note_eviction(db, job.id, cost_s, now)
     if verdict.cause is FailureClass.OK:
@@ -365,20 +457,24 @@ def _record_end(
     *,
     ended_at: float,
     gpu_ms: int,
-) -> None:
-    """Release the GPUs of an attempt, and write its end into its row."""
-    for gpu in attempt.gpus:
-        db.execute("UPDATE gpus SET released_at = ? WHERE uuid = ?", (ended_at, gpu.uuid))
-    db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt.id,))
+) -> Attempt:
+    """Release the GPUs of an attempt, and write its end into its row. Return the attempt with its times."""
+    if attempt.gpus:
+        marks = ", ".join("?" * attempt.n_gpus)
+        uuids = [gpu.uuid for gpu in attempt.gpus]
+        db.execute(f"UPDATE gpus SET released_at = ? WHERE uuid IN ({marks})", (ended_at, *uuids))
+        db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt.id,))
+    started_at, stop_at = attempt.started_at, attempt.stop_at
+    if record is not None:
+        started_at = record.started_at if record.started_at is not None else started_at
+        stop_at = _stopped_at(record)
     db.execute(
         f"UPDATE attempts SET state = '{AttemptState.ENDED}', ended_at = ?, run_s = ?, exit_code = ?,"
         " signal = ?, class = ?, rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?,"
         " max_rss_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
         " signature = ?, retries_saved = ?, pid = coalesce(?, pid), start = coalesce(?, start),"
-        " started_at = coalesce(?, started_at),"
-        " stop_at = CASE WHEN ? THEN ? ELSE stop_at END"
-        " WHERE id = ?",
+        " started_at = ?, stop_at = ? WHERE id = ?",
         (
             ended_at,
             record.run_s if record is not None else 0.0,
@@ -401,14 +497,16 @@ def _record_end(
             decision.saved,
             record.main_pid if record is not None else None,
             record.start if record is not None else None,
-            record.started_at if record is not None else None,
-            record is not None,
-            _stopped_at(record),
+            started_at,
+            stop_at,
             attempt.id,
         ),
     )
     if verdict.cause is FailureClass.STOPPED_EARLY:
         db.execute("UPDATE attempts SET spared_ms = ? WHERE id = ?", (spared_ms(attempt), attempt.id))
+    return replace(
+        attempt, state=AttemptState.ENDED, ended_at=ended_at, started_at=started_at, stop_at=stop_at
+    )
 
 
 def eviction_cost_s(attempt: Attempt, record: ExitRecord) -> float | None:
@@ -449,9 +547,9 @@ def _stop_reason(attempt: Attempt, record: ExitRecord | None) -> str | None:
     return record.stop_reason if record is not None else None
 
 
-def _stopped_at(record: ExitRecord | None) -> float | None:
+def _stopped_at(record: ExitRecord) -> float | None:
     """When the shim sent the stop signal; it knows best, also of the daemon's own requests."""
-    if record is None or record.started_at is None or record.stop_sent_after_s is None:
+    if record.started_at is None or record.stop_sent_after_s is None:
         return None
     return record.started_at + record.stop_sent_after_s
 
@@ -467,7 +565,6 @@ def _charge(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[S
     price = attempt.price_micros / attempt.n_gpus if attempt.price_micros is not None else None
     whole_ms = round(max(0.0, attempt.ended_at - attempt.started_at) * 1000) * attempt.n_gpus
     gpu_ms = round(whole_ms * _part_of_gpus(db, job, attempt))
-    idle_ms = sum(use.idle_ms for use in ledger.uses(db, attempt.id))
     ledger.book(
         db,
         user=job.user,
@@ -475,7 +572,7 @@ def _charge(db: sqlite3.Connection, job: Job, attempt: Attempt, uses: Sequence[S
         gpu_ms=gpu_ms,
         price=price,
         at=attempt.ended_at,
-        idle_ms=idle_ms,
+        idle_ms=ledger.idle_ms(db, attempt.id),
     )
 
 

@@ -56,12 +56,14 @@ def configure(db: sqlite3.Connection, half_life_s: float, *, now: float) -> None
 
 def book(db: sqlite3.Connection, owner: UsageOwner, *, gpus: float, held_s: float, now: float) -> None:
     """Add the use of an attempt that has just ended."""
-    half_life_s = half_life(db)
     key = (owner.user, owner.project or "", owner.queue)
     row = db.execute(
-        "SELECT gpu_s, at FROM shares WHERE user = ? AND project = ? AND queue = ?", key
+        "SELECT (SELECT value FROM meta WHERE key = 'share_half_life_s') AS half_life_s, gpu_s, at"
+        " FROM (SELECT 1) LEFT JOIN shares ON user = ? AND project = ? AND queue = ?",
+        key,
     ).fetchone()
-    before = decayed(row["gpu_s"], now - row["at"], half_life_s) if row is not None else 0.0
+    half_life_s = float(row["half_life_s"]) if row["half_life_s"] is not None else HALF_LIFE_S
+    before = decayed(row["gpu_s"], now - row["at"], half_life_s) if row["gpu_s"] is not None else 0.0
     db.execute(
         "INSERT OR REPLACE INTO shares (user, project, queue, gpu_s, at) VALUES (?, ?, ?, ?, ?)",
         (*key, before + accrued(gpus, held_s, half_life_s), now),

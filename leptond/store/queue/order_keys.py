@@ -185,22 +185,24 @@ def _predicted(db: sqlite3.Connection, user: str, kind: str, gpus: int) -> float
 
 def note_run(db: sqlite3.Connection, job_id: int, run_s: float, now: float) -> None:
     """Remember a successful run: `run_s` of its last attempt, and what the preempted ones before it did."""
-    job = db.execute("SELECT user, signature, gpus FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    earlier = db.execute(
-        "SELECT coalesce(sum(run_s), 0) FROM attempts WHERE job_id = ? AND class = 'preempted'", (job_id,)
-    ).fetchone()[0]
-    db.execute(
-        "INSERT INTO runs (user, signature, gpus, last_s, at) VALUES (?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET before_s = last_s, last_s = excluded.last_s, at = excluded.at",
-        (*job, run_s + earlier, now),
-    )
-    if db.execute("SELECT count(*) FROM (SELECT 1 FROM runs LIMIT ?)", (KEEP_RUNS + 1,)).fetchone()[0] > (
-        KEEP_RUNS
-    ):
+    (fresh,) = db.execute(
+        "INSERT INTO runs (user, signature, gpus, last_s, at) SELECT user, signature, gpus, ? + (SELECT"
+        " coalesce(sum(run_s), 0) FROM attempts WHERE job_id = jobs.id AND class = 'preempted'), ?"
+        " FROM jobs WHERE id = ?"
+        " ON CONFLICT DO UPDATE SET before_s = last_s, last_s = excluded.last_s, at = excluded.at"
+        " RETURNING before_s IS NULL",
+        (run_s, now, job_id),
+    ).fetchone()
+    if fresh and _kinds_beyond(db, KEEP_RUNS):
         db.execute(
             "DELETE FROM runs WHERE at < (SELECT at FROM runs ORDER BY at LIMIT 1 OFFSET ?)",
             (KEEP_RUNS // 10,),
         )
+
+
+def _kinds_beyond(db: sqlite3.Connection, most: int) -> bool:
+    counted: int = db.execute("SELECT count(*) FROM (SELECT 1 FROM runs LIMIT ?)", (most + 1,)).fetchone()[0]
+    return counted > most
 
 
 def note_eviction(db: sqlite3.Connection, job_id: int, cost_s: float, now: float) -> None:
