@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
-import stat
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from leptond.base.errors import Forbidden, Invalid, OverBudget
@@ -15,52 +15,75 @@ from leptond.config import Settings
 from leptond.core.access.caller import Caller
 from leptond.core.admission.admission import Admitted, Defaults, admit, check_gpus, need_of
 from leptond.core.admission.queues import Queue
-from leptond.core.admission.training import script_of, sign_of_training
-from leptond.core.jobs.model import JobSpec
-from leptond.core.scheduling.fair_share import Kind
-from leptond.store import Connection
+from leptond.core.jobs.model import Gpu, JobSpec
+from leptond.core.scheduling.fair_share import Kind, Limits
+from leptond.services.submit_look import Seen
+from leptond.store import Connection, Store
 from leptond.store.accounting import budgets
 from leptond.store.planning import snapshot
 from leptond.store.queue import fair_share, gpus, queues
 
-SCRIPT_BYTES = 65536
-"""How much of a script is read for a warning."""
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """The state that admission depends on. `usable`: GPUs in service; `home`: of the daemon's user;
+    `defaults`: what jobs of each queue get that do not say; `has_budgets`: whether any is set."""
+
+    gpus: Sequence[Gpu]
+    usable: int
+    caps: Limits
+    queues: Mapping[str, Queue]
+    defaults: Mapping[str, Defaults]
+    has_budgets: bool
+    home: str
 
 
-def head_of_file(path: Path, most: int) -> str:
-    """The first `most` bytes of a regular file as text; nothing of anything else, or of one that this account
-    may not read."""
-    try:
-        # a FIFO would make an open for reading wait for a writer
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return ""
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
-        return os.read(fd, most).decode("utf-8", "replace")
-    except OSError:
-        return ""
-    finally:
-        os.close(fd)
+def read_facts(db: Connection, settings: Settings) -> Facts:
+    """Read the facts from one snapshot."""
+    known = gpus.known(db, present_only=True)
+    all_queues = queues.every(db)
+    return Facts(
+        gpus=[snapshot.device(gpu, {}) for gpu in known],
+        usable=sum(1 for gpu in known if not gpu.drained),
+        caps=fair_share.limits(db, settings.shares.limits()),
+        queues={queue.name: queue for queue in all_queues},
+        defaults={queue.name: queue.defaults(settings.jobs) for queue in all_queues},
+        has_budgets=budgets.exist(db),
+        home=pwd.getpwuid(os.geteuid()).pw_dir,
+    )
+
+
+class CurrentFacts:
+    """The facts as of now, which are read again only after a change that may concern them: all changes do but
+    submits of single jobs (:meth:`Store.write_merged`). Requests that wait for them share one read."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._read: tuple[int, asyncio.Task[Facts]] | None = None
+
+    async def get(self) -> Facts:
+        """Return them. Raises StoreError."""
+        version = self._store.unmerged
+        if self._read is None or self._read[0] != version or _failed(self._read[1]):
+            task = asyncio.create_task(self._store.look(read_facts, self._settings), name="admission-facts")
+            task.add_done_callback(_failed)  # whoever asked may have left
+            self._read = (version, task)
+        task = self._read[1]
+        return task.result() if task.done() else await asyncio.shield(task)
+
+
+def _failed(task: asyncio.Task[Facts]) -> bool:
+    """Return True for a read that has ended without an answer."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 class Admission:
-    """The limits and defaults that apply to a caller's specs, read once a request from the snapshot `db`."""
+    """The limits and defaults that apply to a caller's specs. Pure, but for the facts that it is given."""
 
-    def __init__(self, db: Connection, settings: Settings, caller: Caller) -> None:
-        known = gpus.known(db, present_only=True)
-        self._db = db
+    def __init__(self, facts: Facts, settings: Settings, caller: Caller) -> None:
+        self._facts = facts
         self._settings = settings
         self._caller = caller
-        self._gpus = [snapshot.device(gpu, {}) for gpu in known]
-        self._usable = sum(1 for gpu in known if not gpu.drained)
-        self._caps = fair_share.limits(db, settings.shares.limits())
-        self._home = pwd.getpwuid(os.geteuid()).pw_dir
-        self._defaults: dict[str, Defaults] = {}
-        self._directories: dict[str, bool] = {}
-        self._texts: dict[Path, str] = {}
-        self.queues = {queue.name: queue for queue in queues.every(db)}
 
     def admit(self, spec: JobSpec) -> Admitted:
         """Complete and check one spec. Raises Invalid, Forbidden."""
@@ -70,16 +93,17 @@ class Admission:
                 f"{caller.user} may not submit urgent jobs",
                 hint="the setting queue.urgent_users names who may; --priority is free to all",
             )
-        queue = queues.named(self.queues, spec.queue)
+        facts = self._facts
+        queue = queues.named(facts.queues, spec.queue)
         admitted = admit(
             queue.admit(spec, user=caller.user, admin=caller.admin),
-            gpus=len(self._gpus),
-            home=self._home,
-            defaults=self._defaults_of(queue),
+            gpus=len(facts.gpus),
+            home=facts.home,
+            defaults=facts.defaults[queue.name],
         )
         if spec.gpus:
             need = need_of(spec, queue=queue.name, borrow=queue.borrow)
-            check_gpus(need, self._gpus, sharing=settings.gpus.sharing)
+            check_gpus(need, facts.gpus, sharing=settings.gpus.sharing)
         return admitted
 
     def admit_all(
@@ -106,69 +130,55 @@ class Admission:
             return spec
         return replace(spec, gpus=self._settings.jobs.gpus)
 
-    def _defaults_of(self, queue: Queue) -> Defaults:
-        if queue.name not in self._defaults:
-            self._defaults[queue.name] = queue.defaults(self._settings.jobs)
-        return self._defaults[queue.name]
-
-    def warnings(
-        self, admitted: Sequence[Admitted], now: float, *, unsaid: Sequence[bool]
-    ) -> list[list[str]]:
-        """Warnings to the owner of each job; `unsaid`: whether it says nothing of GPUs. Called before they
-        are stored, so that they do not count against themselves."""
-        try:
-            all_of_them = budgets.check(self._db, admitted, user=self._caller.user, now=now)
-        except OverBudget:
-            all_of_them = []  # the error is raised when the jobs are stored
-        found: dict[tuple[int, bool], list[str]] = {}
-        for one, left_out in zip(admitted, unsaid, strict=True):
-            if (id(one), left_out) not in found:
-                found[id(one), left_out] = [
-                    *self._warnings(one.spec),
-                    *self._forgotten(one.spec, unsaid=left_out),
-                    *all_of_them,
-                ]
-        return [found[id(one), left_out] for one, left_out in zip(admitted, unsaid, strict=True)]
-
-    def _forgotten(self, spec: JobSpec, *, unsaid: bool) -> list[str]:
-        """A training that asks for no GPU on a machine that has some: the CPU would train without a word."""
-        if not unsaid or spec.gpus or not self._gpus:
-            return []
-        script = script_of(spec.argv, shell=spec.shell)
-        text = "" if script is None else self._text(Path(spec.cwd or "/") / script)
-        sign = sign_of_training(spec.argv, text)
-        if sign is None:
-            return []
+    def may_forget(self, admitted: Sequence[Admitted], *, unsaid: Sequence[bool]) -> list[bool]:
+        """Return which jobs may be trainings that forgot their GPU: they say nothing of GPUs, and get none on
+        a machine that has some."""
+        has_some = bool(self._facts.gpus)
         return [
-            f"it gets no GPU, although it looks like a training ({sign}): --gpus 1 asks for one, "
-            "--gpus 0 says that it needs none"
+            has_some and left_out and not one.spec.gpus
+            for one, left_out in zip(admitted, unsaid, strict=True)
         ]
 
-    def _warnings(self, spec: JobSpec) -> list[str]:
-        found = []
-        if spec.cwd is not None and not self._is_directory(spec.cwd):
+    def warnings(
+        self, admitted: Sequence[Admitted], seen: Sequence[Seen], budget_words: Sequence[str] = ()
+    ) -> list[list[str]]:
+        """Return the warnings to the owner of each job, with what was seen of its files."""
+        found: dict[tuple[int, int], list[str]] = {}
+        for one, its in zip(admitted, seen, strict=True):
+            if (id(one), id(its)) not in found:
+                found[id(one), id(its)] = [*self._warnings(one.spec, its), *budget_words, *its.warnings]
+        return [found[id(one), id(its)] for one, its in zip(admitted, seen, strict=True)]
+
+    def _warnings(self, spec: JobSpec, seen: Seen) -> list[str]:
+        facts, found = self._facts, []
+        if seen.no_directory:
             found.append(f"the directory {spec.cwd} is not there now")
-        if spec.gpus > self._usable:
+        if spec.gpus > facts.usable:
             found.append(
-                f"it needs {spec.gpus} GPUs, of which {self._usable} are in service: it waits for an undrain"
+                f"it needs {spec.gpus} GPUs, of which {facts.usable} are in service: it waits for an undrain"
+            )
+        if seen.training is not None:
+            # the CPU would train without a word
+            found.append(
+                f"it gets no GPU, although it looks like a training ({seen.training}): --gpus 1 asks for"
+                " one, --gpus 0 says that it needs none"
             )
         if not spec.gpus:
             return found
         owners: list[tuple[Kind, str | None]] = [("user", self._caller.user), ("project", spec.project)]
         for kind, name in owners:
-            cap = self._caps.of(kind, name).max_gpus if name is not None else None
+            cap = facts.caps.of(kind, name).max_gpus if name is not None else None
             if cap is not None and spec.gpus > cap and spec.gpu_memory_bytes is None:
                 found.append(
                     f"it needs {spec.gpus} GPUs, {kind} {name} may hold {cap:g}: it waits for a higher cap"
                 )
         return found
 
-    def _text(self, path: Path) -> str:
-        if path not in self._texts:
-            self._texts[path] = head_of_file(path, SCRIPT_BYTES)
-        return self._texts[path]
 
-    def _is_directory(self, path: str) -> bool:
-        if path not in self._directories:
-            self._directories[path] = Path(path).is_dir()
-        return self._directories[path]
+def budget_warnings(db: Connection, admitted: Sequence[Admitted], *, user: str, now: float) -> list[str]:
+    """Return what budgets say of jobs. Called before they are stored, so that they do not count against
+    themselves."""
+    try:
+        return budgets.check(db, admitted, user=user, now=now)
+    except OverBudget:
+        return []  # the error is raised when the jobs are stored

@@ -1,7 +1,8 @@
 """All of leptond's SQL. :class:`Store` is the door: functions of the modules here are handed to
-``write`` (durable when it returns), ``read`` (one snapshot, never waiting for a write) or ``browse`` (the
-same, for what may take long). Views use ``look`` and ``survey`` instead of these two: the same, and a row
-that is not as it should be is read as well as it can be."""
+``write`` (durable when it returns), ``write_merged`` (the same, together with others of its kind), ``read``
+(one snapshot, never waiting for a write) or ``browse`` (the same, for what may take long). Views use ``look``
+and ``survey`` instead of these two: the same, and a row that is not as it should be is read as well as it can
+be."""
 
 from __future__ import annotations
 
@@ -64,6 +65,7 @@ class Store:
         self._writer = Writer(path, self._committed, self._failed)
         self._reader = Reader(path, self._failed)
         self.write = self._writer.write
+        self.write_merged = self._writer.write_merged
         self.write_urgent = self._writer.write_urgent
         self.read = self._reader.read
         self.look = self._reader.look
@@ -111,6 +113,11 @@ class Store:
         """The number of changes so far that wake the scheduler: while it is the same, the queue is as it
         was for the scheduler. None while such a change waits or is under way."""
         return self._writer.version
+
+    @property
+    def unmerged(self) -> int:
+        """The number of changes so far other than merged ones (:meth:`write_merged`)."""
+        return self._writer.unmerged
 
     @property
     def next_version(self) -> int:

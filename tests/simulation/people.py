@@ -15,7 +15,7 @@ from leptond.core.jobs.model import JobSpec
 from leptond.store import StoreUnavailable
 from leptond.store.queue import gpus as gpu_rows
 from leptond.store.queue import jobs
-from leptond.store.queue.jobs import Key
+from leptond.store.queue.intake import Key
 from tests.simulation.checker import Checker
 from tests.simulation.world import World
 

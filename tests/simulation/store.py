@@ -12,9 +12,10 @@ from typing import Any
 
 from leptond.base.paths import data_dir
 from leptond.store import StoreFull, StoreUnavailable
-from leptond.store.database.connection import MAX_GROUP, _outside, _transaction, prepare_writer
+from leptond.store.database.connection import MAX_GROUP, _outside, prepare_writer
 from leptond.store.database.migrate import migrate
 from leptond.store.database.sqlite_errors import store_errors
+from leptond.store.database.transaction import transaction
 
 
 @cache
@@ -125,7 +126,7 @@ class SimulatedStore:
             error = StoreFull("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
             return
-        outcomes = _transaction(self._db, steps)
+        outcomes = transaction(self._db, steps)
         self.commits += 1
         self._committed()
         # a crash may come here: durable, and nobody has been told

@@ -27,7 +27,7 @@ from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome.classify import classify
 from leptond.core.outcome.evidence import Evidence
-from leptond.store.database.connection import _transaction
+from leptond.store.database.transaction import transaction
 from leptond.store.planning import snapshot
 from leptond.store.queue import arrays, attempts, compact_arrays, gpus, jobs, sets
 from leptond.store.queue import lists as queries
@@ -90,7 +90,7 @@ class Queue(RuleBasedStateMachine):
         self.db.close()
 
     def write(self, change, *args, **more):
-        ((value, failure),) = _transaction(self.db, [lambda db: change(db, *args, **more)])
+        ((value, failure),) = transaction(self.db, [lambda db: change(db, *args, **more)])
         if failure is not None:
             raise failure
         return value

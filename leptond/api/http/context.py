@@ -16,6 +16,7 @@ from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import Settings
 from leptond.gpus.base import Sample
+from leptond.services.admission import CurrentFacts
 from leptond.services.disk_guard import DiskGuard
 from leptond.services.file_look import FileLook
 from leptond.services.gpu_history import GpuHistory
@@ -117,6 +118,7 @@ class Context:
         self.retention = retention
         self.pass_times = pass_times
         self.file_look = file_look
+        self.admission_facts = CurrentFacts(store, settings)
         self.commits = Commits(store)
         self.ends = Ends(store)
         self.event_tail = EventTail(store)

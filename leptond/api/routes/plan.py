@@ -12,14 +12,13 @@ from leptond import schema
 from leptond.api.http import omitted
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
-from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.jobs.timespec import format_duration
 from leptond.core.scheduling import planner
 from leptond.core.scheduling.forecast import Eta, is_foreseeable
 from leptond.core.scheduling.inputs import PlanInput, PolicyName, Waiting
 from leptond.core.scheduling.wait_reasons import unforeseen
-from leptond.services.admission import Admission
+from leptond.services.admission import Admission, budget_warnings
 from leptond.store import Connection
 from leptond.store.planning import forecast, snapshot
 from leptond.store.planning.candidates import WINDOW
@@ -109,25 +108,25 @@ async def estimate(call: Call) -> schema.Estimate:
     context, unhealthy = call.context, call.context.gpu_view.unhealthy()
     now, boot = context.clock.wall(), context.clock.boot()
 
-    def admit(db: Connection) -> tuple[Admitted, list[str]]:
-        admission = Admission(db, context.settings, call.caller)
-        unsaid = omitted.gpus_of_job(call.raw)
-        admitted = admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid))
-        (warnings,) = admission.warnings([admitted], now, unsaid=[unsaid])
-        return admitted, warnings
-
-    admitted, warnings = await context.store.survey(admit)
-    (seen,) = await context.file_look.at_submit(
-        [admitted], user=call.caller.user, path=context.settings.jobs.path, in_batch=False
+    facts = await context.admission_facts.get()
+    admission = Admission(facts, context.settings, call.caller)
+    unsaid = [omitted.gpus_of_job(call.raw)]
+    admitted = admission.admit(admission.with_default_gpus(call.body, unsaid=unsaid[0]))
+    seen = await context.file_look.at_submit(
+        [admitted],
+        user=call.caller.user,
+        path=context.settings.jobs.path,
+        in_batch=False,
+        unsaid=admission.may_forget([admitted], unsaid=unsaid),
     )
 
     def fetch(db: Connection) -> schema.Estimate:
-        admission = Admission(db, context.settings, call.caller)
         spec = admitted.spec
-        borrow = queues.named(admission.queues, spec.queue).borrow
+        borrow = queues.named(facts.queues, spec.queue).borrow
+        words = budget_warnings(db, [admitted], user=call.caller.user, now=now)
         own = forecast.would_wait(db, admitted, user=call.caller.user, now=now, borrow=borrow, most=MEMBERS)
         answer = schema.Estimate(
-            warnings=[*warnings, *seen.warnings],
+            warnings=admission.warnings([admitted], seen, words)[0],
             jobs=admitted.count,
             expected_run_s=own[0].predicted_s or spec.time_limit_s,
         )

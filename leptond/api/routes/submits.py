@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -21,11 +22,11 @@ from leptond.base.errors import BadRequest, TooMany
 from leptond.core.access.caller import Caller
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import JobSpec, State
-from leptond.services.admission import Admission
-from leptond.services.file_look import Seen
+from leptond.services.admission import Admission, budget_warnings
+from leptond.services.submit_look import Seen
 from leptond.store import Connection
-from leptond.store.queue import compact_arrays, idempotency, jobs
-from leptond.store.queue.jobs import Key
+from leptond.store.queue import compact_arrays, idempotency, intake
+from leptond.store.queue.intake import Key, Submit
 from leptond.store.queue.submit import Stored, Together, remembered
 
 table = Table("jobs")
@@ -110,43 +111,53 @@ async def submit_all(
     settings, now = call.context.settings, call.context.clock.wall()
     in_batch = call.request.path.endswith(":batch")
 
-    def fetch(db: Connection) -> tuple[list[Admitted], list[list[str]]]:
-        admission = Admission(db, settings, call.caller)
-        admitted = admission.admit_all(specs, in_batch=in_batch, unsaid=unsaid)
-        return admitted, admission.warnings(admitted, now, unsaid=unsaid)
-
-    admitted, warnings = await call.context.store.look(fetch)
-    looked_at = await call.context.file_look.at_submit(
-        admitted, user=user, path=settings.jobs.path, in_batch=in_batch
+    facts = await call.context.admission_facts.get()
+    admission = Admission(facts, settings, call.caller)
+    admit = partial(admission.admit_all, specs, in_batch=in_batch, unsaid=unsaid)
+    admitted = await asyncio.to_thread(admit) if len(specs) > LARGE else admit()
+    seen = await call.context.file_look.at_submit(
+        admitted,
+        user=user,
+        path=settings.jobs.path,
+        in_batch=in_batch,
+        unsaid=admission.may_forget(admitted, unsaid=unsaid),
     )
-    found = {id(one): _with_sources(one, its) for one, its in zip(admitted, looked_at, strict=True)}
-    admitted = [found[id(one)] for one in admitted]
-    large = len(specs) > LARGE
-    store = call.context.store
-    async with call.context.bulk if large else contextlib.nullcontext():
-        submit = partial(
-            jobs.submit,
-            admitted=admitted,
-            user=user,
-            now=now,
-            max_pending=settings.queue.max_pending,
-            caps=settings.shares.limits(),
-            key=key,
-            together=together,
-            beside=beside,
-            warnings=[[*words, *its.warnings] for words, its in zip(warnings, looked_at, strict=True)],
-        )
-        # jobs that are held start nothing
-        stored, new = await store.write(submit, wakes_scheduler=not all(spec.hold for spec in specs))
+    store, words = call.context.store, list[str]()
+    if facts.has_budgets:
+        words = await store.look(partial(budget_warnings, admitted=admitted, user=user, now=now))
+    warnings = admission.warnings(admitted, seen, words)
+    one = Submit(
+        admitted=_with_sources(admitted, seen),
+        user=user,
+        now=now,
+        max_pending=settings.queue.max_pending,
+        key=key,
+        caps=settings.shares.limits(),
+        together=together,
+        beside=beside,
+        warnings=warnings,
+    )
+    # jobs that are held start nothing
+    wakes = not all(spec.hold for spec in specs)
+    if one.is_plain:
+        stored, new = await store.write_merged(intake.submit_each, one, wakes_scheduler=wakes)
+    else:
+        async with call.context.bulk if len(specs) > LARGE else contextlib.nullcontext():
+            stored, new = await store.write(intake.submit, one, wakes_scheduler=wakes)
     if any(one.count > compact_arrays.OVER for one in stored):
         call.context.expand_arrays()
     return stored, new
 
 
-def _with_sources(admitted: Admitted, seen: Seen) -> Admitted:
-    if seen.sources == admitted.sources:
-        return admitted
-    return msgspec.structs.replace(admitted, sources=seen.sources)
+def _with_sources(admitted: Sequence[Admitted], seen: Sequence[Seen]) -> list[Admitted]:
+    """Return the jobs with the files that were seen; what was one object stays one."""
+    found: dict[int, Admitted] = {}
+    for one, its in zip(admitted, seen, strict=True):
+        if id(one) not in found:
+            found[id(one)] = (
+                one if its.sources == one.sources else msgspec.structs.replace(one, sources=its.sources)
+            )
+    return [found[id(one)] for one in admitted]
 
 
 def _key_of(call: Call) -> Key | None:

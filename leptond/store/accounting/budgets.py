@@ -24,6 +24,11 @@ def every(db: sqlite3.Connection) -> list[Budget]:
     return [_budget(row) for row in db.execute("SELECT * FROM budgets ORDER BY scope, name")]
 
 
+def exist(db: sqlite3.Connection) -> bool:
+    """Return True if any budget is set."""
+    return db.execute("SELECT 1 FROM budgets LIMIT 1").fetchone() is not None
+
+
 def put(db: sqlite3.Connection, budget: Budget, *, by: str, now: float) -> None:
     """Set a budget; it counts from the next submit on."""
     amount = round(budget.amount * 1e6) if budget.amount is not None else None

@@ -14,17 +14,19 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, TypeVarTuple, overload
 
 import aiosqlite
 
-from leptond.base import failpoints
 from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.store.database.sqlite_errors import store_error
+from leptond.store.database.transaction import Merge, Outcome, Step, in_savepoint, merged, run
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 Connection = sqlite3.Connection
@@ -77,10 +79,21 @@ def prepare_reader(db: Connection) -> None:
     db.execute("PRAGMA cache_size = -8192")
 
 
+class _Merged(NamedTuple):
+    """A change that is carried out with others of its kind: `merge` takes the items of all of them."""
+
+    merge: Merge
+    item: Any
+
+
 class _Change(NamedTuple):
-    work: Callable[[Connection], Any]
+    work: Callable[[Connection], Any] | _Merged
     future: asyncio.Future[Any]
     wakes_scheduler: bool
+
+
+def _merge_of(change: _Change) -> Merge | None:
+    return change.work.merge if isinstance(change.work, _Merged) else None
 
 
 class Writer:
@@ -103,6 +116,8 @@ class Writer:
         self.changes = 0
         self._version = 0
         self.next_version = 0
+        self.unmerged = 0
+        """Number of changes tried so far that were not merged."""
         self.times = DurationHistogram(FAST_S)
 
     async def open(self) -> None:
@@ -140,6 +155,19 @@ class Writer:
         nor counts in `version`; the change then takes positional arguments only."""
         return await self._put(lambda db: change(db, *args, **kwargs), wakes_scheduler=wakes_scheduler)
 
+    async def write_merged(
+        self,
+        merge: Callable[[Connection, Sequence[T]], list[tuple[R | None, Exception | None]]],
+        item: T,
+        *,
+        wakes_scheduler: bool = True,
+    ) -> R:
+        """Write something that many callers write at a time: `merge(db, items)` carries out what waits for
+        the same commit, and returns for each item its value, or the error that is raised here. What `merge`
+        raises itself undoes all of them, and each is tried alone. Raises StoreError."""
+        result: R = await self._put(_Merged(merge, item), wakes_scheduler=wakes_scheduler)
+        return result
+
     async def write_urgent(self, change: Callable[[Connection], T]) -> T:
         """Write something that has happened already: before all other changes, retried until the disk takes
         it; no other change becomes durable before it does."""
@@ -154,10 +182,10 @@ class Writer:
         changing = self._busy or self._urgent or any(one.wakes_scheduler for one in self._waiting)
         return None if changing else self._version
 
-    async def _put(self, work: Callable[[Connection], T], *, wakes_scheduler: bool) -> T:
+    async def _put(self, work: Callable[[Connection], Any] | _Merged, *, wakes_scheduler: bool) -> Any:
         if self._closing:
             raise RuntimeError("the store is closed")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Change(work, future, wakes_scheduler))
         self._work.set()
         return await future
@@ -180,20 +208,38 @@ class Writer:
             if self._closing:
                 return
 
-    def _step(self, work: Callable[[Connection], T], version: int, db: Connection) -> T:
+    def _step(self, work: Callable[[Connection], Any], version: int, db: Connection) -> list[Outcome]:
         self.next_version = version
-        return work(db)
+        return [in_savepoint(db, work)]
+
+    def _merged_step(self, merge: Merge, items: Sequence[Any], version: int, db: Connection) -> list[Outcome]:
+        self.next_version = version
+        return merged(db, merge, items)
+
+    def _steps(self, group: Sequence[_Change]) -> tuple[list[Step], int]:
+        """Return what the transaction of a group consists of, and the version after it."""
+        steps: list[Step] = []
+        version = self._version
+        for merge, some in groupby(group, _merge_of):
+            changes = list(some)
+            if merge is not None:
+                version += sum(one.wakes_scheduler for one in changes)
+                items = [one.work.item for one in changes if isinstance(one.work, _Merged)]
+                steps.append(partial(self._merged_step, merge, items, version))
+                continue
+            for one in changes:
+                assert not isinstance(one.work, _Merged)
+                version += one.wakes_scheduler
+                steps.append(partial(self._step, one.work, version))
+        return steps, version
 
     async def _commit(self, group: list[_Change]) -> None:
         wakes_scheduler = any(one.wakes_scheduler for one in group)
-        changes, version = [], self._version
-        for one in group:
-            version += one.wakes_scheduler
-            changes.append(partial(self._step, one.work, version))
+        steps, version = self._steps(group)
         self._busy = wakes_scheduler
         began = time.perf_counter()
         try:
-            outcomes = await self._db.run(lambda db: _transaction(db, changes))
+            outcomes = await self._db.run(lambda db: run(db, steps))
         except Exception as error:
             again = self._urgent if isinstance(error, sqlite3.Error) else ()
             for one in group:
@@ -206,6 +252,7 @@ class Writer:
         finally:
             self._busy = False
             self._version = version
+            self.unmerged += sum(not isinstance(one.work, _Merged) for one in group)
         self._urgent = [one for one in self._urgent if one not in group]
         self.times.observe(time.perf_counter() - began)
         self.commits += 1
@@ -223,33 +270,6 @@ class Writer:
 def _outside(error: Exception) -> Exception:
     """`error` as a caller of the store gets it."""
     return store_error(error) if isinstance(error, sqlite3.Error) else error
-
-
-def _transaction(
-    db: Connection, changes: Sequence[Callable[[Connection], Any]]
-) -> list[tuple[Any, Exception | None]]:
-    """All `changes` in one transaction, each in its own savepoint; commits or raises."""
-    outcomes: list[tuple[Any, Exception | None]] = []
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for change in changes:
-            db.execute("SAVEPOINT change")
-            try:
-                outcomes.append((change(db), None))
-            except Exception as error:
-                if not db.in_transaction:
-                    raise  # a full disk, an I/O error: SQLite has undone the whole transaction itself
-                db.execute("ROLLBACK TO change")
-                outcomes.append((None, error))
-            db.execute("RELEASE change")
-        failpoints.fp("before_commit")
-        db.execute("COMMIT")
-        failpoints.fp("after_commit")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return outcomes
 
 
 ODD_ROW = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, sqlite3.OperationalError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 
 import msgspec
 
@@ -164,17 +165,32 @@ def check_pending(
 ) -> None:
     """Raise TooMany when so many more jobs of `user`, and of the projects, would pass a cap on jobs that
     wait."""
-    caps = limits(db, usual)
+
+    def waiting(kind: str, name: str) -> int:
+        return pending(db, kind, name)
+
+    check_caps(limits(db, usual), waiting, user=user, asked=asked, projects=projects)
+
+
+def check_caps(
+    caps: Limits,
+    waiting: Callable[[str, str], int],
+    *,
+    user: str,
+    asked: int,
+    projects: dict[str, int],
+) -> None:
+    """Raise TooMany as :func:`check_pending`; `waiting` counts the jobs of a user or project that wait."""
     wanted: list[tuple[Kind, str, int]] = [("user", user, asked)]
     wanted += [("project", name, count) for name, count in projects.items()]
     for kind, name, more in wanted:
         cap = caps.of(kind, name).max_pending
         if cap is None:
             continue
-        waiting = pending(db, kind, name)
-        if waiting + more > cap:
+        now = waiting(kind, name)
+        if now + more > cap:
             raise TooMany(
-                f"{kind} {name} may have {cap} jobs waiting and has {waiting}; this is {more} more",
+                f"{kind} {name} may have {cap} jobs waiting and has {now}; this is {more} more",
                 hint="wait until some have started, or cancel some; whoever runs leptond can raise the cap:"
                 f" leptonctl limits set {kind} {name} --max-pending N",
                 headers={"Retry-After": "60"},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
 from leptond.core.admission.admission import Admitted, Script, check_warning
 from leptond.core.jobs import fields
 from leptond.core.jobs.model import (
-    DEFAULT_QUEUE,
     FINAL_STOPS,
     LIVE,
     TERMINAL,
@@ -24,20 +22,20 @@ from leptond.core.jobs.model import (
 )
 from leptond.core.jobs.states import AttemptState, move
 from leptond.core.scheduling.fair_share import Limits
-from leptond.store.accounting import budgets
 from leptond.store.database import events, rows
-from leptond.store.database.conditions import ATTEMPT_LIVES, IS_PENDING
+from leptond.store.database.conditions import ATTEMPT_LIVES
 from leptond.store.queue import (
     compact_arrays,
     dependencies,
     fair_share,
-    idempotency,
+    intake,
     order_keys,
     queues,
     retention,
 )
 from leptond.store.queue import submit as submits
-from leptond.store.queue.submit import Stored, Together
+from leptond.store.queue.intake import Accepted, Submit
+from leptond.store.queue.submit import Stored
 
 _NO_CAPS = Limits()
 _SUMMARY = ", ".join(fields.names(summary=True))
@@ -45,59 +43,9 @@ _ONLY_PENDING = frozenset(fields.names(editable="pending"))
 _NOT_COPIED = {one.name: one.default for one in fields.FIELDS if one.asked and not one.copied}
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """An Idempotency-Key and the SHA-256 of the body that it came with."""
-
-    key: str
-    body_sha256: str
-
-
-def submit(
-    db: sqlite3.Connection,
-    admitted: Sequence[Admitted],
-    *,
-    user: str,
-    now: float,
-    max_pending: int,
-    key: Key | None = None,
-    caps: Limits = _NO_CAPS,
-    together: Together | None = None,
-    beside: Callable[[sqlite3.Connection, list[Stored]], None] | None = None,
-    warnings: Sequence[list[str]] = (),
-) -> tuple[list[Stored], bool]:
-    """Store the jobs of all specs, or none. The flag says whether they are new (False: the same
-    Idempotency-Key brought them before). `beside` stores, in the same transaction, what belongs to them;
-    `warnings`, where given, are those of each spec, which belong to the answer.
-    Raises Conflict, Invalid, TooMany, OverBudget."""
-    if key is not None:
-        answer = idempotency.recall(db, user, key.key, key.body_sha256)
-        if answer is not None:
-            return submits.remembered(answer), False
-    pending = db.execute(f"SELECT n FROM job_counts WHERE {IS_PENDING}").fetchone()[0]
-    asked = sum(one.count for one in admitted)
-    if pending + asked > max_pending:
-        raise TooMany(
-            f"the queue holds {pending} jobs of at most {max_pending}",
-            hint="wait until some have run, or raise queue.max_pending",
-            headers={"Retry-After": "60"},
-        )
-    projects = Counter[str]()
-    for name in {one.spec.queue or DEFAULT_QUEUE for one in admitted}:
-        queues.find(db, name).must_be_open()
-    for one in admitted:
-        if one.spec.project is not None:
-            projects[one.spec.project] += one.count
-    fair_share.check_pending(db, caps, user=user, asked=asked, projects=projects)
-    budgets.check(db, admitted, user=user, now=now)
-    stored = submits.insert(db, admitted, user=user, now=now, together=together)
-    if any(warnings):
-        pairs = zip(stored, warnings, strict=True)
-        stored = [msgspec.structs.replace(one, warnings=words) for one, words in pairs]
-    if beside is not None:
-        beside(db, stored)
-    if key is not None:
-        idempotency.remember(db, user, key.key, key.body_sha256, msgspec.json.encode(stored).decode(), now)
-    return stored, True
+def submit(db: sqlite3.Connection, admitted: Sequence[Admitted], **more: Any) -> Accepted:
+    """Store the jobs of all specs, or none, as :func:`leptond.store.queue.intake.submit`."""
+    return intake.submit(db, Submit(admitted=admitted, **more))
 
 
 def find(db: sqlite3.Connection, ref: str) -> Job:

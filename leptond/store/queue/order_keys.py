@@ -77,10 +77,14 @@ class Places:
         key = (user, kind, spec.gpus)
         if key not in self._known:
             self._known[key] = _predicted(self._db, user, kind, spec.gpus)
+        since = max(now, self._not_before, begin_at or 0.0)
+        if begin_at is None:
+            # for those that follow, as _newest reads it from a row that is stored
+            self._not_before = max(self._not_before, since if since > now + 1.0 else now)
         facts = OrderInputs(
             priority=spec.priority,
             gpus=spec.gpus,
-            since=max(now, self._not_before, begin_at or 0.0),
+            since=since,
             preemptible=spec.preemptible,
             limit_s=spec.time_limit_s,
             predicted_s=self._known[key],

@@ -18,7 +18,10 @@ from leptond.core.jobs import sources
 from leptond.core.jobs.model import JobSpec
 from leptond.core.jobs.sources import Note
 from leptond.services import file_look as module
-from leptond.services.file_look import FileLook, Seen, look_at
+from leptond.services import submit_look
+from leptond.services.file_look import FileLook
+from leptond.services.source_files import look_at
+from leptond.services.submit_look import Seen
 from tests.support.queue import add, db
 
 __all__ = ["db"]
@@ -208,7 +211,7 @@ async def test_a_script_that_is_another_one_by_now_is_said(db, tmp_path: Path):
 async def test_a_disk_that_hangs_holds_up_no_submit(monkeypatch):
     hang = threading.Event()
     monkeypatch.setattr(module, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(module, "look_at", lambda _: hang.wait(60))
+    monkeypatch.setattr(submit_look, "look_at", lambda _: hang.wait(60))
     look = FileLook(Path("/usr"))
     for _ in range(2):
         async with asyncio.timeout(30):
@@ -238,16 +241,48 @@ async def test_a_program_that_was_there_a_moment_ago_is_not_looked_at_again(monk
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     looks = []
-    inner = module._program_fault
-    monkeypatch.setattr(module, "_program_fault", lambda *given: (looks.append(given), inner(*given))[1])
+    inner = submit_look._program_fault
+    monkeypatch.setattr(submit_look, "_program_fault", lambda *given: (looks.append(given), inner(*given))[1])
     look, one = FileLook(Path("/usr")), admitted(str(program))
 
     async def ask():
         (found,) = await look.at_submit([one], user="ana", path=PATH, in_batch=False)
         return found.warnings
 
-    monkeypatch.setattr(module, "SYSTEM", (str(tmp_path),))  # its own file is not recorded
+    monkeypatch.setattr(submit_look, "SYSTEM", (str(tmp_path),))  # its own file is not recorded
+    monkeypatch.setattr(submit_look, "MOMENT_S", 60.0)
     assert [await ask(), await ask(), len(looks)] == [[], [], 1]
     program.unlink()
-    monkeypatch.setattr(module, "MOMENT_S", 0.0)
+    monkeypatch.setattr(submit_look, "MOMENT_S", 0.0)
     assert await ask() == [f"there is no program {program} now"]
+
+
+async def test_a_directory_and_a_script_are_looked_at_again_once_they_may_have_changed(monkeypatch, tmp_path):
+    look, one = FileLook(Path("/usr")), admitted("true", cwd=str(tmp_path / "w"))
+    monkeypatch.setattr(submit_look, "MOMENT_S", 60.0)
+
+    async def ask():
+        (found,) = await look.at_submit([one], user="ana", path=PATH, in_batch=False, unsaid=[True])
+        return (found.no_directory, found.training)
+
+    assert await ask() == (True, None)  # what is missing is not remembered
+    (tmp_path / "w").mkdir()
+    assert await ask() == (False, None)
+    (tmp_path / "w").rmdir()
+    assert await ask() == (False, None)
+    monkeypatch.setattr(submit_look, "MOMENT_S", 0.0)
+    assert await ask() == (True, None)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "true").write_text("import torch")
+    assert await ask() == (False, "it imports torch")
+
+
+async def test_a_launcher_is_seen_however_well_known_its_files_are(monkeypatch):
+    look = FileLook(Path("/usr"))
+    monkeypatch.setattr(submit_look, "MOMENT_S", 60.0)
+    some = [admitted("true"), admitted("true", "torchrun"), admitted("true")]
+    for _ in range(2):
+        found = await look.at_submit(some, user="ana", path=PATH, in_batch=True, unsaid=[True] * 3)
+        assert [one.training for one in found] == [None, "it calls torchrun", None]
+    found = await look.at_submit(some[:2], user="ana", path=PATH, in_batch=True, unsaid=[True, False])
+    assert [one.training for one in found] == [None, None]

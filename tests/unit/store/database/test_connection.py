@@ -102,3 +102,48 @@ async def test_what_is_answered_is_there_for_another_process(store):
     job = await submit(store)
     with contextlib.closing(sqlite3.connect(store.path)) as other:
         assert other.execute("SELECT id FROM jobs").fetchall() == [(job,)]
+
+
+def notes(db, items):
+    """A merge: stores each text under itself, and refuses the empty one."""
+    if "all" in items and len(items) > 1:
+        raise RuntimeError("not together")
+    db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", [(item, len(items)) for item in items])
+    return [(item, None) if item else (None, ValueError("empty")) for item in items]
+
+
+async def stored(store):
+    return await store.read(
+        lambda db: dict(map(tuple, db.execute("SELECT key, value FROM meta WHERE length(key) < 4")))
+    )
+
+
+async def test_merged_changes_are_carried_out_together_in_their_order(store):
+    before, unmerged = store.version, store.unmerged
+    results = await asyncio.gather(
+        *(store.write_merged(notes, item, wakes_scheduler=item == "b") for item in ("a", "b", "")),
+        store.write(note, "x"),
+        store.write_merged(notes, "c"),
+        return_exceptions=True,
+    )
+    assert [str(result) for result in results] == ["a", "b", "empty", "None", "c"]
+    assert await stored(store) == {"a": "3", "b": "3", "": "3", "c": "1"}
+    assert (store.version, store.unmerged) == (before + 3, unmerged + 1)
+
+
+async def test_merged_changes_that_fail_together_are_tried_alone(store):
+    results = await asyncio.gather(
+        *(store.write_merged(notes, item) for item in ("a", "all", "a", "b")), return_exceptions=True
+    )
+    assert results[:2] == ["a", "all"]
+    assert isinstance(results[2], StoreConflict)  # its key is there already
+    assert results[3] == "b"
+    assert await stored(store) == {"a": "1", "all": "1", "b": "1"}
+
+
+async def test_the_number_of_unmerged_changes_is_new_before_a_change_is_answered(store):
+    seen = []
+    store.on_commit(lambda: seen.append(store.unmerged))
+    before = store.unmerged
+    await store.write(note, "a")
+    assert (store.unmerged, seen) == (before + 1, [before + 1])

@@ -11,7 +11,7 @@ from leptond.core.jobs.model import LIVE, ExitRecord, Identity, JobSpec, State
 from leptond.core.outcome.classify import classify
 from leptond.core.outcome.evidence import Evidence
 from leptond.store.accounting import ledger
-from leptond.store.database.connection import _transaction
+from leptond.store.database.transaction import transaction
 from leptond.store.planning import snapshot
 from leptond.store.queue import (
     attempts,
@@ -59,7 +59,7 @@ SHORT = {
 
 
 def write(db, change, *args, **more):
-    ((value, failure),) = _transaction(db, [lambda db: change(db, *args, **more)])
+    ((value, failure),) = transaction(db, [lambda db: change(db, *args, **more)])
     if failure is not None:
         raise failure
     return value

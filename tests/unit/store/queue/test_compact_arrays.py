@@ -20,7 +20,7 @@ from leptond.core.retention_limits import UNLIMITED
 from leptond.core.scheduling.planner import Policy
 from leptond.recovery.restored_database import bring_up
 from leptond.store.database import events
-from leptond.store.database.connection import _transaction
+from leptond.store.database.transaction import transaction
 from leptond.store.planning import snapshot
 from leptond.store.queue import arrays, attempts, compact_arrays, dependencies, gpus, jobs, lists, sets
 from leptond.store.queue.retention import due, forget_compact
@@ -32,7 +32,7 @@ only = partial(replace, UNLIMITED)
 
 
 def write(db, change, *args, **more):
-    ((value, failure),) = _transaction(db, [lambda db: change(db, *args, **more)])
+    ((value, failure),) = transaction(db, [lambda db: change(db, *args, **more)])
     if failure is not None:
         raise failure
     return value
