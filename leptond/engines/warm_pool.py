@@ -52,6 +52,8 @@ class WarmPool:
         self._settings = settings
         self._on_ready = on_ready
         self._kept: dict[str, _Kept] = {}
+        self._found: dict[str, dict[str, Any]] = {}
+        """By interpreter, what the last warm process has found out of its installation."""
         self._ageing: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -95,13 +97,16 @@ class WarmPool:
             return
         command = [python, str(ZYGOTE)]
         order = json.dumps(self._settings.warm_imports)
+        plan = json.dumps(self._found.get(python, {})).encode()
 
         def lost(zygote: ZygoteHandle, why: str) -> None:
             if self._kept.get(key) is kept and kept.zygote is zygote:
                 self._refuse(key, kept, f"its warm process has ended ({why})")
 
         try:
-            kept.zygote = ZygoteHandle(command, env, lost, order=order, ready=lambda: self._ready(key, kept))
+            kept.zygote = ZygoteHandle(
+                command, env, lost, order=order, plan=plan, ready=lambda: self._ready(key, kept)
+            )
         except OSError as error:
             self._refuse(key, kept, f"no warm process could be made: {error}")
             return
@@ -124,7 +129,10 @@ class WarmPool:
             self._refuse(key, kept, refused)
             zygote.give_up(refused)
         else:
-            log.info("warm_process.ready", python=key.partition("\0")[0], pid=kept.zygote.pid)
+            python = key.partition("\0")[0]
+            report = kept.zygote.report()
+            self._found[python] = {"fingerprint": report["fingerprint"], "later": report["later"]}
+            log.info("warm_process.ready", python=python, pid=kept.zygote.pid)
             self._on_ready(kept.zygote)
             self._age()
 

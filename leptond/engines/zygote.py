@@ -43,6 +43,8 @@ HIGH_FD = 16
 """Above the numbers that the shim expects its descriptors at."""
 OUTPUT_FD = 4
 """Where a warm zygote reads what its imports print."""
+PLAN_FD = 5
+"""The file with the plan of a warm zygote; its report takes the place of the plan."""
 NAME_BYTES = 32
 """Space for an attempt's id in the environment that /proc shows."""
 PR_SET_MM = 35
@@ -211,20 +213,33 @@ def become_shim(
     return rename if show_as(argv, env) and len(name) <= NAME_BYTES else None
 
 
+def _prepare(prepare: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Import what this zygote is made for, by the plan in the file PLAN_FD, and leave the report there: it
+    may be longer than a message."""
+    with open(PLAN_FD, "r+b") as file:
+        plan = json.loads(file.read())
+        os.set_inheritable(PLAN_FD, False)
+        report = prepare(json.loads(sys.argv[2]), OUTPUT_FD, plan)
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(report).encode())
+    return {"refused": report["refused"]} if "refused" in report else {}
+
+
 def main() -> tuple[Callable[..., None], dict[str, Any]]:
     """Serve, and in each child run a shim. Returns in the process of a command that runs there, with what
     runs it and its launch."""
     global procfs
-    warm = len(sys.argv) > 2
+    is_warm = len(sys.argv) > 2
     names = ["base.procfs", "engines.protocol", "engines.shim.program"]
-    if warm:
-        names.append("engines.warm_runner")
+    if is_warm:
+        names += ["engines.warm_imports", "engines.warm_runner"]
     # an interpreter of the job's is not to leave its bytecode among our files
-    procfs, protocol, shim, *runner = load(*names, keep_bytecode=not warm)
+    procfs, protocol, shim, *warm = load(*names, keep_bytecode=not is_warm)
     fd = int(sys.argv[1])
     os.set_inheritable(fd, False)
     for other in map(int, os.listdir("/proc/self/fd")):
-        if other > 2 and other not in (fd, OUTPUT_FD if warm else fd):
+        if other > 2 and other not in ((fd, OUTPUT_FD, PLAN_FD) if is_warm else (fd,)):
             try:
                 os.close(other)  # what the daemon itself was started with
             except OSError:
@@ -236,15 +251,15 @@ def main() -> tuple[Callable[..., None], dict[str, Any]]:
     if warm:
         del sys.path[0]  # our own directory: no job is to import from it
         os.chdir("/")
-        facts = runner[0].prepare(json.loads(sys.argv[2]), OUTPUT_FD)
+        facts = _prepare(warm[0].prepare)
     gc.freeze()  # a collection in a shim must not touch, and so copy, what is here
     request, fds = serve(channel, facts)
     renamed = become_shim(channel, request, fds, protocol)
     try:
-        shim.main(renamed, runner[0].cold_reason if warm else None)
+        shim.main(renamed, warm[1].cold_reason if warm else None)
     except BaseException as end:
         if isinstance(end, shim.RunHere):
-            return runner[0].run, end.args[0]
+            return warm[1].run, end.args[0]
         raise
     finally:
         sys.stderr.flush()

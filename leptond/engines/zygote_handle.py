@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from leptond.base.durable import write_all
 from leptond.engines import procs
 from leptond.engines.shim_handle import Process, ShimHandle
 
@@ -25,6 +26,10 @@ HIGH_FD = 16
 """Above the numbers that descriptors are moved to in a child."""
 CHANNEL_FD = 3
 OUTPUT_FD = 4
+PLAN_FD = 5
+"""As in :mod:`leptond.engines.zygote`."""
+REPORT_BYTES = 16 * 1024 * 1024
+"""The longest report that is read."""
 
 
 def move_high(fd: int, close: contextlib.ExitStack) -> int:
@@ -47,8 +52,8 @@ class ZygoteGone(Exception):
 
 class ZygoteHandle:
     """The daemon's end of a zygote. `lost` is called once, when it has ended or was given up, `ready` when it
-    is ready. With an `order` (a list of modules) it is a warm one, which imports them first and writes what
-    they print into a pipe of its own."""
+    is ready. With an `order` (a list of modules) it is a warm one, which imports them first, goes by `plan`
+    (see :mod:`leptond.engines.warm_imports`), and writes what they print into a pipe of its own."""
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class ZygoteHandle:
         lost: Callable[[ZygoteHandle, str], None],
         *,
         order: str = "",
+        plan: bytes = b"{}",
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -69,6 +75,7 @@ class ZygoteHandle:
         self.facts: dict[str, Any] | None = None
         """Its message when it was ready; None before."""
         self.over = False
+        self._report_fd = -1
         self.idle: list[ShimHandle] = []
         """Shims forked from it that have no attempt."""
         with theirs, contextlib.ExitStack() as close:
@@ -84,6 +91,11 @@ class ZygoteHandle:
                 output, written = (move_high(fd, close) for fd in _pipe(close))
                 actions += [(os.POSIX_SPAWN_DUP2, written, fd) for fd in (1, 2)]
                 actions.append((os.POSIX_SPAWN_DUP2, output, OUTPUT_FD))
+                self._report_fd = os.memfd_create("leptond-plan", os.MFD_CLOEXEC)
+                failed.callback(os.close, self._report_fd)
+                write_all(self._report_fd, plan)
+                os.lseek(self._report_fd, 0, os.SEEK_SET)
+                actions.append((os.POSIX_SPAWN_DUP2, move_high(self._report_fd, close), PLAN_FD))
             self.pid = os.posix_spawn(
                 command[0],
                 [*command, str(CHANNEL_FD), *([order] if order else [])],
@@ -121,6 +133,12 @@ class ZygoteHandle:
             raise
         finally:
             self._waiting.pop(number, None)
+
+    def report(self) -> dict[str, Any]:
+        """Return what a warm zygote has found out, once it is ready. Raises ValueError where that cannot be
+        read."""
+        found: dict[str, Any] = json.loads(os.pread(self._report_fd, REPORT_BYTES, 0))
+        return found
 
     def _readable(self) -> None:
         if not self._receive():
@@ -170,6 +188,9 @@ class ZygoteHandle:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._channel)
         self._channel.close()
+        if self._report_fd >= 0:
+            os.close(self._report_fd)
+            self._report_fd = -1
         procs.send(self._pidfd, signal.SIGKILL)
         self._collect(loop)
         self._lost(self, why)

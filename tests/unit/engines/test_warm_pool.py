@@ -184,6 +184,7 @@ def test_it_outlives_the_daemon_and_the_warm_process(bench):
     ("env", "why"),
     [
         ({"NOTED_LEVEL": "9"}, "NOTED_LEVEL is read by its imports and was different for the warm process"),
+        ({"NOTES_COLOUR": "1"}, "NOTES_* is read by its imports and was different for the warm process"),
         ({"LD_PRELOAD": "/nothing.so"}, "LD_PRELOAD is set"),
         ({"PYTHONINSPECT": ""}, "PYTHONINSPECT is set"),
         ({"PYTHONPATH": "library"}, "PYTHONPATH has a relative part"),
@@ -243,6 +244,7 @@ BAD = {
     "its imports change how the process takes signals, or where it is": "import signal\n"
     "signal.signal(signal.SIGTERM, lambda *_: None)",
     "its imports fail: ValueError: no": "raise ValueError('no')",
+    "bad looks at the whole environment when it is imported": "import os\nALL = dict(os.environ)",
     "it has none of absent": "",
 }
 
@@ -251,11 +253,10 @@ BAD = {
 def test_imports_that_cannot_be_kept_are_refused(tmp_path, why):
     (tmp_path / "bad.py").write_text(BAD[why])
     code = (
-        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
-        "names = {'__file__': sys.argv[1] + '/warm_runner.py', '__name__': 'warm_runner'}\n"
+        "import os, sys; sys.path[:0] = sys.argv[1:3]\n"
+        "import zygote; [imports] = zygote.load('engines.warm_imports', keep_bytecode=False)\n"
         "out, saved = os.pipe(), os.dup(1); os.dup2(out[1], 1); os.close(out[1])\n"
-        "exec(open(names['__file__']).read(), names)\n"
-        "found = names['prepare']([sys.argv[3]], out[0]); sys.stdout.flush()\n"
+        "found = imports.prepare([sys.argv[3]], out[0], {}); sys.stdout.flush()\n"
         "os.write(saved, repr(found).encode()); os._exit(0)"
     )
     module = "absent" if "absent" in why else "bad"
@@ -287,6 +288,10 @@ def test_training_with_torch(tmp_path):
     cold, hot = one.both(PYTHON, script)
     assert cold["exit_code"] == 0, cold["output"]
     assert hot["output"] == cold["output"]
+    later = (
+        "import sys; print('torch' in sys.modules, sorted(sys.modules) == [], 'torch._dynamo' in sys.modules)"
+    )
+    assert one.warm(PYTHON, "-c", later)["output"] == "True False True\n", "what a first step loads is there"
     seed = (PYTHON, "-c", "import torch, numpy; print(torch.initial_seed(), numpy.random.random())")
     first, second = (one.warm(*seed)["output"].split() for _ in range(2))
     assert (first[0] == second[0], first[1] == second[1]) == (False, False)
