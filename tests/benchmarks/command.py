@@ -9,8 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import row
 from tests.benchmarks.jobs import daemon, p50
-from tests.benchmarks.rows import FLOOR, Row
+from tests.benchmarks.rows import Row
 
 CALLS = 15
 COMMANDS = {
@@ -20,15 +22,15 @@ COMMANDS = {
 }
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """Time whole commands in a pipe, from fork to exit, and `python -c pass`, alternately."""
     program = Path(sys.executable).with_name("leptonctl")
     command = [str(program)] if program.exists() else [sys.executable, "-m", "leptond.cli"]
     bare: list[float] = []
     found: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    with daemon(place, gpus=2) as one:
+    with daemon(bench.place, gpus=2) as one:
         env = {**os.environ, "LEPTOND_HOST": f"unix://{one.socket}"}
-        for _ in range(runs):
+        for _ in range(bench.runs):
             took: dict[str, list[float]] = {name: [] for name in ("", *COMMANDS)}
             for _ in range(CALLS):
                 took[""].append(_ms([sys.executable, "-c", "pass"], env))
@@ -37,18 +39,7 @@ def run(place: Path, runs: int) -> list[Row]:
             bare.append(p50(took[""]))
             for name in COMMANDS:
                 found[name].append(p50(took[name]))
-    return [
-        Row(
-            figure=f"leptonctl {name}, whole command / bare interpreter",
-            unit="ms",
-            leptond=tuple(values),
-            floor=tuple(bare),
-            against=FLOOR,
-            bar=8.0 if name == "status" else None,
-            stretch=4.0 if name == "status" else None,
-        )
-        for name, values in found.items()
-    ]
+    return [row(name, bench.load, values, floor=bare) for name, values in found.items()]
 
 
 def _ms(command: Sequence[str], env: dict[str, str]) -> float:

@@ -1,9 +1,10 @@
 """Paired comparison of two commits: did a change make something slower?
 
 Both commits are checked out side by side and measured in turn: A, B, B, A, and so on, so that load from
-elsewhere falls on both. Each runs the benchmarks of its own tree, which fit its own layout; a commit without
-benchmarks that write their rows (``--out``) gets those of this tree. Rows are matched by the name of their
-figure. What counts is the ratio within each pair; its mean comes with an interval, because clock times vary.
+elsewhere falls on both, and each under each load that is asked for. Each runs the benchmarks of its own tree,
+which fit its own layout; a commit whose benchmarks know no loads (``--load``) gets those of this tree. Peers
+are left out. Rows are matched by the name of their figure and their load. What counts is the ratio of
+leptond's values within each pair; its mean comes with an interval, because clock times vary.
 """
 
 from __future__ import annotations
@@ -24,24 +25,36 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks.rows import row_of
+
 ROOT = Path(__file__).parents[2]
 OVERLAY = ("tests/__init__.py", "tests/support/daemon.py", "tests/benchmarks")
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """Student's t for 95%, two-sided, with 1, 2, ... degrees of freedom."""
 
 
-def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Path | None) -> None:
-    """Measure both commits `runs` times and print the ratio second / first of each figure."""
+def compare(
+    first: str, second: str, *, parts: Sequence[str], runs: int, words: Sequence[str], out: Path | None
+) -> int:
+    """Measure both commits `runs` times, with the options `words`, and print the ratio second / first of each
+    figure. Return the exit code: 1 when a part has failed in either of them."""
     with checked_out(first) as one, checked_out(second) as two:
         measured: list[tuple[dict[str, float], dict[str, float]]] = []
+        failed: dict[str, str] = {}
         for number in range(runs):
             order = (one, two) if number % 2 == 0 else (two, one)
-            found = {each: _measure(*each, parts) for each in order}
+            found = {}
+            for each in order:
+                found[each], wrong = _measure(*each, parts, words)
+                name = first if each is one else second
+                failed |= {f"{part} of {name}": error for part, error in wrong.items()}
             measured.append((found[one], found[two]))
             print(f"  pair {number + 1} of {runs} is measured", file=sys.stderr, flush=True)
     rows = summary(measured)
     for figure in unmatched(measured):
         print(f"  not compared, measured in one commit only: {figure}", file=sys.stderr)
+    for part, error in failed.items():
+        print(f"  {part} failed: {error}", file=sys.stderr)
     table = Table(title=f"{second} / {first}, {runs} pairs", title_justify="left")
     for head in ("figure", first[:12], second[:12], "ratio", "95% interval", ""):
         table.add_column(head)
@@ -56,7 +69,9 @@ def compare(first: str, second: str, *, parts: Sequence[str], runs: int, out: Pa
         )
     Console(width=140).print(table)
     if out is not None:
-        out.write_text(json.dumps({"first": first, "second": second, "rows": rows}, indent=2) + "\n")
+        told = {"first": first, "second": second, "rows": rows, "failed": failed, "measured": measured}
+        out.write_text(json.dumps(told, indent=2) + "\n")
+    return 1 if failed else 0
 
 
 def summary(measured: Sequence[tuple[dict[str, float], dict[str, float]]]) -> list[dict[str, str | float]]:
@@ -106,7 +121,7 @@ def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
         tree = Path(place) / "tree"
         _git("worktree", "add", "--detach", str(tree), commit)
         try:
-            if not writes_rows(tree):
+            if not knows_loads(tree):
                 overlay(tree)
             python = sys.executable
             if _dependencies(tree) != _dependencies(ROOT):
@@ -118,10 +133,10 @@ def checked_out(commit: str) -> Iterator[tuple[Path, str]]:
             _git("worktree", "remove", "--force", str(tree))
 
 
-def writes_rows(tree: Path) -> bool:
-    """Return True if `tree` has benchmarks of its own that can be asked for their rows."""
+def knows_loads(tree: Path) -> bool:
+    """Return True if `tree` has benchmarks of its own that can be asked for their rows under a load."""
     main = tree / "tests" / "benchmarks" / "__main__.py"
-    return main.exists() and '"--out"' in main.read_text()
+    return main.exists() and '"--load"' in main.read_text()
 
 
 def overlay(tree: Path) -> None:
@@ -145,19 +160,31 @@ def _dependencies(tree: Path) -> list[str]:
         return sorted(tomllib.load(file)["project"]["dependencies"])
 
 
-def _measure(tree: Path, python: str, parts: Sequence[str]) -> dict[str, float]:
-    """Measure one commit once: the value of each figure, by name."""
+def _measure(
+    tree: Path, python: str, parts: Sequence[str], words: Sequence[str]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Measure one commit once: the value of each figure under each load, by its label, and why parts
+    failed."""
     file = tree / "figures.json"
-    words = [word for part in parts for word in ("--only", part)]
+    only = [word for part in parts for word in ("--only", part)]
     # its own code comes before what is installed
     env = {**os.environ, "PYTHONPATH": str(tree)}
-    command = [python, "-m", "tests.benchmarks", "--runs", "1", "--out", str(file), *words]
+    command = [
+        python,
+        "-m",
+        "tests.benchmarks",
+        "--runs",
+        "1",
+        "--no-peers",
+        "--out",
+        str(file),
+        *words,
+        *only,
+    ]
     ended = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 1) or not file.exists():
         raise SystemExit(f"the benchmarks of {tree} ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
     found = json.loads(file.read_text())
     file.unlink()
-    if found["failed"]:
-        raise SystemExit(f"the benchmarks of {tree} failed: {found['failed']}")
-    rows = found["rows"]
-    return {row["figure"]: row["leptond"][0] for row in rows if row["leptond"]}
+    rows = [row_of(row) for row in found["rows"]]
+    return {row.label: row.leptond[0] for row in rows if row.leptond}, found["failed"]

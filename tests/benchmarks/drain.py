@@ -6,14 +6,13 @@ import os
 import time
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import DRAIN_JOBS, SLOTS, SLURM, TSP, row
 from tests.benchmarks.jobs import NOOP, daemon, ended, spawn_many, submit_many
 from tests.benchmarks.peers import (
     MOST_QUEUED,
     RUNS_NO_JOBS,
-    SLURM,
-    TSP,
     TaskSpooler,
-    missing,
     patiently,
     sbatch,
     slurm,
@@ -22,37 +21,26 @@ from tests.benchmarks.peers import (
 from tests.benchmarks.rows import Row
 from tests.support.daemon import until
 
-JOBS = 1000
-SLOTS = 4
 SLURM_JOBS = 40
 SLURM_PATIENCE_S = 120.0
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """Jobs a second on four slots. All are queued before the first starts, and the clock runs from the moment
     when the slots are let go of until the last has ended. Slurm gets fewer, and once."""
     floor, ours, tsp = [], [], []
-    for number in range(runs):
-        here = place / str(number)
-        here.mkdir(parents=True)
-        floor.append(JOBS / spawn_many(NOOP, JOBS, SLOTS))
-        if not missing(TSP):
+    for _, here in bench.rounds():
+        floor.append(DRAIN_JOBS / spawn_many(NOOP, DRAIN_JOBS, SLOTS))
+        if not bench.lacks(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
-    slow = None if missing(SLURM) else _slurm(place)
-    told = missing(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
-    note = "; ".join(word for word in (missing(TSP), told) if word)
-    peers = {TSP: tuple(tsp), SLURM: (slow,) if slow is not None else ()}
-    common = {
-        "unit": "jobs/s",
-        "leptond": tuple(ours),
-        "floor": tuple(floor),
-        "peers": {name: values for name, values in peers.items() if values},
-        "better": "higher",
-    }
+    slow = None if bench.lacks(SLURM) else _slurm(bench.place)
+    told = bench.lacks(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
+    note = "; ".join(dict.fromkeys(word for word in (bench.lacks(TSP), told) if word))
+    common = {"floor": floor, "peers": {TSP: tsp, SLURM: [slow] if slow is not None else []}}
     return [
-        Row(figure=f"drain of {JOBS:,} no-op jobs, {SLOTS} slots", bar=200.0, note=note, **common),
-        Row(figure="drain against task-spooler", against=TSP, stretch=1.0, note=missing(TSP), **common),
+        row("drain", bench.load, ours, note=note, **common),
+        row("drain_tsp", bench.load, ours, note=bench.lacks(TSP), **common),
     ]
 
 
@@ -63,15 +51,17 @@ def _leptond(here: Path) -> float:
         blockers = submit_many(one, [{"argv": ["/bin/sh", "-c", f"read x < {gate}"]}] * SLOTS)
         for job in blockers:
             one.reached(job, "running")
-        ids = submit_many(one, [{"argv": NOOP}] * JOBS)
+        ids = submit_many(one, [{"argv": NOOP}] * DRAIN_JOBS)
         begin = time.perf_counter()
         with gate.open("w") as file:
             for _ in range(SLOTS):
                 file.write("\n")
                 file.flush()
         ended(one, ids[-1])
-        until(lambda: one.get("/v1/status").json["counts"]["succeeded"] == JOBS + SLOTS, "the end of all")
-        return JOBS / (time.perf_counter() - begin)
+        until(
+            lambda: one.get("/v1/status").json["counts"]["succeeded"] == DRAIN_JOBS + SLOTS, "the end of all"
+        )
+        return DRAIN_JOBS / (time.perf_counter() - begin)
 
 
 def _tsp(here: Path) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import GAP_JOBS, SLURM, TSP, row
 from tests.benchmarks.jobs import (
     daemon,
     ended,
@@ -15,67 +17,50 @@ from tests.benchmarks.jobs import (
     stamps,
     submit_many,
 )
-from tests.benchmarks.peers import RUNS_NO_JOBS, SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
-from tests.benchmarks.rows import FLOOR, Row
+from tests.benchmarks.peers import RUNS_NO_JOBS, TaskSpooler, patiently, sbatch, slurm
+from tests.benchmarks.rows import Row
 
-JOBS = 100
 SLURM_JOBS = 6
 SLURM_PATIENCE_S = 90.0
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """The gap against a bare spawn loop, against task-spooler, and against Slurm (measured once: it takes a
     second a job)."""
     floor, ours, tsp, least = [], [], [], []
-    program = stamp_program(place)
-    for number in range(runs):
-        here = place / str(number)
-        here.mkdir(parents=True)
+    program = stamp_program(bench.place)
+    for _, here in bench.rounds():
         floor.append(_bare(here / "floor"))
-        if not missing(TSP):
+        if not bench.lacks(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
         if program:
             least.append(_stamp_only(here / "stamp", program))
-    peers = {TSP: tuple(tsp)} if tsp else {}
-    told = [missing(TSP)]
-    if missing(SLURM):
-        told.append(missing(SLURM))
-    elif (slow := _slurm(place)) is not None:
-        peers[SLURM] = (slow,)
+    peers = {TSP: tsp}
+    told = [bench.lacks(TSP)]
+    if bench.lacks(SLURM):
+        told.append(bench.lacks(SLURM))
+    elif (slow := _slurm(bench.place)) is not None:
+        peers[SLURM] = [slow]
     else:
         told.append(RUNS_NO_JOBS)
-    note = "; ".join(word for word in told if word)
-    common = {"unit": "ms", "leptond": tuple(ours), "floor": tuple(floor), "peers": peers}
+    note = "; ".join(dict.fromkeys(word for word in told if word))
+    common = {"floor": floor, "peers": peers}
     return [
-        Row(
-            figure=f"hand-over gap, {JOBS} jobs on one slot, p50 / floor",
-            against=FLOOR,
-            bar=2.5,
-            stretch=1.3,
-            note=note,
-            **common,
-        ),
-        Row(
-            figure="hand-over gap against task-spooler",
-            against=TSP,
-            bar=2.0,
-            stretch=1.0,
-            note=missing(TSP),
-            **common,
-        ),
-        Row(
-            figure="hand-over gap of a program that only stamps the clock",
-            unit="ms",
-            leptond=tuple(ours for _, ours in least),
-            floor=tuple(bare for bare, _ in least),
+        row("gap", bench.load, ours, note=note, **common),
+        row("gap_tsp", bench.load, ours, note=bench.lacks(TSP), **common),
+        row(
+            "gap_stamp",
+            bench.load,
+            [ours for _, ours in least],
+            floor=[bare for bare, _ in least],
             note="" if program else "there is no C compiler",
         ),
     ]
 
 
 def _bare(file: Path, argv: list[str] | None = None) -> float:
-    for _ in range(JOBS):
+    for _ in range(GAP_JOBS):
         spawn(argv or stamping(file))
     return p50(gaps(file))
 
@@ -90,20 +75,20 @@ def _stamp_only(here: Path, program: str) -> tuple[float, float]:
 def _leptond(here: Path, argv: list[str] | None = None) -> float:
     file = here / "leptond"
     with daemon(here) as one:
-        ids = submit_many(one, [{"argv": argv or stamping(file), "gpus": 1}] * JOBS)
+        ids = submit_many(one, [{"argv": argv or stamping(file), "gpus": 1}] * GAP_JOBS)
         ended(one, ids[-1])
-    return p50(_whole(file, JOBS))
+    return p50(_whole(file, GAP_JOBS))
 
 
 def _tsp(here: Path) -> float:
     file = here / "tsp-stamps"
     with TaskSpooler(here / "tsp") as peer:
         peer.close_gate()
-        for _ in range(JOBS):
+        for _ in range(GAP_JOBS):
             peer.submit(stamping(file))
         peer.open_gate()
         peer.wait()
-    return p50(_whole(file, JOBS))
+    return p50(_whole(file, GAP_JOBS))
 
 
 def _slurm(place: Path) -> float | None:

@@ -1,5 +1,6 @@
 """The peers: task-spooler and Slurm as Debian has them (`apt-get install task-spooler slurm-wlm munge`), each
-on a private socket or on ports of its own. What is not installed is skipped by name."""
+on a private socket or on ports of its own; submitit, `xargs -P` and Ray Tune for sweeps (sweep.py). What is
+not installed is skipped by name."""
 
 from __future__ import annotations
 
@@ -11,22 +12,30 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from tests.benchmarks.figures import RAY, SLURM, SUBMITIT, TSP, XARGS
 from tests.support.daemon import until
 
-TSP = "task-spooler"
-SLURM = "slurm"
 READY_S = 30.0
 END_S = 30.0
 MOST_QUEUED = 900
 """task-spooler keeps a connection for each queued job and fails at about a thousand."""
 
 
-def missing(name: str) -> str:
-    """Why a peer cannot be measured here; empty when it can."""
+def missing(name: str, ray: Path | None = None) -> str:
+    """Return why a peer cannot be measured here; empty when it can. `ray` is the environment of Ray Tune."""
     if name == TSP:
         return "" if shutil.which("tsp") else "task-spooler is not installed"
+    if name == XARGS:
+        return "" if shutil.which("xargs") else "xargs is not installed"
+    if name == SUBMITIT:
+        return "" if find_spec("submitit") else "submitit is not installed"
+    if name == RAY:
+        python = ray / "bin" / "python" if ray is not None else None
+        return "" if python is not None and python.exists() else "there is no environment of Ray Tune (--ray)"
+    assert name == SLURM, name
     absent = [program for program in ("munged", "slurmctld", "slurmd", "sbatch") if not _which(program)]
     if absent:
         return f"Slurm is not installed ({', '.join(absent)})"

@@ -13,22 +13,23 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import DEEP_GAP, DEEP_START, DEEP_STATUS, PENDING, PURGED, row
 from tests.benchmarks.jobs import daemon, gaps, p50, resident_mb, stamping, stamps, submit_many
-from tests.benchmarks.rows import FLOOR, Row
+from tests.benchmarks.rows import Row
 from tests.support.daemon import Daemon
 
-PENDING = 1_000_000
 BATCH = 10_000
 JOBS = 40
 CALLS = 15
-PURGED = 2_000
 SETTLE_S = 5.0
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """Three daemons at a time, asked in turn: with nothing in the queue, with a million jobs, each submitted
     for itself, and with as many members of ten arrays. The jobs of the gap wait for the GPU, as the million
     do, and come before them."""
+    place = bench.place
     figures: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         empty = stack.enter_context(daemon(place / "empty"))
@@ -39,47 +40,30 @@ def run(place: Path, runs: int) -> list[Row]:
         idle = _memory(empty)
         for one in (empty, *deep.values()):
             one.post("/v1/gpus/0/drain")
-        _fill_with_jobs(deep["jobs"])
-        _fill_with_arrays(deep["members of arrays"])
-        os.sync()  # a gigabyte was written: what is measured is not the disk that takes it in
-        time.sleep(SETTLE_S)
-        for number in range(runs):
+        with bench.load.paused():
+            _fill_with_jobs(deep["jobs"])
+            _fill_with_arrays(deep["members of arrays"])
+            os.sync()  # a gigabyte was written: what is measured is not the disk that takes it in
+            time.sleep(SETTLE_S)
+        for number in range(bench.runs):
             for name, one in (("", empty), *deep.items()):
                 file = place / f"{name.replace(' ', '-')}-{number}"
                 for what, value in (
-                    ("hand-over gap, p50", _gap(one, Path(f"{file}-gap"))),
-                    ("submit to first instruction, p50", _start(one, Path(f"{file}-start"))),
-                    ("leptonctl status, whole command, p50", _status(one)),
+                    (DEEP_GAP, _gap(one, Path(f"{file}-gap"))),
+                    (DEEP_START, _start(one, Path(f"{file}-start"))),
+                    (DEEP_STATUS, _status(one)),
                 ):
                     figures.setdefault(what, {}).setdefault(name, []).append(value)
                 if name:
                     figures.setdefault("memory", {}).setdefault(name, []).append(_memory(one) - idle)
+    note = "floor: the same with an empty queue"
     rows = [
-        Row(
-            figure=f"{what}, {PENDING:,} {name} pending / empty queue",
-            unit="ms",
-            leptond=tuple(values[name]),
-            floor=tuple(values[""]),
-            against=FLOOR,
-            bar=1.5,
-            stretch=1.1,
-            note="floor: the same with an empty queue",
-        )
-        for what, values in figures.items()
-        if what != "memory"
-        for name in deep
+        row(f"{what}, {kind}", bench.load, figures[what][kind], floor=figures[what][""], note=note)
+        for what in (DEEP_GAP, DEEP_START, DEEP_STATUS)
+        for kind in deep
     ]
-    rows += [
-        Row(
-            figure=f"daemon memory above idle, {PENDING:,} {name} pending",
-            unit="MB",
-            leptond=tuple(figures["memory"][name]),
-            bar=200.0,
-            stretch=60.0,
-        )
-        for name in deep
-    ]
-    return [*rows, *_purge(place / "purge", runs)]
+    rows += [row(f"memory, {kind}", bench.load, figures["memory"][kind]) for kind in deep]
+    return [*rows, _purge(bench)]
 
 
 def _fill_with_jobs(one: Daemon) -> None:
@@ -140,11 +124,11 @@ def _memory(one: Daemon) -> float:
     return resident_mb(one.process.pid)
 
 
-def _purge(place: Path, runs: int) -> list[Row]:
+def _purge(bench: Bench) -> Row:
     """Submits while the retention forgets jobs, and the same without it: the longest wait of a run."""
     floor, ours = [], []
-    with daemon(place) as one:
-        for _ in range(runs):
+    with daemon(bench.place / "purge") as one:
+        for _ in range(bench.runs):
             jobs = submit_many(one, [{"argv": ["true"], "hold": True}] * PURGED)
             body = {"argv": ["true"], "hold": True, "array": f"0-{PURGED - 1}"}
             array = one.post("/v1/jobs", body).json["id"]
@@ -158,15 +142,7 @@ def _purge(place: Path, runs: int) -> list[Row]:
             purge.join()
             left = one.get("/v1/jobs?state=cancelled").json["items"]
             assert left == [], left[0]
-    return [
-        Row(
-            figure=f"longest of the submits while {2 * PURGED:,} jobs are forgotten",
-            unit="ms",
-            leptond=tuple(ours),
-            floor=tuple(floor),
-            note="floor: the longest of a second without",
-        )
-    ]
+    return row("purge", bench.load, ours, floor=floor, note="floor: the longest of a second without")
 
 
 def _cancelled(one: Daemon, jobs: list[int]) -> None:

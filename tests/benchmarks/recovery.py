@@ -8,58 +8,40 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import ADOPTED, HISTORY, QUEUED, row
 from tests.benchmarks.jobs import daemon, submit_many
 from tests.benchmarks.rows import Row
 from tests.support.daemon import Daemon, UnixConnection
 
-HISTORY = 100_000
-QUEUED = 10_000
-RUNNING = 8
 PATIENCE_S = 120.0
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """kill -9, a new start, and the time until anything is answered and until all is adopted (it is ready).
     The floor imports the daemon and does nothing."""
     floor, answered, adopted = [], [], []
-    with daemon(place, gpus=RUNNING) as one:
-        _fill(one)
-        jobs = submit_many(one, [{"argv": ["sleep", "3600"], "gpus": 1}] * RUNNING)
+    with daemon(bench.place, gpus=ADOPTED) as one:
+        with bench.load.paused():
+            _fill(one)
+        jobs = submit_many(one, [{"argv": ["sleep", "3600"], "gpus": 1}] * ADOPTED)
         for job in jobs:
             one.reached(job, "running")
         waiting = submit_many(one, [{"argv": ["true"], "gpus": 1}] * QUEUED)
-        for _ in range(runs):
+        for _ in range(bench.runs):
             floor.append(_imports())
             one.kill()
             begin = time.perf_counter()
             one.launch()
             answered.append(_until(one, "/healthz", begin))
             adopted.append(_until(one, "/readyz", begin))
-            assert [one.job(job)["state"] for job in jobs] == ["running"] * RUNNING
+            assert [one.job(job)["state"] for job in jobs] == ["running"] * ADOPTED
             assert one.job(waiting[0])["state"] == "pending"
-    size = f"{HISTORY:,} in history, {QUEUED:,} queued, {RUNNING} running"
     note = "floor: the imports alone"
     return [
-        Row(
-            figure=f"recovery, first answer ({size})",
-            unit="s",
-            leptond=tuple(answered),
-            floor=tuple(floor),
-            bar=2.0,
-            stretch=0.5,
-            note=note,
-        ),
-        Row(
-            figure="recovery, all adopted",
-            unit="s",
-            leptond=tuple(adopted),
-            floor=tuple(floor),
-            bar=3.0,
-            stretch=1.0,
-            note=note,
-        ),
+        row("answered", bench.load, answered, floor=floor, note=note),
+        row("adopted", bench.load, adopted, floor=floor, note=note),
     ]
 
 

@@ -5,31 +5,29 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import RESTING, ROUND, ROUNDS, row
 from tests.benchmarks.jobs import NOOP, daemon, ended, resident_mb, submit_many
 from tests.benchmarks.rows import Row
 from tests.support.daemon import Daemon
 
 SETTLE_S = 3.0
 WATCH_S = 60.0
-RUNNING = 4
-ROUND, ROUNDS = 250, 3
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """Memory of an idle daemon, and how it grows with jobs that come and go; then, with jobs that run, how
     often its threads are woken, outside of the sampling of GPUs (which is made rare for it), and how often a
     shim is. Each run watches a minute."""
     idle, helpers, grown, woken, shims = [], [], [], [], []
-    for number in range(runs):
-        here = place / str(number)
-        here.mkdir(parents=True)
-        with daemon(here, gpus=RUNNING, LEPTOND_GPUS__SAMPLE_S="3600") as one:
+    for _, here in bench.rounds():
+        with daemon(here, gpus=RESTING, LEPTOND_GPUS__SAMPLE_S="3600") as one:
             assert one.process is not None
             pid = one.process.pid
             time.sleep(SETTLE_S)
             idle.append(resident_mb(pid))
             helpers.append(sum(map(resident_mb, children(pid))))
-            jobs = submit_many(one, [{"argv": ["sleep", "600"], "gpus": 1}] * RUNNING)
+            jobs = submit_many(one, [{"argv": ["sleep", "600"], "gpus": 1}] * RESTING)
             for job in jobs:
                 one.reached(job, "running")
             time.sleep(SETTLE_S)
@@ -43,22 +41,13 @@ def run(place: Path, runs: int) -> list[Row]:
             shims.append(max(rates[1:]))
         with daemon(here / "busy", LEPTOND_QUEUE__CPU_SLOTS="4") as one:
             grown.append(_growth(one))
+    full = "SQLite's page caches fill with the database, up to 32 MiB; the rest stays as it is"
     return [
-        Row(figure="daemon memory, idle", unit="MB", leptond=tuple(idle), bar=80.0, stretch=45.0),
-        Row(figure="memory of its helper processes, idle", unit="MB", leptond=tuple(helpers)),
-        Row(
-            figure=f"wake-ups of the daemon, {RUNNING} jobs running",
-            unit="1/s",
-            leptond=tuple(woken),
-            bar=2.0,
-        ),
-        Row(figure="wake-ups of a shim", unit="1/s", leptond=tuple(shims)),
-        Row(
-            figure=f"daemon memory after {ROUND * (ROUNDS + 1):,} jobs above that after {ROUND:,}",
-            unit="MB",
-            leptond=tuple(grown),
-            note="SQLite's page caches fill with the database, up to 32 MiB; the rest stays as it is",
-        ),
+        row("memory", bench.load, idle),
+        row("memory_helpers", bench.load, helpers),
+        row("wakes", bench.load, woken),
+        row("wakes_shim", bench.load, shims),
+        row("growth", bench.load, grown, note=full),
     ]
 
 

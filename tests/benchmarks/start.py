@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import SLURM, TSP, row
 from tests.benchmarks.jobs import daemon, p50, spawn, stamping, stamps
-from tests.benchmarks.peers import RUNS_NO_JOBS, SLURM, TSP, TaskSpooler, missing, patiently, sbatch, slurm
+from tests.benchmarks.peers import RUNS_NO_JOBS, TaskSpooler, patiently, sbatch, slurm
 from tests.benchmarks.rows import Row
 
 JOBS = 30
@@ -16,31 +18,19 @@ PAUSE_S = 0.05
 """Between two submits, so that each finds the daemon at rest."""
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """The p50, over HTTP on the Unix socket, each submit on a connection of its own."""
     floor, ours, tsp = [], [], []
-    for number in range(runs):
-        here = place / str(number)
-        here.mkdir(parents=True)
+    for _, here in bench.rounds():
         floor.append(_bare(here / "floor"))
-        if not missing(TSP):
+        if not bench.lacks(TSP):
             tsp.append(_tsp(here))
         ours.append(_leptond(here))
-    slow = None if missing(SLURM) else _slurm(place)
-    told = missing(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
-    peers = {TSP: tuple(tsp), SLURM: (slow,) if slow is not None else ()}
-    return [
-        Row(
-            figure="submit to first instruction, idle daemon, p50",
-            unit="ms",
-            leptond=tuple(ours),
-            floor=tuple(floor),
-            peers={name: values for name, values in peers.items() if values},
-            bar=12.0,
-            stretch=6.0,
-            note="; ".join(word for word in (missing(TSP), told) if word),
-        )
-    ]
+    slow = None if bench.lacks(SLURM) else _slurm(bench.place)
+    told = bench.lacks(SLURM) or ("" if slow is not None else RUNS_NO_JOBS)
+    note = "; ".join(dict.fromkeys(word for word in (bench.lacks(TSP), told) if word))
+    peers = {TSP: tsp, SLURM: [slow] if slow is not None else []}
+    return [row("start", bench.load, ours, floor=floor, peers=peers, note=note)]
 
 
 def _bare(file: Path) -> float:

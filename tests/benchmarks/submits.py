@@ -9,28 +9,25 @@ import sqlite3
 import time
 from pathlib import Path
 
+from tests.benchmarks.bench import Bench
+from tests.benchmarks.figures import ARRAY, BATCH, CLIENTS, row
 from tests.benchmarks.jobs import daemon
 from tests.benchmarks.rows import Row
 from tests.support.daemon import Daemon
 
-CLIENTS = 16
 SINGLE = 4000
-BATCH = 1000
 BATCHES = 32
-ARRAY = 100_000
 ROW = "x" * 600
 """About as much as a job is in the database."""
 
 
-def run(place: Path, runs: int) -> list[Row]:
+def run(bench: Bench) -> list[Row]:
     """Jobs a second for 16 clients, each waiting for its answer before it asks again: one by one, and in
     batches of a thousand; and the time of an array. The floor is a bare database."""
     job = {"argv": ["true"], "hold": True}
     floor, bulk, single, batches, arrays = [], [], [], [], []
     refused = ""
-    for number in range(runs):
-        here = place / str(number)
-        here.mkdir(parents=True)
+    for _, here in bench.rounds():
         floor.append(_commits(here / "floor.db"))
         bulk.append(_commits(here / "bulk.db", BATCH, BATCHES))
         with daemon(here) as one:
@@ -43,34 +40,12 @@ def run(place: Path, runs: int) -> list[Row]:
                 arrays.append((time.perf_counter() - begin) * 1000)
             else:
                 refused = f"refused: {answer.json.get('detail')}"
+    note = "floor: rows of the size of a job in a bare SQLite, as durable, one a commit"
     return [
-        Row(
-            figure=f"durable submits, {CLIENTS} clients one by one",
-            unit="jobs/s",
-            leptond=tuple(single),
-            floor=tuple(floor),
-            bar=1000.0,
-            stretch=3000.0,
-            better="higher",
-            note="floor: rows of the size of a job in a bare SQLite, as durable, one a commit",
-        ),
-        Row(
-            figure=f"durable submits, {CLIENTS} clients in batches of {BATCH:,}",
-            unit="jobs/s",
-            leptond=tuple(batches),
-            floor=tuple(bulk),
-            bar=20_000.0,
-            stretch=60_000.0,
-            better="higher",
-        ),
-        Row(
-            figure=f"an array of {ARRAY:,} submitted, durable",
-            unit="ms",
-            leptond=tuple(arrays),
-            floor=tuple(1000 / rate for rate in floor) if arrays else (),
-            bar=200.0,
-            stretch=20.0,
-            note=refused,
+        row("submits", bench.load, single, floor=floor, note=note),
+        row("batches", bench.load, batches, floor=bulk),
+        row(
+            "array", bench.load, arrays, floor=[1000 / rate for rate in floor] if arrays else [], note=refused
         ),
     ]
 
