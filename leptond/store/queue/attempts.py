@@ -460,8 +460,8 @@ def _record_end(
 ) -> Attempt:
     """Release the GPUs of an attempt, and write its end into its row. Return the attempt with its times."""
     if attempt.gpus:
-        marks = ", ".join("?" * attempt.n_gpus)
         uuids = [gpu.uuid for gpu in attempt.gpus]
+        marks = ", ".join("?" * len(uuids))
         db.execute(f"UPDATE gpus SET released_at = ? WHERE uuid IN ({marks})", (ended_at, *uuids))
         db.execute("DELETE FROM leases WHERE attempt_id = ?", (attempt.id,))
     started_at, stop_at = attempt.started_at, attempt.stop_at
