@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from leptond.base.errors import StartRefused, start_refused
 from leptond.base.section import NotNegative, Positive, Section
+from leptond.core.access.run_as import AccountSettings
 from leptond.core.accounting.prices import Rates
 from leptond.core.admission.admission import Defaults
 from leptond.core.retention_limits import RetentionLimits
@@ -174,6 +175,7 @@ class Settings(Section, frozen=True, kw_only=True):
     queue: QueueSettings = QueueSettings()
     planner: PlannerFigures = PlannerFigures()
     jobs: Defaults = Defaults()
+    accounts: AccountSettings = AccountSettings()
     shares: ShareSettings = ShareSettings()
     gpus: GpuSettings = GpuSettings()
     engine: EngineSettings = EngineSettings()

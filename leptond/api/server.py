@@ -116,7 +116,12 @@ class Api:
         await self._runner.setup()
         places = self._context.places
         for path in places.sockets:
-            listener = UnixListener(path, self._factory(), group=places.mode == "system")
+            listener = UnixListener(
+                path,
+                self._factory(),
+                group=places.mode == "system",
+                everybody=self._context.settings.accounts.multi_user,
+            )
             await listener.start(parents=ABOVE)
             self.listeners.append(listener)
         if self._context.settings.http.listen:

@@ -18,12 +18,19 @@ BACKLOG = 1024
 
 class UnixListener:
     """Listens at `path` with the protocols that `factory` makes. With `group` members of the file's group may
-    connect."""
+    connect, with `everybody` every account."""
 
-    def __init__(self, path: Path, factory: Callable[[], asyncio.Protocol], *, group: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        factory: Callable[[], asyncio.Protocol],
+        *,
+        group: bool,
+        everybody: bool = False,
+    ) -> None:
         self.path = path
         self._factory = factory
-        self._mode = 0o660 if group else 0o600
+        self._mode = 0o660 if group else 0o666 if everybody else 0o600
         self._bound: BoundSocket | None = None
         self._server: asyncio.Server | None = None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from leptond.attempt_files import layout
+from leptond.attempt_files import layout, own_directory
 from leptond.base import nofollow
 from leptond.base.durable import write_whole
 from leptond.core.jobs.model import Job
@@ -21,9 +21,11 @@ def leave(directory: Path, job: Job) -> bool:
         "values": {name: asked.value for name, asked in job.tuned.items()},
         "versions": {name: asked.version for name, asked in job.tuned.items()},
     }
+    text = msgspec.json.encode(body).decode()
     try:
         with nofollow.directory(directory) as fd:
-            write_whole(fd, layout.KNOBS, msgspec.json.encode(body).decode(), sync=False)
+            write_whole(fd, layout.KNOBS, text, sync=False)
+        own_directory.leave_copy(directory, layout.KNOBS, text)
     except FileNotFoundError:
         return False
     return True

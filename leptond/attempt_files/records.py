@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from leptond.attempt_files import knobs, layout
+from leptond.attempt_files import knobs, layout, own_directory
 from leptond.attempt_files.directory import RECORD_BYTES, is_held
 from leptond.attempt_files.output_log import JobLog
 from leptond.base import nofollow
+from leptond.base.accounts import Account
 from leptond.base.durable import write_durably
 from leptond.base.paths import make_directory
 from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
@@ -56,19 +57,27 @@ class AttemptFiles:
         """Return the ids of the attempts that have a standby directory."""
         return {path.name for path in self._standby.iterdir()} if self._standby.is_dir() else set()
 
-    def make_standby(self, attempt_id: str) -> Path:
-        """Make the standby directory of a new attempt. Raises OSError."""
+    def make_standby(self, attempt_id: str, submitter: Account | None = None) -> Path:
+        """Make the standby directory of a new attempt; with a `submitter`, in it one that is that account's.
+        Raises OSError."""
         path = self.standby(attempt_id)
         path.mkdir(mode=0o750, parents=True)
+        if submitter is not None:
+            own_directory.make(path, submitter)
         return path
 
-    def leave_script(self, attempt_id: str, name: str, content: bytes) -> None:
+    def leave_script(
+        self, attempt_id: str, name: str, content: bytes, submitter: Account | None = None
+    ) -> None:
         """Write the script that a new attempt runs, for its user alone. Raises OSError."""
         directory = self.standby(attempt_id) / layout.SCRIPT_DIR
         directory.mkdir(mode=0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(directory / name, flags, 0o700), "wb") as file:
             file.write(content)
+            if submitter is not None:
+                directory.chmod(0o711)
+                os.fchown(file.fileno(), submitter.uid, submitter.gid)
 
     def remove_standby(self, attempt_id: str) -> None:
         """Remove what an attempt without GO has left."""
@@ -142,10 +151,12 @@ class AttemptFiles:
 
     def request_stop(self, attempt: Attempt, reason: str, grace_s: float) -> None:
         """Write the request to stop an attempt, durably. Raises OSError."""
-        request = {"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s}
+        request = json.dumps({"attempt_id": attempt.id, "reason": reason, "grace_s": grace_s})
         for directory in self._read_by_shim(attempt):
             with nofollow.directory(directory) as fd:
-                write_durably(fd, layout.STOP, json.dumps(request))
+                write_durably(fd, layout.STOP, request)
+            with contextlib.suppress(OSError):  # for the job alone, which gets its signal in any case
+                own_directory.leave_copy(directory, layout.STOP, request)
 
     def _read_by_shim(self, attempt: Attempt) -> list[Path]:
         """Return the directories in which a live attempt may look for its files: its own; of a copy the
@@ -212,6 +223,8 @@ class AttemptFiles:
             for name in sorted(os.listdir(source), key=lambda name: name == layout.EXIT):  # noqa: PTH208
                 if name in LEFT or _SEGMENT.match(name):
                     _copy(name, source, target)
+                elif name == layout.OWN_DIR:
+                    _copy_own(source, target)
             os.fsync(target)
 
     def log_tail(self, attempt: Attempt) -> tuple[str, float | None]:
@@ -238,11 +251,19 @@ class AttemptFiles:
         return data.decode("utf-8", "replace") if data is not None else None
 
     def _beginning(self, attempt: Attempt, name: str) -> bytes | None:
-        try:
-            # linked: a rank that leaves its word may be killed before it removes the other name
-            return nofollow.read_file(self.of(attempt) / name, LOG_TAIL_BYTES, linked=True)
-        except OSError:
-            return None
+        return own_directory.read(self.of(attempt), name, LOG_TAIL_BYTES)
+
+
+def _copy_own(source: int, target: int) -> None:
+    """Copy what a job has left in the directory of its own account. Raises OSError."""
+    own = own_directory.open_in(source)
+    if own is None:
+        return
+    try:
+        for name in (layout.LAST_WORD, layout.ERROR):
+            _copy(name, own, target)
+    finally:
+        os.close(own)
 
 
 def _copy(name: str, source: int, target: int) -> None:

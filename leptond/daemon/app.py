@@ -24,9 +24,11 @@ from leptond.base.locks import MachineLocks, check_hard_links, machine_locks, pr
 from leptond.base.paths import Places, usable_sockets
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
+from leptond.core.access import run_as
 from leptond.daemon.announcement import Started, announcement
 from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
+from leptond.engines.accounts import check_rights, open_places
 from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
 from leptond.recovery.copied_state import check_place, former_places
@@ -69,7 +71,10 @@ async def serve(settings: Settings, places: Places) -> None:
     clock = SystemClock()
     sys.setswitchinterval(SWITCH_S)
     stop = _stop_signals()
+    check_rights(settings.accounts)
     prepare_state_dir(places.state_dir)
+    if settings.accounts.multi_user:
+        open_places(places.state_dir)
     with state_lock(places.state_dir):
         places = usable_sockets(places)
         guard(places.state_dir)
@@ -94,7 +99,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 clock,
                 watch,
                 parts,
-                FileLook(places.state_dir),
+                FileLook(places.state_dir, multi_user=settings.accounts.multi_user),
                 report_sockets=places.report_sockets,
                 has_space=disk_guard.may_start,
             )
@@ -140,6 +145,7 @@ async def _run(
         listen=node.settings.http.listen or None,
         backend=node.watch.backend,
         containment=engine.containment,
+        accounts=node.settings.accounts.mode,
         adopted=adopted,
     )
     if sys.stdout.isatty():
@@ -178,7 +184,9 @@ def _services(
     """The loops beside the scheduling, each a task of the group."""
     settings, store, clock = node.settings, node.store, node.clock
     loops = {
-        "output-copies": OutputCopies(store, engine.jobs_dir, clock).run(),
+        "output-copies": OutputCopies(
+            store, engine.jobs_dir, clock, multi_user=settings.accounts.multi_user
+        ).run(),
         "webhooks": Webhooks(settings.webhooks.hooks, store, clock).run(),
         "watchdog": _watchdog(store),
         "disk-guard": disk_guard.run(node.wakeup.changed),
@@ -199,7 +207,7 @@ def _die(broken: asyncio.Future[StartRefused]) -> None:
 
 
 def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk_guard: DiskGuard) -> Context:
-    notes = _notes(places)
+    notes = _notes(places, node.settings)
     for note in notes:
         log.warning("daemon.note", note=note)
     return Context(
@@ -222,14 +230,11 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
     )
 
 
-def _notes(places: Places) -> list[str]:
+def _notes(places: Places, settings: Settings) -> list[str]:
     """Return what the user should know from the start."""
-    found = []
-    if places.mode == "system":
-        found.append(
-            "every job runs as the daemon's own user: users of this queue are not protected from each other"
-        )
-    return found
+    if places.mode == "system" and not settings.accounts.multi_user:
+        return [run_as.protection(settings.accounts, os.geteuid())]
+    return []
 
 
 def _stop_signals() -> asyncio.Event:

@@ -112,7 +112,7 @@ def assemble(
     permit = StartPermit(engine, clock, has_space)
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
     handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
-    reports = ProgressReceiver(report_sockets, store, clock)
+    reports = ProgressReceiver(report_sockets, store, clock, multi_user=settings.accounts.multi_user)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults
     )

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from leptond.attempt_files import layout
+from leptond.base.accounts import Account
 from leptond.core.jobs import trackers
 from leptond.core.jobs.model import Job, LeasedGpu, State
 from leptond.core.jobs.scripts import interpreter
@@ -19,24 +20,31 @@ from leptond.engines.base import Given
 from leptond.engines.procs import COOKIE, tag_of
 
 
-class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """The account that a job runs under."""
+class Submitter(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process of a command does before it becomes the command of another account than the daemon's
+    (:mod:`leptond.engines.shim.identity`)."""
 
+    uid: int
+    gid: int
     name: str
-    home: str
-    shell: str
+    no_new_privileges: bool
+    max_processes: int
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The facts that machine and settings add to a job's spec. `standby` is where its files are until its GO,
-    and `directory` where they are from then on."""
+    and `directory` where they are from then on; `own_directory`, that or one below it, is where the job may
+    write. `account` has the names of the account that it runs under; `submitter` is set where that is not the
+    daemon's own."""
 
-    owner: Owner
+    account: Account
+    submitter: Submitter | None
     path: str
     lang: str
     tmpdir: str | None
     standby: str
     directory: str
+    own_directory: str
     checkpoint_dir: str
     api_socket: str
     report_socket: str
@@ -53,21 +61,21 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
     """Return the job's environment, except what depends on its GPUs (:func:`assignment`). Nothing of the
     daemon's own is passed on; what the user sets overrides the defaults, and leptond's own variables override
     both."""
-    owner = around.owner
+    account = around.account
     grace_s = job.spec.grace_s or 0.0
     env = {
         "PATH": around.path,
-        "HOME": owner.home,
-        "USER": owner.name,
-        "LOGNAME": owner.name,
-        "SHELL": owner.shell,
+        "HOME": account.home,
+        "USER": account.name,
+        "LOGNAME": account.name,
+        "SHELL": account.shell,
         "LANG": around.lang,
         "PYTHONUNBUFFERED": "1",
         "MASTER_ADDR": "127.0.0.1",
         "LEPTOND_HOST": f"unix://{around.api_socket}",
         # torchrun kills its workers 30 s after a SIGTERM unless it gets a longer grace
         "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, int(grace_s))),
-        "TORCHELASTIC_ERROR_FILE": f"{around.directory}/{layout.ERROR}",
+        "TORCHELASTIC_ERROR_FILE": f"{around.own_directory}/{layout.ERROR}",
     }
     if around.tmpdir is not None:
         env["TMPDIR"] = around.tmpdir
@@ -93,7 +101,7 @@ def environment(job: Job, attempt_id: str, number: int, around: Surroundings) ->
             "LEPTOND_CHECKPOINT_DIR": around.checkpoint_dir,
             "LEPTOND_RESUME": "1" if number > 1 or job.retry_of is not None else "0",
             "LEPTOND_SOCKET": around.report_socket,
-            "LEPTOND_ATTEMPT_DIR": around.directory,
+            "LEPTOND_ATTEMPT_DIR": around.own_directory,
         }
     )
     if slurm.wanted(job):
@@ -161,10 +169,16 @@ def visible_devices(gpus: Sequence[LeasedGpu], *, by_index: bool) -> str:
 
 
 def describe(
-    job: Job, attempt_id: str, number: int, around: Surroundings, *, script: bytes | None = None
+    job: Job,
+    attempt_id: str,
+    number: int,
+    around: Surroundings,
+    *,
+    script: bytes | None = None,
+    refused: str | None = None,
 ) -> dict[str, Any]:
     """Return the launch description, as JSON for the shim, which adds LEPTOND_DEADLINE at the start. `script`
-    as in :func:`command`."""
+    as in :func:`command`; `refused`: why the command may not start at all."""
     warn = job.spec.warn_signal
     return {
         "attempt_id": attempt_id,
@@ -187,6 +201,8 @@ def describe(
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,
         "report_socket": around.report_socket,
+        "submitter": msgspec.to_builtins(around.submitter),
+        "refused": refused,
     }
 
 

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import pwd
 import random
 import signal
 import socket
@@ -19,14 +18,18 @@ import structlog
 from leptond.attempt_files import knobs, layout
 from leptond.attempt_files.records import AttemptFiles
 from leptond.base import failpoints
+from leptond.base.accounts import Account
 from leptond.base.clock import kernel_boot_id
 from leptond.base.paths import Places
 from leptond.config import Settings
+from leptond.core.access.run_as import AccountSettings
 from leptond.core.jobs.model import Identity, Job
+from leptond.core.warm_start import SUBMITTERS, cold_reason
 from leptond.engines import procs, protocol
+from leptond.engines.accounts import Accounts, Refused
 from leptond.engines.base import SpawnFailed
 from leptond.engines.cgroup import Cgroups
-from leptond.engines.launch import Owner, Surroundings, describe, script_name
+from leptond.engines.launch import Submitter, Surroundings, describe, script_name
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_pool import WarmPool
@@ -75,8 +78,7 @@ class Preparation:
         self._shims = shims
         self._pool = pool
         self._warm = warm
-        account = pwd.getpwuid(os.getuid())
-        self._owner = Owner(name=account.pw_name, home=account.pw_dir, shell=account.pw_shell or "/bin/sh")
+        self._accounts = Accounts(settings.accounts)
         self._umask = os.umask(0o077)
         os.umask(self._umask)
 
@@ -147,22 +149,30 @@ class Preparation:
     async def _acquire(self, job: Job, attempt_id: str) -> ShimHandle:
         number = job.attempt + 1
         script = await self._script(job)
+        submitter, refused = None, None
+        try:
+            submitter = await self._accounts.submitter(job)
+        except Refused as why:
+            refused = f"it cannot run as {job.user}: {why}"
         failpoints.fp("before_attempt_directory")
-        standby = self._files.make_standby(attempt_id)
+        standby = self._files.make_standby(attempt_id, submitter)
         failpoints.fp("after_attempt_directory")
         if job.tuned:
             knobs.leave(standby, job)
         checkpoints = self._checkpoints_dir / str(job.checkpoint_id)
-        checkpoints.mkdir(mode=0o755, parents=True, exist_ok=True)
+        refused = refused or _make_checkpoints(checkpoints, submitter)
         group = self._cgroups.create(attempt_id)
         port = self._free_port()
-        around = self._surroundings(standby, self._files.place(job.id, number), checkpoints, group, port)
-        launch = describe(job, attempt_id, number, around, script=script)
+        place = self._files.place(job.id, number)
+        around = self._surroundings(standby, place, checkpoints, group, port, submitter)
+        launch = describe(job, attempt_id, number, around, script=script, refused=refused)
         if script is not None:
-            self._files.leave_script(attempt_id, script_name(job), script)
+            self._files.leave_script(attempt_id, script_name(job), script, submitter)
         if failpoints.shim_text:
             launch["failpoints"] = failpoints.shim_text
-        zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
+        zygote, command, mode = None, None, cold_reason(SUBMITTERS)
+        if submitter is None:
+            zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
         launch |= {"start": mode, "warm": command}
         shim = await self._pool.acquire(attempt_id, launch, standby / layout.SHIM_LOG, warm=zygote)
         failpoints.fp("after_spawn")
@@ -188,22 +198,32 @@ class Preparation:
         return self._scripts[sha256]
 
     def _surroundings(
-        self, standby: Path, directory: Path, checkpoints: Path, group: str, port: int
+        self,
+        standby: Path,
+        directory: Path,
+        checkpoints: Path,
+        group: str,
+        port: int,
+        submitter: Account | None,
     ) -> Surroundings:
+        settings = self._settings.accounts
+        alone = submitter is None
         return Surroundings(
-            owner=self._owner,
+            account=submitter or self._accounts.own,
+            submitter=_submitter(submitter, settings) if submitter is not None else None,
             path=self._settings.jobs.path,
             lang=os.environ.get("LANG", "C.UTF-8"),
-            tmpdir=os.environ.get("TMPDIR"),
+            tmpdir=os.environ.get("TMPDIR") if alone else None,
             standby=str(standby),
             directory=str(directory),
+            own_directory=str(directory if alone else directory / layout.OWN_DIR),
             checkpoint_dir=str(checkpoints),
             api_socket=str(self._places.job_socket),
             report_socket=str(self._places.report_socket),
             master_port=port,
             boot_id=kernel_boot_id(),
             cgroup=group,
-            umask=self._umask,
+            umask=self._umask if alone else int(settings.umask, 8),
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,
             lineage=self._lineage,
@@ -231,3 +251,31 @@ class Preparation:
             return SpawnFailed(f"the supervising process could not get ready: {reason}", known)
         errors = self._files.shim_errors(attempt_id)
         return SpawnFailed("the supervising process did not get ready" + (f": {errors}" if errors else ""))
+
+
+def _make_checkpoints(directory: Path, submitter: Account | None) -> str | None:
+    """Make the directory of a job's checkpoints; return why it is none for `submitter`. Raises OSError."""
+    mode = 0o755 if submitter is None else 0o700
+    directory.mkdir(mode=mode, parents=True, exist_ok=True)
+    if submitter is None:
+        return None
+    seen = directory.lstat()
+    if seen.st_uid == submitter.uid:
+        return None
+    if seen.st_uid != os.geteuid():
+        return (
+            f"its checkpoint directory {directory} belongs to uid {seen.st_uid}, not to {submitter.name}"
+            f" (chown -R {submitter.name} {directory} gives it away)"
+        )
+    os.chown(directory, submitter.uid, submitter.gid, follow_symlinks=False)
+    return None
+
+
+def _submitter(account: Account, settings: AccountSettings) -> Submitter:
+    return Submitter(
+        uid=account.uid,
+        gid=account.gid,
+        name=account.name,
+        no_new_privileges=settings.no_new_privileges,
+        max_processes=settings.max_processes,
+    )

@@ -29,14 +29,16 @@ class Slots(msgspec.Struct, kw_only=True):
 
 class Status(msgspec.Struct, kw_only=True):
     """The running jobs, the waiting ones and why they wait, and the health of all, in one object. `warnings`
-    need attention; `notes` are lasting facts of this installation that its users should know. `never`: how
-    many of the pending jobs wait for what cannot happen any more. `failed_today`: how many jobs failed, ran
-    into their limit or were lost since midnight where the daemon runs; `failed_recently`: the newest of 24
-    hours."""
+    need attention; `accounts`: the rights that jobs have, the daemon's own (`service-user`) or those of their
+    submitters (`multi-user`); `notes` are lasting facts of this installation that its users should know.
+    `never`: how many of the pending jobs wait for what cannot happen any more. `failed_today`: how many jobs
+    failed, ran into their limit or were lost since midnight where the daemon runs; `failed_recently`: the
+    newest of 24 hours."""
 
     version: str
     pid: int
     mode: str
+    accounts: str = "service-user"
     state: str
     started_at: datetime
     counts: dict[State, int]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from leptond.base import accounts
 from leptond.base.errors import Forbidden, Invalid, OverBudget
 from leptond.config import Settings
 from leptond.core.access.caller import Caller
@@ -77,10 +78,23 @@ def _failed(task: asyncio.Task[Facts]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
 
 
+def _home_of(caller: Caller) -> str:
+    """Return the home directory of a caller's account. Raises Forbidden."""
+    hint = "submit from an account of this machine"
+    if caller.uid is None:
+        raise Forbidden(f"jobs run as their submitters here, and {caller.user} has no account", hint=hint)
+    try:
+        return accounts.recent(caller.uid, caller.user).home
+    except accounts.NoAccount as error:
+        raise Forbidden(f"jobs run as their submitters here: {error}", hint=hint) from None
+
+
 class Admission:
-    """The limits and defaults that apply to a caller's specs. Pure, but for the facts that it is given."""
+    """The limits and defaults that apply to a caller's specs. Pure, but for the facts that it is given, and
+    the home of a caller whose jobs run as itself. Raises Forbidden for one that has no account."""
 
     def __init__(self, facts: Facts, settings: Settings, caller: Caller) -> None:
+        self._home = _home_of(caller) if settings.accounts.multi_user else facts.home
         self._facts = facts
         self._settings = settings
         self._caller = caller
@@ -98,7 +112,7 @@ class Admission:
         admitted = admit(
             queue.admit(spec, user=caller.user, admin=caller.admin),
             gpus=len(facts.gpus),
-            home=facts.home,
+            home=self._home,
             defaults=facts.defaults[queue.name],
         )
         if spec.gpus:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
+from leptond.base import accounts
+from leptond.base.accounts import Account
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs import sources
 from leptond.core.jobs.model import Job
@@ -27,39 +29,49 @@ log = structlog.get_logger("leptond.file_look")
 PATIENCE_S = 2.0
 """Longest wait for the disks of one request."""
 
+MOST_USERS = 64
+"""Users for whom it is remembered what was fine a moment ago."""
+
 T = TypeVar("T")
 
 
 class FileLook:
     """Looks in a thread of its own. What is asked for while it looks waits, and is looked at together: under
-    load a thread is woken once for many. No output may go below `state_dir`."""
+    load a thread is woken once for many. No output may go below `state_dir`. With `multi_user` it looks with
+    the rights of the account that it looks for."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, multi_user: bool = False) -> None:
         self._state_dir = state_dir
+        self._multi_user = multi_user
         self._waiting: list[_Asked] = []
         self._began_at: float | None = None
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._recent = Recent()
+        self._recent: dict[str, Recent] = {}
 
     async def at_submit(
         self,
         admitted: Sequence[Admitted],
         *,
         user: str,
+        uid: int | None = None,
         path: str,
         in_batch: bool,
         unsaid: Sequence[bool] | None = None,
     ) -> list[Seen]:
-        """Look at what each spec of `user` names; `path` is the PATH of a job that sets none; `unsaid`: which
-        of them may be trainings that forgot their GPU. Raises Invalid for the first that can never start; in
-        a batch the pointer names it."""
+        """Look at what each spec of `user` (whose account is `uid`) names; `path` is the PATH of a job that
+        sets none; `unsaid`: which of them may be trainings that forgot their GPU. Raises Invalid for the
+        first that can never start; in a batch the pointer names it."""
         asked = unsaid if unsaid is not None else [False] * len(admitted)
-        look = SubmitLook(path, self._state_dir, user, self._recent)
+        recent = self._recent_of(user if self._multi_user else "")
+        look = SubmitLook(path, self._state_dir, user, recent, as_user=self._multi_user)
         if look.all_known(admitted, unsaid=asked):
             return [Seen(warnings=[])] * len(admitted)
         try:
-            return await self._run(lambda: look.look(admitted, unsaid=asked, in_batch=in_batch))
+            work = functools.partial(look.look, admitted, unsaid=asked, in_batch=in_batch)
+            return await self._run(work, uid, user)
+        except accounts.NoAccount as error:
+            return [Seen(warnings=[f"its files could not be looked at: {error}"])] * len(admitted)
         except TimeoutError:
             log.warning("file_look.no_answer", patience_s=PATIENCE_S)
             word = f"its files could not be looked at: a disk did not answer within {PATIENCE_S:.0f} s"
@@ -70,7 +82,10 @@ class FileLook:
         `started_at`."""
         before = sources.decode(job.sources)
         try:
-            return await self._run(lambda: _changes(before, job.submitted_at, started_at))
+            work = functools.partial(_changes, before, job.submitted_at, started_at)
+            return await self._run(work, job.uid, job.user)
+        except accounts.NoAccount:
+            return []  # its start says so
         except TimeoutError:
             log.warning("file_look.no_answer", patience_s=PATIENCE_S, job=job.id)
             return []
@@ -82,8 +97,8 @@ class FileLook:
             return []
         path = str(Path(job.spec.cwd or "/", job.spec.argv[0]))
         try:
-            now = await self._run(lambda: look_at(path))
-        except TimeoutError:
+            now = await self._run(lambda: look_at(path), job.uid, job.user)
+        except (TimeoutError, accounts.NoAccount):
             return []
         if now is None or now.sha256 == job.script_sha256:
             return []
@@ -91,9 +106,16 @@ class FileLook:
             f"it runs the script as it was submitted; {path} has been changed since: submit that to run it"
         ]
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Call `work` in a daemon thread: a hung disk must not delay the end of the process. Raises what it
-        raises, and TimeoutError."""
+    def _recent_of(self, user: str) -> Recent:
+        if user not in self._recent:
+            if len(self._recent) >= MOST_USERS:
+                self._recent.clear()
+            self._recent[user] = Recent()
+        return self._recent[user]
+
+    async def _run(self, work: Callable[[], T], uid: int | None, user: str) -> T:
+        """Call `work` in a daemon thread, for the account `user`: a hung disk must not delay the end of the
+        process. Raises what it raises, TimeoutError and NoAccount."""
         loop = asyncio.get_running_loop()
         if self._began_at is not None and loop.time() > self._began_at + PATIENCE_S:
             raise TimeoutError  # it still waits for a disk
@@ -101,7 +123,9 @@ class FileLook:
 
         def run() -> Callable[[], None]:
             try:
-                return functools.partial(_result, done, work())
+                with accounts.acting_as(self._account(uid, user)):
+                    found = work()
+                return functools.partial(_result, done, found)
             except Exception as error:
                 return functools.partial(_failure, done, error)
 
@@ -109,6 +133,15 @@ class FileLook:
         self._begin(loop)
         async with asyncio.timeout(PATIENCE_S):
             return await done
+
+    def _account(self, uid: int | None, user: str) -> Account | None:
+        """Return the account with whose rights files are looked at; None for the daemon's own. Raises
+        NoAccount."""
+        if not self._multi_user:
+            return None
+        if uid is None:
+            raise accounts.NoAccount("its submitter has no account on this machine")
+        return accounts.find(uid, user)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand what waits to the thread, unless it is at work."""

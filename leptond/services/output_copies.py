@@ -15,7 +15,10 @@ from pathlib import Path
 import structlog
 from msgspec import UnsetType
 
+from leptond.base import accounts
+from leptond.base.accounts import Account
 from leptond.base.clock import Clock
+from leptond.core.jobs.model import Job
 from leptond.core.jobs.output_path import expand
 from leptond.core.jobs.sources import Note
 from leptond.services import output_file
@@ -37,10 +40,12 @@ LIMIT = 200
 
 
 class OutputCopies:
-    """Follows the events of jobs and makes the links and copies that they call for."""
+    """Follows the events of jobs and makes the links and copies that they call for; with `multi_user` as the
+    account of each job."""
 
-    def __init__(self, store: Store, jobs_dir: Path, clock: Clock) -> None:
+    def __init__(self, store: Store, jobs_dir: Path, clock: Clock, *, multi_user: bool = False) -> None:
         self._store = store
+        self._multi_user = multi_user
         self._jobs_dir = jobs_dir
         self._clock = clock
         self._position: int | None = None
@@ -81,7 +86,14 @@ class OutputCopies:
         truncate = mode == "truncate"
         try:
             await self._in_thread(
-                lambda: work(path, directory, one.attempt, truncate=truncate, user=job.user)
+                lambda: work(
+                    path,
+                    directory,
+                    one.attempt,
+                    truncate=truncate,
+                    user=job.user,
+                    account=self._account(job),
+                )
             )
         except (OSError, TimeoutError, output_file.OutputRefused) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -92,6 +104,17 @@ class OutputCopies:
             await self._store.write(
                 lambda db: notes.add(db, job.id, one.attempt, [note], now=now), wakes_scheduler=False
             )
+
+    def _account(self, job: Job) -> Account | None:
+        """Return the account whose rights count at a job's path. Raises OutputRefused."""
+        if not self._multi_user:
+            return None
+        if job.uid is None:
+            raise output_file.OutputRefused("its submitter is not known")
+        try:
+            return accounts.find(job.uid, job.user)
+        except accounts.NoAccount as error:
+            raise output_file.OutputRefused(str(error)) from None
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         """Run `work` in a daemon thread and wait for it at most PATIENCE_S seconds: it may hang on a dead

@@ -20,6 +20,7 @@ import msgspec
 from leptond.attempt_files import layout
 from leptond.attempt_files.output_log import JobLog
 from leptond.base import nofollow
+from leptond.base.accounts import Account, acting_as, acting_as_self
 from leptond.base.durable import write_whole
 
 CHUNK = 1 << 20
@@ -62,12 +63,20 @@ def why_not(path: Path, state_dir: Path, user: str) -> str | None:
         return None
 
 
-def link(path: Path, directory: Path, attempt: int, *, truncate: bool, user: str) -> None:
+def link(
+    path: Path,
+    directory: Path,
+    attempt: int,
+    *,
+    truncate: bool,
+    user: str,
+    account: Account | None = None,
+) -> None:
     """Make `path` a link to the output of a running attempt of the job in `directory`, if nothing stands
-    there that is to be kept: then the output comes when the attempt has ended. Raises OSError,
-    OutputRefused."""
+    there that is to be kept: then the output comes when the attempt has ended. All that happens at `path`
+    happens with the rights of `account` (None: the daemon's own). Raises OSError, OutputRefused."""
     jobs_dir = directory.parent
-    with _place(path, jobs_dir.parent, user) as (fd, name):
+    with acting_as(account), _place(path, jobs_dir.parent, user) as (fd, name):
         seen = _look(fd, name, jobs_dir, _uids(user))
         if seen is not None and not stat.S_ISLNK(seen.st_mode):
             note = _read_note(directory, path, seen)
@@ -88,11 +97,19 @@ def link(path: Path, directory: Path, attempt: int, *, truncate: bool, user: str
         os.rename(aside, name, src_dir_fd=fd, dst_dir_fd=fd)
 
 
-def write(path: Path, directory: Path, last: int, *, truncate: bool, user: str) -> None:
+def write(
+    path: Path,
+    directory: Path,
+    last: int,
+    *,
+    truncate: bool,
+    user: str,
+    account: Account | None = None,
+) -> None:
     """Write what the attempts of the job in `directory`, up to `last`, have printed and `path` does not hold
-    yet. Raises OSError, OutputRefused."""
+    yet. `account` as for :func:`link`. Raises OSError, OutputRefused."""
     jobs_dir = directory.parent
-    with _place(path, jobs_dir.parent, user) as (fd, name):
+    with acting_as(account), _place(path, jobs_dir.parent, user) as (fd, name):
         seen = _look(fd, name, jobs_dir, _uids(user))
         if seen is None or stat.S_ISLNK(seen.st_mode):
             _write_new(fd, name, path, directory, last, replace=seen is not None)
@@ -249,7 +266,8 @@ _KINDS = {
 def _read_note(directory: Path, path: Path, seen: os.stat_result) -> Note | None:
     """Return the note of a job, if it is of the file at `path` that was `seen`."""
     try:
-        data = nofollow.read_file(directory / layout.COPY, NOTE_BYTES, own=1)
+        with acting_as_self():
+            data = nofollow.read_file(directory / layout.COPY, NOTE_BYTES, own=1)
         note = msgspec.json.decode(data, type=Note)
     except (OSError, msgspec.DecodeError):
         return None
@@ -258,14 +276,15 @@ def _read_note(directory: Path, path: Path, seen: os.stat_result) -> Note | None
 
 
 def _write_note(directory: Path, note: Note) -> None:
-    with nofollow.directory(directory, own=1) as fd:
+    with acting_as_self(), nofollow.directory(directory, own=1) as fd:
         write_whole(fd, layout.COPY, json.dumps(msgspec.to_builtins(note)), sync=False)
 
 
 def _append(fd: int, log: JobLog) -> None:
     offset = 0
     while True:
-        data, offset, skipped = log.read(offset, CHUNK)
+        with acting_as_self():
+            data, offset, skipped = log.read(offset, CHUNK)
         if skipped:
             os.write(fd, f"[{skipped} bytes of output were not kept]\n".encode())
         if not data:

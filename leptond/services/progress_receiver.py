@@ -23,6 +23,7 @@ from leptond.base.clock import Clock
 from leptond.base.unix_sockets import ABOVE, BoundSocket
 from leptond.core.training.progress import ProgressBatch, ProgressMessage, advances, decode, new_batch
 from leptond.services.loop import Loop
+from leptond.services.progress_sender import Senders
 from leptond.store import Store, StoreError
 from leptond.store.training import progress, sweeps
 
@@ -41,20 +42,25 @@ MAX_POINTS = 64
 MAX_ATTEMPTS = 4096
 """Most attempts with messages between two writes."""
 
+MAX_UNVERIFIED = 256
+"""Most messages of one account whose senders have ended, between two writes."""
+
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
 class ReportSocket:
-    """The datagram socket at `path`; `receive` is called with it when there is something to read."""
+    """The datagram socket at `path`; `receive` is called with it when there is something to read. `mode`:
+    that of its file."""
 
-    def __init__(self, path: Path, receive: Callable[[socket.socket], None]) -> None:
+    def __init__(self, path: Path, receive: Callable[[socket.socket], None], mode: int = 0o600) -> None:
         self.path = path
+        self._mode = mode
         self._receive = receive
         self._bound: BoundSocket | None = None
 
     def start(self, *, parents: int) -> None:
         """Start to listen; up to `parents` directories are made. Raises StartRefused."""
-        bound = BoundSocket(self.path, socket.SOCK_DGRAM, 0o600, parents=parents)
+        bound = BoundSocket(self.path, socket.SOCK_DGRAM, self._mode, parents=parents)
         bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self.close()
         self._bound = bound
@@ -84,9 +90,12 @@ class ReportSocket:
 
 class ProgressReceiver:
     """Receives progress messages at sockets (`paths`) and writes them; knows when each attempt last
-    progressed. `listeners`: the sockets, while it is open. `refused`: messages that could not be taken."""
+    progressed. With `multi_user` every account may send, for its own attempts. `listeners`: the sockets,
+    while it is open. `refused`: messages that could not be taken."""
 
-    def __init__(self, paths: Sequence[Path], store: Store, clock: Clock) -> None:
+    def __init__(
+        self, paths: Sequence[Path], store: Store, clock: Clock, *, multi_user: bool = False
+    ) -> None:
         self.paths = paths
         self.listeners: list[ReportSocket] = []
         self._store = store
@@ -94,6 +103,8 @@ class ProgressReceiver:
         self._gathered: dict[str, ProgressBatch] = {}
         self._progressed: dict[str, tuple[float, int | None, int | None]] = {}
         self._rungs: dict[str, int] = {}
+        self._senders = Senders() if multi_user else None
+        self._unverified: dict[int, list[ProgressMessage]] = {}  # by the uid that sent them
         self._at_rung = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._undecided = True  # the last daemon may have left rungs of sweeps open
@@ -103,7 +114,7 @@ class ProgressReceiver:
     def open(self) -> None:
         """Start to listen. Raises StartRefused."""
         for path in self.paths:
-            listener = ReportSocket(path, self._receive)
+            listener = ReportSocket(path, self._receive, 0o600 if self._senders is None else 0o666)
             listener.start(parents=ABOVE)
             self.listeners.append(listener)
 
@@ -145,6 +156,8 @@ class ProgressReceiver:
             self._loop.wake()
 
     async def _write(self) -> None:
+        if self._unverified:
+            await self._verify()
         batch, self._gathered = self._gathered, {}
         if batch:
             await self._record(batch)
@@ -185,7 +198,7 @@ class ProgressReceiver:
         """Read what is in the socket and start to write it, ahead of any write that is asked for later: an
         attempt is about to end, and its last messages count."""
         self.read()
-        if self._gathered:
+        if self._gathered or self._unverified:
             task = asyncio.get_running_loop().create_task(self.write())
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
@@ -203,7 +216,8 @@ class ProgressReceiver:
                 )
             except OSError:
                 return
-            if flags & socket.MSG_TRUNC or not _trusted(extra):
+            trusted = _trusted(extra)
+            if flags & socket.MSG_TRUNC or not (trusted or self._senders):
                 self.refused += 1
                 continue
             try:
@@ -213,7 +227,37 @@ class ProgressReceiver:
                 log.debug("progress.message_refused", error=str(error))
                 continue
             for report in reports:
-                self.take(report)
+                if trusted:
+                    self.take(report)
+                else:
+                    self._take_from(report, *_credentials(extra))
+
+    def _take_from(self, report: ProgressMessage, pid: int, uid: int) -> None:
+        """Add a message of another account, if its process belongs to the attempt that it speaks for. One
+        that has ended meanwhile is judged by its user."""
+        assert self._senders is not None
+        attempt = self._senders.attempt_of(pid)
+        if attempt == report.attempt:
+            self.take(report)
+            return
+        waiting = self._unverified.setdefault(uid, [])
+        if attempt is not None or len(waiting) >= MAX_UNVERIFIED:
+            self.refused += 1
+            return
+        waiting.append(report)
+        self._loop.wake()
+
+    async def _verify(self) -> None:
+        """Take those of the messages whose senders have ended that came from the account of their attempt."""
+        waiting, self._unverified = self._unverified, {}
+        named = {report.attempt for reports in waiting.values() for report in reports}
+        owners = await self._store.read(progress.owners, named)
+        for uid, reports in waiting.items():
+            for report in reports:
+                if owners.get(report.attempt) == uid:
+                    self.take(report)
+                else:
+                    self.refused += 1
 
     def take(self, report: ProgressMessage) -> None:
         """Add a message to what is written next."""
@@ -241,10 +285,16 @@ class ProgressReceiver:
             self._at_rung.set()
 
 
-def _trusted(extra: list[tuple[int, int, bytes]]) -> bool:
-    """Return True if the kernel names as sender root or the daemon's own user, as which every job runs."""
+def _credentials(extra: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+    """Return pid and uid of the sender, as the kernel names them; -1 where it names none."""
     for level, kind, data in extra:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            _, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
-            return uid in (os.geteuid(), 0)
-    return False
+            pid, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            return pid, uid
+    return -1, -1
+
+
+def _trusted(extra: list[tuple[int, int, bytes]]) -> bool:
+    """Return True if the kernel names as sender root or the daemon's own user: shims, and jobs too where they
+    run as the daemon does."""
+    return _credentials(extra)[1] in (os.geteuid(), 0)

@@ -63,9 +63,13 @@ class Recent:
 
 class SubmitLook:
     """The looks of one request, whose jobs name the same files. `path`: the PATH of a job that sets none;
-    `recent` outlives the request. Only :meth:`is_known` touches no disk."""
+    `recent` outlives the request; `as_user`: jobs run with the rights of `user`, and this looks with them.
+    Only :meth:`is_known` touches no disk."""
 
-    def __init__(self, path: str, state_dir: Path, user: str, recent: Recent) -> None:
+    def __init__(
+        self, path: str, state_dir: Path, user: str, recent: Recent, *, as_user: bool = False
+    ) -> None:
+        self._account = user if as_user else "the user that leptond runs as"
         self._path = path
         self._state_dir = state_dir
         self._user = user
@@ -135,7 +139,7 @@ class SubmitLook:
 
     def _is_directory(self, path: str) -> bool:
         if path not in self._directories:
-            self._directories[path] = Path(path).is_dir()
+            self._directories[path] = os.path.isdir(path)  # noqa: PTH112 - pathlib raises where it may not look
             if self._directories[path]:
                 self._recent.note(("directory", path))
         return self._directories[path]
@@ -166,7 +170,7 @@ class SubmitLook:
             return []
         if one.script is not None:
             program = scripts.interpreter((one.script.text or "").encode())[0]
-            there = not program.startswith("/") or Path(program).exists()
+            there = not program.startswith("/") or os.path.exists(program)  # noqa: PTH110
             return [] if there else [f"the interpreter {program} of the script is not there now"]
         key = self._program(spec)
         if key not in self._faults:
@@ -204,10 +208,10 @@ class SubmitLook:
         directory = Path(place).parent
         while not os.path.lexists(directory):
             directory = directory.parent
-        if not directory.is_dir():
+        if not os.path.isdir(directory):  # noqa: PTH112
             return f"{directory} is not a directory"
-        if not os.access(directory, os.W_OK | os.X_OK):
-            return f"{directory} is not writable for the user that leptond runs as"
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            return f"{directory} is not writable for {self._account}"
         return None
 
 
@@ -234,12 +238,12 @@ def _program_fault(spec: JobSpec, path: str) -> str | None:
         return f"the program {file} cannot be looked at: {error.strerror}"
     if stat.S_ISDIR(mode):
         return f"{file} is a directory, not a program"
-    if not os.access(file, os.X_OK):
+    if not os.access(file, os.X_OK, effective_ids=True):
         return f"the program {file} is not executable"
     with contextlib.suppress(OSError), file.open("rb") as opened:
         first = opened.read(512)
         needed = scripts.interpreter(first)[0]
-        if first.startswith(b"#!") and needed.startswith("/") and not Path(needed).exists():
+        if first.startswith(b"#!") and needed.startswith("/") and not os.path.exists(needed):  # noqa: PTH110
             return f"{needed}, which {file} is to be run with, is not there now"
     return None
 

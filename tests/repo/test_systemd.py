@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond.base.accounts import CAPABILITIES
 from leptond.base.errors import EXIT_CONFIG
 from leptond.base.paths import data_dir
 from tests.support.daemon import Daemon
@@ -15,6 +16,9 @@ from tests.support.daemon import Daemon
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here"
 )
+
+
+UNITS = ["leptond.service", "leptond-multi-user.service", "leptond-user.service"]
 
 
 def runnable(unit: str, tmp_path: Path) -> Path:
@@ -26,7 +30,7 @@ def runnable(unit: str, tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", ["leptond.service", "leptond-user.service"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_the_unit_is_valid(unit, tmp_path):
     done = subprocess.run(
         ["systemd-analyze", "verify", str(runnable(unit, tmp_path))],
@@ -37,7 +41,7 @@ def test_the_unit_is_valid(unit, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", ["leptond.service", "leptond-user.service"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_the_unit_tries_again_for_as_long_as_it_takes_unless_a_person_has_to_decide(unit):
     lines = (data_dir("systemd") / unit).read_text().splitlines()
     assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines)
@@ -45,16 +49,24 @@ def test_the_unit_tries_again_for_as_long_as_it_takes_unless_a_person_has_to_dec
 
 
 @needs_systemd
-def test_the_exposure_of_the_system_unit(tmp_path):
+@pytest.mark.parametrize(("unit", "most"), [("leptond.service", 4.0), ("leptond-multi-user.service", 5.5)])
+def test_the_exposure_of_the_system_units(unit, most, tmp_path):
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", str(runnable("leptond.service", tmp_path))],
+        ["systemd-analyze", "security", "--offline=true", str(runnable(unit, tmp_path))],
         capture_output=True,
         text=True,
         check=False,
     )
     line = done.stdout.strip().splitlines()[-1]
     print(line)
-    assert float(re.search(r"[0-9]+\.[0-9]+", line)[0]) <= 4.0
+    assert float(re.search(r"[0-9]+\.[0-9]+", line)[0]) <= most
+
+
+def test_the_unit_of_a_shared_box_leaves_the_capabilities_that_its_mode_needs():
+    text = (data_dir("systemd") / "leptond-multi-user.service").read_text()
+    left = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)[1].split()
+    assert set(CAPABILITIES) <= set(left)
+    assert "CAP_SYS_ADMIN" not in left
 
 
 def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path):

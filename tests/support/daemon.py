@@ -159,12 +159,23 @@ class Daemon:
         """One request on a connection of its own."""
         connection = UnixConnection(self.socket)
         try:
-            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-            all_headers = {"Content-Type": "application/json"} if data is not None else {}
-            connection.request(method, path, body=data, headers={**all_headers, **(headers or {})})
-            return Answer(connection.getresponse())
+            return self.over(connection, method, path, body, headers)
         finally:
             connection.close()
+
+    @staticmethod
+    def over(
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """One request on `connection`."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        all_headers = {"Content-Type": "application/json"} if data is not None else {}
+        connection.request(method, path, body=data, headers={**all_headers, **(headers or {})})
+        return Answer(connection.getresponse())
 
     def get(self, path: str) -> Answer:
         return self.request("GET", path)

@@ -19,6 +19,7 @@ from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
 from leptond.api.views.explain import Explain
 from leptond.base.errors import BadRequest, Invalid, NotFound, TooManyGpus
+from leptond.core.access import run_as
 from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.instants import epoch
@@ -301,15 +302,23 @@ async def retry(call: Call) -> Reply:
     changes = patch_of(call.body)
     await check_patch(call, changes)
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
-    caller.must_submit(os.geteuid())
+    accounts, daemon_uid = call.context.settings.accounts, os.geteuid()
+    if not accounts.multi_user:
+        run_as.must_run(accounts, uid=caller.uid, name=caller.user, daemon_uid=daemon_uid)
     if call.context.disk_guard is not None:
         call.context.disk_guard.check_accepts_jobs()
     settings = call.context.settings
     max_pending, caps = settings.queue.max_pending, settings.shares.limits()
 
     def change(db: Connection) -> tuple[Stored, bool]:
-        caller.must_own(jobs.find(db, ref))
-        again = jobs.retry(db, ref, user=caller.user, now=now, max_pending=max_pending, caps=caps)
+        job = jobs.find(db, ref)
+        caller.must_own(job)
+        if accounts.multi_user:  # it runs as its owner, whoever asks for it
+            uid = job.uid if job.uid is not None or job.user != caller.user else caller.uid
+            run_as.must_run(accounts, uid=uid, name=job.user, daemon_uid=daemon_uid)
+        again = jobs.retry(
+            db, ref, user=caller.user, uid=caller.uid, now=now, max_pending=max_pending, caps=caps
+        )
         # in the same transaction: a change that is refused undoes the copy
         jobs.edit(
             db, str(again[0].id), changes, by=caller.user, if_version=None, now=now, by_admin=caller.admin

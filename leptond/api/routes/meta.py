@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from leptond import schema
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.base import errors
 from leptond.base.errors import NotFound, Refused
+from leptond.core.access import run_as
 
 table = Table("meta")
 
@@ -33,7 +35,12 @@ async def readyz(call: Call) -> Reply:
     phase = context.phase()
     health = schema.Health(
         status="ok" if phase == "ready" else phase,
-        checks={"database": "ok", "scheduler": phase, "gpus": context.gpu_view.note or "ok"},
+        checks={
+            "database": "ok",
+            "scheduler": phase,
+            "gpus": context.gpu_view.note or "ok",
+            "accounts": run_as.protection(context.settings.accounts, os.geteuid()),
+        },
     )
     return Reply(health, status=200 if phase == "ready" else 503)
 

@@ -115,6 +115,7 @@ async def estimate(call: Call) -> schema.Estimate:
     seen = await context.file_look.at_submit(
         [admitted],
         user=call.caller.user,
+        uid=call.caller.uid,
         path=context.settings.jobs.path,
         in_batch=False,
         unsaid=admission.may_forget([admitted], unsaid=unsaid),

@@ -55,6 +55,7 @@ async def status(call: Call) -> schema.Status:
             version=__version__,
             pid=os.getpid(),
             mode=context.places.mode,
+            accounts=context.settings.accounts.mode,
             state=context.phase(),
             started_at=bodies.instant(context.started_at),
             counts=jobs.counts(db),

@@ -19,6 +19,7 @@ from leptond.api.http.batch_decoding import decode_batch
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.base.errors import BadRequest, TooMany
+from leptond.core.access import run_as
 from leptond.core.access.caller import Caller
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import JobSpec, State
@@ -98,10 +99,11 @@ async def submit_all(
     """Let specs through the door and store them, all or none, as :func:`leptond.store.queue.jobs.submit`;
     return whether they are new. What came before under the same Idempotency-Key is answered as it was then,
     whatever has changed since. `unsaid`: whether each says nothing of GPUs."""
-    call.caller.must_submit(os.geteuid())
-    _rate_limit(call.context, call.caller, len(specs))
+    caller, accounts = call.caller, call.context.settings.accounts
+    run_as.must_run(accounts, uid=caller.uid, name=caller.user, daemon_uid=os.geteuid())
+    _rate_limit(call.context, caller, len(specs))
     key = _key_of(call)
-    user = call.caller.user
+    user = caller.user
     if key is not None:
         answer = await call.context.store.look(idempotency.recall, user, key.key, key.body_sha256)
         if answer is not None:
@@ -118,6 +120,7 @@ async def submit_all(
     seen = await call.context.file_look.at_submit(
         admitted,
         user=user,
+        uid=caller.uid,
         path=settings.jobs.path,
         in_batch=in_batch,
         unsaid=admission.may_forget(admitted, unsaid=unsaid),
@@ -129,6 +132,7 @@ async def submit_all(
     one = Submit(
         admitted=_with_sources(admitted, seen),
         user=user,
+        uid=caller.uid,
         now=now,
         max_pending=settings.queue.max_pending,
         key=key,

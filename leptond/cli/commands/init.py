@@ -37,6 +37,10 @@ gpus = 0
 # between the stop signal and the kill, unless a job says otherwise
 grace_s = 45.0
 
+[accounts]
+# whose rights jobs have: the daemon's own ("service-user"), or each its submitter's ("multi-user", as root)
+mode = "{accounts}"
+
 [gpus]
 # devices for a rehearsal on a machine without any
 simulate = 0
@@ -58,14 +62,25 @@ class Plan:
     after: tuple[str, ...]
 
 
-def plan(*, system: bool, listen: str, leptond: str, environ: Mapping[str, str] | None = None) -> Plan:
-    """The files of an installation; `leptond` is the path of the daemon's program."""
+def plan(
+    *,
+    system: bool,
+    multi_user: bool = False,
+    listen: str,
+    leptond: str,
+    environ: Mapping[str, str] | None = None,
+) -> Plan:
+    """The files of an installation; `leptond` is the path of the daemon's program. `multi_user`: of one for a
+    machine whose jobs run as their submitters."""
     environ = os.environ if environ is None else environ
-    name = "leptond.service" if system else "leptond-user.service"
+    name = "leptond-user.service"
+    if system:
+        name = "leptond-multi-user.service" if multi_user else "leptond.service"
     unit = _with_program((data_dir("systemd") / name).read_text(), leptond)
     places = system_places() if system else user_places()
     restart = systemctl("system" if system else "user", "restart")
-    config = CONFIG.format(restart=restart, listen=f'"{listen}"')
+    accounts = "multi-user" if multi_user else "service-user"
+    config = CONFIG.format(restart=restart, listen=f'"{listen}"', accounts=accounts)
     files: tuple[tuple[Path, str], ...]
     after: tuple[str, ...]
     if system:
@@ -125,6 +140,7 @@ def _with_program(unit: str, leptond: str) -> str:
 @command("init", short_help="Write the configuration and the systemd unit.")
 @click.option("--user", "mode", flag_value="user", default=True, help="For yourself [this].")
 @click.option("--system", "mode", flag_value="system", help="For the machine (as root).")
+@click.option("--multi-user", is_flag=True, help="With --system: jobs run as their submitters.")
 @click.option(
     "--listen", metavar="HOST:PORT", help="Where the page is served [127.0.0.1:8370, or the next free port]."
 )
@@ -135,6 +151,7 @@ def _with_program(unit: str, leptond: str) -> str:
 def init_command(
     session: Session,
     mode: str,
+    multi_user: bool,
     listen: str | None,
     no_listen: bool,
     no_links: bool,
@@ -152,8 +169,10 @@ def init_command(
         leave(1)
     if listen and no_listen:
         raise click.UsageError("--listen says where, and --no-listen that it is nowhere; say one of them")
+    if multi_user and mode != "system":
+        raise click.UsageError("--multi-user is for a whole machine: say --system too")
     address = "" if no_listen else listen or free_address()
-    todo = plan(system=mode == "system", listen=address, leptond=str(program))
+    todo = plan(system=mode == "system", multi_user=multi_user, listen=address, leptond=str(program))
     links = () if no_links else todo.links
     if dry_run:
         for path, text in todo.files:

@@ -110,6 +110,8 @@ def of_status(status: dict[str, Any]) -> Iterator[Finding]:
             f"the daemon is {status['version']}, leptonctl is {__version__}",
             "restart the daemon after an update; running jobs go on",
         )
+    if status.get("accounts") == "multi-user":
+        yield Finding(OK, "accounts", "each job runs as its submitter")
     own = ".".join(map(str, sqlite_version()))
     for warning in [*status["warnings"], *status["notes"]]:
         if warning.startswith(f"SQLite {own} "):

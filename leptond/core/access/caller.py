@@ -43,11 +43,3 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         """Raises Forbidden unless the caller is an administrator."""
         if not self.admin:
             raise Forbidden("only the daemon's own user and root may do this")
-
-    def must_submit(self, daemon_uid: int) -> None:
-        """Raises Forbidden where the job would get rights that its submitter does not have."""
-        if daemon_uid == 0 and self.uid != 0:
-            raise Forbidden(
-                "this daemon runs as root, and so would your job",
-                hint="let leptond run as a user of its own; see systemd/leptond.service",
-            )

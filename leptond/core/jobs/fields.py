@@ -18,6 +18,7 @@ def _stored(name: str, kind: Kind = Kind.TEXT, **more: Any) -> Field:
 
 FIELDS: tuple[Field, ...] = (
     _stored("user", shown=True, filter="Only this user's.", exported=True, summary=True, announced=True),
+    _stored("uid", Kind.COUNT),
     # -- what a spec asks for, in the order of the options ---------------------------------------------
     Field("argv", Kind.TEXTS),
     Field(

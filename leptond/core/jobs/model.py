@@ -351,6 +351,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     predicted_s: float | None
     version: int
     never_cause: int | None = None
+    uid: int | None = None
+    """The account that submitted it, as the kernel or a token said (None: of an older leptond)."""
     cuda_devices: CudaDevices | None = None
     tuned: dict[str, Tuned] = {}
     tuned_version: int = 0

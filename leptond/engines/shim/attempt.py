@@ -76,14 +76,22 @@ class Attempt:
     def open(self) -> None:
         """Open what the output goes through, make the directory of the job, and fork the command's process
         where it is needed in advance. Raises OSError."""
-        try:
-            os.mkdir(os.path.dirname(self.launch["directory"]), 0o750)
-        except FileExistsError:
-            pass
+        self._make_directory_of_job()
         self.output = Output(self.directory.fd, self.launch)
         self.command = Command(self.launch, self.output.write_end, self._cold_reason)
         if self.command.forks:
             self.command.fork()
+
+    def _make_directory_of_job(self) -> None:
+        """Make the directory that holds those of all attempts; where these run as their submitter, that
+        account may pass through it. Raises OSError."""
+        place = os.path.dirname(self.launch["directory"])
+        try:
+            os.mkdir(place, 0o750)
+        except FileExistsError:
+            pass
+        if self.launch.get("submitter") is not None:
+            os.chmod(place, 0o711)
 
     # -- the start ---------------------------------------------------------------------------------
 
@@ -98,7 +106,7 @@ class Attempt:
         try:
             self.directory.move(place)
         except FileNotFoundError:  # a purge of the job's earlier attempts has taken it
-            os.mkdir(os.path.dirname(place), 0o750)
+            self._make_directory_of_job()
             self.directory.move(place)
         failpoints.fp("shim_after_place")
 

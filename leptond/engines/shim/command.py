@@ -11,6 +11,7 @@ import sys
 
 from leptond.base import failpoints
 from leptond.base.durable import read_all, write_all
+from leptond.engines.shim import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class Command:
     def forks(self) -> bool:
         """True if the command's process has to do something itself before it becomes the command. All others
         are spawned at :meth:`start`: that copies nothing of the shim, and so takes less time."""
-        return bool(self._launch["cgroup"]) or self._cold_reason is not None or not SPAWNS
+        if self._launch.get("refused"):
+            return False
+        other = self._launch.get("submitter") is not None
+        return other or bool(self._launch["cgroup"]) or self._cold_reason is not None or not SPAWNS
 
     def fork(self) -> None:
         """Fork the process that becomes the command at :meth:`start`: so much of the way is behind it when
@@ -83,6 +87,10 @@ class Command:
         ExecFailed."""
         if self.pid:
             return self._release(env, cpus)
+        refused = self._launch.get("refused")
+        if refused:
+            os.close(self._output)
+            raise ExecFailed(errno.EPERM, refused)
         self._spawn(env, cpus)
         return None
 
@@ -148,6 +156,11 @@ class Command:
             assignment = json.loads(assigned)
             stay_near(assignment["cpus"])
             env.update(assignment["env"])
+            submitter = self._launch.get("submitter")
+            if submitter is not None:
+                stage = f"become {submitter['name']} (uid {submitter['uid']})"
+                os.fchown(self._output, submitter["uid"], submitter["gid"])  # it may be opened by its path
+                identity.become(submitter)
             stage = f"enter the directory {self._launch['cwd']}"
             os.chdir(self._launch["cwd"])
             env["PWD"] = self._launch["cwd"]
@@ -155,7 +168,7 @@ class Command:
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             if self._cold_reason is not None:
                 self._run_here_if_warm(self._cold_reason(self._launch), failed)
-            os.execvpe(argv[0], argv, env)
+            _execute(argv, env)
         except RunHere:
             raise
         except BaseException as failure:
@@ -190,11 +203,8 @@ SPAWNS = _spawns()
 
 def _spawned(argv: list[str], env: dict[str, str], stdin: int, output: int) -> int:
     """Spawn the command in a session of its own, so that a `kill 0` of the job does not reach the shim;
-    return its pid. All other descriptors close by themselves. A bare name is looked for on the path of `env`.
-    Raises OSError, ValueError."""
-    paths = [argv[0]]
-    if "/" not in argv[0]:
-        paths = [os.path.join(place, argv[0]) for place in env.get("PATH", os.defpath).split(os.pathsep)]
+    return its pid. All other descriptors close by themselves. Raises OSError, ValueError."""
+    paths = _paths(argv[0], env)
     refusal: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     for path in paths:
         try:
@@ -217,6 +227,26 @@ def _spawned(argv: list[str], env: dict[str, str], stdin: int, output: int) -> i
             if failure.errno not in (errno.ENOENT, errno.ENOTDIR) and refusal.errno == errno.ENOENT:
                 refusal = failure
     raise refusal
+
+
+def _execute(argv: list[str], env: dict[str, str]) -> None:
+    """Become the command. (The library's own search imports modules, which another account may not be able to
+    read.) Raises OSError, ValueError."""
+    refusal: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in _paths(argv[0], env):
+        try:
+            os.execve(path, argv, env)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOENT, errno.ENOTDIR) and refusal.errno == errno.ENOENT:
+                refusal = failure
+    raise refusal
+
+
+def _paths(program: str, env: dict[str, str]) -> list[str]:
+    """Return where a program may be: a bare name is looked for on the path of `env`."""
+    if "/" in program:
+        return [program]
+    return [os.path.join(place, program) for place in env.get("PATH", os.defpath).split(os.pathsep)]
 
 
 def _exec_failed(stage: str, failure: BaseException) -> ExecFailed:

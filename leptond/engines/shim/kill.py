@@ -16,13 +16,46 @@ CHASE_S = 0.02
 """The time that one round spends on what forks and exits faster than /proc is listed."""
 
 
-def send(pid: int, number: int) -> None:
+def send(pid: int, number: int, uid: int | None = None) -> None:
     """Signal a descendant. The shim is its reaper, so its pid cannot have been given to another process while
-    it is in the tree and has not been collected."""
+    it is in the tree and has not been collected; but its own parent may have collected it meanwhile. So where
+    jobs run as their submitters, the signal is sent with the rights of that account (`uid`): it can reach no
+    process of anybody else."""
     try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
+        _signal(os.kill, pid, number, uid)
+    except ProcessLookupError:
         pass
+    except PermissionError:  # it runs a program that has taken on another user
+        if uid is not None:
+            _send_pinned(pid, number)
+
+
+def _signal(call: Callable[[int, int], None], target: int, number: int, uid: int | None) -> None:
+    """Send a signal with the rights of `uid`, which may not signal this process meanwhile: its real user
+    stays root. Raises OSError."""
+    if not uid:
+        call(target, number)
+        return
+    os.seteuid(uid)
+    try:
+        call(target, number)
+    finally:
+        os.seteuid(0)
+
+
+def _send_pinned(pid: int, number: int) -> None:
+    """Signal a process of another account, if it is a descendant while its pid cannot change hands."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if pid in procfs.descendants(os.getpid()):
+            signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        pass  # it has ended
+    finally:
+        os.close(pidfd)
 
 
 def has_children() -> bool:
@@ -36,10 +69,12 @@ def has_children() -> bool:
 
 class Killer:
     """Kills all descendants of this process, in as many rounds as it takes. `reap` collects what has ended
-    and returns True while any is left."""
+    and returns True while any is left. `uid`: the account that they run under, where it is not this
+    process's own."""
 
-    def __init__(self, cgroup: str, reap: Callable[[], bool]) -> None:
+    def __init__(self, cgroup: str, reap: Callable[[], bool], uid: int | None = None) -> None:
         self._cgroup = cgroup
+        self._uid = uid
         self._reap = reap
         self._signalled: set[int] = set()  # has been sent a SIGKILL
 
@@ -58,12 +93,12 @@ class Killer:
             if not fresh:
                 break
             for pid in fresh:
-                send(pid, signal.SIGSTOP)
+                send(pid, signal.SIGSTOP, self._uid)
             seen.update(fresh)
         left = procfs.descendants(os.getpid())
         for pid, group in left.items():
-            send(pid, signal.SIGKILL)
-            kill_group(group)
+            send(pid, signal.SIGKILL, self._uid)
+            kill_group(group, self._uid)
         if not left or not left.keys() <= self._signalled:
             self._chase()
         self._signalled.update(left)
@@ -81,15 +116,15 @@ class Killer:
                 if stat is None or stat.ended:
                     continue
                 if stat.parent == us or (stat.parent > 1 and procfs.parent(stat.parent) == us):
-                    send(pid, signal.SIGKILL)
-                    kill_group(stat.group)
+                    send(pid, signal.SIGKILL, self._uid)
+                    kill_group(stat.group, self._uid)
 
 
-def kill_group(group: int) -> None:
+def kill_group(group: int, uid: int | None = None) -> None:
     """Kill a process group: the kernel lets no member fork meanwhile. All members are of the command's
-    sessions, because a process cannot join a group of another session."""
+    sessions, because a process cannot join a group of another session. `uid` as in :func:`send`."""
     if group > 1 and group != os.getpgrp():
         try:
-            os.killpg(group, signal.SIGKILL)
+            _signal(os.killpg, group, signal.SIGKILL, uid)
         except (ProcessLookupError, PermissionError):
             pass

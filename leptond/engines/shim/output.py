@@ -10,6 +10,10 @@ import time
 from leptond.attempt_files import layout
 from leptond.engines.shim.clock import boot_now
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 CHUNK = 256 * 1024
 MARK = b"::leptond "
 MARK_BYTES = 2048
@@ -32,10 +36,11 @@ _PLAIN = bytes(byte if 0x20 <= byte < 0x7F or byte in b"\t\n" else 0x3F for byte
 class Log:
     """The output of an attempt within a budget: the head in ``output.log``, and, past half of the budget,
     the tail in segments of a quarter each, named by the offset they begin at; the oldest goes first.
-    `directory` is a descriptor."""
+    `directory` is a descriptor; `owner` (uid and gid) is the account that the files are given to."""
 
-    def __init__(self, directory: int, budget: int) -> None:
+    def __init__(self, directory: int, budget: int, owner: tuple[int, int] | None = None) -> None:
         self._directory = directory
+        self._owner = owner
         self.segment_limit = max(1, budget // 4)
         self.total = 0
         self.dropped = 0
@@ -45,7 +50,10 @@ class Log:
 
     def _create(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o640, dir_fd=self._directory)
+        fd = os.open(name, flags, 0o640, dir_fd=self._directory)
+        if self._owner is not None:
+            os.fchown(fd, *self._owner)  # a link at the job's output path leads here
+        return fd
 
     def _next_segment(self) -> None:
         if self.fd >= 0:
@@ -222,7 +230,9 @@ class Output:
     def __init__(self, directory: int, launch: dict[str, object]) -> None:
         self.fd, self.write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.fd, False)
-        self.log = Log(directory, int(str(launch["log_max_bytes"])))
+        submitter: Any = launch.get("submitter")
+        owner = (submitter["uid"], submitter["gid"]) if submitter is not None else None
+        self.log = Log(directory, int(str(launch["log_max_bytes"])), owner)
         self.marks = Marks(str(launch.get("report_socket", "")), str(launch["attempt_id"]))
 
     def copy(self, chunks: int) -> bool:

@@ -36,7 +36,9 @@ class Supervisor:
         self._command = attempt.command.pid
         self._command_ended = False
         self._ended: float | None = None
-        self._killer = Killer(attempt.launch["cgroup"], self._reap)
+        submitter = attempt.launch.get("submitter")
+        uid = submitter["uid"] if submitter is not None else None
+        self._killer = Killer(attempt.launch["cgroup"], self._reap, uid)
         self._deadline: float | None = None
         self._warn_at: float | None = None
         self._stop_sent: float | None = None

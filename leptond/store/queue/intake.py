@@ -31,10 +31,11 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 class Submit(msgspec.Struct, frozen=True, kw_only=True):
     """A submit that is ready to be stored: the jobs of all its specs, or none. `beside` stores, in the same
     transaction, what belongs to them; `warnings`, where given, are those of each spec, which belong to the
-    answer."""
+    answer. `uid`: that of the account `user`, where it is known."""
 
     admitted: Sequence[Admitted]
     user: str
+    uid: int | None = None
     now: float
     max_pending: int
     key: Key | None = None
@@ -113,7 +114,9 @@ class _Intake:
         self._check(one, asked, projects)
         if self._insertion is None:
             self._insertion = Insertion(db)
-        stored = self._insertion.add(one.admitted, user=one.user, now=one.now, together=one.together)
+        stored = self._insertion.add(
+            one.admitted, user=one.user, uid=one.uid, now=one.now, together=one.together
+        )
         self._count(one.user, asked, projects)
         if any(one.warnings):
             pairs = zip(stored, one.warnings, strict=True)

@@ -236,11 +236,18 @@ def release(db: sqlite3.Connection, ref: str, *, by: str, now: float) -> Job:
 
 
 def retry(
-    db: sqlite3.Connection, ref: str, *, user: str, now: float, max_pending: int, caps: Limits = _NO_CAPS
+    db: sqlite3.Connection,
+    ref: str,
+    *,
+    user: str,
+    uid: int | None = None,
+    now: float,
+    max_pending: int,
+    caps: Limits = _NO_CAPS,
 ) -> tuple[Stored, bool]:
     """Run a job again: a finished one as a copy that shares its checkpoints (a finished job itself never
-    runs again), one in back-off without waiting longer. The flag says whether a copy was made. Raises
-    NotFound, WrongState, TooMany, QueueClosed."""
+    runs again), one in back-off without waiting longer. The copy is the owner's, whoever `user` with this
+    `uid` is. The flag says whether a copy was made. Raises NotFound, WrongState, TooMany, QueueClosed."""
     job = find_for_change(db, ref, now)
     _must_be_whole(job)
     if job.state is State.PENDING and job.backoff_boot is not None:
@@ -268,7 +275,8 @@ def retry(
     fair_share.check_pending(db, caps, user=job.user, asked=1, projects=projects)
     script = Script(sha256=job.script_sha256) if job.script_sha256 is not None else None
     one = Admitted(spec=spec, name=job.name, script=script, sources=job.sources)
-    (stored,) = submits.insert(db, [one], user=job.user, now=now, retry_of=job.id, root=root)
+    owner = job.uid if job.uid is not None or user != job.user else uid
+    (stored,) = submits.insert(db, [one], user=job.user, uid=owner, now=now, retry_of=job.id, root=root)
     dependencies.revive(db, stored.id, root, now)
     return stored, True
 

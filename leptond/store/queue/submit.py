@@ -88,13 +88,15 @@ class Insertion:
         admitted: Sequence[Admitted],
         *,
         user: str,
+        uid: int | None = None,
         now: float,
         retry_of: int | None = None,
         root: int | None = None,
         together: Together | None = None,
     ) -> list[Stored]:
-        """Add the jobs of admitted specs (none of them an array where they come `together`). Raises Invalid
-        for a dependency on what is not there; then nothing may stay."""
+        """Add the jobs of admitted specs (none of them an array where they come `together`), whose owner is
+        the account `user` with this `uid`, where that is known. Raises Invalid for a dependency on what is
+        not there; then nothing may stay."""
         first = self._next
         rows: dict[int, _Row] = {}  # the members of a batch are often one spec
         stored: list[Stored] = []
@@ -102,7 +104,7 @@ class Insertion:
             row = rows.get(id(one))
             if row is None:
                 scripts.keep(self._db, one.script)
-                row = rows[id(one)] = self._row(one, user, now, retry_of, root, together)
+                row = rows[id(one)] = self._row(one, (user, uid), now, retry_of, root, together)
             array_id = first if together is not None else self._next if one.indices is not None else None
             self._add(one, row, array_id, self._next - first if together is not None else None)
             stored.append(Stored(id=self._next, count=one.count, array_id=array_id, name=one.name))
@@ -112,14 +114,15 @@ class Insertion:
     def _row(
         self,
         one: Admitted,
-        user: str,
+        owner: tuple[str, int | None],
         now: float,
         retry_of: int | None,
         root: int | None,
         together: Together | None,
     ) -> _Row:
+        user, uid = owner
         values = {
-            **_columns(one, user=user, now=now),
+            **_columns(one, user=user, uid=uid, now=now),
             "array_limit": together.limit if together is not None else one.array_limit,
             "retry_of": retry_of,
             "root_id": root,
@@ -177,7 +180,7 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
+def _columns(one: Admitted, *, user: str, uid: int | None, now: float) -> dict[str, Any]:
     """Return the columns of ``jobs`` that follow from an admitted spec."""
     spec = one.spec
     return {
@@ -185,6 +188,7 @@ def _columns(one: Admitted, *, user: str, now: float) -> dict[str, Any]:
         "spec": _json(spec),
         "name": one.name,
         "user": user,
+        "uid": uid,
         "held": int(spec.hold),
         "hold_reason": "held at submission" if spec.hold else None,
         "begin_at": one.begin_at,

@@ -43,6 +43,19 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
 _values = msgspec.json.Decoder(dict[str, float | None])
 
 
+def owners(db: sqlite3.Connection, attempt_ids: Iterable[str]) -> dict[str, int | None]:
+    """Return the uid of the account that each of these attempts runs under, of those that are known here."""
+    found: dict[str, int | None] = {}
+    for attempt_id in attempt_ids:
+        row = db.execute(
+            "SELECT jobs.uid FROM attempts JOIN jobs ON jobs.id = attempts.job_id WHERE attempts.id = ?",
+            (attempt_id,),
+        ).fetchone()
+        if row is not None:
+            found[attempt_id] = row["uid"]
+    return found
+
+
 def record(db: sqlite3.Connection, batch: Iterable[ProgressBatch], *, now: float) -> bool:
     """Store what came from some attempts since the last time; whether a trial of a sweep has reached a
     rung, so that there is something to decide (:func:`leptond.store.training.sweeps.decide`). An attempt

@@ -125,7 +125,7 @@ async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeyp
 async def test_who_is_not_on_a_queues_list_is_told_so(world, monkeypatch):
     await world.post("/v1/queues", {"name": "fast", "users": ["bo"]})
     monkeypatch.setattr(identity, "peer", lambda request: Caller(user="ana", uid=4242, role=Role.USER))
-    monkeypatch.setattr("leptond.core.access.caller.Caller.must_submit", lambda self, daemon_uid: None)
+    monkeypatch.setattr("leptond.core.access.run_as.must_run", lambda settings, **who: None)
     refused = await world.post("/v1/jobs", {"argv": ["true"], "queue": "fast"})
     assert refused.status == 403
     assert "not for ana" in refused.json["detail"]

@@ -26,19 +26,6 @@ def test_what_only_admins_may_do():
         ANA.must_be_admin()
 
 
-@pytest.mark.parametrize(
-    ("daemon_uid", "uid", "allowed"),
-    [(1000, 1001, True), (0, 0, True), (0, None, False), (0, 1001, False)],
-)
-def test_no_job_gets_more_rights_than_its_submitter_has(daemon_uid, uid, allowed):
-    caller = Caller(user="ana", uid=uid, role=Role.USER)
-    if allowed:
-        caller.must_submit(daemon_uid)
-    else:
-        with pytest.raises(Forbidden, match="runs as root"):
-            caller.must_submit(daemon_uid)
-
-
 def test_each_role_includes_the_one_before():
     ranked = [Role.VIEWER, Role.USER, Role.OPERATOR, Role.ADMIN]
     for low, one in enumerate(ranked):

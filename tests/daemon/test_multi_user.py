@@ -1,0 +1,519 @@
+"""Jobs that run as their submitters, with real accounts: what they may do, and what they may not."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.support.accounts import NEEDS_ROOT, locked, multi_user_daemon, people
+from tests.support.daemon import TOP, gone, until
+
+pytestmark = NEEDS_ROOT
+
+PYTHON = "/usr/bin/python3"
+"""One that every account can start."""
+
+
+@pytest.fixture(scope="module")
+def persons():
+    with people("lta", "ltb") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def daemon(persons):
+    with multi_user_daemon() as one:
+        yield one
+
+
+def attempt_dir(daemon, job: int) -> Path:
+    return daemon.state_dir / "jobs" / str(job) / str(daemon.job(job)["attempts"][-1]["number"])
+
+
+def shim_of(daemon, job: int) -> int:
+    stat_text = Path(f"/proc/{daemon.pid(job)}/stat").read_text()
+    return int(stat_text.rpartition(")")[2].split()[1])
+
+
+# -- as whom ------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_its_submitter_in_every_respect(daemon, persons):
+    ana, _ = persons
+    text = (
+        "id -u; id -ru; id -g; umask; echo $HOME $USER $LOGNAME $SHELL; pwd; "
+        "grep -E '^(Cap(Inh|Prm|Eff|Amb)|NoNewPrivs)' /proc/self/status; cat /proc/self/oom_score_adj"
+    )
+    job = ana.submit(daemon, "sh", "-c", text)
+    ended = daemon.finished(job)
+    assert ended["state"] == "succeeded", (ended["explanation"], daemon.output(job))
+    lines = daemon.output(job).splitlines()
+    assert lines[:3] == [str(ana.uid), str(ana.uid), str(ana.gid)]
+    assert lines[3] == "0077"
+    assert lines[4] == f"{ana.home} {ana.name} {ana.name} /bin/sh"
+    assert lines[5] == str(ana.home)
+    assert {line.split()[1] for line in lines[6:10]} == {"0000000000000000"}
+    assert lines[10].split()[1] == "1"
+    assert lines[11] == "0"
+
+
+def test_it_has_all_groups_of_its_submitter_and_none_of_the_daemon(daemon, persons):
+    ana, bob = persons
+    locked("usermod", "-a", "-G", f"games,{bob.name}", ana.name)
+    try:
+        wanted = set(os.getgrouplist(ana.name, ana.gid))
+        job = ana.submit(daemon, "id", "-G")
+        daemon.finished(job)
+        assert set(map(int, daemon.output(job).split())) == wanted
+        assert 0 not in wanted
+    finally:
+        locked("usermod", "-G", "", ana.name)
+
+
+def test_root_has_no_jobs_unless_it_is_permitted(daemon, persons):
+    answer = daemon.post("/v1/jobs", {"argv": ["true"]})
+    assert answer.status == 403
+    assert "jobs of root do not run" in answer.json["detail"]
+    assert "allow_root_jobs" in answer.json["hint"]
+    with multi_user_daemon(LEPTOND_ACCOUNTS__ALLOW_ROOT_JOBS="true") as other:
+        job = other.submit("sh", "-c", "id -u; id -G")
+        assert other.finished(job)["state"] == "succeeded", other.job(job)
+        assert other.output(job).splitlines()[0] == "0"
+
+
+def test_accounts_of_the_system_and_denied_ones_have_none(persons):
+    ana, bob = persons
+    with multi_user_daemon(
+        LEPTOND_ACCOUNTS__MIN_UID=str(max(ana.uid, bob.uid)),
+        LEPTOND_ACCOUNTS__DENIED_USERS=json.dumps([bob.name]),
+    ) as other:
+        lower = min(persons, key=lambda one: one.uid)
+        for person, word in ((bob, "may not run jobs"), (lower, "account")):
+            answer = person.request(other, "POST", "/v1/jobs", {"argv": ["true"]})
+            assert (answer.status, word in answer.json["detail"]) == (403, True), answer.json
+
+
+def test_an_account_that_is_another_one_by_now_ends_the_job_with_a_reason(daemon, persons):
+    with people("ltc") as [cleo]:
+        first = cleo.submit(daemon, "sleep", "0.1", hold=True)
+        gone_for_good = cleo.submit(daemon, "id", hold=True)
+        locked("usermod", "-l", f"{cleo.name}x", cleo.name)
+        try:
+            daemon.post(f"/v1/jobs/{first}/release")
+            ended = daemon.finished(first)
+        finally:
+            locked("usermod", "-l", cleo.name, f"{cleo.name}x")
+        assert (ended["state"], ended["class"]) == ("failed", "config"), ended
+        assert cleo.name in ended["explanation"]
+        assert f"{cleo.name}x" in ended["explanation"]
+    daemon.post(f"/v1/jobs/{gone_for_good}/release")
+    ended = daemon.finished(gone_for_good)
+    assert (ended["state"], ended["class"]) == ("failed", "config"), ended
+    assert "there is no account" in ended["explanation"]
+    assert len(ended["attempts"]) == 1
+
+
+def test_the_database_keeps_the_uid_for_arrays_and_retries(daemon, persons):
+    ana, _ = persons
+    array = ana.submit(daemon, "sh", "-c", 'test "$(id -u)" = "$WANTED"', array="0-199", hold=True)
+    for ref in (f"{array}_3", f"{array}_180"):
+        answer = ana.request(daemon, "PATCH", f"/v1/jobs/{ref}", {"priority": 5})
+        assert answer.status == 200, answer.data
+    job = ana.submit(daemon, "sh", "-c", "id -u; exit 3")
+    assert daemon.finished(job)["exit_code"] == 3
+    again = daemon.post(f"/v1/jobs/{job}/retry")  # by root: it stays hers
+    assert again.status == 201, again.data
+    daemon.finished(again.json["id"])
+    assert daemon.output(again.json["id"]).strip() == str(ana.uid)
+    assert daemon.job(again.json["id"])["user"] == ana.name
+    ana.request(daemon, "POST", f"/v1/arrays/{array}/cancel")
+
+
+# -- what a job cannot do -----------------------------------------------------------------------------------
+
+HOSTILE = r"""
+import ctypes, os, signal, sys
+shim, other, daemon, state = int(sys.argv[1]) or os.getppid(), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+def tried(what, call):
+    try:
+        got = call()
+    except OSError as error:
+        print(what, error.errno, flush=True)
+    else:
+        print(what, "DONE", got, flush=True)
+libc = ctypes.CDLL(None, use_errno=True)
+def trace(pid):
+    if libc.ptrace(16, pid, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "")
+def vm(pid):
+    class V(ctypes.Structure): _fields_ = [("b", ctypes.c_void_p), ("n", ctypes.c_size_t)]
+    buffer = ctypes.create_string_buffer(8)
+    mine, theirs = V(ctypes.addressof(buffer), 8), V(0x400000, 8)
+    if libc.process_vm_readv(pid, ctypes.byref(mine), 1, ctypes.byref(theirs), 1, 0) < 0:
+        raise OSError(ctypes.get_errno(), "")
+def read(path):
+    return open(path, "rb").read(1)
+for name, pid in (("shim", shim), ("other", other), ("daemon", daemon)):
+    for number in (0, signal.SIGCONT, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL):
+        tried(f"{name} signal", lambda: os.kill(pid, number))
+    tried(f"{name} pidfd", lambda: signal.pidfd_send_signal(os.pidfd_open(pid), signal.SIGKILL))
+    tried(f"{name} trace", lambda: trace(pid))
+    tried(f"{name} memory", lambda: vm(pid))
+    for file in ("environ", "mem", "fd", "cwd", "maps", "fdinfo"):
+        path = f"/proc/{pid}/{file}"
+        look = os.listdir if file.startswith("fd") else os.readlink if file == "cwd" else read
+        tried(f"{name} {file}", lambda: look(path))
+    tried(f"{name} nice", lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
+    tried(f"{name} affinity", lambda: os.sched_setaffinity(pid, {0}))
+tried("root", lambda: os.setuid(0))
+tried("groups", lambda: os.setgroups([0]))
+for path in sys.argv[5:]:
+    tried(f"read {path}", lambda: open(path, "rb").read(1))
+    tried(f"write {path}", lambda: open(path, "r+b"))
+    tried(f"remove {path}", lambda: os.unlink(path))
+    tried(f"replace {path}", lambda: os.symlink("/etc/passwd", path))
+tried("list state", lambda: os.listdir(state))
+tried("list jobs", lambda: os.listdir(state + "/jobs"))
+tried("make", lambda: os.mkdir(state + "/jobs/99999"))
+"""
+
+
+def test_a_job_cannot_read_signal_trace_or_forge_anything_that_is_not_its_own(daemon, persons):
+    ana, bob = persons
+    theirs = ana.submit(daemon, "sleep", "600", env={"SECRET": "of-ana"}, gpus=1)
+    daemon.reached(theirs, "running")
+    pid = daemon.pid(theirs)
+    shim = shim_of(daemon, theirs)
+    state, place = daemon.state_dir, attempt_dir(daemon, theirs)
+    files = [
+        *(str(path) for path in state.iterdir() if path.is_file()),
+        *(str(place / name) for name in ("identity.json", "exit.json", "lock", "output.log", "shim.log")),
+        str(place / "stop.json"),
+        str(place / "own" / "word.json"),
+        str(state / "checkpoints" / str(theirs) / "x"),
+    ]
+    assert any(name.endswith("leptond.db") for name in files)
+    program = bob.write("hostile.py", HOSTILE)
+    words = [PYTHON, str(program), "0", str(pid), str(daemon.process.pid), str(state), *files]
+    one = bob.submit(daemon, *words)
+    two = bob.submit(daemon, PYTHON, str(program), str(shim), *words[3:])
+    for job in (one, two):
+        ended = daemon.finished(job)
+        assert ended["state"] == "succeeded", (ended["explanation"], daemon.output(job))
+        lines = daemon.output(job).splitlines()
+        assert len(lines) > 60
+        done = [line for line in lines if " DONE" in line]
+        assert done == [], done
+    assert daemon.job(theirs)["state"] == "running"
+    ana.request(daemon, "POST", f"/v1/jobs/{theirs}/cancel", {"grace_s": 0})
+    assert daemon.finished(theirs)["state"] == "cancelled"
+
+
+FORGER = """
+import json, os, sys, time
+d = os.environ["LEPTOND_ATTEMPT_DIR"]
+top = os.path.dirname(d)
+def tried(call):
+    try: call()
+    except OSError as error: return
+    print("FORGED", flush=True)
+for name in ("exit.json", "identity.json", "stop.json", "lock", "output.log", ".exit.json.tmp"):
+    tried(lambda: os.rename(f"{top}/{name}", f"{top}/x"))
+    if name != "output.log": tried(lambda: open(f"{top}/{name}", "w"))
+tried(lambda: os.rename(top, top + "x"))
+tried(lambda: os.rename(d, d + "x"))
+tried(lambda: os.mkdir(os.path.dirname(top) + "/99"))
+# in its own directory it may put what it likes: links, FIFOs, a directory in the place of a file
+os.mkfifo(d + "/word.json"); os.symlink("/etc/shadow", d + "/error.json")
+os.symlink("/etc/shadow", d + "/.tune.json.tmp"); os.mkfifo(d + "/.stop.json.tmp"); os.mkdir(d + "/tune.json")
+print("ready", flush=True)
+sys.exit(int(sys.argv[1])) if len(sys.argv) > 1 else time.sleep(600)
+"""
+
+
+def test_a_job_forges_no_end_and_its_links_lead_the_daemon_nowhere(daemon, persons):
+    _, bob = persons
+    before = Path("/etc/shadow").read_bytes()
+    program = bob.write("forger.py", FORGER)
+    job = bob.submit(daemon, PYTHON, str(program), "7")
+    ended = daemon.finished(job)
+    assert (ended["state"], ended["exit_code"]) == ("failed", 7), (ended, daemon.output(job))
+    assert daemon.output(job) == "ready\n"
+    assert "root:" not in json.dumps(ended)
+    job = bob.submit(daemon, PYTHON, str(program))
+    daemon.printed(job, "ready")
+    assert bob.request(daemon, "POST", f"/v1/jobs/{job}/cancel", {"grace_s": 0}).status == 202
+    assert daemon.finished(job)["state"] == "cancelled"
+    assert "FORGED" not in daemon.output(job)
+    assert Path("/etc/shadow").read_bytes() == before
+
+
+def test_the_files_of_an_attempt_are_the_daemons_and_the_output_is_the_submitters(daemon, persons):
+    ana, bob = persons
+    job = ana.submit(daemon, "echo", "hello")
+    daemon.finished(job)
+    place = attempt_dir(daemon, job)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o711
+    owners = {path.name: path.stat().st_uid for path in place.iterdir()}
+    assert owners.pop("output.log") == owners.pop("own") == ana.uid
+    assert set(owners.values()) == {0}
+    for path in (daemon.state_dir, daemon.state_dir / "jobs", daemon.state_dir / "checkpoints", place.parent):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o711, path
+    assert ana.run("cat", str(place / "output.log")).stdout == "hello\n"
+    assert bob.run("cat", str(place / "output.log")).returncode != 0
+    open_to_others = [
+        path
+        for path in daemon.state_dir.iterdir()
+        if path.lstat().st_mode & 0o077 and not path.is_dir() and not path.is_socket()
+    ]
+    assert open_to_others == []
+
+
+# -- homes, directories, scripts, output --------------------------------------------------------------------
+
+
+def test_a_home_that_is_closed_to_all_others_has_script_directory_and_output(daemon, persons):
+    ana, bob = persons
+    script = ana.write("work/job.sh", "#!/bin/sh\necho in $(pwd) as $(id -un)\n", 0o700)
+    output = ana.home / "work" / "out" / "%j.txt"
+    job = ana.submit(daemon, str(script), cwd=str(script.parent), output=str(output))
+    ended = daemon.finished(job)
+    assert ended["state"] == "succeeded", (ended["explanation"], daemon.output(job))
+    written = ana.home / "work" / "out" / f"{job}.txt"
+    until(lambda: written.is_file() and not written.is_symlink(), "the copy of the output")
+    assert written.read_text() == f"in {script.parent} as {ana.name}\n"
+    assert (written.stat().st_uid, written.parent.stat().st_uid) == (ana.uid, ana.uid)
+    foreign = bob.submit(daemon, str(script), cwd=str(script.parent))
+    ended = daemon.finished(foreign)
+    assert (ended["state"], ended["class"]) == ("failed", "config")
+    assert "cannot enter the directory" in ended["explanation"]
+
+
+def test_a_script_that_is_kept_runs_for_its_submitter_and_is_read_by_no_other(daemon, persons):
+    ana, bob = persons
+    text = "#!/bin/sh\n# secret-in-the-script\nid -un; cat $0 | grep -c secret; sleep 600\n"
+    answer = ana.request(
+        daemon, "POST", "/v1/jobs", {"argv": ["./job.sh", "a b"], "script": text, "cwd": str(ana.home)}
+    )
+    assert answer.status == 201, answer.data
+    job = answer.json["id"]
+    daemon.printed(job, "2\n")
+    copy = attempt_dir(daemon, job) / "script" / "job.sh"
+    assert "secret" in ana.run("cat", str(copy)).stdout
+    assert bob.run("cat", str(copy)).returncode != 0
+    ana.request(daemon, "POST", f"/v1/jobs/{job}/cancel", {"grace_s": 0})
+    daemon.finished(job)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "others", "passwd"])
+def test_output_at_a_link_a_fifo_or_a_file_of_others_does_nothing(daemon, persons, kind):
+    ana, bob = persons
+    target = ana.write("precious.txt", "hers\n", 0o644)
+    place = bob.home / f"trap-{kind}"
+    secret = Path("/etc/passwd").read_bytes()
+    with bob.acting():
+        if kind == "link":
+            place.symlink_to(target)
+        elif kind == "fifo":
+            os.mkfifo(place)
+    path = {"others": str(target), "passwd": "/etc/passwd"}.get(kind, str(place))
+    answer = bob.request(daemon, "POST", "/v1/jobs", {"argv": ["echo", "x"], "output": path})
+    # what is seen at the submit is refused; what is exchanged later is found when it is written
+    assert answer.status == 422, answer.data
+    later = bob.home / f"later-{kind}" / "out"
+    with bob.acting():
+        later.parent.mkdir()
+    answer = bob.request(
+        daemon,
+        "POST",
+        "/v1/jobs",
+        {
+            "argv": ["sh", "-c", f"ln -sf {path} {later}.n && mv -T {later}.n {later}; echo x"],
+            "output": str(later),
+        },
+    )
+    job = answer.json["id"]
+    daemon.finished(job)
+    until(lambda: daemon.job(job)["attempts"][0]["notes"] or later.is_file(), "the end of the copy")
+    assert target.read_text() == "hers\n"
+    assert Path("/etc/passwd").read_bytes() == secret
+    assert target.stat().st_uid == ana.uid
+
+
+def test_output_into_a_directory_of_another_is_refused_at_the_submit(daemon, persons):
+    ana, bob = persons
+    answer = bob.request(
+        daemon, "POST", "/v1/jobs", {"argv": ["true"], "output": str(ana.home / "new" / "x")}
+    )
+    assert answer.status == 422 or daemon.finished(answer.json["id"])
+    assert not (ana.home / "new").exists()
+
+
+def test_files_of_others_are_not_looked_at_for_a_submit(daemon, persons):
+    ana, bob = persons
+    secret = ana.write("train.py", "import torch\n", 0o600)
+    answer = bob.request(
+        daemon, "POST", "/v1/jobs", {"argv": [PYTHON, str(secret)], "cwd": "/", "hold": True}
+    )
+    own = ana.request(daemon, "POST", "/v1/jobs", {"argv": [PYTHON, str(secret)], "cwd": "/", "hold": True})
+    assert any("looks like a training" in one for one in own.json["warnings"])
+    assert not any("looks like" in one for one in answer.json["warnings"])
+    for person, stored in ((bob, answer), (ana, own)):
+        person.request(daemon, "POST", f"/v1/jobs/{stored.json['id']}/cancel")
+
+
+def test_checkpoints_are_the_submitters_alone_and_follow_a_retry(daemon, persons):
+    ana, bob = persons
+    job = ana.submit(daemon, "sh", "-c", "echo saved > $LEPTOND_CHECKPOINT_DIR/step1; exit 1")
+    daemon.finished(job)
+    directory = daemon.state_dir / "checkpoints" / str(job)
+    assert (directory.stat().st_uid, stat.S_IMODE(directory.stat().st_mode)) == (ana.uid, 0o700)
+    assert bob.run("ls", str(directory)).returncode != 0
+    assert bob.run("ls", str(directory.parent)).returncode != 0
+    assert ana.request(daemon, "POST", f"/v1/jobs/{job}/retry").status == 201
+
+
+# -- argv, stops, limits, reports ---------------------------------------------------------------------------
+
+
+def test_odd_words_arrive_byte_for_byte(daemon, persons):
+    ana, _ = persons
+    words = [
+        "",
+        " ",
+        "$(id)",
+        "`id`",
+        "a\nb",
+        "'",
+        '"',
+        "\\",
+        "-x",
+        "*",
+        "~",
+        "ü\u202e",
+        "; id",
+        "%s",
+        "\x7f",
+    ]
+    job = ana.submit(daemon, PYTHON, "-c", "import sys, json; print(json.dumps(sys.argv[1:]))", *words)
+    assert daemon.finished(job)["state"] == "succeeded"
+    assert json.loads(daemon.output(job)) == words
+
+
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork(): os._exit(0)
+    deep = "import os, time; print('deep', os.getpid(), flush=True); time.sleep(600)"
+    os.execve(sys.executable, [sys.executable, "-c", deep], {})
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_stop_reaches_everything_that_it_has_started(daemon, persons):
+    ana, _ = persons
+    job = ana.submit(daemon, PYTHON, "-c", STUBBORN, grace_s=0.3)
+    deep = daemon.printed(job, "deep")
+    pids = [daemon.pid(job), int(deep.partition("deep ")[2].split()[0])]
+    assert ana.request(daemon, "POST", f"/v1/jobs/{job}/cancel").status == 202
+    assert daemon.finished(job)["state"] == "cancelled"
+    assert all(map(gone, pids))
+
+
+def test_a_graceful_stop_says_its_reason_to_the_job(daemon, persons):
+    ana, _ = persons
+    program = ana.write(
+        "graceful.py",
+        f"import sys, time; sys.path.insert(0, {str(TOP)!r})\n"
+        "from leptond import job\n"
+        "job.should_stop(); print('up', flush=True)\n"
+        "while not job.should_stop(): time.sleep(.02)\n"
+        "print(job.stop_reason(), flush=True); job.leave()\n",
+    )
+    job = ana.submit(daemon, PYTHON, str(program), grace_s=20)
+    daemon.printed(job, "up")
+    ana.request(daemon, "POST", f"/v1/jobs/{job}/cancel")
+    assert daemon.finished(job)["state"] == "cancelled"
+    assert daemon.output(job).splitlines()[-1] == "cancel"
+
+
+def test_knobs_reach_the_job_and_its_word_reaches_the_daemon(daemon, persons):
+    ana, _ = persons
+    program = ana.write(
+        "tuned.py",
+        f"import sys, time; sys.path.insert(0, {str(TOP)!r})\n"
+        "from leptond import job\n"
+        "n = 0\n"
+        "while job.knob('lr', 0.5, low=0, high=1) != 0.25:\n"
+        "    n += 1; job.report(step=n, loss=1.0); time.sleep(.02)\n"
+        "job.report(step=n + 1, loss=0.5)\n"
+        "job.leave('diverged', 'to inf')\n",
+    )
+    job = ana.submit(daemon, PYTHON, str(program))
+    until(lambda: daemon.job(job)["progress"], "a report")
+    answer = ana.request(daemon, "POST", f"/v1/jobs/{job}/tune", {"values": {"lr": 0.25}})
+    assert answer.status == 200, answer.data
+    ended = daemon.finished(job)
+    assert ended["class"] == "diverged", ended
+
+
+SEND = """
+import json, os, socket, sys, time
+body = {"v": 1, "attempt": sys.argv[1], "at": time.time(), "step": int(sys.argv[3]), "metrics": {}}
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.sendto(json.dumps(body).encode(), sys.argv[2])
+time.sleep(float(sys.argv[4]))
+"""
+
+
+def test_a_report_counts_only_from_the_attempt_itself(daemon, persons):
+    ana, bob = persons
+    with ana.acting():
+        os.mkfifo(ana.home / "go")
+    job = ana.submit(
+        daemon,
+        "sh",
+        "-c",
+        f"echo $LEPTOND_ATTEMPT_ID $LEPTOND_SOCKET; read x < {ana.home}/go;"
+        f' {PYTHON} -c "$SEND" $LEPTOND_ATTEMPT_ID $LEPTOND_SOCKET 7 1; sleep 600',
+        env={"SEND": SEND},
+    )
+    daemon.reached(job, "running")
+    attempt, path = daemon.printed(job, "\n").split()
+    # from a job of his, and from shells of both: from processes that stay, and from ones that have gone
+    sent = bob.submit(daemon, PYTHON, "-c", SEND, attempt, path, "901", "0.5")
+    assert daemon.finished(sent)["state"] == "succeeded", daemon.output(sent)
+    for step, (person, stays) in enumerate([(bob, "0"), (bob, "1.5"), (ana, "1.5")], 902):
+        done = person.run(PYTHON, "-c", SEND, attempt, path, str(step), stays)
+        assert done.returncode == 0, done.stderr
+    assert daemon.job(job)["progress"] is None
+    with ana.acting():
+        (ana.home / "go").write_text("\n")
+    assert until(lambda: daemon.job(job)["progress"], "its own report")["step"] == 7
+    ana.request(daemon, "POST", f"/v1/jobs/{job}/cancel", {"grace_s": 0})
+    daemon.finished(job)
+
+
+def test_the_last_report_of_a_job_that_ends_at_once_counts(daemon, persons):
+    ana, _ = persons
+    jobs = [
+        ana.submit(
+            daemon,
+            "sh",
+            "-c",
+            f'exec {PYTHON} -c "$SEND" $LEPTOND_ATTEMPT_ID $LEPTOND_SOCKET {step} 0',
+            env={"SEND": SEND},
+        )
+        for step in range(1, 9)
+    ]
+    marked = ana.submit(daemon, "echo", "::leptond step=5 loss=0.5")
+    for job in (*jobs, marked):
+        daemon.finished(job)
+    for step, job in enumerate(jobs, 1):
+        assert until(lambda job=job: daemon.job(job)["progress"], "its report")["step"] == step
+    assert daemon.job(marked)["progress"]["step"] == 5
