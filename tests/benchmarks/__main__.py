@@ -40,6 +40,7 @@ PARTS = (
     "warm",
     "ranks",
     "shim",
+    "sweep",
     "submits",
     "queue",
     "command",

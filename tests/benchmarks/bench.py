@@ -29,10 +29,11 @@ class Bench:
     packages: Path | None = None
     ray: Path | None = None
 
-    def rounds(self) -> Iterator[tuple[int, Path]]:
-        """Yield the number of each run and a new directory for it."""
+    def rounds(self, name: str = "") -> Iterator[tuple[int, Path]]:
+        """Yield the number of each run and a new directory for it. A part that goes round several times names
+        each of them."""
         for number in range(self.runs):
-            here = self.place / str(number)
+            here = self.place / name / str(number)
             here.mkdir(parents=True)
             yield number, here
 

@@ -42,11 +42,10 @@ class NotBusy(RuntimeError):
 
 
 def process_cpu_s(pid: int) -> float:
-    """Return the processor time of a process and its ended threads, by its CPU clock. Raises OSError when it
-    is gone."""
-    return time.clock_gettime(
-        (~pid << 3) | 2
-    )  # CLOCK_PROCCPU of linux/posix-timers.h, what clock_getcpuclockid gives
+    """Return the processor time of a process, with that of its ended threads. Raises OSError when it is
+    gone."""
+    # the id of its CPU clock as clock_getcpuclockid(3) makes it: CPUCLOCK_SCHED of a whole process
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 class Load:

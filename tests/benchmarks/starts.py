@@ -58,7 +58,7 @@ def cold_and_warm(bench: Bench, key: str, training: Training, jobs: int) -> Row:
     starts: Counter[str] = Counter()
     with daemon(place / "daemon", gpus=training.gpus, LEPTOND_ENGINE__WARM="true") as one:
         with bench.load.paused():
-            _prepare(one, training, command, place)
+            prepare(one, training, command, place)
         for _ in range(bench.runs):
             floor.append(_by_hand(training, command, place))
             cold.append(_submitted(one, training, command, place, cold=True)[0])
@@ -70,8 +70,8 @@ def cold_and_warm(bench: Bench, key: str, training: Training, jobs: int) -> Row:
     return row(key, bench.load, warm, floor=floor, peers={COLD: cold}, note=told)
 
 
-def _prepare(one: Daemon, training: Training, command: list[str], place: Path) -> None:
-    """Run jobs until they start warm and get no quicker, or for PREPARE_S."""
+def prepare(one: Daemon, training: Training, command: list[str], place: Path) -> None:
+    """Run jobs of the kind until they start warm and get no quicker, or for PREPARE_S."""
     until = time.monotonic() + PREPARE_S
     took: list[float] = []
     while time.monotonic() < until:
