@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing takes longer to import than most commands to answer
 if TYPE_CHECKING:
+    from typing import Any
+
     from leptond.client.executor import JobFailed, JobFuture, LeptonExecutor
     from leptond.client.sdk import AsyncClient, Client
 

@@ -7,9 +7,11 @@ that leptonctl, which needs the transport alone, starts without the others."""
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing takes longer to import than most commands to answer
 if TYPE_CHECKING:
+    from typing import Any
+
     from leptond.client.errors import ApiError, ClientError
     from leptond.client.executor import JobFailed, JobFuture, LeptonExecutor, RemoteError, RemoteTraceback
     from leptond.client.sdk import AsyncClient, Client

@@ -6,10 +6,10 @@ import than all else that leptonctl does. There is no TLS, no proxy and no redir
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import io
 import os
-import socket
 from collections.abc import Iterator, Mapping
 
 _SUN_PATH = 107  # bytes of a Unix socket's address, without its final NUL
@@ -121,6 +121,19 @@ class _Body(io.RawIOBase):
             self._done = True
 
 
+class _Received(io.RawIOBase):
+    """The bytes that come in on a connection, which stays open when this is closed."""
+
+    def __init__(self, one: _socket.socket) -> None:
+        self._socket = one
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        return self._socket.recv_into(buffer)
+
+
 class Connection:
     """A connection to a Unix socket (`path`), or to a host and port. Its methods raise OSError, and BadAnswer
     for an answer that is not HTTP."""
@@ -132,23 +145,25 @@ class Connection:
         self._host = host
         self._port = port
         self._timeout_s = timeout_s
-        self._socket: socket.socket | None = None
+        self._socket: _socket.socket | None = None
         self._stream: io.BufferedReader | None = None
 
     def connect(self) -> None:
         """Open the connection."""
         if self._path is None:
+            import socket  # which takes longer to import than the whole of this
+
             self._socket = socket.create_connection((self._host, self._port), self._timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             try:
                 self._socket.settimeout(self._timeout_s)
                 _connect_unix(self._socket, self._path)
             except BaseException:
                 self.close()
                 raise
-        self._stream = self._socket.makefile("rb")
+        self._stream = io.BufferedReader(_Received(self._socket))
 
     def close(self) -> None:
         """Close the connection."""
@@ -170,7 +185,7 @@ class Connection:
         timeout_s = self._socket.gettimeout()
         self._socket.setblocking(False)
         try:
-            self._socket.recv(1, socket.MSG_PEEK)
+            self._socket.recv(1, _socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
@@ -202,7 +217,7 @@ class Connection:
         return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
 
 
-def _connect_unix(one: socket.socket, path: str) -> None:
+def _connect_unix(one: _socket.socket, path: str) -> None:
     if len(os.fsencode(path)) <= _SUN_PATH:
         one.connect(path)
         return

@@ -6,10 +6,13 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
 from leptond.base.usage import UsageError
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 CARRIED = ("PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """Variables copied from the caller's environment by default: enough that `python` is the one of the activated
@@ -46,27 +49,20 @@ def build_env(environ: Mapping[str, str], export: str | None, settings: Sequence
     return env
 
 
-class Completed(NamedTuple):
-    """A spec as it is sent, and words for the user."""
-
-    spec: dict[str, Any]
-    notes: tuple[str, ...] = ()
-
-
-def complete(spec: Mapping[str, Any], environ: Mapping[str, str], *, export: str | None = None) -> Completed:
+def complete(
+    spec: Mapping[str, Any], environ: Mapping[str, str], *, export: str | None = None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A spec (fields of JobSpec) with what it takes from here: its directory, the environment that `export`
     names (as in :func:`build_env`; what the spec sets wins), its program by its full path, and the text of a
-    script that is copied. The command line and the Python clients send what this makes. Raises
-    UsageError."""
+    script that is copied; and words for the user. The command line and the Python clients send what this
+    makes. Raises UsageError."""
     cwd = directory(spec.get("cwd"))
     env = {**build_env(environ, export, ()), **(spec.get("env") or {})}
     made: dict[str, Any] = {**spec, "cwd": cwd}
     notes: tuple[str, ...] = ()
     argv = [str(word) for word in spec["argv"]]
     if not spec.get("shell") and not spec.get("script") and argv:
-        program = resolve_command(
-            argv, cwd=Path(cwd), path=env.get("PATH") or environ.get("PATH", os.defpath)
-        )
+        program = resolve_command(argv, cwd=cwd, path=env.get("PATH") or environ.get("PATH", os.defpath))
         argv, notes = program.argv, program.notes
         if program.name is not None and not spec.get("name"):
             made["name"] = program.name
@@ -78,7 +74,7 @@ def complete(spec: Mapping[str, Any], environ: Mapping[str, str], *, export: str
     for word in (*argv, cwd, *env.values()):
         if not is_text(word):
             raise UsageError(f"{word!r} is not UTF-8; arguments, paths and variables must be")
-    return Completed(made, notes)
+    return made, notes
 
 
 def directory(named: str | os.PathLike[str] | None) -> str:
@@ -119,17 +115,26 @@ def _copied(environ: Mapping[str, str], name: str, option: str) -> str:
     return environ[name]
 
 
-class Program(NamedTuple):
+class Program:
     """A command as it is sent: the program by its full path, the job's name where the file gives one, the
     text of a script that is to be copied, and words for the user."""
 
-    argv: list[str]
-    name: str | None = None
-    script: str | None = None
-    notes: tuple[str, ...] = ()
+    __slots__ = ("argv", "name", "notes", "script")
+
+    def __init__(
+        self,
+        argv: list[str],
+        name: str | None = None,
+        script: str | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.argv = argv
+        self.name = name
+        self.script = script
+        self.notes = notes
 
 
-def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> Program:
+def resolve_command(words: Sequence[str], *, cwd: str, path: str) -> Program:
     """The command with its program as an absolute path.
 
     A program is looked for on `path`, then as a file in `cwd`, as sbatch does. Of a script for a shell the
@@ -137,17 +142,25 @@ def resolve_command(words: Sequence[str], *, cwd: Path, path: str) -> Program:
     of its first line. One that is not found stays as it is: the job may see another machine's view of the
     world when it starts. Raises UsageError.
     """
-    from shutil import which
-
     program, rest = words[0], list(words[1:])
-    found = None if "/" in program else which(program, path=path)
+    found = None if "/" in program else _which(program, path)
     if found is not None:
         return Program([os.path.abspath(found), *rest])  # noqa: PTH100  # links stay: a venv's python is one
-    file = cwd / program
+    file = os.path.join(cwd, program)  # noqa: PTH118
     if not os.path.isfile(file):  # noqa: PTH113  # also from where one may not look
         return Program([program, *rest])
-    script = os.path.normpath(file)
-    return _of_file(Path(script), rest)
+    from pathlib import Path  # which takes longer to import than the whole of this
+
+    return _of_file(Path(os.path.normpath(file)), rest)
+
+
+def _which(program: str, path: str) -> str | None:
+    """The first file of that name on `path` that may be executed, as ``shutil.which`` finds it."""
+    for directory in path.split(os.pathsep) if path else ():
+        file = os.path.join(directory, program)  # noqa: PTH118
+        if os.path.isfile(file) and os.access(file, os.X_OK):  # noqa: PTH113
+            return file
+    return None
 
 
 def _of_file(script: Path, rest: list[str]) -> Program:
@@ -207,7 +220,7 @@ def _about_its_place(script: Path, text: str) -> tuple[str, ...]:
 
 def name_of(path: str) -> str | None:
     """A job's name from a file's; None when nothing is left of it."""
-    name = _NOT_A_NAME.sub("-", Path(path).name).lstrip(".-")[:128]
+    name = _NOT_A_NAME.sub("-", path.rpartition("/")[2]).lstrip(".-")[:128]
     return name or None
 
 
@@ -219,13 +232,21 @@ def has_directives(text: str) -> bool:
 _DIRECTIVE = re.compile(r"^#(LEPTON|SBATCH)[ \t]", re.MULTILINE)
 
 
-class BatchScript(NamedTuple):
+class BatchScript:
     """A script as the submit reads it: the `words` of its ``#LEPTON`` lines, those of its ``#SBATCH`` lines,
     and its whole `text`, as far as it was read."""
 
-    words: list[str]
-    slurm: list[str]
-    text: str
+    __slots__ = ("slurm", "text", "words")
+
+    def __init__(
+        self,
+        words: list[str],
+        slurm: list[str],
+        text: str,
+    ) -> None:
+        self.words = words
+        self.slurm = slurm
+        self.text = text
 
 
 SCRIPT_BYTES = 1 << 20

@@ -7,7 +7,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from leptond.base import socket_places
 from leptond.client.errors import EXIT_UNREACHABLE, ClientError, own_problem
@@ -17,13 +16,28 @@ PROBE_S = 1.0
 """Longest wait for one of several sockets to answer."""
 
 
-class Target(NamedTuple):
-    """The address of a daemon: a Unix socket's path, or a host and port."""
+class Target:
+    """The address of a daemon: a Unix socket's path, or a host and port. `looked_at`: where a socket was
+    looked for."""
 
-    path: str | None = None
-    host: str = ""
-    port: int = 0
-    looked_at: tuple[str, ...] = ()
+    __slots__ = ("host", "looked_at", "path", "port")
+
+    def __init__(
+        self, path: str | None = None, host: str = "", port: int = 0, looked_at: tuple[str, ...] = ()
+    ) -> None:
+        self.path = path
+        self.host = host
+        self.port = port
+        self.looked_at = looked_at
+
+    def __repr__(self) -> str:
+        return f"Target({self.path!r}, {self.host!r}, {self.port!r}, {self.looked_at!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -9,12 +9,16 @@ import json
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from time import monotonic, sleep
-from typing import Any, NamedTuple
 
 from leptond.client.errors import EXIT_REFUSED, ApiError, ClientError, own_problem
 from leptond.client.http import Answer, BadAnswer, Connection, Headers
-from leptond.client.server_events import ServerEvent, read_events
 from leptond.client.target import Interrupted, Target, Unreachable, find_target, find_token, token_file
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
+
+    from leptond.client.server_events import ServerEvent
 
 TIMEOUT_S = 30.0
 """Longest wait for an answer, beyond what the request itself asks the daemon to wait."""
@@ -27,12 +31,15 @@ PATIENCE_S = 300.0
 """Seconds for which a stream, or a wait for a job, tries to find the daemon again."""
 
 
-class Reply(NamedTuple):
+class Reply:
     """An answer with its whole body."""
 
-    status: int
-    headers: Headers
-    body: bytes
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, *, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
 
     def json(self) -> Any:
         """The decoded body; None when it is empty. Raises ClientError when it is not JSON."""
@@ -209,6 +216,8 @@ class Transport:
         """Server-sent events until one of type ``end``. When the connection is lost it comes back, for up
         to `patience_s`, and resumes after the last id that was yielded; `on_lost` is called once each time.
         Raises ClientError when the first connection fails, or when none comes back."""
+        from leptond.client.server_events import read_events
+
         query = dict(query or {})
         connected = lost_reported = False
         give_up_at, pause_s = 0.0, 0.1

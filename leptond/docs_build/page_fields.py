@@ -38,7 +38,8 @@ def _last(field: Field) -> bool:
 
 def _input(field: Field) -> dict[str, Any]:
     assert field.input is not None
-    found = {"name": field.name, "kind": field.kind.value, **field.input._asdict()}
+    words = {name: getattr(field.input, name) for name in ("label", "placeholder", "initial")}
+    found = {"name": field.name, "kind": field.kind.value, **words}
     if field.kind is Kind.COUNT:
         meta = _meta(get_type_hints(JobSpec, include_extras=True)[field.name])
         found |= {"min": meta.ge, "max": meta.le}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.commands import job_sets
@@ -18,7 +17,10 @@ from leptond.cli.framework.terminal import echo
 from leptond.client.errors import EXIT_UNREACHABLE, ClientError
 from leptond.core.jobs.fields import BY_NAME
 
+TYPE_CHECKING = False  # typing takes longer to import than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from leptond.cli.framework.progress import Bar
 
 MANY = 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from leptond.cli.framework.declare import argument, command, option
 from leptond.cli.framework.output import Cell, Column, print_table
@@ -11,6 +10,10 @@ from leptond.cli.framework.params import GPUS
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 GPU_COLUMNS = (
     Column("GPU", right=True),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.framework.declare import F, option
@@ -13,7 +12,11 @@ from leptond.core.jobs.field import Field, Kind, Option
 from leptond.core.jobs.fields import FILTERS, OPTIONS
 from leptond.core.jobs.scalars import scalar
 
-Add = Callable[[Any], Any]
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
+
+Add = Callable[["Any"], "Any"]
 
 _TYPES: Mapping[Kind, Any] = {
     Kind.COUNT: int,

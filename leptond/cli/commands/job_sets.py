@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.commands.job_fields import filter_options
@@ -14,6 +13,10 @@ from leptond.cli.framework.session import Session, confirm, leave
 from leptond.cli.framework.terminal import echo
 from leptond.client.errors import EXIT_FORBIDDEN, ApiError
 from leptond.core.jobs.fields import FILTERS
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 MANY = 20
 """More jobs than this that are named by their numbers are changed in one request."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from leptond.cli.commands.job_fields import filter_options
 from leptond.cli.framework import refs
@@ -16,6 +15,10 @@ from leptond.cli.text.queue_row import queue_row
 from leptond.client.errors import ApiError
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.states import TERMINAL, UNFINISHED
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 _COLUMNS = (
     Column("ID", right=True),

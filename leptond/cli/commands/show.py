@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from leptond.cli.framework import refs
 from leptond.cli.framework.declare import argument, command, option
@@ -18,6 +17,10 @@ from leptond.core.jobs.fields import FIELDS
 from leptond.core.jobs.resubmit import quote
 from leptond.core.jobs.states import LIVE, TERMINAL
 from leptond.core.jobs.timespec import format_size
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 _ATTEMPT_COLUMNS = (
     Column("ATTEMPT", right=True),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from leptond.cli.commands.gpus import GPU_COLUMNS, gpu_row
 from leptond.cli.framework.declare import command, option
 from leptond.cli.framework.output import Cell, Column, plain_row, print_line, print_table
@@ -13,6 +11,10 @@ from leptond.cli.framework.terminal import echo
 from leptond.cli.text import phrases
 from leptond.cli.text.queue_row import queue_row
 from leptond.core.jobs.states import LIVE
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 _HEAD = (
     Column("ID", right=True),

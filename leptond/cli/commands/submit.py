@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 from leptond.base.usage import UsageError
 from leptond.cli.commands.job_fields import asked_value, submit_option
@@ -18,6 +16,11 @@ from leptond.cli.framework.terminal import echo
 from leptond.client import job_spec as spec
 from leptond.client.errors import ApiError
 from leptond.core.jobs.fields import OPTIONS
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 
 def with_directives(given: Mapping[str, Any]) -> list[str]:
@@ -33,8 +36,16 @@ def _script_of(given: Mapping[str, Any]) -> Path | None:
     words, cwd = given.get("argv"), given.get("cwd")
     if not words or given.get("shell") or given.get("no_directives"):
         return None
-    script = Path(cwd if isinstance(cwd, str) else ".") / str(words[0])
-    return script if os.path.isfile(script) else None  # noqa: PTH113  # also from where one may not look
+    script = os.path.join(cwd if isinstance(cwd, str) else ".", str(words[0]))  # noqa: PTH118
+    if not os.path.isfile(script):  # noqa: PTH113  # also from where one may not look
+        return None
+    from pathlib import Path  # which takes longer to import than most commands to answer
+
+    return Path(script)
+
+
+def _output_path(cwd: str, output: str) -> str:
+    return os.path.normpath(os.path.join(cwd, output))  # noqa: PTH118  # pathlib costs milliseconds
 
 
 def _ignored(given: Mapping[str, Any]) -> frozenset[str]:
@@ -107,7 +118,7 @@ def job_spec(session: Session, given: dict[str, Any]) -> dict[str, Any]:
         **{name: place.get(name) or None for name in ("argv", "cwd", "env", "name", "script")},
         # a kind of GPU implies one; what is not said is the daemon's to decide
         "gpus": given["gpus"] or 1 if wants_gpu else given["gpus"],
-        "output": os.path.normpath(Path(place["cwd"]) / given["output"]) if given["output"] else None,
+        "output": _output_path(place["cwd"], given["output"]) if given["output"] else None,
         **_dependencies(session, given),
     }
     return {field: value for field, value in body.items() if value is not None}

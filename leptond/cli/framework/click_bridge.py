@@ -11,7 +11,7 @@ import click
 
 from leptond import __version__
 from leptond.base.usage import UsageError
-from leptond.cli.framework.declare import SHARED, Argument, Command, F
+from leptond.cli.framework.declare import SHARED, Argument, Command, F, Option
 from leptond.cli.framework.help_groups import FEW, GROUPS, HEADINGS
 from leptond.cli.framework.params import JOB, Parsed, Whole, jobs_like
 from leptond.cli.framework.registry import ALIASES, MODULES, SECTIONS, load
@@ -181,7 +181,8 @@ def as_click(declared: Command) -> click.Command:
         declared.function(*args, **values)
 
     function.__doc__ = declared.function.__doc__
-    for one in reversed((*declared.arguments, *declared.options)):
+    parameters: tuple[Argument | Option, ...] = (*declared.arguments, *declared.options)
+    for one in reversed(parameters):
         words, given = one.spelled
         given = {**given, "type": kind(given["type"])} if "type" in given else given
         add: Any = click.argument if isinstance(one, Argument) else click.option

@@ -8,46 +8,90 @@ both can read means the same to both."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
 
-F = TypeVar("F", bound=Callable[..., Any])
+TYPE_CHECKING = False  # typing, and each NamedTuple, takes longer than all else here
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    F = TypeVar("F", bound=Callable[..., Any])
+else:
+    F = None  # it stands in annotations alone
 
 
-class Option(NamedTuple):
+class Option:
     """An option. `names` and `no_names` switch a flag on and off; `convert` raises ValueError."""
 
-    dest: str
-    names: tuple[str, ...]
-    no_names: tuple[str, ...]
-    is_flag: bool
-    multiple: bool
-    convert: Callable[[str], Any]
-    default: Any
-    spelled: tuple[tuple[str, ...], dict[str, Any]]
+    __slots__ = ("convert", "default", "dest", "is_flag", "multiple", "names", "no_names", "spelled")
+
+    def __init__(
+        self,
+        *,
+        dest: str,
+        names: tuple[str, ...],
+        no_names: tuple[str, ...],
+        is_flag: bool,
+        multiple: bool,
+        convert: Callable[[str], Any],
+        default: Any,
+        spelled: tuple[tuple[str, ...], dict[str, Any]],
+    ) -> None:
+        self.dest = dest
+        self.names = names
+        self.no_names = no_names
+        self.is_flag = is_flag
+        self.multiple = multiple
+        self.convert = convert
+        self.default = default
+        self.spelled = spelled
 
 
-class Argument(NamedTuple):
+class Argument:
     """A word without a name, or (`many`) any number of them."""
 
-    dest: str
-    many: bool
-    required: bool
-    convert: Callable[[str], Any]
-    spelled: tuple[tuple[str, ...], dict[str, Any]]
+    __slots__ = ("convert", "dest", "many", "required", "spelled")
+
+    def __init__(
+        self,
+        *,
+        dest: str,
+        many: bool,
+        required: bool,
+        convert: Callable[[str], Any],
+        spelled: tuple[tuple[str, ...], dict[str, Any]],
+    ) -> None:
+        self.dest = dest
+        self.many = many
+        self.required = required
+        self.convert = convert
+        self.spelled = spelled
 
 
-class Command(NamedTuple):
+class Command:
     """A command: `function(session, **values)`. With `interspersed` off everything from the first argument on
     belongs to that argument. `expand` may put words before those that were given."""
 
-    name: str
-    function: Callable[..., None]
-    options: tuple[Option, ...]
-    arguments: tuple[Argument, ...]
-    interspersed: bool
-    expand: Callable[[Mapping[str, Any]], list[str]] | None
-    help: str | None
-    short_help: str
+    __slots__ = ("arguments", "expand", "function", "help", "interspersed", "name", "options", "short_help")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        function: Callable[..., None],
+        options: tuple[Option, ...],
+        arguments: tuple[Argument, ...],
+        interspersed: bool,
+        expand: Callable[[Mapping[str, Any]], list[str]] | None,
+        help: str | None,
+        short_help: str,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.options = options
+        self.arguments = arguments
+        self.interspersed = interspersed
+        self.expand = expand
+        self.help = help
+        self.short_help = short_help
 
 
 def option(*words: str, **given: Any) -> Callable[[F], F]:
@@ -137,12 +181,20 @@ SHARED = tuple(
 """The options that leptonctl itself and every command takes."""
 
 
-class Words(NamedTuple):
+class Words:
     """A call, read: raw values by name (lists for what may come several times), and the arguments."""
 
-    raw: dict[str, Any]
-    arguments: list[str]
-    rest: list[str]
+    __slots__ = ("arguments", "raw", "rest")
+
+    def __init__(
+        self,
+        raw: dict[str, Any],
+        arguments: list[str],
+        rest: list[str],
+    ) -> None:
+        self.raw = raw
+        self.arguments = arguments
+        self.rest = rest
 
 
 def read(options: Sequence[Option], words: Sequence[str], *, interspersed: bool) -> Words | None:

@@ -4,7 +4,6 @@ shortened in the middle, numbers are never cut. Pure."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 GAP = 2
 """Cells between two columns."""
@@ -16,16 +15,26 @@ FEW, SOME = 16, 60
 """Widths that names, and columns that are folded, get before the others get all that they want."""
 
 
-class Column(NamedTuple):
+class Column:
     """A column's head, and how it gives way on a narrow terminal: `fold` over several lines; `shorten` in the
     middle, down to so many characters (0: never); `drop` it, the lowest number first (0: never). `right`: it
     holds numbers."""
 
-    head: str
-    right: bool = False
-    fold: bool = False
-    shorten: int = 0
-    drop: int = 0
+    __slots__ = ("drop", "fold", "head", "right", "shorten")
+
+    def __init__(
+        self,
+        head: str,
+        right: bool = False,
+        fold: bool = False,
+        shorten: int = 0,
+        drop: int = 0,
+    ) -> None:
+        self.head = head
+        self.right = right
+        self.fold = fold
+        self.shorten = shorten
+        self.drop = drop
 
 
 def fit(columns: Sequence[Column], wanted: Sequence[int], room: int) -> dict[int, int]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from leptond.cli.framework.layout import GAP, Column, fit, shortened
 from leptond.cli.framework.session import Session
 from leptond.cli.framework.terminal import clean, echo
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Cell", "Column", "console", "plain_row", "print_line", "print_pairs", "print_table"]
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
 
 from leptond.core.jobs import timespec
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
 
 COMPLETION_TIMEOUT_S = 2.0
 
@@ -57,6 +60,8 @@ def _limit(text: str) -> float:
 
 
 def _now() -> datetime:
+    from datetime import UTC, datetime
+
     return datetime.now(UTC)
 
 

@@ -11,11 +11,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
 
 from leptond.cli.framework.session import Session
 from leptond.client.errors import EXIT_NOT_FOUND, EXIT_REFUSED, ApiError, ClientError
 from leptond.core.jobs.states import UNFINISHED, State
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    SameName = Literal["only", "newest", "unfinished"]
+    """Which of several jobs with one name is meant: none of them, the newest, or the only one that has not
+    ended."""
 
 _REF = re.compile(r"^([0-9]{1,18})(?:_([0-9]{1,9}|\*))?\Z", re.ASCII)
 _ATTEMPT = re.compile(r"^([0-9]{1,18}(?:_[0-9]{1,9})?)\.([0-9]{1,9})\Z", re.ASCII)
@@ -23,10 +30,6 @@ _RANGE = re.compile(r"^([0-9]{1,18}_)?\[?([0-9]{1,18})-([0-9]{1,18})\]?\Z", re.A
 
 MOST = 10_000
 """Most jobs of a range."""
-
-SameName = Literal["only", "newest", "unfinished"]
-"""Which of several jobs with one name is meant: none of them, the newest, or the only one that has not
-ended."""
 
 
 def me() -> str:

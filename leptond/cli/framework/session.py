@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from leptond.cli.framework.terminal import clean, echo
 
+TYPE_CHECKING = False  # typing takes longer to import than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from leptond.client.errors import ClientError
     from leptond.client.transport import Transport
 

@@ -6,7 +6,7 @@ import re
 import sys
 
 # C0, DEL, C1, line and paragraph separators, and the marks that reorder text around them
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 
 
 def echo(text: object = "", *, end: str = "\n", err: bool = False) -> None:
@@ -30,7 +30,11 @@ def clean(text: object, *, keep: str = "") -> str:
     'a[2Jb c'
     """
 
+    whole = str(text)
+    if whole.isascii() and whole.isprintable():
+        return whole
+
     def replacement(match: re.Match[str]) -> str:
         return match[0] if match[0] in keep else " " if match[0] in "\t\n\r" else ""
 
-    return _UNSAFE.sub(replacement, str(text))
+    return re.sub(_UNSAFE, replacement, whole)

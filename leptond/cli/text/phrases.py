@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import signal
 from collections.abc import Container, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
 
 from leptond.core.jobs.states import LIVE, TERMINAL, State
 from leptond.core.jobs.timespec import format_duration, format_size
 
-Body = Mapping[str, Any]
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+Body = Mapping[str, "Any"]
 """A JSON object of the API."""
 
 FIRST_SUBMIT = "leptonctl submit --gpus 1 --time 1h -- python train.py"
-
-_SIGNAL_NUMBER = re.compile(r"^(?:SIG)?([0-9]{1,3})\Z")
 
 
 def state_filter(states: Container[str]) -> str:
@@ -26,7 +25,11 @@ def state_filter(states: Container[str]) -> str:
 
 def instant(text: str | None) -> datetime | None:
     """An RFC 3339 instant of the API."""
-    return None if text is None else datetime.fromisoformat(text)
+    if text is None:
+        return None
+    from datetime import datetime
+
+    return datetime.fromisoformat(text)
 
 
 def ago(text: str | None, *, table: bool) -> str:
@@ -36,8 +39,15 @@ def ago(text: str | None, *, table: bool) -> str:
         return ""
     if not table:
         return text
-    seconds = (datetime.now(UTC) - at).total_seconds()
+    seconds = (now() - at).total_seconds()
     return f"in {format_duration(-seconds)}" if seconds < -1 else f"{format_duration(seconds)} ago"
+
+
+def now() -> datetime:
+    """The current instant."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
 
 
 def by_date(text: str, *, table: bool) -> str:
@@ -63,7 +73,7 @@ def time_of(job: Body) -> float | None:
         since = instant(job.get("started_at"))
     if since is None:
         return None
-    end = instant(job.get("ended_at")) or datetime.now(UTC)
+    end = instant(job.get("ended_at")) or now()
     return max(0.0, (end - since).total_seconds())
 
 
@@ -150,9 +160,11 @@ def gpu_hours(body: Body) -> float:
 
 def signal_number(name: str) -> int | None:
     """The number of ``SIGKILL``, ``SIG34`` or ``9``."""
-    match = _SIGNAL_NUMBER.match(name)
-    if match is not None:
-        return int(match[1])
+    digits = name.removeprefix("SIG")
+    if digits.isascii() and digits.isdecimal() and len(digits) <= 3:
+        return int(digits)
+    import signal
+
     try:
         return int(signal.Signals[name if name.startswith("SIG") else f"SIG{name}"])
     except KeyError:

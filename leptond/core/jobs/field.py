@@ -1,10 +1,21 @@
 """The form of a row in the table of a job's fields (fields.py).
 
-Standard library alone: the command line imports it, and annotations are no texts here, because typing
-compiles each of a NamedTuple's again."""
+Standard library alone: the command line imports it, which is why there is no NamedTuple either."""
+
+from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Literal, NamedTuple
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    Editable = Literal["pending", "unfinished"]
+    Group = Literal["about", "place", "time", "command"]
+else:
+    # they stand in annotations alone: the states in which a field may be edited, and a block of
+    # ``leptonctl show`` and of the page's job view
+    Editable = Group = str
 
 
 class Kind(Enum):
@@ -31,14 +42,7 @@ class Kind(Enum):
     ORDER_KEY = "order key"  # the planner's, in the database alone
 
 
-Editable = Literal["pending", "unfinished"]
-"""The states in which a field may be edited."""
-
-Group = Literal["about", "place", "time", "command"]
-"""A block of ``leptonctl show`` and of the page's job view."""
-
-
-class Option(NamedTuple):
+class Option:
     """The options of ``leptonctl submit`` (and of ``run`` and ``sweep``) for a field.
 
     `names` are as given to click, the last one long; `edit` and `retry` are the help of the same option of
@@ -47,14 +51,27 @@ class Option(NamedTuple):
     need not be said.
     """
 
-    names: tuple[str, ...]
-    help: str
-    metavar: str | None = None
-    edit: str | None = None
-    retry: str | None = None
-    sbatch: str | None = None
-    place: Literal["first", "middle", "last"] = "middle"
-    choices: tuple[str, ...] = ()
+    __slots__ = ("choices", "edit", "help", "metavar", "names", "place", "retry", "sbatch")
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        help: str,
+        metavar: str | None = None,
+        edit: str | None = None,
+        retry: str | None = None,
+        sbatch: str | None = None,
+        place: Literal["first", "middle", "last"] = "middle",
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        self.names = names
+        self.help = help
+        self.metavar = metavar
+        self.edit = edit
+        self.retry = retry
+        self.sbatch = sbatch
+        self.place = place
+        self.choices = choices
 
     @property
     def name(self) -> str:
@@ -67,19 +84,27 @@ class Option(NamedTuple):
         return self.names[-1].partition("/")[2]
 
 
-class Input(NamedTuple):
+class Input:
     """A field of the page's submit form."""
 
-    label: str
-    placeholder: str = ""
-    initial: str = ""
+    __slots__ = ("initial", "label", "placeholder")
+
+    def __init__(
+        self,
+        label: str,
+        placeholder: str = "",
+        initial: str = "",
+    ) -> None:
+        self.label = label
+        self.placeholder = placeholder
+        self.initial = initial
 
 
 SHARED: Any = object()
 OWN: Any = object()
 
 
-class Field(NamedTuple):
+class Field:
     """A row of the table.
 
     `asked`: a field of JobSpec, with `default` there; `nullable`: an edit may set it to null. `column`: a
@@ -92,24 +117,72 @@ class Field(NamedTuple):
     webhooks; `announced`: in the event of a submit; `input`: in the page's submit form.
     """
 
-    name: str
-    kind: Kind = Kind.TEXT
-    asked: bool = True
-    default: Any = None
-    nullable: bool = False
-    column: bool = False
-    fallback: Any = None
-    member: Any = SHARED
-    editable: Editable | None = None
-    launch: bool = False
-    copied: bool = True
-    shown: bool = False
-    label: str | None = None
-    group: Group = "about"
-    filter: str | None = None
-    longest: int = 128
-    exported: bool = False
-    summary: bool = False
-    announced: bool = False
-    option: Option | None = None
-    input: Input | None = None
+    __slots__ = (
+        "announced",
+        "asked",
+        "column",
+        "copied",
+        "default",
+        "editable",
+        "exported",
+        "fallback",
+        "filter",
+        "group",
+        "input",
+        "kind",
+        "label",
+        "launch",
+        "longest",
+        "member",
+        "name",
+        "nullable",
+        "option",
+        "shown",
+        "summary",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind = Kind.TEXT,
+        asked: bool = True,
+        default: Any = None,
+        nullable: bool = False,
+        column: bool = False,
+        fallback: Any = None,
+        member: Any = SHARED,
+        editable: Editable | None = None,
+        launch: bool = False,
+        copied: bool = True,
+        shown: bool = False,
+        label: str | None = None,
+        group: Group = "about",
+        filter: str | None = None,
+        longest: int = 128,
+        exported: bool = False,
+        summary: bool = False,
+        announced: bool = False,
+        option: Option | None = None,
+        input: Input | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.asked = asked
+        self.default = default
+        self.nullable = nullable
+        self.column = column
+        self.fallback = fallback
+        self.member = member
+        self.editable = editable
+        self.launch = launch
+        self.copied = copied
+        self.shown = shown
+        self.label = label
+        self.group = group
+        self.filter = filter
+        self.longest = longest
+        self.exported = exported
+        self.summary = summary
+        self.announced = announced
+        self.option = option
+        self.input = input

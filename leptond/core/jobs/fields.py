@@ -6,9 +6,13 @@ the API's) are checked against them by a test. A new field is a migration, a row
 structs, and a run of :mod:`leptond.docs_build.reference`.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from leptond.core.jobs.field import OWN, Field, Input, Kind, Option
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _stored(name: str, kind: Kind = Kind.TEXT, **more: Any) -> Field:

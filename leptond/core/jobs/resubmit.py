@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from leptond.core.jobs.field import Field, Kind, Option
 from leptond.core.jobs.fields import OPTIONS
 from leptond.core.jobs.timespec import spell_duration
+
+TYPE_CHECKING = False  # typing takes longer to import than all else here
+if TYPE_CHECKING:
+    from typing import Any
 
 HIDDEN = "***"
 """Shown by the API in place of a variable that looks like a secret."""

@@ -8,10 +8,10 @@ specifications are in :mod:`leptond.core.jobs.arrays`.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing takes longer to import than all else here
 if TYPE_CHECKING:
+    from datetime import datetime, time, tzinfo
     from decimal import Decimal
 
 MINUTE = 60.0
@@ -28,12 +28,12 @@ _UNITS = {
     **dict.fromkeys(("w", "week", "weeks"), WEEK),
 }
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,18})?"
-_PLAIN = re.compile(rf"^{_NUMBER}\Z", re.ASCII)
-_PART = re.compile(rf"({_NUMBER})\s*([a-z]+)\s*", re.ASCII)
-_SLURM = re.compile(r"^(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?\Z", re.ASCII)
-_CLOCK = re.compile(r"^([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?\Z", re.ASCII)
-_SIZE = re.compile(rf"^({_NUMBER})\s*(?:([KMGTP])(?:I?B)?|B)?\Z", re.ASCII)
-_SIGNAL = re.compile(r"^(?:SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)\Z", re.ASCII)
+_PLAIN = rf"^{_NUMBER}\Z"
+_PART = rf"(?a)({_NUMBER})\s*([a-z]+)\s*"
+_SLURM = r"^(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,2}))?(?::([0-9]{1,2}))?\Z"
+_CLOCK = r"^([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?\Z"
+_SIZE = rf"(?a)^({_NUMBER})\s*(?:([KMGTP])(?:I?B)?|B)?\Z"
+_SIGNAL = r"^(?:SIG)?(HUP|INT|QUIT|USR1|USR2|TERM|CONT|ALRM|WINCH)\Z"
 
 DEFAULT_WARNING_S = 60.0
 """Default of the time between a warning signal and the limit (sbatch(1), --signal)."""
@@ -58,7 +58,7 @@ def parse_duration(text: str, *, bare_s: float) -> float:
     (2700.0, 45.0, 5400.0)
     """
     word = text.strip().lower()
-    if _PLAIN.match(word):
+    if re.match(_PLAIN, word):
         return float(_exact(word) * _exact(bare_s))
     seconds = _slurm_duration(word)
     if seconds is None:
@@ -69,7 +69,7 @@ def parse_duration(text: str, *, bare_s: float) -> float:
 
 
 def _slurm_duration(word: str) -> float | None:
-    match = _SLURM.match(word)
+    match = re.match(_SLURM, word)
     if match is None:
         return None
     days, first, second, third = match.groups()
@@ -87,7 +87,7 @@ def _slurm_duration(word: str) -> float | None:
 def _unit_duration(word: str) -> float | None:
     total, at = _exact(0), 0
     while at < len(word):
-        match = _PART.match(word, at)
+        match = re.compile(_PART).match(word, at)
         if match is None or match[2] not in _UNITS:
             return None
         total += _exact(match[1]) * _exact(str(_UNITS[match[2]]))
@@ -128,6 +128,8 @@ def parse_begin(text: str, *, now: datetime, zone: tzinfo | None = None) -> date
     """An instant in UTC: ``now``, ``now+2h`` (a bare number counts seconds, as in Slurm), ``18:00`` (the
     next one), ``noon``, ``midnight``, ``2026-12-24``, ``2026-12-24T18:00`` or with an offset. Times
     without an offset are in `zone`; None is the system's own."""
+    from datetime import UTC, datetime, time, timedelta
+
     word = text.strip()
     low = word.lower().replace(" ", "")
     if low == "now":
@@ -135,7 +137,7 @@ def parse_begin(text: str, *, now: datetime, zone: tzinfo | None = None) -> date
     try:
         if low.startswith("now+"):
             return now.astimezone(UTC) + timedelta(seconds=parse_duration(low[4:], bare_s=1))
-        clock = _CLOCK.match({"noon": "12:00", "midnight": "00:00"}.get(low, low))
+        clock = re.match(_CLOCK, {"noon": "12:00", "midnight": "00:00"}.get(low, low))
         if clock is not None:
             return _next_time(time(int(clock[1]), int(clock[2]), int(clock[3] or 0)), now, zone)
         return _to_utc(datetime.fromisoformat(word), zone)
@@ -147,6 +149,8 @@ def parse_begin(text: str, *, now: datetime, zone: tzinfo | None = None) -> date
 
 def parse_since(text: str, *, now: datetime, zone: tzinfo | None = None) -> datetime:
     """An instant in the past, in UTC: ``2h`` or ``3d`` ago, ``today``, or an ISO date or time."""
+    from datetime import UTC, datetime, time, timedelta
+
     word = text.strip()
     try:
         if word.lower() == "today":
@@ -159,12 +163,16 @@ def parse_since(text: str, *, now: datetime, zone: tzinfo | None = None) -> date
 
 
 def _to_utc(instant: datetime, zone: tzinfo | None) -> datetime:
+    from datetime import UTC
+
     if instant.tzinfo is None and zone is not None:
         instant = instant.replace(tzinfo=zone)
     return instant.astimezone(UTC)  # without an offset: the system's zone, with its summer time
 
 
 def _next_time(clock: time, now: datetime, zone: tzinfo | None) -> datetime:
+    from datetime import datetime, timedelta
+
     today = now.astimezone(zone).date()
     at = _to_utc(datetime.combine(today, clock), zone)
     return at if at > now else _to_utc(datetime.combine(today + timedelta(days=1), clock), zone)
@@ -176,7 +184,7 @@ def parse_size(text: str) -> int:
     >>> parse_size("256M"), parse_size("1.5GiB"), parse_size("65536")
     (268435456, 1610612736, 65536)
     """
-    match = _SIZE.match(text.strip().upper())
+    match = re.match(_SIZE, text.strip().upper())
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 65536, 256M or 1.5G (powers of 1024)")
     power = "KMGTP".index(match[2]) + 1 if match[2] else 0
@@ -206,7 +214,7 @@ def parse_signal(text: str) -> tuple[str, float, bool]:
     whom, colon, rest = text.strip().partition(":")
     batch = bool(colon) and whom.upper() == "B"
     name, at, before = (rest if batch else text.strip()).partition("@")
-    match = _SIGNAL.match(name.upper())
+    match = re.match(_SIGNAL, name.upper())
     if match is None:
         raise ValueError(
             f"{name!r} is not a warning signal; write USR1@120, or B:USR1@120 for the batch script alone "
