@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from leptond.base.errors import StartRefused, start_refused
 from leptond.base.section import NotNegative, Positive, Section
+from leptond.core.access.rules import AccessRules
 from leptond.core.access.run_as import AccountSettings
 from leptond.core.accounting.prices import Rates
 from leptond.core.admission.admission import Defaults
@@ -28,13 +29,18 @@ _USUAL = Policy()
 
 class HttpSettings(Section, frozen=True, kw_only=True):
     """`listen`: HOST:PORT of a TCP listener, off when empty (then only the Unix socket is served).
-    `allowed_hosts`: further names for the Host header. `max_body_bytes`, and `max_batch_bytes` for a
+    `allowed_hosts`: further names for the Host header. `tls_cert` and `tls_key`: PEM files, for TLS there.
+    `behind_tls_proxy`: a proxy with TLS stands before it. Without either, `listen` must be this machine's own
+    (127.0.0.1). `max_body_bytes`, and `max_batch_bytes` for a
     batch: a larger body gets 413. `request_timeout_s`: a whole request, streams apart. `submits_per_s` and
     `submit_burst`: how fast one user may submit before 429. `job_metrics`: /metrics also names the job on
     each GPU (`leptond_running_job_info`): a new time series for every job."""
 
     listen: str = ""
     allowed_hosts: Sequence[str] = []
+    tls_cert: str = ""
+    tls_key: str = ""
+    behind_tls_proxy: bool = False
     max_body_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024)] = 1024 * 1024
     max_batch_bytes: Annotated[int, Meta(ge=1024, le=256 * 1024 * 1024)] = 16 * 1024 * 1024
     request_timeout_s: Positive = 15.0
@@ -184,6 +190,7 @@ class Settings(Section, frozen=True, kw_only=True):
     storage: StorageSettings = StorageSettings()
     retention: RetentionLimits = RetentionLimits()
     log: LogSettings = LogSettings()
+    access: AccessRules = AccessRules()
 
     def policy(self) -> Policy:
         """Return the planner's policy: its name and figures, the caps, and fair share."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from leptond.api.http.guard import Guard
 from leptond.api.http.routing import Call, Route, Table, handler_of
 from leptond.api.metrics.exposition import Metrics
 from leptond.api.routes import (
+    access,
     arrays,
     budgets,
     database,
@@ -38,9 +38,12 @@ from leptond.api.routes import (
     usage,
     webhooks,
 )
+from leptond.api.tcp_listener import checked_listen, tls_context
 from leptond.api.unix_listener import AT_ONCE, UnixListener
 from leptond.base.errors import StartRefused
 from leptond.base.unix_sockets import ABOVE
+from leptond.config import HttpSettings
+from leptond.core.access.policies import Policy
 
 IDLE_S = 30.0
 MAX_LINE, MAX_HEADER = 8190, 16 * 1024
@@ -49,6 +52,7 @@ SHUTDOWN_S = 2.0
 
 MODULES = (
     database,
+    access,
     status,
     submits,
     jobs,
@@ -75,11 +79,11 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
     """Return every route of the server."""
     own = Table("meta")
 
-    @own.route("GET", "/metrics", answer=str, media="text/plain")
+    @own.route("GET", "/metrics", Policy.LOOK, answer=str, media="text/plain")
     async def metrics_page(call: Call) -> web.Response:
         """Prometheus metrics."""
         return web.Response(
-            body=await metrics.page(call.context),
+            body=await metrics.page(call.context, call.rights),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 
@@ -125,7 +129,7 @@ class Api:
             await listener.start(parents=ABOVE)
             self.listeners.append(listener)
         if self._context.settings.http.listen:
-            await self._listen_tcp(self._context.settings.http.listen)
+            await self._listen_tcp(self._context.settings.http)
 
     def _factory(self) -> Any:
         assert self._runner is not None
@@ -147,31 +151,24 @@ class Api:
 
         return make
 
-    async def _listen_tcp(self, listen: str) -> None:
-        host, _, port = listen.rpartition(":")
-        host = host.strip("[]") or "127.0.0.1"
-        if not port.isdecimal() or int(port) > 65535:
-            raise StartRefused(f"http.listen must be HOST:PORT, not {listen!r}", 78)
-        if host != "localhost":
-            try:
-                loopback = ipaddress.ip_address(host).is_loopback
-            except ValueError:
-                loopback = False
-            if not loopback:
-                raise StartRefused(
-                    f"leptond speaks no TLS and so does not listen on {host}. "
-                    "Listen on 127.0.0.1 and put a proxy with TLS, or ssh -L, before it.",
-                    78,
-                )
+    async def _listen_tcp(self, http: HttpSettings) -> None:
+        host, port = checked_listen(http)
+        context = tls_context(http)
         try:
             server = await asyncio.get_running_loop().create_server(
-                self._factory(), host, int(port), backlog=4 * AT_ONCE
+                self._factory(),
+                host,
+                port,
+                backlog=4 * AT_ONCE,
+                ssl=context,
+                ssl_handshake_timeout=self._header_s if context is not None else None,
             )
         except OSError as error:
-            raise StartRefused(f"cannot listen on {listen}: {error}", 75) from None
+            raise StartRefused(f"cannot listen on {http.listen}: {error}", 75) from None
         self.port = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self._context.page_address = f"{shown}:{self.port}"
+        self._context.page_port = self.port
         self._servers.append(server)
 
     def open_connections(self) -> list[Connection]:

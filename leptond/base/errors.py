@@ -106,6 +106,12 @@ class TooLarge(Refused):
     status, slug, title = 413, "too-large", "The request body is too large"
 
 
+class HeadTooLarge(Refused):
+    """The head of the request has too many headers, or too long ones."""
+
+    status, slug, title = 431, "head-too-large", "The headers of the request are too large"
+
+
 class WrongMediaType(Refused):
     """A body that is not application/json."""
 

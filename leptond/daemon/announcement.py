@@ -6,7 +6,7 @@ import msgspec
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """What a started daemon is. `page` is the page's address with its token, None while TCP is off."""
+    """What a started daemon is. `page` is a link that signs in to the page, None while TCP is off."""
 
     version: str
     gpus: int
@@ -23,7 +23,9 @@ def announcement(started: Started) -> str:
     count = f"{started.gpus or 'no'} {kind}{'' if started.gpus == 1 else 's'}"
     host = "" if started.found_by_itself else f"export LEPTOND_HOST=unix://{started.socket}\n  "
     gpu = "--gpus 1 " if started.gpus else ""
-    page = started.page or f"off (leptond run --listen 127.0.0.1:8370, or listen in {started.config_file})"
+    later = "\n  (this link signs in once, within two minutes; leptonctl dashboard makes another)"
+    page = f"{started.page}{later}" if started.page else None
+    page = page or f"off (leptond run --listen 127.0.0.1:8370, or listen in {started.config_file})"
     return f"""
 leptond {started.version} is ready, with {count}. Ctrl-C ends it; jobs that run go on.
 The page: {page}

@@ -16,6 +16,7 @@ import structlog
 
 from leptond import __version__
 from leptond.api.http.context import Context
+from leptond.api.http.identity import own_user
 from leptond.api.server import Api
 from leptond.base import socket_places
 from leptond.base.clock import Clock, SystemClock
@@ -25,6 +26,7 @@ from leptond.base.paths import Places, usable_sockets
 from leptond.base.tokens import load_tokens
 from leptond.config import Settings
 from leptond.core.access import run_as
+from leptond.core.access.roles import Role
 from leptond.daemon.announcement import Started, announcement
 from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
@@ -41,7 +43,9 @@ from leptond.services.ledger_rollup import LedgerRollup
 from leptond.services.maintenance import Maintenance
 from leptond.services.output_copies import OutputCopies
 from leptond.services.retention import Retention
+from leptond.services.sign_in import Person
 from leptond.services.socket_watch import SocketWatch
+from leptond.services.tokens import TokenRegistry
 from leptond.services.webhooks import Webhooks
 from leptond.store import DATABASE, Store, open_store
 from leptond.store.database.examine import forget_looks
@@ -126,6 +130,7 @@ async def _run(
     # before anything is answered: numbers that jobs on this machine have must not be given out
     await catch_up(node.store, node.clock)
     await node.settle()
+    await context.registry.load()
     await api.start()
     node.reports.open()
     adopted = await node.reconcile()
@@ -164,14 +169,15 @@ async def _run(
 async def _announce(node: Node, context: Context) -> None:
     """Tell the person at the terminal where the page is, and what to type next."""
     present = await node.store.read(lambda db: gpus.known(db, present_only=True))
-    address, tokens = context.page_address, context.tokens
+    url = context.page_url()
+    me = Person(user=own_user(), uid=os.geteuid(), role=Role.ADMIN)
     started = Started(
         version=__version__,
         gpus=len(present),
         simulated=node.watch.backend == "simulated",
         socket=str(context.places.socket),
         found_by_itself=str(context.places.socket) in socket_places.to_look_at(os.environ),
-        page=f"http://{address}/#token={tokens.full}" if address and tokens else None,
+        page=f"{url}/#login={context.sign_in.make(me)}" if url is not None else None,
         config_file=str(context.places.config_file),
     )
     sys.stdout.write(announcement(started))
@@ -191,6 +197,7 @@ def _services(
         "watchdog": _watchdog(store),
         "disk-guard": disk_guard.run(node.wakeup.changed),
         "maintenance": Maintenance(settings, store, clock, context.retention).run(),
+        "tokens": context.registry.run(),
         "ledger-rollup": LedgerRollup(store, clock, settings.cost.detail_days).run(),
     }
     return [node.group.create_task(loop, name=name) for name, loop in loops.items()]
@@ -227,6 +234,7 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
         pass_times=node.pass_times,
         file_look=node.file_look,
         tokens=load_tokens(places.token_file) if node.settings.http.listen else None,
+        registry=TokenRegistry(node.store, node.clock),
     )
 
 

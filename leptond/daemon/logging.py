@@ -7,6 +7,7 @@ import logging
 import sys
 
 import structlog
+import structlog.tracebacks
 
 from leptond.config import LogSettings
 
@@ -24,10 +25,16 @@ def configure(settings: LogSettings) -> None:
     if text:
         shared += [
             structlog.processors.StackInfoRenderer(),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                sort_keys=False,
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
         ]
     else:
-        shared += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # without the values of variables: requests have secrets of users in them
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        shared += [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),

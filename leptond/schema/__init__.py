@@ -4,6 +4,7 @@ OpenAPI document. Instants are RFC 3339 in UTC and end in ``_at``; durations end
 
 from __future__ import annotations
 
+from leptond.schema.access import MadeToken, NewToken, SignedIn, SignIn, Token, TokenList
 from leptond.schema.attempts import Attempt, AttemptGpu
 from leptond.schema.events import Event, EventPage
 from leptond.schema.gpus import (
@@ -100,12 +101,14 @@ __all__ = [
     "JobPatch",
     "JobSet",
     "LimitBody",
+    "MadeToken",
     "Me",
     "MetricCurve",
     "MetricMark",
     "MetricPoint",
     "NewQueue",
     "NewSweep",
+    "NewToken",
     "NotChanged",
     "Plan",
     "Planned",
@@ -121,6 +124,8 @@ __all__ = [
     "SetChanged",
     "Share",
     "ShareList",
+    "SignIn",
+    "SignedIn",
     "Slots",
     "SourceFile",
     "Status",
@@ -134,6 +139,8 @@ __all__ = [
     "SweepTrial",
     "TimeLimit",
     "Timeline",
+    "Token",
+    "TokenList",
     "Tune",
     "Users",
     "Webhook",

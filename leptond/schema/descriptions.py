@@ -9,6 +9,28 @@ from collections.abc import Mapping
 from leptond.core.jobs.fields import OPTIONS
 
 _LINES = """
+Event.id: Its id; ids only grow.
+Event.type: The type of the event, as job.state.
+Job.held: Whether it is held.
+Job.state: The state that it is in.
+Job.version: The number of its changes, which is its ETag.
+MadeToken.token: The token, without its secret.
+Me.job: The job that the caller is a process of; null for others.
+Me.token: The id of the token or the session that the request came with.
+Me.uid: The uid of the account; null for a person without an account on this machine.
+Me.via: What the caller was identified by: the socket, a token, or a session of the page.
+NewToken.name: What it is for.
+NewToken.user: Whose it is; without it the caller's own.
+Problem.status: The HTTP status.
+Problem.type: The address of an explanation of this kind of problem.
+Progress.at: When it reported last.
+SignIn.token: A token.
+SignedIn.key: The value of the header X-Leptond-Session.
+Token.id: The name of the token in a revoke; no secret.
+Token.kind: A token, or a session of the page.
+Token.name: What it is for, in the words of whoever made it.
+Token.uid: The uid of its account; null for a person without an account on this machine.
+Why.reason: Why it waits; null if it does not.
 action: What happens to a submit that goes over the budget: refuse, or warn.
 admin: Whether the caller may do what only the daemon's own user and root may.
 advice: What would save most, the largest first.
@@ -51,6 +73,7 @@ checkpoints: What checkpoints cost and saved; in a purge, whether those of the j
 checks: What was looked at, and how it is.
 claimed_at: When it was given its GPUs.
 class: What the end means: success, or a class of failure; null before.
+code: The code of a link of leptonctl dashboard.
 comparison: What another policy would have made of the same jobs.
 concurrent: Most trials that run at a time.
 contact: Whom to tell about the job.
@@ -75,8 +98,8 @@ dry_run: Whether nothing is to be changed, but only said what would be.
 earliest_at: The start if all runs take half of what is expected.
 eligible_at: When it may start at the earliest: its begin time, or the end of its back-off.
 ended_at: When it ended.
-ends_known: Whether its end can be foretold.
 ends_at: Its expected end.
+ends_known: Whether its end can be foretold.
 energy: The energy of the window, where it is known.
 energy_kwh: The energy used meanwhile.
 energy_source: How the energy is known: measured, or computed from samples of power.
@@ -89,6 +112,7 @@ events: The events that it is sent; in a purge, how many were removed.
 evidence: What the verdict rests on.
 exit_code: The exit code of the command.
 expected_run_s: How long it is expected to run.
+expires_at: When it becomes worthless.
 explanation: How it ended, as a sentence.
 failed_recently: Jobs that failed within a day, the newest first.
 failed_today: How many jobs have failed since midnight.
@@ -107,6 +131,7 @@ gpu_seconds: GPU time; a share of a GPU counts as its part.
 gpus: GPUs: how many, or which.
 grace_s: Seconds between the stop signal and the kill; 0 kills at once.
 grid: Values of parameters, of which every combination is tried.
+groups: The names of the groups of the caller's account.
 groups: The time by user, project, queue, job or GPU, as was asked.
 half_life_s: After so many seconds, use in the past counts half.
 halving: Whether trials that others are better than are stopped at rungs.
@@ -137,9 +162,11 @@ knobs: The values that can be changed while it runs.
 kwh: Energy in kilowatt-hours.
 label: A label, as name=value.
 labels: Names and values of the owner's choice.
+last_used_at: When it was last used, to the minute; null: never.
 latest_at: The start if all runs take twice of what is expected.
 left_s: Estimate of the seconds to the end, from its mean speed.
 lend: To whom it lends its GPUs while they are idle: all, preemptible jobs, or none.
+lifetime_s: The seconds after which it is worthless.
 lineage: The identity of the database through all its backups.
 links: The way to other devices, by their UUIDs.
 live: How many were starting or running.
@@ -147,6 +174,8 @@ log_bytes: The size of the output, or of the write-ahead log.
 log_dropped_bytes: Bytes of output that were not kept.
 log_path: The file with the output of the newest attempt.
 low: Its lower bound.
+made_at: When it was made.
+made_by: The user that made it.
 marks: Moments to read the curve with: knobs that were turned, and checkpoints.
 max_gpus: Most GPUs at a time; null for no cap.
 max_handicap_s: How far use in the past can set a job back.
@@ -200,6 +229,13 @@ page_url: The page's address with the token.
 page_url_read_only: The page's address with the token that only looks.
 paid: What all GPUs of the window cost.
 params: The values of its parameters.
+path.id: The number of the array or sweep.
+path.index: The index of the GPU.
+path.kind: user or project.
+path.name: The name.
+path.ref: The job: 47, or 47_3 in an array.
+path.scope: user or project.
+path.slug: The last part of the problem's type.
 path: Where it is.
 pending: How many wait.
 per_gpu_hour: The price of a GPU for an hour.
@@ -212,10 +248,33 @@ power_w: Power in watts.
 present: Whether it is there now.
 prices: The prices that were used.
 priority: Its priority; higher runs first.
+private: True for a job of another: what is not public of it is left out.
 processes: The processes on it.
 productive_gpu_seconds: GPU time of work that was kept.
 progress: What its newest attempt reports.
 project: What its time is booked on.
+query.against: Compare with this policy.
+query.array: Only members of this array.
+query.attempt: The number of the attempt; the newest without it.
+query.contact: Only jobs with this contact.
+query.cursor: The `next_cursor` of the page before.
+query.group_by: Also by user, project, queue, job or gpu.
+query.job: Only events of this job.
+query.label: Only jobs with this label, as name=value.
+query.limit: Most entries, or bytes.
+query.name: Only jobs of this name.
+query.offset: Bytes from the beginning of the output.
+query.order: Newest first, or in the order of the queue.
+query.policy: As if this policy decided.
+query.project: Only jobs of this project.
+query.since: Only what is newer: an instant, or for events an id.
+query.state: Only these states, separated by commas.
+query.tail: So many last lines.
+query.type: Only these types, separated by commas.
+query.until: The end of the window.
+query.user: Only jobs of this user.
+query.wait_s: Answer when it has ended, or after so many seconds as it then is.
+query.whole: One job for each array, with its members; for the order of the queue.
 queue: The queue that it is in, or that owns it.
 random: Distributions from which parameters are drawn anew for each trial.
 read_only: Whether the caller came with the token that only looks.
@@ -224,8 +283,8 @@ reason_detail: Why it waits, as a sentence.
 ref: What people call it: 47, or 47_3 in an array.
 refused: Those that could not be changed, and why.
 reports: How many reports came.
-result: What became of the delivery: delivered, refused or failed.
 resubmit: The command line that submits it again.
+result: What became of the delivery: delivered, refused or failed.
 retried: How many attempts were tried again.
 retries: What retries cost and saved.
 retries_left: Retries after failures of its own that are left.
@@ -234,6 +293,7 @@ retries_saved_cost: The cost of the work that retries saved.
 retries_saved_gpu_seconds: GPU time of the work that retries saved.
 retry: What was decided about another attempt.
 retry_of: The job that this one is a retry of.
+role: What may be done: viewer, user, operator or admin.
 rule: The rule that chose the class.
 run_s: How long it has run.
 rung: The rung, in steps.
@@ -252,7 +312,9 @@ schema: The version of the database's schema.
 scope: Whose budget it is: a user's or a project's.
 script: The text of the script that is run, kept with the job.
 script_sha256: The SHA-256 of the script that is kept with the job.
+secret: The token itself, told in this answer only.
 seed: The same seed draws the same values.
+sees_everything: Whether all jobs are shown in full.
 sentence: The same as a sentence for people.
 sha256: The SHA-256 of the file.
 share: The part of the whole, from 0 to 1.
@@ -271,8 +333,8 @@ start: How its command was started: warm, or cold and why.
 start_unknown: Attempts whose productive start is not known.
 started_at: When it started.
 starts: How many starts there were.
-starts_unknown: Why its start cannot be foretold.
 starts_at: When it is likely to start; null where that cannot be foretold.
+starts_unknown: Why its start cannot be foretold.
 state: Its state.
 status: The HTTP status, or how it is.
 step: The step that it is at.
@@ -318,44 +380,6 @@ wasted_cost: The cost of what was wasted.
 wasted_gpu_seconds: GPU time that was wasted.
 weight: Its part beside others.
 why_not: Why it takes no new jobs.
-query.array: Only members of this array.
-query.against: Compare with this policy.
-query.attempt: The number of the attempt; the newest without it.
-query.contact: Only jobs with this contact.
-query.cursor: The `next_cursor` of the page before.
-query.group_by: Also by user, project, queue, job or gpu.
-query.job: Only events of this job.
-query.label: Only jobs with this label, as name=value.
-query.limit: Most entries, or bytes.
-query.name: Only jobs of this name.
-query.offset: Bytes from the beginning of the output.
-query.order: Newest first, or in the order of the queue.
-query.policy: As if this policy decided.
-query.project: Only jobs of this project.
-query.since: Only what is newer: an instant, or for events an id.
-query.state: Only these states, separated by commas.
-query.tail: So many last lines.
-query.type: Only these types, separated by commas.
-query.until: The end of the window.
-query.user: Only jobs of this user.
-query.wait_s: Answer when it has ended, or after so many seconds as it then is.
-query.whole: One job for each array, with its members; for the order of the queue.
-path.id: The number of the array or sweep.
-path.index: The index of the GPU.
-path.kind: user or project.
-path.name: The name.
-path.ref: The job: 47, or 47_3 in an array.
-path.scope: user or project.
-path.slug: The last part of the problem's type.
-Problem.type: The address of an explanation of this kind of problem.
-Problem.status: The HTTP status.
-Progress.at: When it reported last.
-Event.id: Its id; ids only grow.
-Event.type: The type of the event, as job.state.
-Job.held: Whether it is held.
-Job.version: The number of its changes, which is its ETag.
-Job.state: The state that it is in.
-Why.reason: Why it waits; null if it does not.
 """
 
 ABOUT: Mapping[str, str] = {

@@ -66,7 +66,8 @@ class Job(msgspec.Struct, kw_only=True):
     as they were at the submit) and `resubmit` (the command line that submits it again) come with a single
     job, not in lists. `script_sha256`: of the copy that is run in place of ``argv[0]`` (``GET
     /v1/jobs/{ref}/script``). `members`: in a list of whole arrays, how many members of this one's array have
-    not ended, by state."""
+    not ended, by state. `private`: it belongs to another, and what is not public of it (all but id, user,
+    state, GPUs and times) is left out."""
 
     id: int
     ref: str
@@ -115,6 +116,7 @@ class Job(msgspec.Struct, kw_only=True):
     members: dict[State, int] | UnsetType = UNSET
     resubmit: str | UnsetType = UNSET
     sources: list[SourceFile] | UnsetType = UNSET
+    private: bool | UnsetType = UNSET
 
 
 class JobPage(msgspec.Struct, kw_only=True):

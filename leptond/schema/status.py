@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
+from leptond.core.access.roles import Role
 from leptond.core.jobs.model import State
 from leptond.schema.gpus import Gpu
 from leptond.schema.jobs import Job
 
 
 class Me(msgspec.Struct, kw_only=True):
-    """The identity of the caller. `read_only`: came with a read-only token. `page_url` and
-    `page_url_read_only` open the page with a token of the caller's; null when TCP is off, and over TCP."""
+    """The identity of the caller. `read_only`: may only look. `page_url` and `page_url_read_only` sign in to
+    the page, each once and within two minutes; null when TCP is off, over TCP, and for jobs. `uid` is null
+    for a person without an account on this machine; `job`: the caller is a process of this job; `via`: by
+    what it was identified; `sees_everything`: all jobs are shown in full."""
 
     user: str
     admin: bool
     read_only: bool
+    uid: int | None = None
+    role: Role = Role.VIEWER
+    groups: list[str] = []
+    job: int | None = None
+    via: Literal["socket", "token", "session"] = "socket"
+    token: str | None = None
+    sees_everything: bool = False
     page_url: str | None = None
     page_url_read_only: str | None = None
 

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from aiohttp import web
 
+from leptond.api.http.identity import Identities
 from leptond.api.http.waits import Ends, EventTail
+from leptond.api.http.wrong_secrets import WrongSecrets
 from leptond.base.clock import Clock
 from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import Places
@@ -17,10 +19,13 @@ from leptond.base.tokens import Tokens
 from leptond.config import Settings
 from leptond.gpus.base import Sample
 from leptond.services.admission import CurrentFacts
+from leptond.services.audit import Audit
 from leptond.services.disk_guard import DiskGuard
 from leptond.services.file_look import FileLook
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.retention import Retention
+from leptond.services.sign_in import SignInLinks
+from leptond.services.tokens import TokenRegistry
 from leptond.store import Store
 from leptond.store.planning.outlook import Forecasts
 
@@ -79,8 +84,9 @@ class Commits:
 class Context:
     """Collaborators of the handlers. `phase` returns starting, ready or stopping; `notes` are standing facts
     for the user; `tokens` open the TCP listener (None: no TCP); `pass_times` are durations of scheduling
-    passes; `file_look` looks at the files that jobs name; `disk_guard` refuses submits while the disk is
-    nearly full; `expand_arrays` is called when a large array was submitted."""
+    passes; `file_look` looks at the files that jobs name; `registry` has the tokens of persons;
+    `disk_guard` refuses submits while the disk is nearly full; `expand_arrays` is called when a large array
+    was submitted."""
 
     def __init__(
         self,
@@ -99,6 +105,7 @@ class Context:
         retention: Retention,
         pass_times: DurationHistogram,
         file_look: FileLook,
+        registry: TokenRegistry | None = None,
         disk_guard: DiskGuard | None = None,
         expand_arrays: Callable[[], None] = lambda: None,
     ) -> None:
@@ -119,6 +126,11 @@ class Context:
         self.pass_times = pass_times
         self.file_look = file_look
         self.admission_facts = CurrentFacts(store, settings)
+        self.registry = registry if registry is not None else TokenRegistry(store, clock)
+        self.identities = Identities(store, settings.access, places.socket, tokens, self.registry)
+        self.sign_in = SignInLinks(clock)
+        self.audit = Audit(store, clock)
+        self.wrong_secrets = WrongSecrets()
         self.commits = Commits(store)
         self.ends = Ends(store)
         self.event_tail = EventTail(store)
@@ -128,6 +140,16 @@ class Context:
         """Held by a large submit, so that starts and ends of jobs are written between two of them."""
         self.page_address: str | None = None
         """HOST:PORT of the TCP listener, noted by the server once its port is known."""
+        self.page_port: int | None = None
+
+    def page_url(self) -> str | None:
+        """Return the address of the page, without a slash at its end; None while TCP is off."""
+        http = self.settings.http
+        if self.page_address is None:
+            return None
+        if http.behind_tls_proxy and http.allowed_hosts:
+            return f"https://{http.allowed_hosts[0]}"
+        return f"{'https' if http.tls_cert else 'http'}://{self.page_address}"
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -4,13 +4,10 @@ in one format."""
 from __future__ import annotations
 
 import asyncio
-import hmac
 import itertools
-import os
 import re
 import secrets
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -20,39 +17,40 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Middleware
 
 from leptond import schema
-from leptond.api.http import identity
+from leptond.api.http import identity, sessions
 from leptond.api.http.context import Context
+from leptond.api.http.identity import Identities
+from leptond.api.http.routing import Route
 from leptond.base.errors import (
     BadRequest,
     Forbidden,
+    HeadTooLarge,
     Misdirected,
     NotFound,
     Refused,
     StorageFull,
-    TooMany,
     Unauthorized,
     Unavailable,
 )
 from leptond.core.access.caller import Caller
+from leptond.core.access.policies import NEEDED, Policy, check, is_audited
+from leptond.core.access.rights import Rights
 from leptond.core.access.roles import Role
+from leptond.core.access.visible import Visible
 from leptond.store import StoreFull
 
 log = structlog.get_logger("leptond.http")
 
-READING = frozenset({"GET", "HEAD"})
 EARLY_PATHS = frozenset({"/healthz", "/readyz"})
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-MAX_BAD_TOKENS = 10
-BAD_TOKENS_S = 60.0
-MAX_ADDRESSES = 1024
+MAX_HEADERS, MAX_HEAD = 64, 16 * 1024
 HOSTS_HINT = "use one of localhost, 127.0.0.1 and [::1], or add the name to http.allowed_hosts"
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Guard:
-    """The middleware. `observe` is called with method, route, status and seconds of every request. Wrong
-    tokens are counted by address."""
+    """The middleware. `observe` is called with method, route, status and seconds of every request."""
 
     def __init__(self, context: Context, observe: Callable[[str, str, int, float], None]) -> None:
         self._context = context
@@ -60,7 +58,9 @@ class Guard:
         # random once a run: a random number for each request would be a system call for each
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count(1)
-        self._bad_tokens: dict[str, deque[float]] = {}
+        self._identities: Identities = context.identities
+        caller = Caller(user="", uid=None, role=Role.VIEWER)
+        self._nobody = Rights(caller=caller, visible=Visible(user=""))
 
     @property
     def middleware(self) -> Middleware:
@@ -99,12 +99,7 @@ class Guard:
 
     async def _answer(self, request: web.Request, handle: Handle, request_id: str) -> web.StreamResponse:
         try:
-            request[identity.CALLER] = self._check(request)
-            if self._streams(request):
-                _begin_wait(request)
-                return await handle(request)
-            async with asyncio.timeout(self._context.settings.http.request_timeout_s):
-                return await handle(request)
+            return await self._carry_out(request, handle)
         except Refused as refusal:
             return problem(request, refusal)
         except web.HTTPMethodNotAllowed as error:
@@ -131,27 +126,40 @@ class Guard:
         )
         return problem(request, refusal, status=500, slug="internal-error")
 
-    def _open(self, request: web.Request) -> bool:
-        route = getattr(request.match_info.handler, "leptond_route", None)
-        return route is not None and route.open
+    async def _carry_out(self, request: web.Request, handle: Handle) -> web.StreamResponse:
+        route = _route_of(request)
+        request[identity.RIGHTS] = rights = await self._check(request, route)
+        if route is not None and route.streams:
+            _begin_wait(request)
+            response = await self._stream(request, handle)
+        else:
+            async with asyncio.timeout(self._context.settings.http.request_timeout_s):
+                response = await handle(request)
+        if route is not None and is_audited(route.policy, request.method) and response.status < 400:
+            await self._context.audit.acted(rights.caller, request.method, request.path)
+        return response
 
-    def _streams(self, request: web.Request) -> bool:
-        route = getattr(request.match_info.handler, "leptond_route", None)
-        return route is not None and route.streams
+    async def _stream(self, request: web.Request, handle: Handle) -> web.StreamResponse:
+        """Answer for as long as the client stays, and its token is valid."""
+        token, transport = request.get(identity.TOKEN), request.transport
+        if token is None or transport is None:
+            return await handle(request)
+        with self._context.registry.streaming(token, transport.abort):
+            return await handle(request)
 
     # -- identity, host, origin --------------------------------------------------------------------
 
-    def _check(self, request: web.Request) -> Caller:
+    async def _check(self, request: web.Request, route: Route | None) -> Rights:
+        _check_head(request)
         self._check_target(request)
-        caller = identity.peer(request)
-        if caller is None:
-            self._check_host(request)
-            self._check_origin(request)
-            caller = self._bearer(request)
+        policy = route.policy if route is not None else None
+        rights = await self._identify(request, policy)
+        if policy is not None:
+            check(policy, rights.caller)
         phase = self._context.phase()
         if phase != "ready" and request.path not in EARLY_PATHS:
             raise Unavailable(f"the daemon is {phase}", hint="try again", headers={"Retry-After": "1"})
-        return caller
+        return rights
 
     def _hosts(self) -> set[str]:
         return {*LOCAL_HOSTS, *map(str.lower, self._context.settings.http.allowed_hosts)}
@@ -184,70 +192,84 @@ class Guard:
         if site not in ("none", "same-origin"):
             raise Forbidden("a browser sent this for a page of another site")
         origin = request.headers.get(hdrs.ORIGIN)
-        if origin is not None:
-            scheme, mark, host = origin.partition("://")
-            if not mark or scheme not in ("http", "https") or host_of(host) not in self._hosts():
-                raise Forbidden("a page of another origin sent this")
+        if origin is not None and not self._is_own(origin, request.headers[hdrs.HOST]):
+            raise Forbidden(
+                "a page of another origin sent this",
+                hint="the page must be asked for under the address that it is shown at",
+            )
 
-    def _bearer(self, request: web.Request) -> Caller:
-        me = Caller(user=identity.own_user(), uid=os.geteuid(), role=Role.ADMIN)
-        if self._open(request):
-            return me
+    def _is_own(self, origin: str, host: str) -> bool:
+        """Return True for the origin of this server: that of the Host header, port and all (on the same host
+        other users have servers, too), or, behind a proxy that changes it, a configured name at its usual
+        port."""
+        scheme, mark, authority = origin.partition("://")
+        if not mark or scheme not in ("http", "https"):
+            return False
+        if authority.lower() == host.lower():
+            return True
+        names = {name.lower() for name in self._context.settings.http.allowed_hosts} - set(LOCAL_HOSTS)
+        return authority.lower() in names
+
+    async def _identify(self, request: web.Request, policy: Policy | None) -> Rights:
+        """The caller with its rights. Raises Unauthorized, Forbidden, TooMany."""
+        at = identity.peer(request)
+        if at is not None:
+            return await self._identities.of_peer(request, at)
+        self._check_host(request)
+        self._check_origin(request)
+        if policy is not None and NEEDED[policy] is None:
+            return self._nobody
+        rights = self._bearer(request)
+        if rights is None:
+            rights = self._session(request)
+        if rights is None:
+            raise self._unauthorized(request)
+        return rights
+
+    def _bearer(self, request: web.Request) -> Rights | None:
+        """The bearer of the token in the header; None without one."""
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        token, tokens = token.strip(), self._context.tokens
-        if tokens is not None and scheme.lower() == "bearer":
-            # a right token is accepted whatever was tried from its address: failures must not lock a user out
-            if _same(token, tokens.full):
-                return me
-            if _same(token, tokens.read_only):
-                _must_only_read(request)
-                return Caller(user=me.user, uid=me.uid, role=Role.VIEWER)
-            caller = self._of_user(request, token)
-            if caller is not None:
-                return caller
-        if token:
-            self._count_failure(request.remote or "unknown")
+        token = token.strip()
+        if not token or scheme.lower() != "bearer":
+            return None
+        # a right token is accepted whatever was tried from its address: failures must not lock a user out
+        rights = self._identities.of_file_token(token)
+        return rights if rights is not None else self._of_secret(request, token)
+
+    def _session(self, request: web.Request) -> Rights | None:
+        """The person that is signed in to the page; None without a session."""
+        secret = sessions.secret_of(request, self._context.page_port)
+        return self._of_secret(request, secret) if secret is not None else None
+
+    def _of_secret(self, request: web.Request, secret: str) -> Rights | None:
+        found = self._identities.of_secret(secret)
+        if found is None:
+            self._context.wrong_secrets.count(request)
+            return None
+        request[identity.TOKEN] = found[1]
+        return found[0]
+
+    def _unauthorized(self, request: web.Request) -> Unauthorized:
+        token = hdrs.AUTHORIZATION in request.headers or sessions.HEADER in request.headers
         file = self._context.places.token_file
-        raise Unauthorized(
+        return Unauthorized(
             f"this token is not valid: the daemon's is in {file}"
             if token
-            else f"TCP needs the token, which is in {file}",
-            hint="send it as -H 'Authorization: Bearer ...'",
+            else f"TCP needs a token: the daemon's is in {file}",
+            hint="send it as -H 'Authorization: Bearer ...'; `leptonctl token new` makes one of your own",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"' if token else "Bearer"},
         )
 
-    def _of_user(self, request: web.Request, token: str) -> Caller | None:
-        """The user whose own token it is, while the account may use the Unix socket. Raises Forbidden."""
-        assert self._context.tokens is not None
-        found = self._context.tokens.bearer(token)
-        if found is None:
-            return None
-        user, read_only = found
-        uid = identity.may_connect(user, self._context.places.socket)
-        if uid is None:
-            raise Forbidden(
-                f"{user} may not use this queue any more",
-                hint="become a member of its group (usually leptond)",
-            )
-        if read_only:
-            _must_only_read(request)
-        return Caller(user=user, uid=uid, role=Role.VIEWER if read_only else Role.USER)
 
-    def _count_failure(self, address: str) -> None:
-        """Count a wrong token. Raises TooMany for too many from one address within BAD_TOKENS_S."""
-        now = time.monotonic()
-        if address not in self._bad_tokens and len(self._bad_tokens) >= MAX_ADDRESSES:
-            self._bad_tokens.clear()
-        failures = self._bad_tokens.setdefault(address, deque(maxlen=MAX_BAD_TOKENS))
-        if len(failures) == MAX_BAD_TOKENS and failures[0] > now - BAD_TOKENS_S:
-            raise TooMany("too many wrong tokens from this address", headers={"Retry-After": "60"})
-        failures.append(now)
+def _route_of(request: web.Request) -> Route | None:
+    return getattr(request.match_info.handler, "leptond_route", None)
 
 
-def _must_only_read(request: web.Request) -> None:
-    """Raises Forbidden for a request that changes something."""
-    if request.method not in READING:
-        raise Forbidden("this token only looks", hint="use the one that may change things")
+def _check_head(request: web.Request) -> None:
+    """Raises HeadTooLarge for more headers than a client has use for."""
+    headers = request.raw_headers
+    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEAD:
+        raise HeadTooLarge(f"the request has more than {MAX_HEADERS} headers, or {MAX_HEAD} bytes of them")
 
 
 def _begin_wait(request: web.Request) -> None:
@@ -263,10 +285,6 @@ def _wrong_method(request: web.Request, error: web.HTTPMethodNotAllowed) -> web.
     response = problem(request, refusal, status=405, slug="method-not-allowed")
     response.headers["Allow"] = allowed
     return response
-
-
-def _same(token: str, expected: str) -> bool:
-    return hmac.compare_digest(token.encode("utf-8", "replace"), expected.encode())
 
 
 _AUTHORITY = re.compile(r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9_-][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?\Z", re.ASCII)

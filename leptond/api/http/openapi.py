@@ -11,6 +11,7 @@ import msgspec
 
 from leptond import __version__, schema
 from leptond.api.http.routing import Route
+from leptond.core.access.policies import NEEDED
 from leptond.schema.descriptions import ABOUT, EXAMPLES, about
 
 
@@ -57,7 +58,8 @@ def _operation(route: Route, of: dict[int, Any], components: dict[str, Any]) -> 
         "tags": [route.tag],
         "responses": _responses(route, of),
     }
-    if route.open:
+    operation["x-policy"] = str(route.policy)
+    if NEEDED[route.policy] is None:
         operation["security"] = []
     parameters = [
         {
@@ -123,7 +125,7 @@ _EVENT = {
 def _common_errors(route: Route) -> set[int]:
     """Return the errors that middleware and decoding may answer on any route: an unreadable request, an
     unexpected body or parameter, no credentials, a wrong host, too many wrong tokens, not ready."""
-    if route.open:
+    if NEEDED[route.policy] is None:
         return {400, 413, 422}
     common = {400, 401, 403, 413, 421, 422, 429, 503}
     if not route.streams:

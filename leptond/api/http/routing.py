@@ -16,9 +16,11 @@ from aiohttp import web
 
 from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.decoding import MAX_BATCH_VALUES, MAX_VALUES, decode_body, decode_query
-from leptond.api.http.identity import CALLER
+from leptond.api.http.identity import RIGHTS
 from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
 from leptond.core.access.caller import Caller
+from leptond.core.access.policies import Policy, fits_method
+from leptond.core.access.rights import Rights
 
 LARGE_BYTES = 64 * 1024
 """A larger body is decoded off the event loop."""
@@ -39,10 +41,15 @@ class Call:
 
     request: web.Request
     context: Context
-    caller: Caller
+    rights: Rights
     body: Any
     query: Any
     raw: bytes
+
+    @property
+    def caller(self) -> Caller:
+        """The caller, as the kernel or its token identifies it."""
+        return self.rights.caller
 
     def path(self, name: str) -> str:
         """Return a parameter of the path."""
@@ -54,16 +61,17 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Route:
-    """One method of one path.
+    """One method of one path. `policy`: what it needs of its caller; there is no route without one.
 
     `also` are further statuses of a good answer, `errors` the statuses of problems that are its own,
     `headers` the request headers that it heeds (name and meaning). `media` is the answer's type where it is
-    not JSON; `streams`: the answer goes on until the client leaves; `open`: no identity is needed;
-    `large_body`: the limit of a batch holds; `decode` reads the body, as :func:`decode_body` does.
+    not JSON; `streams`: the answer goes on until the client leaves; `large_body`: the limit of a batch holds;
+    `decode` reads the body, as :func:`decode_body` does.
     """
 
     method: str
     path: str
+    policy: Policy
     handler: Handler
     tag: str
     answer: Any = None
@@ -74,7 +82,6 @@ class Route:
     query: Any = None
     media: str = "application/json"
     streams: bool = False
-    open: bool = False
     errors: Sequence[int] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     large_body: bool = False
@@ -93,11 +100,16 @@ class Table:
         self.tag = tag
         self.routes: list[Route] = []
 
-    def route(self, method: str, path: str, **options: Any) -> Callable[[Handler], Handler]:
-        """Register the decorated handler."""
+    def route(self, method: str, path: str, policy: Policy, **options: Any) -> Callable[[Handler], Handler]:
+        """Register the decorated handler. Raises ValueError for a policy that only looks on a method that may
+        change something."""
+        if not fits_method(policy, method):
+            raise ValueError(f"{method} {path} may change something, and its policy {policy} only looks")
 
         def register(handler: Handler) -> Handler:
-            self.routes.append(Route(method=method, path=path, handler=handler, tag=self.tag, **options))
+            self.routes.append(
+                Route(method=method, path=path, policy=policy, handler=handler, tag=self.tag, **options)
+            )
             return handler
 
         return register
@@ -151,7 +163,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
             name = next(iter(request.query))[:100]
             raise Invalid(f"this request takes no query parameters, not even {name!r}", pointer=f"/{name}")
         answer = await route.handler(
-            Call(request=request, context=context, caller=request[CALLER], body=body, query=query, raw=raw)
+            Call(request=request, context=context, rights=request[RIGHTS], body=body, query=query, raw=raw)
         )
         return respond(answer, route.status)
 

@@ -17,6 +17,7 @@ from leptond.api.metrics.outcomes import Outcomes, histogram
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
 from leptond.base.histogram import DurationHistogram
+from leptond.core.access.rights import Rights
 from leptond.store import Connection, Store
 from leptond.store.planning.candidates import WINDOW
 from leptond.store.queue import attempts, jobs, lists
@@ -72,25 +73,25 @@ class Metrics:
         """Count a request."""
         self.requests.labels(method, route, str(status)).observe(seconds)
 
-    async def page(self, context: Context) -> bytes:
-        """Return the exposition text."""
+    async def page(self, context: Context, rights: Rights) -> bytes:
+        """Return the exposition text, with what a caller may see of jobs."""
         view = context.gpu_view
         samples, unhealthy = view.samples(), view.unhealthy()
 
         def fetch(db: Connection) -> Facts:
-            explain = Explain(db, context, unhealthy)
+            explain = Explain(db, context, unhealthy, rights)
             oldest = lists.oldest_wait(db)
             waits = explain.planned(WINDOW).waits
             return Facts(
                 counts={str(state): n for state, n in jobs.counts(db).items()},
                 pending=dict(Tally(str(wait.reason) for wait in waits.values())),
                 oldest_wait_s=explain.now - oldest if oldest is not None else 0.0,
-                gpus=show_all(db, samples, unhealthy),
+                gpus=show_all(db, samples, unhealthy, rights),
                 commits=context.store.commits,
                 commit_times=context.store.commit_times,
                 pass_times=context.pass_times,
                 webhooks=webhooks.totals(db),
-                running=_running(db) if context.settings.http.job_metrics else [],
+                running=_running(db, rights) if context.settings.http.job_metrics else [],
             )
 
         await self._outcomes.update(context.store)
@@ -157,10 +158,11 @@ class _Scrape(Collector):
             yield family
 
 
-def _running(db: Connection) -> list[Running]:
+def _running(db: Connection, rights: Rights) -> list[Running]:
     return [
         Running(gpu=gpu.index, uuid=gpu.uuid, job_id=one.job.id, name=one.job.name, user=one.job.user)
         for one in attempts.live(db)
+        if rights.visible.shows(one.job.user, one.job.project)
         for gpu in one.attempt.gpus
     ]
 

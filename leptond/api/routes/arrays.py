@@ -11,6 +11,8 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.routes.job_sets import Change, all_of
 from leptond.api.routes.jobs import GetQuery, check_patch, patch_of, wait_until
 from leptond.base.errors import NotFound
+from leptond.core.access.policies import Policy
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.queue import arrays, jobs, lists, sets
 from leptond.store.queue.sets import Wanted
@@ -38,10 +40,13 @@ def _shown(one: arrays.Array) -> schema.Array:
     )
 
 
-@table.route("GET", "/v1/arrays/{id}", query=GetQuery, answer=schema.Array, errors=(404,), streams=True)
+@table.route(
+    "GET", "/v1/arrays/{id}", Policy.LOOK, query=GetQuery, answer=schema.Array, errors=(404,), streams=True
+)
 async def get_array(call: Call) -> schema.Array:
     """An array: how many of its members are in which state; with wait_s, when all have ended."""
     array_id = id_of(call)
+    await call.context.store.look(access.must_see_array, call.rights, array_id)
     await wait_for_end(call, array_id)
     return _shown(await call.context.store.survey(arrays.find, array_id))
 
@@ -68,10 +73,10 @@ async def _all(
     **how: Any,
 ) -> schema.ArrayChanged:
     """Change the compact members, then slice by slice those that have rows."""
-    array_id, caller, store = id_of(call), call.caller, call.context.store
+    array_id, rights, store = id_of(call), call.rights, call.context.store
 
     def first(db: Connection) -> int:
-        caller.must_be(arrays.owner(db, array_id), f"array {array_id}")
+        access.must_own_array(db, rights, array_id, operators=True)
         return compact(db, array_id)
 
     changed = await store.write(first)
@@ -86,6 +91,7 @@ async def _all(
 @table.route(
     "POST",
     "/v1/arrays/{id}/cancel",
+    Policy.CHANGE,
     body=schema.Cancel,
     body_optional=True,
     answer=schema.ArrayChanged,
@@ -108,20 +114,24 @@ async def cancel_all(call: Call) -> schema.ArrayChanged:
 
 async def _together(call: Call, change: Change) -> schema.ArrayChanged:
     """Change all members as one set."""
-    array_id, caller, store = id_of(call), call.caller, call.context.store
-    caller.must_be(await store.survey(arrays.owner, array_id), f"array {array_id}")
+    array_id, rights, store = id_of(call), call.rights, call.context.store
+    await store.survey(partial(access.must_own_array, operators=True), rights, array_id)
     done = await all_of(call, change, Wanted(filter=lists.Filter(array_id=array_id)))
     now = _shown(await store.survey(arrays.find, array_id))
     return schema.ArrayChanged(array=now, changed=done.pending + done.live)
 
 
-@table.route("POST", "/v1/arrays/{id}/hold", answer=schema.ArrayChanged, errors=(404,), streams=True)
+@table.route(
+    "POST", "/v1/arrays/{id}/hold", Policy.CHANGE, answer=schema.ArrayChanged, errors=(404,), streams=True
+)
 async def hold_array(call: Call) -> schema.ArrayChanged:
     """Keep all members that wait from starting."""
     return await _together(call, partial(sets.hold, by=call.caller.user, now=call.context.clock.wall()))
 
 
-@table.route("POST", "/v1/arrays/{id}/release", answer=schema.ArrayChanged, errors=(404,), streams=True)
+@table.route(
+    "POST", "/v1/arrays/{id}/release", Policy.CHANGE, answer=schema.ArrayChanged, errors=(404,), streams=True
+)
 async def release_array(call: Call) -> schema.ArrayChanged:
     """Let all held members start."""
     return await _together(call, partial(sets.release, by=call.caller.user, now=call.context.clock.wall()))
@@ -130,6 +140,7 @@ async def release_array(call: Call) -> schema.ArrayChanged:
 @table.route(
     "PATCH",
     "/v1/arrays/{id}",
+    Policy.CHANGE,
     body=schema.JobPatch,
     answer=schema.ArrayChanged,
     errors=(404,),
@@ -139,6 +150,9 @@ async def edit_array(call: Call) -> schema.ArrayChanged:
     """Change all members that have not ended; what may change only while a job waits, of those that wait."""
     changes = patch_of(call.body)
     await check_patch(call, changes)
+    array_id = id_of(call)
+    owner = await call.context.store.look(access.owner_of_array, call.rights, array_id)
+    call.rights.must_edit(owner, f"{array_id}_*", changes)
     by, admin, now = call.caller.user, call.caller.admin, call.context.clock.wall()
     return await _all(
         call,

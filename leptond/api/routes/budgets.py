@@ -1,4 +1,5 @@
-"""Budgets over HTTP: all users read them, admins change them while the daemon runs."""
+"""Budgets over HTTP: users read their own and those of their projects, admins change them while the daemon
+runs."""
 
 from __future__ import annotations
 
@@ -9,9 +10,12 @@ from msgspec import Meta
 
 from leptond.api.http.routing import Call, Table
 from leptond.base.errors import Invalid, NotFound
+from leptond.core.access.policies import Policy
 from leptond.core.accounting.budgets import Action, Budget, Period
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.accounting import budgets
+from leptond.store.queue import fair_share
 
 table = Table("budgets")
 
@@ -46,13 +50,21 @@ class SetBudget(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     action: Action = "refuse"
 
 
-@table.route("GET", "/v1/budgets", answer=BudgetList)
+@table.route("GET", "/v1/budgets", Policy.LOOK, answer=BudgetList)
 async def list_budgets(call: Call) -> BudgetList:
-    """List the budgets and what counts against them."""
+    """List the budgets and what counts against them: of oneself and of one's projects."""
+    boot, rights = call.context.clock.boot(), call.rights
     currency, now = call.context.settings.cost.currency, call.context.clock.wall()
 
     def fetch(db: Connection) -> BudgetList:
-        return BudgetList(items=[_line(db, budget, currency, now) for budget in budgets.every(db)])
+        used = () if rights.sees_everything else fair_share.used(db, now=now, boot=boot)
+        return BudgetList(
+            items=[
+                _line(db, budget, currency, now)
+                for budget in budgets.every(db)
+                if access.sees_budget(rights, used, budget)
+            ]
+        )
 
     return await call.context.store.survey(fetch)
 
@@ -87,10 +99,11 @@ def _name(call: Call) -> str:
     return name
 
 
-@table.route("PUT", "/v1/budgets/{scope}/{name}", body=SetBudget, answer=BudgetLine, errors=(404,))
+@table.route(
+    "PUT", "/v1/budgets/{scope}/{name}", Policy.ADMINISTER, body=SetBudget, answer=BudgetLine, errors=(404,)
+)
 async def set_budget(call: Call) -> BudgetLine:
     """Set the budget of a user or a project; it counts from the next submit on."""
-    call.caller.must_be_admin()
     body: SetBudget = call.body
     if (body.amount is None) == (body.gpu_hours is None):
         raise Invalid("a budget has either an amount or gpu_hours", pointer="/amount")
@@ -105,10 +118,9 @@ async def set_budget(call: Call) -> BudgetLine:
     return await call.context.store.write(change)
 
 
-@table.route("DELETE", "/v1/budgets/{scope}/{name}", status=204, errors=(404,))
+@table.route("DELETE", "/v1/budgets/{scope}/{name}", Policy.ADMINISTER, status=204, errors=(404,))
 async def remove_budget(call: Call) -> None:
     """Remove a budget."""
-    call.caller.must_be_admin()
     await call.context.store.write(
         budgets.remove, _scope(call), _name(call), by=call.caller.user, now=call.context.clock.wall()
     )

@@ -20,6 +20,7 @@ from msgspec import Meta
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
 from leptond.base.errors import StorageFull
+from leptond.core.access.policies import Policy
 from leptond.core.retention_limits import UNLIMITED
 from leptond.services.maintenance import keep_backup
 from leptond.store import SQLITE_VERSION, StoreError
@@ -62,10 +63,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-@table.route("GET", "/v1/db", answer=Database)
+@table.route("GET", "/v1/db", Policy.ADMINISTER, answer=Database)
 async def database(call: Call) -> Database:
     """Return facts about the queue's database and the backups that the daemon keeps."""
-    call.caller.must_be_admin()
     store = call.context.store
     schema = await store.survey(version)
     seen = os.statvfs(store.path.parent)
@@ -81,10 +81,11 @@ async def database(call: Call) -> Database:
     )
 
 
-@table.route("POST", "/v1/db/backups", answer=Backup, status=201, errors=(507,), streams=True)
+@table.route(
+    "POST", "/v1/db/backups", Policy.ADMINISTER, answer=Backup, status=201, errors=(507,), streams=True
+)
 async def take_backup(call: Call) -> Reply:
     """Take a backup into the daemon's own state directory; the oldest beyond the number kept go."""
-    call.caller.must_be_admin()
     context = call.context
     try:
         one = await keep_backup(context.store, context.clock.wall(), context.settings.storage.backup_keep)
@@ -93,11 +94,18 @@ async def take_backup(call: Call) -> Reply:
     return Reply(_shown(one), status=201)
 
 
-@table.route("GET", "/v1/db/backup", answer=str, media="application/vnd.sqlite3", errors=(507,), streams=True)
+@table.route(
+    "GET",
+    "/v1/db/backup",
+    Policy.ADMINISTER,
+    answer=str,
+    media="application/vnd.sqlite3",
+    errors=(507,),
+    streams=True,
+)
 async def stream_backup(call: Call) -> web.StreamResponse:
     """Download a copy of the database as it is now, to keep elsewhere. Writes go on meanwhile. The answer's
     X-Checksum-Sha256 is that of the body."""
-    call.caller.must_be_admin()
     context = call.context
     state_dir = context.store.path.parent
     aside = state_dir / f".backup-{secrets.token_hex(8)}.tmp"
@@ -161,10 +169,11 @@ class Purged(msgspec.Struct, kw_only=True):
     bytes: int
 
 
-@table.route("POST", "/v1/purge", body=Purge, body_optional=True, answer=Purged, streams=True)
+@table.route(
+    "POST", "/v1/purge", Policy.ADMINISTER, body=Purge, body_optional=True, answer=Purged, streams=True
+)
 async def purge_old(call: Call) -> Purged:
     """Remove finished jobs, outputs and events that were kept long enough, or say what would go."""
-    call.caller.must_be_admin()
     body: Purge = call.body
     settings = call.context.settings.retention
     limits = settings

@@ -15,6 +15,8 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.http.sse import PING_S, last_event_id, open_stream
 from leptond.api.views import bodies
 from leptond.base.errors import BadRequest
+from leptond.core.access.policies import Policy
+from leptond.services import access
 from leptond.store.database import events
 from leptond.store.queue import lists
 
@@ -35,6 +37,7 @@ class EventQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 @table.route(
     "GET",
     "/v1/events",
+    Policy.LOOK,
     headers={"Last-Event-ID": "resumes after this event"},
     query=EventQuery,
     answer=schema.EventPage,
@@ -48,11 +51,19 @@ async def list_events(call: Call) -> schema.EventPage | web.StreamResponse:
     found = await call.context.store.survey(
         events.after, query.since or 0, limit=query.limit, job=query.job, kinds=_kinds(query)
     )
-    full = len(found) == query.limit
-    refs = await _refs(call, found)
+    full, last = len(found) == query.limit, found[-1].id if found else 0
+    shown = await seen(call, found)
+    refs = await _refs(call, shown)
     return schema.EventPage(
-        items=[bodies.event(one, refs) for one in found], next_cursor=str(found[-1].id) if full else None
+        items=[bodies.event(one, refs) for one in shown], next_cursor=str(last) if full else None
     )
+
+
+async def seen(call: Call, found: Sequence[events.Event]) -> Sequence[events.Event]:
+    """Return those of these events that the caller may see, as it may see them."""
+    if call.rights.sees_everything or not found:
+        return found
+    return await call.context.store.survey(access.seen_events, call.rights, found)
 
 
 async def _refs(call: Call, found: Sequence[events.Event]) -> dict[int, str]:
@@ -83,10 +94,11 @@ async def _follow(call: Call) -> web.StreamResponse:
         while not context.closing.is_set():
             commit = context.commits.next()
             found = await context.event_tail.after(last, limit=PAGE, job=query.job, kinds=_kinds(query))
-            refs = await _refs(call, found)
-            for one in found:
+            shown = await seen(call, found)
+            refs = await _refs(call, shown)
+            for one in shown:
                 await stream.send(one.type, bodies.event(one, refs), id=one.id)
-                last = one.id
+            last = found[-1].id if found else last
             if found:
                 commit.cancel()
             elif not await context.commits.wait(commit, PING_S):

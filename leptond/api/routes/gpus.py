@@ -7,21 +7,21 @@ from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies, devices
 from leptond.base.errors import NotFound
+from leptond.core.access.policies import Policy
 from leptond.store.queue import gpus
 
 table = Table("gpus")
 
 
-@table.route("GET", "/v1/gpus", answer=schema.GpuList)
+@table.route("GET", "/v1/gpus", Policy.LOOK, answer=schema.GpuList)
 async def list_gpus(call: Call) -> schema.GpuList:
     """List the devices, their state, and the jobs that hold them."""
     view = call.context.gpu_view
-    items = await call.context.store.look(devices.show_all, view.samples(), view.unhealthy())
+    items = await call.context.store.look(devices.show_all, view.samples(), view.unhealthy(), call.rights)
     return schema.GpuList(items=items, backend=view.backend, note=view.note)
 
 
 async def _set(call: Call, reason: str | None) -> schema.Gpu:
-    call.caller.must_be_admin()
     text = call.path("index")
     if not (text.isascii() and text.isdecimal()) or len(text) > 6:
         raise NotFound(f"there is no GPU {text[:40]!r}", hint="`leptonctl gpus` lists the devices")
@@ -36,6 +36,7 @@ async def _set(call: Call, reason: str | None) -> schema.Gpu:
 @table.route(
     "POST",
     "/v1/gpus/{index}/drain",
+    Policy.OPERATE,
     body=schema.Drain,
     body_optional=True,
     answer=schema.Gpu,
@@ -46,7 +47,7 @@ async def drain(call: Call) -> schema.Gpu:
     return await _set(call, call.body.reason)
 
 
-@table.route("POST", "/v1/gpus/{index}/undrain", answer=schema.Gpu, errors=(404,))
+@table.route("POST", "/v1/gpus/{index}/undrain", Policy.OPERATE, answer=schema.Gpu, errors=(404,))
 async def undrain(call: Call) -> schema.Gpu:
     """Put a device back into service."""
     return await _set(call, None)

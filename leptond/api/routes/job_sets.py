@@ -12,8 +12,12 @@ from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.routes.jobs import filter_of
 from leptond.base.errors import Forbidden, Invalid, NotFound, Refused
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights
+from leptond.core.access.roles import Role
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import LIVE, TERMINAL, State
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.queue import arrays, jobs, lists, sets
 from leptond.store.queue.sets import Changed, Wanted
@@ -30,23 +34,24 @@ Change = Callable[[Connection, Wanted], Changed]
 One = Callable[[Connection, str], Any]
 
 
-def wanted_by(call: Call) -> Wanted:
-    """The set that a body (JobSet) with filters describes. Raises Invalid for one that names nothing."""
-    body = call.body
+def wanted_by(call: Call, *, operators: bool) -> Wanted:
+    """The set that a body (JobSet) with filters describes: of the caller's own jobs, or, for administrators
+    and, with `operators`, for those, of all. Raises Invalid for one that names nothing."""
+    body, least = call.body, Role.OPERATOR if operators else Role.ADMIN
     narrowed = [getattr(body, field.name) for field in FILTERS]
     narrowed += [body.state, body.label, body.array, body.never or None]
     if body.jobs and (body.all or any(one is not None for one in narrowed)):
         raise Invalid("jobs are named, or chosen by filters, not both", pointer="/jobs")
     if not body.jobs and not body.all and all(one is None for one in narrowed):
         raise Invalid("name jobs, give a filter, or say all", pointer="/all")
-    found = msgspec.structs.replace(filter_of(body), never=body.never or None)
-    return Wanted(filter=found, owner=None if call.caller.admin else call.caller.user)
+    found = msgspec.structs.replace(filter_of(body, call.rights), never=body.never or None)
+    return Wanted(filter=found, owner=None if call.caller.role.covers(least) else call.caller.user)
 
 
 async def change_set(call: Call, change: Change, one: One, states: frozenset[State]) -> schema.SetChanged:
     """Change a set: its members with `change`, or, when jobs are named, each with `one`. `states`: those of
     the jobs that it is for."""
-    wanted = wanted_by(call)
+    wanted = wanted_by(call, operators=True)
     if call.body.jobs:
         return await _named(call, change, one)
     store = call.context.store
@@ -76,17 +81,16 @@ async def all_of(call: Call, change: Change, wanted: Wanted) -> Changed:
 
 async def _named(call: Call, change: Change, one: One) -> schema.SetChanged:
     """Change jobs and whole arrays that are named, in one transaction; say why some cannot be."""
-    caller, refs = call.caller, call.body.jobs
+    rights, refs = call.rights, call.body.jobs
     if call.body.dry_run:
         raise Invalid("a dry run is for a set that is chosen by filters", pointer="/dry_run")
 
     def each(db: Connection, ref: str) -> Changed:
         if ref.endswith("_*"):
             array_id = int(ref[:-2])
-            caller.must_be(arrays.owner(db, array_id), f"array {array_id}")
+            access.must_own_array(db, rights, array_id, operators=True)
             return change(db, Wanted(filter=lists.Filter(array_id=array_id)))
-        job = jobs.find(db, ref)
-        caller.must_own(job)
+        job = access.own_job(db, rights, ref, operators=True)
         one(db, ref)
         pending = job.state is State.PENDING
         return Changed(pending=int(pending), live=int(not pending))
@@ -107,7 +111,13 @@ def _not_changed(ref: str, why: Refused) -> schema.NotChanged:
 
 
 @table.route(
-    "POST", "/v1/jobs:cancel", body=schema.CancelSet, answer=schema.SetChanged, status=202, streams=True
+    "POST",
+    "/v1/jobs:cancel",
+    Policy.CHANGE,
+    body=schema.CancelSet,
+    answer=schema.SetChanged,
+    status=202,
+    streams=True,
 )
 async def cancel_set(call: Call) -> schema.SetChanged:
     """Cancel a set of jobs: all that wait at once, so that none of them can start in between."""
@@ -118,7 +128,9 @@ async def cancel_set(call: Call) -> schema.SetChanged:
     )
 
 
-@table.route("POST", "/v1/jobs:hold", body=schema.JobSet, answer=schema.SetChanged, streams=True)
+@table.route(
+    "POST", "/v1/jobs:hold", Policy.CHANGE, body=schema.JobSet, answer=schema.SetChanged, streams=True
+)
 async def hold_set(call: Call) -> schema.SetChanged:
     """Keep a set of pending jobs from starting."""
     how: dict[str, Any] = {"by": call.caller.user, "now": call.context.clock.wall()}
@@ -127,7 +139,9 @@ async def hold_set(call: Call) -> schema.SetChanged:
     )
 
 
-@table.route("POST", "/v1/jobs:release", body=schema.JobSet, answer=schema.SetChanged, streams=True)
+@table.route(
+    "POST", "/v1/jobs:release", Policy.CHANGE, body=schema.JobSet, answer=schema.SetChanged, streams=True
+)
 async def release_set(call: Call) -> schema.SetChanged:
     """Let a set of held jobs start."""
     how: dict[str, Any] = {"by": call.caller.user, "now": call.context.clock.wall()}
@@ -136,10 +150,12 @@ async def release_set(call: Call) -> schema.SetChanged:
     )
 
 
-@table.route("POST", "/v1/jobs:purge", body=schema.PurgeSet, answer=schema.SetChanged, streams=True)
+@table.route(
+    "POST", "/v1/jobs:purge", Policy.CHANGE, body=schema.PurgeSet, answer=schema.SetChanged, streams=True
+)
 async def purge_set(call: Call) -> schema.SetChanged:
     """Forget a set of finished jobs, their attempts and their output. What an unfinished job needs stays."""
-    wanted, store = wanted_by(call), call.context.store
+    wanted, store = wanted_by(call, operators=False), call.context.store
     if call.body.jobs:
         return await _purge_named(call)
     if call.body.dry_run:
@@ -157,17 +173,22 @@ async def purge_set(call: Call) -> schema.SetChanged:
         gone, below = gone + len(removed), ids[-1]
 
 
+def _members(db: Connection, rights: Rights, ref: str) -> list[str]:
+    array_id = int(ref[:-2])
+    access.must_own_array(db, rights, array_id)
+    return [str(member) for member in arrays.member_ids(db, array_id)]
+
+
 async def _purge_named(call: Call) -> schema.SetChanged:
-    caller = call.caller
+    caller, rights = call.caller, call.rights
     found: list[int] = []
     refused: list[schema.NotChanged] = []
 
     def look(db: Connection) -> None:
         for ref in call.body.jobs:
             try:
-                members = arrays.member_ids(db, int(ref[:-2])) if ref.endswith("_*") else []
-                for job in map(partial(jobs.find, db), map(str, members) if members else [ref]):
-                    caller.must_own(job)
+                members = _members(db, rights, ref) if ref.endswith("_*") else [ref]
+                for job in map(partial(access.own_job, db, rights), members):
                     jobs.must_be_forgettable(db, job)
                     found.append(job.id)
             except (NotFound, Forbidden, Refused) as error:

@@ -16,15 +16,20 @@ from msgspec import Meta
 from leptond import schema
 from leptond.api.http.context import Context
 from leptond.api.http.routing import Call, Reply, Table
-from leptond.api.views import bodies
+from leptond.api.views import bodies, outline
 from leptond.api.views.explain import Explain
 from leptond.base.errors import BadRequest, Invalid, NotFound, TooManyGpus
 from leptond.core.access import run_as
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights, Sight
+from leptond.core.access.roles import Role
+from leptond.core.access.visible import Visible
 from leptond.core.jobs import sources
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import TERMINAL, Job, State
 from leptond.core.jobs.timespec import format_duration
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.database.rows import text_or
 from leptond.store.queue import dependencies, gpus, jobs, lists, scripts
@@ -75,18 +80,21 @@ def ref_of(call: Call) -> str:
     return ref
 
 
-async def one_job(context: Context, ref: str) -> schema.Job:
-    """A job with its attempts and dependencies."""
+async def one_job(context: Context, ref: str, rights: Rights, least: Sight = Sight.DETAILS) -> schema.Job:
+    """A job with its attempts and dependencies. Raises NotFound, Forbidden for what is not for the caller."""
     sick = context.gpu_view.unhealthy()
 
     def fetch(db: Connection) -> schema.Job:
-        job = jobs.find(db, ref)
+        job = access.seen_job(db, rights, ref, least)
         attempts = lists.attempts_of(db, [job.id])[job.id]
-        explain = Explain(db, context, sick)
+        explain = Explain(db, context, sick, rights)
         shown = explain.show(job, attempts)
         shown.attempts = [bodies.attempt(each, boot=explain.boot) for each in attempts]
-        shown.resubmit = bodies.resubmit(shown)
-        shown.sources = [bodies.source(each) for each in text_or(sources.decode, job.sources, [])]
+        if rights.sight(job.user, job.project) is Sight.ALL:
+            shown.resubmit = bodies.resubmit(shown)
+            shown.sources = [bodies.source(each) for each in text_or(sources.decode, job.sources, [])]
+        else:
+            shown.attempts = [outline.attempt(each) for each in shown.attempts]
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
@@ -98,11 +106,11 @@ def tagged(job: schema.Job) -> Reply:
     return Reply(job, headers={"ETag": f'"{job.version}"'})
 
 
-@table.route("GET", "/v1/jobs", query=ListQuery, answer=schema.JobPage)
+@table.route("GET", "/v1/jobs", Policy.LOOK, query=ListQuery, answer=schema.JobPage)
 async def list_jobs(call: Call) -> schema.JobPage:
     """List jobs, a page at a time."""
     query: Any = call.query
-    wanted = filter_of(query)
+    wanted = filter_of(query, call.rights)
     # members of one array may differ in what the other filters look at
     alike = wanted.equal.keys() <= {"user"} and not (wanted.array_id or wanted.label or wanted.since)
     whole = query.whole and alike
@@ -112,7 +120,7 @@ async def list_jobs(call: Call) -> schema.JobPage:
     def fetch(db: Connection) -> schema.JobPage:
         found, cursor = listing(db, wanted, limit=query.limit, cursor=query.cursor)
         attempts = lists.attempts_of(db, [job.id for job in found])
-        explain = Explain(db, call.context, sick)
+        explain = Explain(db, call.context, sick, call.rights)
         shown = [explain.show(job, attempts[job.id]) for job in found]
         if whole and query.order == "queue":
             explain.add_members(shown)
@@ -121,7 +129,20 @@ async def list_jobs(call: Call) -> schema.JobPage:
     return await call.context.store.survey(fetch)
 
 
-def filter_of(query: Any) -> lists.Filter:
+OUTLINE_FILTERS = frozenset({"user"})
+DETAIL_FILTERS = frozenset({"user", "name", "project"})
+
+
+def _visible(query: Any, rights: Rights) -> Visible | None:
+    """The jobs among which a filter may search: by what is not shown of a job it is not found either."""
+    used = {field.name for field in FILTERS if getattr(query, field.name) is not None}
+    if query.label is not None or getattr(query, "never", False):
+        used.add("label")
+    open_to = DETAIL_FILTERS if rights.caller.role.covers(Role.OPERATOR) else OUTLINE_FILTERS
+    return None if rights.sees_everything or used <= open_to else rights.visible
+
+
+def filter_of(query: Any, rights: Rights) -> lists.Filter:
     """The filter that a query, or the body of a set, asks for. Raises Invalid."""
     states = []
     for word in dict.fromkeys(query.state.split(",")) if query.state else []:
@@ -144,23 +165,26 @@ def filter_of(query: Any) -> lists.Filter:
         array_id=query.array,
         label=label,
         since=since.timestamp() if since is not None else None,
+        visible=_visible(query, rights),
     )
 
 
-@table.route("GET", "/v1/jobs/{ref}", query=GetQuery, answer=schema.Job, errors=(404,), streams=True)
+@table.route(
+    "GET", "/v1/jobs/{ref}", Policy.LOOK, query=GetQuery, answer=schema.Job, errors=(404,), streams=True
+)
 async def get(call: Call) -> Reply:
     """One job with its attempts; with wait_s, when it has ended."""
     ref = ref_of(call)
     if call.query.wait_s > 0:
         await _wait_for_end(call, ref)
-    return tagged(await one_job(call.context, ref))
+    return tagged(await one_job(call.context, ref, call.rights))
 
 
 async def _wait_for_end(call: Call, ref: str) -> None:
     """Returns when the job has ended, when its time is over, or when the daemon stops."""
     context = call.context
     until = context.clock.boot() + call.query.wait_s
-    job = await context.store.look(jobs.find, ref)
+    job = await context.store.look(access.seen_job, call.rights, ref)
     while True:
         ended = context.ends.next(("job", job.id))
         job = await context.store.look(jobs.find, ref)
@@ -188,6 +212,7 @@ async def wait_until(call: Call, future: asyncio.Future[None], until: float) -> 
 @table.route(
     "PATCH",
     "/v1/jobs/{ref}",
+    Policy.CHANGE,
     headers={"If-Match": "the ETag that the job had when it was read"},
     body=schema.JobPatch,
     answer=schema.Job,
@@ -204,14 +229,15 @@ async def edit(call: Call) -> Reply:
         version = int(match.strip('"'))
     await check_patch(call, changes)
     ref = ref_of(call)
-    caller, now = call.caller, call.context.clock.wall()
+    caller, rights, now = call.caller, call.rights, call.context.clock.wall()
 
     def change(db: Connection) -> None:
-        caller.must_own(jobs.find(db, ref))
+        job = access.own_job(db, rights, ref, operators=True)
+        rights.must_edit(job.user, ref, changes)
         jobs.edit(db, ref, changes, by=caller.user, if_version=version, now=now, by_admin=caller.admin)
 
     await call.context.store.write(change)
-    return tagged(await one_job(call.context, ref))
+    return tagged(await one_job(call.context, ref, call.rights))
 
 
 def patch_of(body: msgspec.Struct) -> dict[str, Any]:
@@ -244,6 +270,7 @@ async def check_patch(call: Call, changes: dict[str, Any]) -> None:
 @table.route(
     "POST",
     "/v1/jobs/{ref}/cancel",
+    Policy.CHANGE,
     body=schema.Cancel,
     body_optional=True,
     answer=schema.Job,
@@ -253,22 +280,23 @@ async def check_patch(call: Call, changes: dict[str, Any]) -> None:
 async def cancel(call: Call) -> schema.Job:
     """Cancel a job: at once while it waits, else by its stop signal, its grace and a kill."""
     ref, caller, body, now = ref_of(call), call.caller, call.body, call.context.clock.wall()
+    rights = call.rights
 
     def change(db: Connection) -> None:
-        caller.must_own(jobs.find(db, ref))
+        access.own_job(db, rights, ref, operators=True)
         jobs.cancel(db, ref, by=caller.user, grace_s=body.grace_s, reason=body.reason, now=now)
 
     await call.context.store.write(change)
-    return await one_job(call.context, ref)
+    return await one_job(call.context, ref, call.rights)
 
 
-@table.route("POST", "/v1/jobs/{ref}/hold", answer=schema.Job, errors=(404, 409))
+@table.route("POST", "/v1/jobs/{ref}/hold", Policy.CHANGE, answer=schema.Job, errors=(404, 409))
 async def hold(call: Call) -> schema.Job:
     """Keep a pending job from starting."""
     return await _simple(call, jobs.hold)
 
 
-@table.route("POST", "/v1/jobs/{ref}/release", answer=schema.Job, errors=(404, 409))
+@table.route("POST", "/v1/jobs/{ref}/release", Policy.CHANGE, answer=schema.Job, errors=(404, 409))
 async def release(call: Call) -> schema.Job:
     """Let a held job start."""
     return await _simple(call, jobs.release)
@@ -276,19 +304,21 @@ async def release(call: Call) -> schema.Job:
 
 async def _simple(call: Call, verb: Any) -> schema.Job:
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
+    rights = call.rights
 
     def change(db: Connection) -> Job:
-        caller.must_own(jobs.find(db, ref))
+        access.own_job(db, rights, ref, operators=True)
         changed: Job = verb(db, ref, by=caller.user, now=now)
         return changed
 
     await call.context.store.write(change)
-    return await one_job(call.context, ref)
+    return await one_job(call.context, ref, call.rights)
 
 
 @table.route(
     "POST",
     "/v1/jobs/{ref}/retry",
+    Policy.SUBMIT,
     body=schema.JobPatch,
     body_optional=True,
     answer=schema.Submitted,
@@ -308,11 +338,10 @@ async def retry(call: Call) -> Reply:
     if call.context.disk_guard is not None:
         call.context.disk_guard.check_accepts_jobs()
     settings = call.context.settings
-    max_pending, caps = settings.queue.max_pending, settings.shares.limits()
+    max_pending, caps, rights = settings.queue.max_pending, settings.shares.limits(), call.rights
 
     def change(db: Connection) -> tuple[Stored, bool]:
-        job = jobs.find(db, ref)
-        caller.must_own(job)
+        job = access.own_job(db, rights, ref)
         if accounts.multi_user:  # it runs as its owner, whoever asks for it
             uid = job.uid if job.uid is not None or job.user != caller.user else caller.uid
             run_as.must_run(accounts, uid=uid, name=job.user, daemon_uid=daemon_uid)
@@ -339,14 +368,13 @@ async def retry(call: Call) -> Reply:
     return Reply(answer, status=201 if copied else 200, headers={"Location": f"/v1/jobs/{answer.id}"})
 
 
-@table.route("DELETE", "/v1/jobs/{ref}", status=204, errors=(404, 409))
+@table.route("DELETE", "/v1/jobs/{ref}", Policy.CHANGE, status=204, errors=(404, 409))
 async def purge(call: Call) -> None:
     """Forget a finished job, its attempts and their output. Its checkpoints stay."""
-    ref, caller = ref_of(call), call.caller
+    ref, caller, rights = ref_of(call), call.caller, call.rights
 
     def fetch(db: Connection) -> int:
-        job = jobs.find(db, ref)
-        caller.must_own(job)
+        job = access.own_job(db, rights, ref)
         jobs.must_be_forgettable(db, job)
         return job.id
 
@@ -356,14 +384,13 @@ async def purge(call: Call) -> None:
         await call.context.store.look(fetch)  # it has come to be needed meanwhile: says why
 
 
-@table.route("GET", "/v1/jobs/{ref}/script", answer=str, media="text/plain", errors=(403, 404))
+@table.route("GET", "/v1/jobs/{ref}/script", Policy.LOOK, answer=str, media="text/plain", errors=(403, 404))
 async def script(call: Call) -> web.Response:
     """The script that a job runs, as it was at the submit. For its owner."""
-    ref, caller = ref_of(call), call.caller
+    ref, rights = ref_of(call), call.rights
 
     def fetch(db: Connection) -> bytes:
-        job = jobs.find(db, ref)
-        caller.must_own(job)
+        job = access.own_job(db, rights, ref)
         found = scripts.content(db, job.script_sha256) if job.script_sha256 is not None else None
         if found is None:
             raise NotFound(
@@ -376,22 +403,22 @@ async def script(call: Call) -> web.Response:
     return web.Response(body=content, content_type="text/plain", charset="utf-8")
 
 
-@table.route("GET", "/v1/jobs/{ref}/attempts", answer=list[schema.Attempt], errors=(404,))
+@table.route("GET", "/v1/jobs/{ref}/attempts", Policy.LOOK, answer=list[schema.Attempt], errors=(404,))
 async def attempts(call: Call) -> list[schema.Attempt]:
     """The attempts of a job, oldest first."""
-    job = await one_job(call.context, ref_of(call))
+    job = await one_job(call.context, ref_of(call), call.rights)
     return job.attempts if isinstance(job.attempts, list) else []
 
 
-@table.route("GET", "/v1/jobs/{ref}/why", answer=schema.Why, errors=(404,))
+@table.route("GET", "/v1/jobs/{ref}/why", Policy.LOOK, answer=schema.Why, errors=(404,))
 async def why(call: Call) -> schema.Why:
     """Explain why a job waits, or how it ended, and what would change that."""
-    ref = ref_of(call)
+    ref, rights = ref_of(call), call.rights
     context, sick = call.context, call.context.gpu_view.unhealthy()
 
     def fetch(db: Connection) -> schema.Why:
-        job = jobs.find(db, ref)
-        explain = Explain(db, context, sick)
+        job = access.seen_job(db, rights, ref)
+        explain = Explain(db, context, sick, rights)
         wait = explain.wait(job)
         waits_for = dependencies.of(db, job.id, job.array_id)
         eta = explain.eta(job)

@@ -19,6 +19,8 @@ from leptond.api.http.sse import PING_S, Stream, last_event_id, open_stream
 from leptond.api.routes.jobs import one_job, ref_of
 from leptond.attempt_files.output_log import JobLog
 from leptond.base.errors import BadRange, BadRequest, Invalid, NotFound, OutputRemoved
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights, Sight
 from leptond.core.jobs.model import TERMINAL
 from leptond.core.jobs.states import AttemptState
 from leptond.store.queue import attempts
@@ -64,6 +66,7 @@ def _is_removed(source: JobLog, attempt: schema.Attempt) -> bool:
 @table.route(
     "GET",
     "/v1/jobs/{ref}/log",
+    Policy.LOOK,
     headers={"Range": "one range of bytes of the output"},
     query=LogQuery,
     answer=str,
@@ -74,7 +77,7 @@ def _is_removed(source: JobLog, attempt: schema.Attempt) -> bool:
 async def log(call: Call) -> web.Response:
     """The output of an attempt, or a part of it; X-Log-Next-Offset is where to go on."""
     query: LogQuery = call.query
-    job = await one_job(call.context, ref_of(call))
+    job = await one_job(call.context, ref_of(call), call.rights, Sight.ALL)
     attempt = _attempt(job, query.attempt)
     source = _log_of(call.context, job, attempt.number)
     size = await asyncio.to_thread(source.size)
@@ -138,6 +141,7 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
 @table.route(
     "GET",
     "/v1/jobs/{ref}/log/stream",
+    Policy.LOOK,
     headers={"Last-Event-ID": "resumes after this event"},
     query=LogQuery,
     answer=str,
@@ -148,8 +152,8 @@ def _range(text: str, size: int) -> tuple[int, int] | None:
 async def follow(call: Call) -> web.StreamResponse:
     """Follow the output as server-sent events; without `attempt`, through retries until the job ends."""
     query: LogQuery = call.query
-    context, ref = call.context, ref_of(call)
-    job = await one_job(context, ref)
+    context, ref, rights = call.context, ref_of(call), call.rights
+    job = await one_job(context, ref, rights, Sight.ALL)
     number, offset = query.attempt, query.offset or 0
     resume = last_event_id(call.request)
     if resume is not None:
@@ -164,20 +168,27 @@ async def follow(call: Call) -> web.StreamResponse:
         _attempt(job, query.attempt)
     stream = await open_stream(call.request)
     with contextlib.suppress(ConnectionError, TimeoutError):  # the reader left, or does not read
-        await _follow(context, stream, ref, number or max(1, job.attempt), offset, query.attempt is not None)
+        first = number or max(1, job.attempt)
+        await _follow(context, stream, ref, rights, first, offset, query.attempt is not None)
     return stream.response
 
 
 async def _follow(
-    context: Context, stream: Stream, ref: str, number: int, offset: int, only_this: bool
+    context: Context,
+    stream: Stream,
+    ref: str,
+    rights: Rights,
+    number: int,
+    offset: int,
+    only_this: bool,
 ) -> None:
     while not context.closing.is_set():
-        job = await one_job(context, ref)
+        job = await one_job(context, ref, rights, Sight.ALL)
         if job.attempt >= number:
-            await _one_attempt(context, stream, job, number, offset)
+            await _one_attempt(context, stream, job, rights, number, offset)
             if context.closing.is_set():
                 return
-            job = await one_job(context, ref)
+            job = await one_job(context, ref, rights, Sight.ALL)
             if only_this or (job.state in TERMINAL and job.attempt <= number):
                 break
             if job.attempt > number:
@@ -187,14 +198,14 @@ async def _follow(
         if job.state in TERMINAL:
             break
         commit = context.commits.next()
-        if (await one_job(context, ref)).attempt >= number:
+        if (await one_job(context, ref, rights, Sight.ALL)).attempt >= number:
             commit.cancel()
             continue
         if not await context.commits.wait(commit, PING_S):
             await stream.ping()
-        if (await one_job(context, ref)).state in TERMINAL:
+        if (await one_job(context, ref, rights, Sight.ALL)).state in TERMINAL:
             break
-    job = await one_job(context, ref)
+    job = await one_job(context, ref, rights, Sight.ALL)
     end = {
         "state": job.state,
         "exit_code": job.exit_code,
@@ -205,7 +216,9 @@ async def _follow(
         await stream.send("end", end)
 
 
-async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number: int, offset: int) -> None:
+async def _one_attempt(
+    context: Context, stream: Stream, job: schema.Job, rights: Rights, number: int, offset: int
+) -> None:
     """Send one attempt's output from `offset` on, until it has ended and all is sent."""
     source = _log_of(context, job, number)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -232,7 +245,7 @@ async def _one_attempt(context: Context, stream: Stream, job: schema.Job, number
             rest = decoder.decode(b"", final=True)
             if rest:
                 await stream.send("log.chunk", {"attempt": number, "offset": offset, "text": rest})
-            attempt = _attempt(await one_job(context, job.ref), number)
+            attempt = _attempt(await one_job(context, job.ref, rights, Sight.ALL), number)
             if await asyncio.to_thread(_is_removed, source, attempt):
                 await stream.send("log.removed", {"attempt": number, "bytes": attempt.log_bytes})
             return

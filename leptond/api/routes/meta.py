@@ -17,17 +17,18 @@ from leptond.api.http.routing import Call, Reply, Table
 from leptond.base import errors
 from leptond.base.errors import NotFound, Refused
 from leptond.core.access import run_as
+from leptond.core.access.policies import Policy
 
 table = Table("meta")
 
 
-@table.route("GET", "/healthz", answer=schema.Health, open=True)
+@table.route("GET", "/healthz", Policy.OPEN, answer=schema.Health)
 async def healthz(call: Call) -> schema.Health:
     """Check that the process is alive."""
     return schema.Health(status="ok")
 
 
-@table.route("GET", "/readyz", answer=schema.Health)
+@table.route("GET", "/readyz", Policy.LOOK, answer=schema.Health)
 async def readyz(call: Call) -> Reply:
     """Check that the daemon schedules: it has reconciled, and its database answers."""
     context = call.context
@@ -45,7 +46,7 @@ async def readyz(call: Call) -> Reply:
     return Reply(health, status=200 if phase == "ready" else 503)
 
 
-@table.route("GET", "/problems/{slug}", answer=str, media="text/plain", errors=(404,))
+@table.route("GET", "/problems/{slug}", Policy.LOOK, answer=str, media="text/plain", errors=(404,))
 async def problem_page(call: Call) -> web.Response:
     """Explain a problem type."""
     slug = call.path("slug")
@@ -62,7 +63,7 @@ def description(document: Callable[[], dict[str, Any]]) -> Table:
     own = Table("meta")
     encoded = functools.cache(lambda: msgspec.json.encode(document()))
 
-    @own.route("GET", "/v1/openapi.json", answer=dict[str, Any])
+    @own.route("GET", "/v1/openapi.json", Policy.LOOK, answer=dict[str, Any])
     async def openapi(call: Call) -> web.Response:
         """Return this document."""
         return web.Response(body=await asyncio.to_thread(encoded), content_type="application/json")

@@ -8,10 +8,9 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from leptond import schema
-from leptond.api.http import identity
 from leptond.api.http.routing import Call, Table
 from leptond.base.errors import NotFound
+from leptond.core.access.policies import Policy
 
 table = Table("page")
 
@@ -51,39 +50,21 @@ def _serve(call: Call, name: str) -> web.Response:
     return web.Response(body=data, headers=headers, content_type=kind, charset="utf-8")
 
 
-@table.route("GET", "/", answer=str, media="text/html", open=True, also=(304,))
+@table.route("GET", "/", Policy.OPEN, answer=str, media="text/html", also=(304,))
 async def page(call: Call) -> web.Response:
     """The page for people. It holds no secrets; what it shows comes from the routes below, with the token."""
     return _serve(call, "index.html")
 
 
-@table.route("GET", "/web/{name}", answer=str, media="text/plain", open=True, also=(304,), errors=(404,))
+@table.route("GET", "/web/{name}", Policy.OPEN, answer=str, media="text/plain", also=(304,), errors=(404,))
 async def asset(call: Call) -> web.Response:
     """A script or a style of the page."""
     return _serve(call, call.path("name"))
 
 
 @table.route(
-    "GET", "/web/vendor/{name}", answer=str, media="text/plain", open=True, also=(304,), errors=(404,)
+    "GET", "/web/vendor/{name}", Policy.OPEN, answer=str, media="text/plain", also=(304,), errors=(404,)
 )
 async def vendored(call: Call) -> web.Response:
     """A library that the page uses."""
     return _serve(call, f"vendor/{call.path('name')}")
-
-
-@table.route("GET", "/v1/me", answer=schema.Me)
-async def me(call: Call) -> schema.Me:
-    """Return the caller's user name and rights."""
-    caller, context = call.caller, call.context
-    answer = schema.Me(user=caller.user, admin=caller.admin, read_only=caller.read_only)
-    tokens, peer = context.tokens, identity.peer(call.request)
-    # a token goes only to a caller that the kernel identifies
-    if peer is None or tokens is None or context.page_address is None:
-        return answer
-    base = f"http://{context.page_address}/#token="
-    if caller.admin:
-        answer.page_url, answer.page_url_read_only = base + tokens.full, base + tokens.read_only
-    elif identity.may_connect(caller.user, context.places.socket) is not None:
-        answer.page_url = base + tokens.of_user(caller.user)
-        answer.page_url_read_only = base + tokens.of_user(caller.user, read_only=True)
-    return answer

@@ -11,7 +11,9 @@ from msgspec import Meta
 from leptond import schema
 from leptond.api.http import omitted
 from leptond.api.http.routing import Call, Table
-from leptond.api.views import bodies
+from leptond.api.views import bodies, outline
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights, Sight
 from leptond.core.jobs.model import Gpu, JobSpec, Reason
 from leptond.core.jobs.timespec import format_duration
 from leptond.core.scheduling import planner
@@ -37,7 +39,7 @@ class PlanQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-@table.route("GET", "/v1/plan", query=PlanQuery, answer=schema.Plan)
+@table.route("GET", "/v1/plan", Policy.LOOK, query=PlanQuery, answer=schema.Plan)
 async def plan(call: Call) -> schema.Plan:
     """List which jobs start when and on which GPUs, if runs take as long as expected and nothing else is
     submitted."""
@@ -58,7 +60,12 @@ async def plan(call: Call) -> schema.Plan:
             policy=policy.name,
             at=bodies.instant(outlook.now),
             items=[
-                planned(eta, inputs.gpus, named[eta.likely.id], unknown_run_s=policy.unknown_run_s)
+                planned(
+                    eta,
+                    inputs.gpus,
+                    _as_seen(named[eta.likely.id], call.rights),
+                    unknown_run_s=policy.unknown_run_s,
+                )
                 for eta in order[: query.limit]
                 if eta.likely.id in named
             ],
@@ -66,6 +73,12 @@ async def plan(call: Call) -> schema.Plan:
         )
 
     return await context.store.survey(fetch)
+
+
+def _as_seen(named: lists.Named, rights: Rights) -> lists.Named:
+    if rights.sight(named.user, named.project) is Sight.OUTLINE:
+        return msgspec.structs.replace(named, name=outline.PRIVATE)
+    return named
 
 
 def planned(eta: Eta, gpus: Sequence[Gpu], named: lists.Named, *, unknown_run_s: float) -> schema.Planned:
@@ -102,7 +115,7 @@ def _not_foretold(inputs: PlanInput, own: Waiting) -> tuple[Reason, str]:
     return Reason.RESOURCES, f"its start cannot be foretold: {unforeseen(names)}"
 
 
-@table.route("POST", "/v1/queue/estimate", body=JobSpec, answer=schema.Estimate)
+@table.route("POST", "/v1/queue/estimate", Policy.SUBMIT, body=JobSpec, answer=schema.Estimate)
 async def estimate(call: Call) -> schema.Estimate:
     """When a job would start if it were submitted now: checked as a submit is, and nothing is stored."""
     context, unhealthy = call.context, call.context.gpu_view.unhealthy()

@@ -13,10 +13,12 @@ from leptond.api.routes.jobs import one_job, ref_of
 from leptond.api.views import bodies
 from leptond.attempt_files import knobs
 from leptond.base.errors import StorageFull
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Sight
 from leptond.core.jobs.model import LIVE, Attempt, Job
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.database import events
-from leptond.store.queue import jobs
 from leptond.store.training import progress
 
 table = Table("progress")
@@ -29,13 +31,13 @@ START_S = 5.0
 _tuning = asyncio.Lock()
 
 
-@table.route("GET", "/v1/jobs/{ref}/metrics", answer=schema.MetricCurve, errors=(404,))
+@table.route("GET", "/v1/jobs/{ref}/metrics", Policy.LOOK, answer=schema.MetricCurve, errors=(404,))
 async def metrics(call: Call) -> schema.MetricCurve:
     """The curve of a job: step, loss, rate and what else it reports, over all its attempts."""
-    ref = ref_of(call)
+    ref, rights = ref_of(call), call.rights
 
     def fetch(db: Connection) -> schema.MetricCurve:
-        job = jobs.find(db, ref)
+        job = access.seen_job(db, rights, ref, Sight.ALL)
         marks = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=MARKS)
         recorded = events.after(db, 0, limit=MAX_MARKS, job=job.id, kinds=("job.progress",))
         return bodies.curve(job.id, progress.curve(db, job.id), [*marks, *checkpoints(recorded)])
@@ -55,14 +57,17 @@ def checkpoints(recorded: list[events.Event]) -> list[events.Event]:
     return found
 
 
-@table.route("POST", "/v1/jobs/{ref}/tune", body=schema.Tune, answer=schema.Job, errors=(404, 409, 507))
+@table.route(
+    "POST", "/v1/jobs/{ref}/tune", Policy.CHANGE, body=schema.Tune, answer=schema.Job, errors=(404, 409, 507)
+)
 async def tune(call: Call) -> schema.Job:
     """Set knobs that a job has declared, such as its learning rate, at its next step; retries keep them."""
     ref, caller, now = ref_of(call), call.caller, call.context.clock.wall()
     values: dict[str, float] = call.body.values
+    rights = call.rights
 
     def change(db: Connection) -> tuple[Job, Attempt]:
-        caller.must_own(jobs.find(db, ref))
+        access.own_job(db, rights, ref)
         return progress.tune(db, ref, values, by=caller.user, now=now)
 
     # one at a time: an older file must not follow a newer one
@@ -70,7 +75,7 @@ async def tune(call: Call) -> schema.Job:
         job, attempt = await call.context.store.write(change)
         if job.state in LIVE:
             await _deliver(call.context, job, attempt)
-    return await one_job(call.context, ref)
+    return await one_job(call.context, ref, call.rights)
 
 
 async def _deliver(context: Context, job: Job, attempt: Attempt) -> None:

@@ -11,8 +11,11 @@ from leptond import schema
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.base.errors import Invalid, NotFound
 from leptond.config import Settings
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights
 from leptond.core.admission.queues import Queue
 from leptond.core.scheduling.fair_share import Kind
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.queue import fair_share, gpus, queues
 
@@ -57,7 +60,7 @@ def _show(call: Call, db: Connection, name: str) -> schema.Queue:
     return _Seen(db, clock.wall(), clock.boot()).show(queues.find(db, name))
 
 
-@table.route("GET", "/v1/queues", answer=schema.QueueList)
+@table.route("GET", "/v1/queues", Policy.LOOK, answer=schema.QueueList)
 async def list_queues(call: Call) -> schema.QueueList:
     """List the queues with their GPUs and their load."""
     now, boot = call.context.clock.wall(), call.context.clock.boot()
@@ -69,17 +72,24 @@ async def list_queues(call: Call) -> schema.QueueList:
     return await call.context.store.look(fetch)
 
 
-@table.route("GET", "/v1/queues/{name}", answer=schema.Queue, errors=(404,))
+@table.route("GET", "/v1/queues/{name}", Policy.LOOK, answer=schema.Queue, errors=(404,))
 async def get_queue(call: Call) -> schema.Queue:
     """One queue."""
     name = _name(call, "queue")
     return await call.context.store.look(lambda db: _show(call, db, name))
 
 
-@table.route("POST", "/v1/queues", body=schema.NewQueue, answer=schema.Queue, status=201, errors=(409,))
+@table.route(
+    "POST",
+    "/v1/queues",
+    Policy.ADMINISTER,
+    body=schema.NewQueue,
+    answer=schema.Queue,
+    status=201,
+    errors=(409,),
+)
 async def make_queue(call: Call) -> Reply:
     """Make a queue. It counts at once."""
-    call.caller.must_be_admin()
     body, now, by = call.body, call.context.clock.wall(), call.caller.user
     values = {name: getattr(body, name) for name in body.__struct_fields__ if name != "gpus"}
 
@@ -91,10 +101,16 @@ async def make_queue(call: Call) -> Reply:
     return Reply(made, status=201, headers={"Location": f"/v1/queues/{made.name}"})
 
 
-@table.route("PATCH", "/v1/queues/{name}", body=schema.QueuePatch, answer=schema.Queue, errors=(404,))
+@table.route(
+    "PATCH",
+    "/v1/queues/{name}",
+    Policy.ADMINISTER,
+    body=schema.QueuePatch,
+    answer=schema.Queue,
+    errors=(404,),
+)
 async def change_queue(call: Call) -> schema.Queue:
     """Change a queue. It counts at once, for jobs that wait already too; only their own limits stay."""
-    call.caller.must_be_admin()
     name, body, now, by = _name(call, "queue"), call.body, call.context.clock.wall(), call.caller.user
     changes = {
         field: value
@@ -110,10 +126,9 @@ async def change_queue(call: Call) -> schema.Queue:
     return await call.context.store.write(change)
 
 
-@table.route("DELETE", "/v1/queues/{name}", status=204, errors=(404, 409))
+@table.route("DELETE", "/v1/queues/{name}", Policy.ADMINISTER, status=204, errors=(404, 409))
 async def remove_queue(call: Call) -> None:
     """Remove a queue in which no job waits or runs; its GPUs are free to all queues then."""
-    call.caller.must_be_admin()
     name, now = _name(call, "queue"), call.context.clock.wall()
     await call.context.store.write(queues.remove, name, by=call.caller.user, now=now)
 
@@ -121,16 +136,18 @@ async def remove_queue(call: Call) -> None:
 # -- shares and caps -------------------------------------------------------------------------------------
 
 
-@table.route("GET", "/v1/shares", answer=schema.ShareList)
+@table.route("GET", "/v1/shares", Policy.LOOK, answer=schema.ShareList)
 async def list_shares(call: Call) -> schema.ShareList:
     """List limits, current and decayed usage per user and project."""
     now, boot, settings = call.context.clock.wall(), call.context.clock.boot(), call.context.settings
-    items = await call.context.store.look(_shares, settings, now, boot)
+    items = await call.context.store.look(_shares, settings, now, boot, call.rights)
     half_life_s, handicap_s = settings.shares.half_life_s, settings.shares.max_handicap_s
     return schema.ShareList(items=items, half_life_s=half_life_s, max_handicap_s=handicap_s)
 
 
-def _shares(db: Connection, settings: Settings, now: float, boot: float) -> list[schema.Share]:
+def _shares(
+    db: Connection, settings: Settings, now: float, boot: float, rights: Rights
+) -> list[schema.Share]:
     limits, weights = fair_share.limits(db, settings.shares.limits()), fair_share.weights(db)
     live, used = (
         fair_share.live(db, now=now, boot=boot, boot_id=None),
@@ -142,6 +159,8 @@ def _shares(db: Connection, settings: Settings, now: float, boot: float) -> list
         which: Kind = "user" if kind == "user" else "project"
         names = {getattr(owner, kind) for owner in used} | {name for k, name in waiting if k == kind}
         names |= {name for k, name in limits.own if k == kind}
+        if kind == "project":
+            names = {name for name in names if name and access.sees_project(rights, used, name)}
         for name in sorted(names - {None}):
             caps = limits.of(which, name)
             found.append(
@@ -170,10 +189,16 @@ def _kind(call: Call) -> Literal["user", "project"]:
             raise NotFound(f"limits are set for a user or a project, not for {other[:40]!r}")
 
 
-@table.route("PUT", "/v1/limits/{kind}/{name}", body=schema.LimitBody, answer=schema.Share, errors=(404,))
+@table.route(
+    "PUT",
+    "/v1/limits/{kind}/{name}",
+    Policy.ADMINISTER,
+    body=schema.LimitBody,
+    answer=schema.Share,
+    errors=(404,),
+)
 async def set_limits(call: Call) -> schema.Share:
     """Set the caps and the weight of a user or a project, in place of what was set. They count at once."""
-    call.caller.must_be_admin()
     kind, name = _kind(call), _name(call, "user or project")
     now, boot, settings = call.context.clock.wall(), call.context.clock.boot(), call.context.settings
     body = call.body
@@ -185,15 +210,14 @@ async def set_limits(call: Call) -> schema.Share:
 
     def change(db: Connection) -> schema.Share:
         fair_share.set_limit(db, limit, by=call.caller.user, now=now)
-        every = _shares(db, settings, now, boot)
+        every = _shares(db, settings, now, boot, call.rights)
         return next(one for one in every if (one.kind, one.name) == (kind, name))
 
     return await call.context.store.write(change)
 
 
-@table.route("DELETE", "/v1/limits/{kind}/{name}", status=204, errors=(404,))
+@table.route("DELETE", "/v1/limits/{kind}/{name}", Policy.ADMINISTER, status=204, errors=(404,))
 async def remove_limits(call: Call) -> None:
     """Remove the caps and the weight set for a user or a project: those of the configuration hold again."""
-    call.caller.must_be_admin()
     kind, name, now = _kind(call), _name(call, "user or project"), call.context.clock.wall()
     await call.context.store.write(fair_share.remove_limit, kind, name, by=call.caller.user, now=now)

@@ -11,6 +11,7 @@ from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
 from leptond.api.views.devices import show_all
 from leptond.api.views.explain import Explain
+from leptond.core.access.policies import Policy
 from leptond.core.jobs.model import LIVE
 from leptond.store import Connection
 from leptond.store.queue import jobs, lists, never
@@ -28,7 +29,7 @@ def midnight(now: float) -> float:
     return here.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
 
 
-@table.route("GET", "/v1/status", answer=schema.Status)
+@table.route("GET", "/v1/status", Policy.LOOK, answer=schema.Status)
 async def status(call: Call) -> schema.Status:
     """The state of the queue, the devices and the daemon, from one snapshot."""
     context = call.context
@@ -37,7 +38,7 @@ async def status(call: Call) -> schema.Status:
     disk = shutil.disk_usage(context.places.state_dir)
 
     def fetch(db: Connection) -> schema.Status:
-        explain = Explain(db, context, unhealthy)
+        explain = Explain(db, context, unhealthy, call.rights)
         live, _ = lists.in_queue_order(db, lists.Filter(states=list(LIVE)), limit=100, cursor=None)
         waiting = lists.next_ones(db, NEXT)
         failed = lists.recent_failures(db, explain.now - RECENT_S, NEXT)
@@ -45,7 +46,7 @@ async def status(call: Call) -> schema.Status:
         shown_next = [explain.show(job, attempts[job.id]) for job in waiting]
         explain.add_members(shown_next)
         oldest = lists.oldest_wait(db)
-        devices = show_all(db, samples, unhealthy)
+        devices = show_all(db, samples, unhealthy, call.rights)
         warnings = [
             f"GPU {gpu.index} is out of service: {gpu.why_not}" for gpu in devices if not gpu.schedulable
         ]

@@ -21,6 +21,7 @@ from leptond.api.http.routing import Call, Reply, Table
 from leptond.base.errors import BadRequest, TooMany
 from leptond.core.access import run_as
 from leptond.core.access.caller import Caller
+from leptond.core.access.policies import Policy
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import JobSpec, State
 from leptond.services.admission import Admission, budget_warnings
@@ -45,6 +46,7 @@ KEY = re.compile(r"^[\x21-\x7e]{1,255}\Z")
 @table.route(
     "POST",
     "/v1/jobs",
+    Policy.SUBMIT,
     headers=KEY_HEADER,
     body=JobSpec,
     answer=schema.Submitted,
@@ -62,6 +64,7 @@ async def submit(call: Call) -> Reply:
 @table.route(
     "POST",
     "/v1/jobs:batch",
+    Policy.SUBMIT,
     headers=KEY_HEADER,
     body=schema.Batch,
     answer=schema.BatchSubmitted,

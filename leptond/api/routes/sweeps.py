@@ -15,9 +15,11 @@ from leptond.api.routes.jobs import GetQuery
 from leptond.api.routes.submits import KEY_HEADER, submit_all
 from leptond.api.views import bodies
 from leptond.base.errors import BadRequest, Invalid
+from leptond.core.access.policies import Policy
 from leptond.core.admission.admission import MAX_ARGV_BYTES
 from leptond.core.jobs.model import JobSpec, Rungs
 from leptond.core.training import sweeps as core
+from leptond.services import access
 from leptond.store import Connection
 from leptond.store.queue import arrays as array_rows
 from leptond.store.queue.submit import Together
@@ -36,6 +38,7 @@ class SweepQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 @table.route(
     "POST",
     "/v1/sweeps",
+    Policy.SUBMIT,
     headers=KEY_HEADER,
     body=schema.NewSweep,
     answer=schema.SweepSubmitted,
@@ -126,7 +129,7 @@ def _trial_of(asked: schema.NewSweep, params: core.Params) -> JobSpec:
     )
 
 
-@table.route("GET", "/v1/sweeps", query=SweepQuery, answer=schema.SweepPage)
+@table.route("GET", "/v1/sweeps", Policy.LOOK, query=SweepQuery, answer=schema.SweepPage)
 async def list_sweeps(call: Call) -> schema.SweepPage:
     """List sweeps, newest first."""
     query: SweepQuery = call.query
@@ -137,7 +140,7 @@ async def list_sweeps(call: Call) -> schema.SweepPage:
         before = int(query.cursor)
 
     def fetch(db: Connection) -> schema.SweepPage:
-        found = sweeps.newest(db, limit=query.limit, before=before)
+        found = sweeps.newest(db, limit=query.limit, before=before, visible=call.rights.visible)
         return schema.SweepPage(
             items=[_shown(db, one) for one in found],
             next_cursor=str(found[-1].id) if len(found) == query.limit else None,
@@ -146,12 +149,14 @@ async def list_sweeps(call: Call) -> schema.SweepPage:
     return await call.context.store.survey(fetch)
 
 
-@table.route("GET", "/v1/sweeps/{id}", query=GetQuery, answer=schema.Sweep, errors=(404,), streams=True)
+@table.route(
+    "GET", "/v1/sweeps/{id}", Policy.LOOK, query=GetQuery, answer=schema.Sweep, errors=(404,), streams=True
+)
 async def get_sweep(call: Call) -> schema.Sweep:
     """A sweep with its trials: what they try, what they have shown, what was decided at their rungs and what
     that saved; with wait_s, when all have ended."""
     sweep_id = arrays.id_of(call, "sweep")
-    await call.context.store.look(sweeps.find, sweep_id)
+    await call.context.store.look(access.must_see_sweep, call.rights, sweep_id)
     await arrays.wait_for_end(call, sweep_id)
     return await _one(call, sweep_id)
 
@@ -159,6 +164,7 @@ async def get_sweep(call: Call) -> schema.Sweep:
 @table.route(
     "POST",
     "/v1/sweeps/{id}/cancel",
+    Policy.CHANGE,
     body=schema.Cancel,
     body_optional=True,
     answer=schema.SweepChanged,
@@ -169,7 +175,7 @@ async def get_sweep(call: Call) -> schema.Sweep:
 async def cancel_sweep(call: Call) -> schema.SweepChanged:
     """Cancel all trials of a sweep that have not ended; those that wait come first."""
     sweep_id = arrays.id_of(call, "sweep")
-    await call.context.store.look(sweeps.find, sweep_id)
+    await call.context.store.look(access.must_see_sweep, call.rights, sweep_id)
     changed = await arrays.cancel_all(call)
     return schema.SweepChanged(sweep=await _one(call, sweep_id), changed=changed.changed)
 

@@ -11,12 +11,14 @@ from msgspec import Meta
 from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.routes.jobs import ref_of
-from leptond.api.views import bodies
+from leptond.api.views import bodies, outline
 from leptond.base.errors import Invalid
+from leptond.core.access.policies import Policy
+from leptond.services import access
 from leptond.services.gpu_history import BUCKET_S, KEPT_BUCKETS
 from leptond.store import Connection
 from leptond.store.accounting import ledger, timeline
-from leptond.store.queue import gpus, jobs, lists
+from leptond.store.queue import gpus, lists
 
 table = Table("timeline")
 
@@ -32,7 +34,7 @@ class TimelineQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 2000
 
 
-@table.route("GET", "/v1/timeline", query=TimelineQuery, answer=schema.Timeline)
+@table.route("GET", "/v1/timeline", Policy.LOOK, query=TimelineQuery, answer=schema.Timeline)
 async def show(call: Call) -> schema.Timeline:
     """List which attempt had which GPU between two instants."""
     query: TimelineQuery = call.query
@@ -47,21 +49,21 @@ async def show(call: Call) -> schema.Timeline:
         return schema.Timeline(
             since=bodies.instant(since),
             until=bodies.instant(until),
-            items=[bodies.bar(one) for one in lanes],
+            items=[outline.bar(bodies.bar(one), one, call.rights) for one in lanes],
             more=more,
         )
 
     return await call.context.store.survey(fetch)
 
 
-@table.route("GET", "/v1/jobs/{ref}/gpus", answer=list[schema.GpuUse], errors=(404,))
+@table.route("GET", "/v1/jobs/{ref}/gpus", Policy.LOOK, answer=list[schema.GpuUse], errors=(404,))
 async def job_gpus(call: Call) -> list[schema.GpuUse]:
     """Return the use of a job's GPUs, attempt by attempt: load, memory, energy, and minutes."""
-    ref = ref_of(call)
+    ref, rights = ref_of(call), call.rights
     kept = call.context.gpu_view.history
 
     def fetch(db: Connection) -> list[schema.GpuUse]:
-        job = jobs.find(db, ref)
+        job = access.seen_job(db, rights, ref)
         found = []
         for attempt in lists.attempts_of(db, [job.id]).get(job.id, ()):
             sampled = {use.gpu: use for use in ledger.uses(db, attempt.id)}
@@ -80,7 +82,7 @@ class HistoryQuery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     since: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-@table.route("GET", "/v1/gpus/history", query=HistoryQuery, answer=schema.GpuHistoryList)
+@table.route("GET", "/v1/gpus/history", Policy.LOOK, query=HistoryQuery, answer=schema.GpuHistoryList)
 async def history(call: Call) -> schema.GpuHistoryList:
     """Utilisation, memory, power and temperature of the devices, by minute."""
     query: HistoryQuery = call.query

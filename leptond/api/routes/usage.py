@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from leptond.api.http.routing import Call, Table
-from leptond.api.views import bodies
+from leptond.api.views import bodies, outline
 from leptond.base.errors import Invalid
+from leptond.core.access.policies import Policy
 from leptond.core.accounting.report import cost_report
 from leptond.core.accounting.report_types import Comparison, CostReport, GroupBy, GroupLine
 from leptond.core.scheduling.inputs import PolicyName
@@ -56,7 +57,7 @@ async def _named(call: Call, lines: Sequence[GroupLine]) -> list[GroupLine]:
     ]
 
 
-@table.route("GET", "/v1/usage", query=UsageQuery, answer=Usage)
+@table.route("GET", "/v1/usage", Policy.LOOK, query=UsageQuery, answer=Usage)
 async def usage(call: Call) -> Usage:
     """Report where the GPU time of a window went: its cost, its waste by cause, and what would save most."""
     query: UsageQuery = call.query
@@ -78,11 +79,12 @@ async def usage(call: Call) -> Usage:
         by=query.group_by,
     )
     history = await call.context.store.survey(daily.history, begin, end)
+    history = outline.history(history, call.rights)
     try:
         # a month of many jobs takes seconds: not on the event loop
         found = await asyncio.to_thread(report, history)
     except ODD_ROW:
-        history = await call.context.store.browse_odd(daily.history, begin, end)
+        history = outline.history(await call.context.store.browse_odd(daily.history, begin, end), call.rights)
         found = await asyncio.to_thread(report, history)
     if query.group_by == "job":
         found = msgspec.structs.replace(found, groups=await _named(call, found.groups))

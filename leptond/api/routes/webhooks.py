@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from leptond import schema
 from leptond.api.http.routing import Call, Table
 from leptond.api.views import bodies
+from leptond.core.access.policies import Policy
 from leptond.core.webhooks import is_http_hook
 from leptond.store import Connection
 from leptond.store.database import events
@@ -17,10 +18,9 @@ table = Table("webhooks")
 SHOWN = 20
 
 
-@table.route("GET", "/v1/webhooks", answer=list[schema.Webhook])
+@table.route("GET", "/v1/webhooks", Policy.ADMINISTER, answer=list[schema.Webhook])
 async def list_webhooks(call: Call) -> list[schema.Webhook]:
     """List the webhooks, how far each has got, and its last deliveries."""
-    call.caller.must_be_admin()
     hooks = call.context.settings.webhooks.hooks
 
     def fetch(db: Connection) -> list[schema.Webhook]:

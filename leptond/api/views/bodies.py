@@ -86,7 +86,7 @@ def job(
         started_at=maybe_instant(one.started_at),
         ended_at=maybe_instant(one.ended_at),
         deadline_at=maybe_instant(one.deadline_at),
-        run_s=_run_s(one, last, now=now, boot=boot),
+        run_s=run_s(one, last, now=now, boot=boot),
         retries_left=max(0, one.retries - one.spent_user),
         signal=signal_name(one.signal) if one.signal is not None else None,
         class_=one.class_,
@@ -146,7 +146,7 @@ def curve(job_id: int, one: Curve, marks: Sequence[events.Event]) -> schema.Metr
     )
 
 
-def _run_s(one: model.Job, last: model.Attempt | None, *, now: float, boot: float) -> float | None:
+def run_s(one: model.Job, last: model.Attempt | None, *, now: float, boot: float) -> float | None:
     if last is None:
         return None
     if last.run_s is not None:

@@ -8,7 +8,8 @@ import msgspec
 
 from leptond import schema
 from leptond.api.http.context import Context
-from leptond.api.views import bodies
+from leptond.api.views import bodies, outline
+from leptond.core.access.rights import Rights, Sight
 from leptond.core.jobs.model import Attempt, Job, Reason, State
 from leptond.core.scheduling.forecast import Eta, is_foreseeable
 from leptond.core.scheduling.overdue import Turn, turn
@@ -23,10 +24,13 @@ from leptond.store.queue import compact_arrays, lists, never
 
 
 class Explain:
-    """Reasons for the jobs of one snapshot. The plan is made only if a job needs it, and once for all
-    readers."""
+    """Reasons for the jobs of one snapshot, and the jobs as a caller may see them. The plan is
+    made only if a job needs it, and once for all readers."""
 
-    def __init__(self, db: Connection, context: Context, unhealthy: Mapping[str, str]) -> None:
+    def __init__(
+        self, db: Connection, context: Context, unhealthy: Mapping[str, str], rights: Rights
+    ) -> None:
+        self._rights = rights
         self._db = db
         self._context = context
         self._unhealthy = unhealthy
@@ -132,7 +136,14 @@ class Explain:
         return [named.get(job_id, str(job_id)) for job_id in wait.blockers]
 
     def show(self, job: Job, attempts: Sequence[Attempt]) -> schema.Job:
-        """Return a job as HTTP shows it."""
+        """Return a job as HTTP shows it to this caller."""
+        sight = self._rights.sight(job.user, job.project)
+        if sight is Sight.OUTLINE:
+            return outline.outline(job, attempts, now=self.now, boot=self.boot, starts_at=self.starts_at(job))
+        shown = self._in_full(job, attempts)
+        return shown if sight is Sight.ALL else outline.details(shown)
+
+    def _in_full(self, job: Job, attempts: Sequence[Attempt]) -> schema.Job:
         return bodies.job(
             job,
             attempts,

@@ -1,23 +1,37 @@
 // The daemon over HTTP: JSON requests, problem details, and event streams that resume by id.
 
-const KEY = "leptond.token";
-let token = null;
+// A session has two halves: a cookie that no script can read, and this key, which no other origin can. Cookies
+// are shared by all ports of a host; this storage is not.
+const KEY = "leptond.session";
+let key = null;
+let entering = Promise.resolve();
 
-/** Takes a token out of the address (#token=...) so that it stays in no history entry, else the kept one. */
-export function loadToken() {
-  const match = /^#token=([A-Za-z0-9_-]+)$/.exec(location.hash);
-  if (match) {
-    setToken(match[1]);
-    history.replaceState(null, "", location.pathname + "#/");
-  } else {
-    token = sessionStorage.getItem(KEY);
-  }
+/** Signs in by what is in the address (#login=... once, or #token=...), so that it stays in no history entry.
+ * True if there was such a thing. */
+export function loadSession() {
+  key = localStorage.getItem(KEY);
+  const match = /^#(login|token)=([A-Za-z0-9_-]+)$/.exec(location.hash);
+  if (!match) return false;
+  history.replaceState(null, "", location.pathname + "#/");
+  // a link that is not good any more leaves an earlier session as it is
+  entering = signIn(match[1] === "login" ? { code: match[2] } : { token: match[2] }).catch(() => {});
+  return true;
 }
 
-export function setToken(value) {
-  token = value || null;
-  if (token) sessionStorage.setItem(KEY, token);
-  else sessionStorage.removeItem(KEY);
+/** Signs in with `{ code }` of a link or with a `{ token }`. Throws Problem. */
+export async function signIn(body) {
+  const options = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  const response = await fetch("/v1/session", options);
+  if (!response.ok) throw await problemOf(response);
+  key = (await response.json()).key;
+  localStorage.setItem(KEY, key);
+}
+
+/** Ends the session here and at the daemon. */
+export async function signOut() {
+  try { await call("DELETE", "/v1/session"); } catch { /* it had ended already */ }
+  key = null;
+  localStorage.removeItem(KEY);
 }
 
 /** What the daemon refused, in its own words. */
@@ -30,7 +44,7 @@ export class Problem extends Error {
   }
 }
 
-const headers = (more) => ({ ...(token ? { Authorization: `Bearer ${token}` } : {}), ...more });
+const headers = (more) => ({ ...(key ? { "X-Leptond-Session": key } : {}), ...more });
 
 async function problemOf(response) {
   let body = null;
@@ -40,6 +54,7 @@ async function problemOf(response) {
 
 /** The decoded answer. Throws Problem, or TypeError when the daemon cannot be reached. */
 export async function call(method, path, body, more = {}) {
+  await entering;
   const options = { method, headers: headers(more) };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
@@ -85,7 +100,7 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 /**
  * Follows a stream of server-sent events through breaks, resuming after the last id seen. `onEvent(event)`
  * returning false ends it. `onState` hears "live" and "stale". Returns a function that stops.
- * (EventSource cannot send the token, so this reads the stream by fetch.)
+ * (EventSource cannot send the key, so this reads the stream by fetch.)
  */
 export function follow(path, { onEvent, onState = () => {}, onProblem = () => {} }) {
   let stopped = false, last = null, delay = 400, controller = null;
@@ -126,7 +141,7 @@ export function follow(path, { onEvent, onState = () => {}, onProblem = () => {}
   return () => { stopped = true; controller?.abort(); };
 }
 
-/** A file of the daemon for saving: fetched with the token, handed over as an object URL. */
+/** A file of the daemon for saving: fetched with the session, handed over as an object URL. */
 export async function download(path, name) {
   const response = await fetch(path, { headers: headers({}) });
   if (!response.ok) throw await problemOf(response);

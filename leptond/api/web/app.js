@@ -1,7 +1,7 @@
 // The page: header, views by address, login, keys.
 
 import { html, render, useEffect, useState } from "/web/vendor/htm-preact.js";
-import { loadToken, setToken } from "/web/api.js";
+import { loadSession, signIn, signOut } from "/web/api.js";
 import { duration } from "/web/format.js";
 import { Gpus } from "/web/gpus.js";
 import { Job } from "/web/job.js";
@@ -12,7 +12,8 @@ import { Timeline } from "/web/timeline.js";
 import { useAction } from "/web/ui.js";
 import { Usage } from "/web/usage.js";
 
-loadToken();
+loadSession();
+addEventListener("hashchange", () => { if (loadSession()) live.start(); });
 if (/^#?\/?$/.test(location.hash)) prefetchQueue();
 const live = new Live();
 
@@ -72,17 +73,23 @@ function Header({ state, route, theme, nextTheme }) {
     </ul>` : null}
     <span class="end"><${Dot} connection=${state.connection} since=${state.since} />
       ${me?.read_only ? html`<span class="pill">read-only</span>` : null}
+      ${me?.via === "session" ? html`<button type="button" title=${`signed in as ${me.user} (${me.role})`} onClick=${async () => { await signOut(); live.start(); }}>sign out</button>` : null}
       <button type="button" onClick=${nextTheme} aria-label=${`colours: ${theme}; change`}>${{ auto: "◐", light: "☀", dark: "☾" }[theme]}</button></span>
   </header>`;
 }
 
 function Login({ problem }) {
   const [text, setText] = useState("");
-  const go = (event) => { event.preventDefault(); setToken(text.trim()); live.start(); };
+  const [refused, setRefused] = useState(null);
+  const go = async (event) => {
+    event.preventDefault();
+    try { await signIn({ token: text.trim() }); setRefused(null); } catch (error) { setRefused(error); return; }
+    live.start();
+  };
   return html`<main><section class="login" aria-labelledby="h-login"><h1 id="h-login">leptond</h1>
-    <p>Over TCP the daemon wants its token. On the machine: <code>leptonctl dashboard</code> opens this page with it, or read the file that the daemon names.</p>
+    <p>Sign in: <code>leptonctl dashboard</code> on the machine makes a link that is good once. A token does as well (<code>leptonctl token new</code>).</p>
     <form onSubmit=${go}><label>Token <input type="password" autocomplete="current-password" value=${text} onInput=${(event) => setText(event.currentTarget.value)} /></label><button type="submit" class="primary" disabled=${!text}>open</button></form>
-    ${text || problem?.hint ? html`<p class="quiet">${problem?.message ?? ""}</p>` : null}</section></main>`;
+    ${refused || problem?.hint ? html`<p class="quiet">${(refused ?? problem)?.message ?? ""}</p>` : null}</section></main>`;
 }
 
 function Overview({ state, canAct, run, note }) {
@@ -90,9 +97,9 @@ function Overview({ state, canAct, run, note }) {
   return html`
     ${status.warnings.length ? html`<ul class="warnings">${status.warnings.map((text) => html`<li key=${text}>${text}</li>`)}</ul>` : null}
     ${status.notes.length ? html`<details class="notes quiet"><summary>${status.notes.length} ${status.notes.length === 1 ? "thing" : "things"} to know of this installation</summary><ul>${status.notes.map((text) => html`<li key=${text}>${text}</li>`)}</ul></details>` : null}
-    <section aria-labelledby="h-gpus"><h2 id="h-gpus">GPUs</h2><${Gpus} status=${status} tick=${tick} canAct=${canAct && state.me?.admin} run=${run} /></section>
+    <section aria-labelledby="h-gpus"><h2 id="h-gpus">GPUs</h2><${Gpus} status=${status} tick=${tick} canAct=${canAct && (state.me?.admin || state.me?.role === "operator")} run=${run} /></section>
     ${status.gpus.length ? html`<section aria-labelledby="h-time"><h2 id="h-time">Timeline</h2><${Timeline} status=${status} tick=${tick} /></section>` : null}
-    <section aria-labelledby="h-queue"><h2 id="h-queue">Queue</h2>${note}<${Queue} tick=${tick} counts=${status.counts} canAct=${canAct} run=${run} /></section>`;
+    <section aria-labelledby="h-queue"><h2 id="h-queue">Queue</h2>${note}<${Queue} tick=${tick} counts=${status.counts} canAct=${canAct} me=${state.me} run=${run} /></section>`;
 }
 
 function App() {

@@ -146,20 +146,27 @@ function Cells({ job, canAct, run, find }) {
   return html`<div class="row" role="row">
     <span class="id" role="cell">${whole
       ? html`<button type="button" class="link" title="list its members" onClick=${() => find(`&array=${job.array_id}`)}>${job.array_id}_*</button>`
-      : html`<a href=${`#/jobs/${job.id}`}>${job.ref}</a>`}</span>
-    <span class="name" role="cell"><a href=${`#/jobs/${job.id}`}>${job.name}</a><small class="quiet">${job.user}${job.project ? ` · ${job.project}` : ""}${job.priority ? ` · priority ${job.priority}` : ""}</small></span>
+      : job.private ? job.ref : html`<a href=${`#/jobs/${job.id}`}>${job.ref}</a>`}</span>
+    <span class="name" role="cell">${job.private ? html`<span class="quiet">${job.name}</span>` : html`<a href=${`#/jobs/${job.id}`}>${job.name}</a>`}<small class="quiet">${job.user}${job.project ? ` · ${job.project}` : ""}${job.priority ? ` · priority ${job.priority}` : ""}</small></span>
     <span class="st" role="cell"><${State} state=${job.state} />${job.held ? html` <span class="pill">held</span>` : null}</span>
     <span class="num" role="cell" title="GPUs">${gpus}</span>
     <span class="num time" role="cell">${LIVE.has(job.state) ? duration(job.run_s) : relative(job.submitted_at)}<small class="quiet">${startsOf(job)}</small></span>
     <span class="reason" role="cell" title=${reasonOf(job)}>${whole ? `${members}; ` : ""}${reasonOf(job)}</span>
-    <span class="do" role="cell">${canAct ? html`<${Actions} job=${job} run=${run} />` : null}</span>
+    <span class="do" role="cell">${canAct && !job.private ? html`<${Actions} job=${job} run=${run} />` : null}</span>
   </div>`;
 }
 
-export function Queue({ tick, canAct, run, counts }) {
-  const [found, find] = useState("");
-  const array = /^&array=([0-9]+)$/.exec(found)?.[1];
+export function Queue({ tick, canAct, me, run, counts }) {
+  const [wanted, find] = useState("");
+  const [mine, setMine] = useState(localStorage.getItem("leptond.mine") === "1");
+  const change = (event) => {
+    setMine(event.currentTarget.checked);
+    localStorage.setItem("leptond.mine", event.currentTarget.checked ? "1" : "0");
+  };
+  const found = mine && me && !wanted.startsWith("&user=") ? `${wanted}&user=${encodeURIComponent(me.user)}` : wanted;
+  const array = /^&array=([0-9]+)$/.exec(wanted)?.[1];
   return html`<${Find} find=${find} />
+    <p class="tools"><label><input type="checkbox" checked=${mine} onChange=${change} /> mine</label></p>
     ${array ? html`<p class="tools">Members of array ${array} <button type="button" onClick=${() => find("")}>all jobs</button></p>` : null}
     <${Rows} key=${found} found=${found} find=${find} tick=${tick} canAct=${canAct} run=${run} counts=${counts} />`;
 }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from leptond.base.errors import Forbidden
 from leptond.core.access.roles import Role
-from leptond.core.jobs.model import Job
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,17 +27,3 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     def read_only(self) -> bool:
         """True for a caller that may change nothing."""
         return self.role is Role.VIEWER
-
-    def must_own(self, job: Job) -> None:
-        """Raises Forbidden unless the job is the caller's, or the caller an admin."""
-        self.must_be(job.user, f"job {job.ref}")
-
-    def must_be(self, user: str, what: str) -> None:
-        """Raises Forbidden unless the caller is `user`, whose `what` is, or an admin."""
-        if not self.admin and user != self.user:
-            raise Forbidden(f"{what} belongs to {user}", hint="only its owner or an admin may change a job")
-
-    def must_be_admin(self) -> None:
-        """Raises Forbidden unless the caller is an administrator."""
-        if not self.admin:
-            raise Forbidden("only the daemon's own user and root may do this")

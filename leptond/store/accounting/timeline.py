@@ -19,6 +19,7 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     name: str
     user: str
+    project: str | None
     number: int
     state: str
     cause: str | None
@@ -30,7 +31,8 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
 
 _COLUMNS = (
     "attempts.job_id, attempts.number, attempts.state, attempts.class, attempts.exit_code, attempts.gpus,"
-    " attempts.claimed_at, attempts.ended_at, jobs.name, jobs.user, jobs.array_id, jobs.array_index"
+    " attempts.claimed_at, attempts.ended_at, jobs.name, jobs.user, jobs.project, jobs.array_id,"
+    " jobs.array_index"
 )
 
 
@@ -55,6 +57,7 @@ def between(db: sqlite3.Connection, since: float, until: float, limit: int) -> t
             ref=str(row["job_id"]) if row["array_id"] is None else f"{row['array_id']}_{row['array_index']}",
             name=row["name"],
             user=row["user"],
+            project=row["project"],
             number=row["number"],
             state=row["state"],
             cause=row["class"],

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from leptond.base.errors import NotFound, WrongState
+from leptond.base.errors import WrongState
+from leptond.core.jobs.missing import no_such_array
 from leptond.core.jobs.model import TERMINAL, State
 from leptond.core.jobs.states import FailureClass
 from leptond.store.database import events, rows
@@ -95,7 +96,7 @@ def _whose(db: sqlite3.Connection, array_id: int) -> tuple[str, str]:
         row = db.execute(f"SELECT name, user FROM {table} WHERE array_id = ? LIMIT 1", (array_id,)).fetchone()
         if row is not None:
             return row["name"], row["user"]
-    raise NotFound(f"there is no array {array_id}", hint="`leptonctl queue` lists the jobs")
+    raise no_such_array(array_id)
 
 
 def owner(db: sqlite3.Connection, array_id: int) -> str:

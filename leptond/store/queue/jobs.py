@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-from leptond.base.errors import Conflict, Invalid, NotFound, TooMany, WrongState
+from leptond.base.errors import Conflict, Invalid, TooMany, WrongState
 from leptond.core.admission.admission import Admitted, Script, check_warning
 from leptond.core.jobs import fields
+from leptond.core.jobs.missing import no_such_job
 from leptond.core.jobs.model import (
     FINAL_STOPS,
     LIVE,
@@ -61,7 +62,7 @@ def find(db: sqlite3.Connection, ref: str) -> Job:
         return rows.shown_job(row)
     compact = compact_arrays.find(db, ref)
     if compact is None:
-        raise NotFound(f"there is no job {ref}", hint="`leptonctl queue` and `leptonctl history` list jobs")
+        raise no_such_job(ref)
     return compact
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from leptond.base.errors import BadRequest
+from leptond.core.access.visible import Visible
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import LIVE, Attempt, Job, State
-from leptond.store.database import rows
+from leptond.store.database import rows, visibility
 from leptond.store.database.conditions import IS_LIVE, IS_PENDING, IS_READY, state_in
 from leptond.store.queue import compact_arrays
 
@@ -21,7 +22,7 @@ from leptond.store.queue import compact_arrays
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which jobs to list; None and empty mean any. `equal`: values of fields that the table of fields calls
     filters; `since` is UTC seconds of submission; `never`: only those that can never start, or, if
-    False, only others."""
+    False, only others; `visible`: only those that somebody sees in full."""
 
     states: Sequence[State] = ()
     equal: Mapping[str, str] = {}
@@ -29,6 +30,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     label: tuple[str, str] | None = None
     since: float | None = None
     never: bool | None = None
+    visible: Visible | None = None
 
 
 def newest(
@@ -169,11 +171,12 @@ def _pending(
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """Name, user and width of a job."""
+    """Name, user, project and width of a job."""
 
     ref: str
     name: str
     user: str
+    project: str | None
     gpus: int
 
 
@@ -182,10 +185,16 @@ def names(db: sqlite3.Connection, job_ids: Sequence[int]) -> dict[int, Named]:
     found: dict[int, Named] = {}
     for job_id in job_ids:
         row = db.execute(
-            "SELECT id, name, user, gpus, array_id, array_index FROM jobs WHERE id = ?", (job_id,)
+            "SELECT id, name, user, project, gpus, array_id, array_index FROM jobs WHERE id = ?", (job_id,)
         ).fetchone()
         if row is not None:
-            found[job_id] = Named(ref=rows.ref(row), name=row["name"], user=row["user"], gpus=row["gpus"])
+            found[job_id] = Named(
+                ref=rows.ref(row),
+                name=row["name"],
+                user=row["user"],
+                project=row["project"],
+                gpus=row["gpus"],
+            )
     return found
 
 
@@ -286,6 +295,10 @@ def _where(wanted: Filter) -> tuple[list[str], list[Any]]:
     if wanted.since is not None:
         where.append("submitted_at >= ?")
         values.append(wanted.since)
+    if wanted.visible is not None:
+        seen, names = visibility.condition(wanted.visible)
+        where.append(seen)
+        values.extend(names)
     return where, values
 
 

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import msgspec
 
 from leptond.base.errors import NotFound
+from leptond.core.access.visible import Visible
 from leptond.core.jobs.model import TERMINAL, Attempt, FailureClass, Job, State, StopReason
 from leptond.core.training import halving
 from leptond.core.training.halving import Mode
 from leptond.core.training.progress import ProgressBatch, ProgressMessage
 from leptond.core.training.sweeps import Params
-from leptond.store.database import rows
+from leptond.store.database import rows, visibility
 from leptond.store.database.conditions import ATTEMPT_LIVES
 from leptond.store.queue import jobs
 from leptond.store.queue.submit import Stored
@@ -241,21 +242,35 @@ def any_open(db: sqlite3.Connection) -> bool:
 # -- read back ---------------------------------------------------------------------------------------------
 
 
+def no_such_sweep(sweep_id: int) -> NotFound:
+    """Return the error for a sweep that is not there, or not for the caller."""
+    return NotFound(f"there is no sweep {sweep_id}", hint="`leptonctl sweeps` lists them")
+
+
 def find(db: sqlite3.Connection, sweep_id: int) -> Sweep:
     """The sweep of that number. Raises NotFound."""
     row = db.execute("SELECT * FROM sweeps WHERE id = ?", (sweep_id,)).fetchone()
     if row is None:
-        raise NotFound(f"there is no sweep {sweep_id}", hint="`leptonctl sweeps` lists them")
+        raise no_such_sweep(sweep_id)
     return _sweep(row)
 
 
-def newest(db: sqlite3.Connection, *, limit: int, before: int | None = None) -> list[Sweep]:
-    """The newest sweeps, of those whose numbers are below `before`."""
+def newest(
+    db: sqlite3.Connection, *, limit: int, before: int | None = None, visible: Visible | None = None
+) -> list[Sweep]:
+    """The newest sweeps, of those whose numbers are below `before`, and all of whose trials are in
+    `visible`."""
+    seen, values = visibility.condition(visible) if visible is not None else ("1", [])
+    hidden = (
+        ""
+        if seen == "1"
+        else (f" AND NOT EXISTS (SELECT 1 FROM jobs WHERE array_id = sweeps.id AND NOT {seen})")
+    )
     return [
         _sweep(row)
         for row in db.execute(
-            "SELECT * FROM sweeps WHERE id < ? ORDER BY id DESC LIMIT ?",
-            (before if before is not None else 2**62, limit),
+            f"SELECT * FROM sweeps WHERE id < ?{hidden} ORDER BY id DESC LIMIT ?",
+            (before if before is not None else 2**62, *(values if hidden else ()), limit),
         )
     ]
 

@@ -116,5 +116,5 @@ async def test_a_wrong_token_is_called_wrong(world):
             wrong = await answer.json(content_type=None)
             assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
     assert without["status"] == wrong["status"] == 401
-    assert "needs the token" in without["detail"]
+    assert "needs a token" in without["detail"]
     assert "this token is not valid" in wrong["detail"]

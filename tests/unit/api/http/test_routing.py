@@ -8,12 +8,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from leptond.api.http.context import CONTEXT
-from leptond.api.http.identity import CALLER
+from leptond.api.http.identity import RIGHTS
 from leptond.api.http.routing import LARGE_BYTES, Reply, Table, handler_of, respond
 from leptond.base.errors import Refused
 from leptond.config import HttpSettings, Settings
 from leptond.core.access.caller import Caller
+from leptond.core.access.policies import Policy
+from leptond.core.access.rights import Rights
 from leptond.core.access.roles import Role
+from leptond.core.access.visible import Visible
 
 ADA = Caller(user="ada", uid=1, role=Role.USER)
 
@@ -35,7 +38,7 @@ class Stand:
 
 @web.middleware
 async def as_ada(request, handler):
-    request[CALLER] = ADA
+    request[RIGHTS] = Rights(caller=ADA, visible=Visible(user="ada"))
     try:
         return await handler(request)
     except Refused as refusal:
@@ -47,7 +50,7 @@ async def ask():
     """`ask(data, path=..., **options)` answers with (status, JSON)."""
     table = Table("tests")
 
-    @table.route("POST", "/{name}", body=Body, body_optional=True, query=Query, status=202)
+    @table.route("POST", "/{name}", Policy.SUBMIT, body=Body, body_optional=True, query=Query, status=202)
     async def one(call):
         """Do one thing.
 
@@ -55,12 +58,12 @@ async def ask():
         assert call.caller == ADA
         return [call.path("name"), call.body.number, call.query.limit, len(call.raw)]
 
-    @table.route("POST", "/large/it", body=Body, large_body=True)
+    @table.route("POST", "/large/it", Policy.SUBMIT, body=Body, large_body=True)
     async def large(call):
         """Take much."""
         return len(call.body.text)
 
-    @table.route("GET", "/bare/it")
+    @table.route("GET", "/bare/it", Policy.LOOK)
     async def bare(call):
         """Take nothing."""
         return Reply(None, status=204, headers={"X-It": "yes"})

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from leptond import __version__
 from leptond.api.http.identity import own_user
 from leptond.api.metrics.exposition import Metrics
+from tests.support.access import EVERYTHING
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ async def page(world):
     await metrics.begin(world.store)
 
     async def scrape():
-        text = (await metrics.page(world.context)).decode()
+        text = (await metrics.page(world.context, EVERYTHING)).decode()
         families = list(text_string_to_metric_families(text))
         names = [family.name for family in families]
         assert len(set(names)) == len(names), "each family stands once"

@@ -9,9 +9,9 @@ async def test_one_who_waits_does_not_make_the_queue_be_planned_at_every_commit(
     views = []
     whole = api_jobs.one_job
 
-    async def counted(context, ref):
+    async def counted(context, ref, rights):
         views.append(ref)
-        return await whole(context, ref)
+        return await whole(context, ref, rights)
 
     monkeypatch.setattr(api_jobs, "one_job", counted)
     job = await world.submit()

@@ -4,9 +4,8 @@ import pytest
 
 from leptond.api.http import identity
 from leptond.config import GpuSettings, QueueSettings, Settings, ShareSettings
-from leptond.core.access.caller import Caller
-from leptond.core.access.roles import Role
 from leptond.store.queue import gpus
+from tests.support.access import as_caller, person
 
 GIB = 1024**3
 
@@ -106,8 +105,7 @@ async def test_a_queue_that_owns_some_gpus_cannot_promise_those_of_others(world)
 
 
 async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeypatch):
-    stranger = Caller(user="ana", uid=4242, role=Role.USER)
-    monkeypatch.setattr(identity, "peer", lambda request: stranger)
+    as_caller(monkeypatch, world.context, person("ana"))
     monkeypatch.setattr("os.geteuid", lambda: 4243)  # a daemon that does not run as root takes their jobs
     before = (await world.get("/v1/queues")).json
     for method, path, body in (
@@ -124,7 +122,7 @@ async def test_only_who_runs_the_daemon_changes_queues_and_limits(world, monkeyp
 
 async def test_who_is_not_on_a_queues_list_is_told_so(world, monkeypatch):
     await world.post("/v1/queues", {"name": "fast", "users": ["bo"]})
-    monkeypatch.setattr(identity, "peer", lambda request: Caller(user="ana", uid=4242, role=Role.USER))
+    as_caller(monkeypatch, world.context, person("ana"))
     monkeypatch.setattr("leptond.core.access.run_as.must_run", lambda settings, **who: None)
     refused = await world.post("/v1/jobs", {"argv": ["true"], "queue": "fast"})
     assert refused.status == 403

@@ -5,6 +5,7 @@ import pytest
 from leptond.api.views.explain import Explain
 from leptond.core.jobs.model import Reason
 from leptond.store.queue import jobs
+from tests.support.access import EVERYTHING
 
 
 @pytest.fixture
@@ -13,7 +14,9 @@ def explain(world):
 
     async def call(job, ask):
         def read(db):
-            return ask(Explain(db, world.context, world.devices.unhealthy()), jobs.find(db, str(job)))
+            return ask(
+                Explain(db, world.context, world.devices.unhealthy(), EVERYTHING), jobs.find(db, str(job))
+            )
 
         return await world.store.read(read)
 

@@ -1,0 +1,1 @@
+"""Tokens and sessions of persons, and the jobs that connections come from."""
