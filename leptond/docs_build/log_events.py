@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1]
 LEVELS = ("debug", "info", "warning", "error", "exception")
 
 MEANINGS: Mapping[str, str] = {
+    "access.not_recorded": "The event of what an administrator did could not be stored; it was done.",
     "arrays.not_expanded": "Members of a large array could not be written. It is tried again.",
     "attempt.adopted": "A job that runs since before the daemon's start is supervised again.",
     "attempt.end_not_recorded": "The end of an attempt could not be stored. It is tried again.",

@@ -33,7 +33,7 @@ from leptond.base.errors import (
     Unavailable,
 )
 from leptond.core.access.caller import Caller
-from leptond.core.access.policies import NEEDED, Policy, check, is_audited
+from leptond.core.access.policies import NEEDED, Policy, check
 from leptond.core.access.rights import Rights
 from leptond.core.access.roles import Role
 from leptond.core.access.visible import Visible
@@ -135,7 +135,7 @@ class Guard:
         else:
             async with asyncio.timeout(self._context.settings.http.request_timeout_s):
                 response = await handle(request)
-        if route is not None and is_audited(route.policy, request.method) and response.status < 400:
+        if route is not None and route.audited and response.status < 400:
             await self._context.audit.acted(rights.caller, request.method, request.path)
         return response
 

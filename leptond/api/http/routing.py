@@ -7,6 +7,7 @@ what it returns is encoded after it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from aiohttp import web
 from leptond.api.http.context import CONTEXT, Context
 from leptond.api.http.decoding import MAX_BATCH_VALUES, MAX_VALUES, decode_body, decode_query
 from leptond.api.http.identity import RIGHTS
-from leptond.base.errors import BadRequest, Invalid, TooLarge, WrongMediaType
+from leptond.base.errors import BadRequest, Forbidden, Invalid, TooLarge, WrongMediaType
 from leptond.core.access.caller import Caller
 from leptond.core.access.policies import Policy, fits_method
 from leptond.core.access.rights import Rights
@@ -66,7 +67,7 @@ class Route:
     `also` are further statuses of a good answer, `errors` the statuses of problems that are its own,
     `headers` the request headers that it heeds (name and meaning). `media` is the answer's type where it is
     not JSON; `streams`: the answer goes on until the client leaves; `large_body`: the limit of a batch holds;
-    `decode` reads the body, as :func:`decode_body` does.
+    `decode` reads the body, as :func:`decode_body` does; `audited`: it leaves an event ``access.acted``.
     """
 
     method: str
@@ -85,6 +86,7 @@ class Route:
     errors: Sequence[int] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     large_body: bool = False
+    audited: bool = False
     decode: Callable[[msgspec.json.Decoder[Any], bytes, int], Any] = decode_body
 
     @property
@@ -129,6 +131,26 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
+FOR_HEADER = "X-Leptond-For"
+_USER = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._@-]{0,127}\Z")
+
+
+def _rights(request: web.Request, route: Route) -> Rights:
+    """The rights with which a request is carried out: the caller's, or, where an administrator submits for
+    another, that person's. Raises BadRequest, Forbidden."""
+    rights: Rights = request[RIGHTS]
+    user = request.headers.get(FOR_HEADER)
+    if user is None:
+        return rights
+    if route.policy is not Policy.SUBMIT:
+        raise BadRequest(f"{FOR_HEADER} is for submits only", hint="leave it out")
+    if not _USER.match(user):
+        raise BadRequest(f"{FOR_HEADER} must be the name of a user")
+    if not rights.caller.admin:
+        raise Forbidden("only an administrator submits for others", hint=f"leave {FOR_HEADER} out")
+    return request.app[CONTEXT].identities.on_behalf_of(user)
+
+
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the aiohttp handler of a route."""
     decoder = msgspec.json.Decoder(route.body) if route.body is not None else None
@@ -162,9 +184,15 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
         elif request.query:
             name = next(iter(request.query))[:100]
             raise Invalid(f"this request takes no query parameters, not even {name!r}", pointer=f"/{name}")
+        rights = _rights(request, route)
         answer = await route.handler(
-            Call(request=request, context=context, rights=request[RIGHTS], body=body, query=query, raw=raw)
+            Call(request=request, context=context, rights=rights, body=body, query=query, raw=raw)
         )
+        own: Rights = request[RIGHTS]
+        if rights is not own:
+            await context.audit.acted(
+                own.caller, request.method, request.path, submitted_for=rights.caller.user
+            )
         return respond(answer, route.status)
 
     # the middleware asks the route whether it streams

@@ -82,7 +82,14 @@ async def database(call: Call) -> Database:
 
 
 @table.route(
-    "POST", "/v1/db/backups", Policy.ADMINISTER, answer=Backup, status=201, errors=(507,), streams=True
+    "POST",
+    "/v1/db/backups",
+    Policy.ADMINISTER,
+    audited=True,
+    answer=Backup,
+    status=201,
+    errors=(507,),
+    streams=True,
 )
 async def take_backup(call: Call) -> Reply:
     """Take a backup into the daemon's own state directory; the oldest beyond the number kept go."""
@@ -98,6 +105,7 @@ async def take_backup(call: Call) -> Reply:
     "GET",
     "/v1/db/backup",
     Policy.ADMINISTER,
+    audited=True,
     answer=str,
     media="application/vnd.sqlite3",
     errors=(507,),
@@ -170,7 +178,14 @@ class Purged(msgspec.Struct, kw_only=True):
 
 
 @table.route(
-    "POST", "/v1/purge", Policy.ADMINISTER, body=Purge, body_optional=True, answer=Purged, streams=True
+    "POST",
+    "/v1/purge",
+    Policy.ADMINISTER,
+    audited=True,
+    body=Purge,
+    body_optional=True,
+    answer=Purged,
+    streams=True,
 )
 async def purge_old(call: Call) -> Purged:
     """Remove finished jobs, outputs and events that were kept long enough, or say what would go."""

@@ -50,6 +50,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "purge": ("purge", "Forget finished jobs, their output and old events."),
         "db": ("db", "The queue's database, and copies of it."),
         "monitoring": ("monitoring", "Files for Prometheus and Grafana."),
+        "token": ("token", "Tokens for TCP and the page: new, list, revoke."),
+        "whoami": ("token", "Who you are to the daemon, and your role."),
         "doctor": ("doctor", "Check the installation, and say how to mend it."),
         "completion": ("completion", "Print the completion script of a shell."),
     },

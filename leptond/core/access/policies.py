@@ -54,15 +54,6 @@ def fits_method(policy: Policy, method: str) -> bool:
     return method in READING or policy not in _LOOKING
 
 
-AUDITED = frozenset({Policy.OPERATE, Policy.ADMINISTER})
-
-
-def is_audited(policy: Policy, method: str) -> bool:
-    """Return True for a request that leaves an event of its own: what only operators and administrators may
-    change."""
-    return policy in AUDITED and method not in READING
-
-
 def check(policy: Policy, caller: Caller) -> None:
     """Raises Forbidden unless the caller has what the policy needs."""
     needed = NEEDED[policy]
