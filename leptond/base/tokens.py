@@ -1,13 +1,9 @@
-"""The bearer tokens of the TCP listener, made once and kept in files that only their owner can read. One has
-all rights of the daemon's own user, the other (``token.read-only``) may only read. Every other user of the
-queue has tokens of its own, which are derived from these and stored nowhere: they end when the file of the
-one that they are derived from is removed."""
+"""The daemon's own bearer tokens for the TCP listener, made once and kept in files that only their owner can
+read. One has all rights of the daemon's own user, the other (``token.read-only``) may only read. Those of
+persons are in the database (:mod:`leptond.services.tokens`)."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +13,6 @@ from leptond.base.errors import StartRefused, start_refused
 
 PREFIX = "lept_"
 READ_ONLY = ".read-only"
-_OF_USER = re.compile(r"^lept_user_([0-9a-f]{2,512})_([0-9a-f]{64})\Z")
 
 
 @dataclass(frozen=True)
@@ -26,27 +21,6 @@ class Tokens:
 
     full: str
     read_only: str
-
-    def of_user(self, user: str, *, read_only: bool = False) -> str:
-        """Return the token with the rights of `user`, or the one with which `user` may only read."""
-        key = self.read_only if read_only else self.full
-        mac = hmac.new(key.encode(), b"user\0" + user.encode(), hashlib.sha256)
-        return f"{PREFIX}user_{user.encode().hex()}_{mac.hexdigest()}"
-
-    def bearer(self, token: str) -> tuple[str, bool] | None:
-        """Return whose token it is, and whether it may only read; None for one that :meth:`of_user` did not
-        make."""
-        found = _OF_USER.match(token)
-        if found is None:
-            return None
-        try:
-            user = bytes.fromhex(found[1]).decode()
-        except ValueError:
-            return None
-        for read_only in (False, True):
-            if hmac.compare_digest(token, self.of_user(user, read_only=read_only)):
-                return user, read_only
-        return None
 
 
 def load_tokens(file: Path) -> Tokens:

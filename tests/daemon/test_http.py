@@ -13,6 +13,7 @@ from openapi_spec_validator import validate
 
 from leptond.api.metrics.exposition import Metrics
 from leptond.api.server import all_routes
+from leptond.core.access.policies import NEEDED
 from tests.support.daemon import Answer, Daemon, UnixConnection, until
 
 
@@ -245,7 +246,9 @@ def concrete(path):
     return path.replace("{ref}", "1").replace("{index}", "0").replace("{slug}", "invalid")
 
 
-ROUTES = [(route.method, concrete(route.path), route.open) for route in all_routes(Metrics())]
+ROUTES = [
+    (route.method, concrete(route.path), NEEDED[route.policy] is None) for route in all_routes(Metrics())
+]
 
 
 @pytest.mark.parametrize(("method", "path", "is_open"), ROUTES, ids=[f"{m} {p}" for m, p, _ in ROUTES])

@@ -49,6 +49,6 @@ def test_it_ends_with_the_page_and_what_to_type_next(tmp_path: Path):
         os.close(ours)
     assert "warning" not in shown.lower()
     end = shown.partition("is ready, with 2 simulated GPUs")[2]
-    assert re.search(r"The page: http://127\.0\.0\.1:[1-9]\d+/#token=lept_\S+\n", end)
+    assert re.search(r"The page: http://127\.0\.0\.1:[1-9]\d+/#login=[\w-]+\n", end)
     assert "leptonctl submit --gpus 1" in end
-    assert "=" not in end.partition("#token=")[2], "no key=value lines come after it"
+    assert "=" not in end.partition("#login=")[2], "no key=value lines come after it"

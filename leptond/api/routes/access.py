@@ -10,7 +10,7 @@ from leptond.api.http import identity, sessions
 from leptond.api.http.identity import TOKEN
 from leptond.api.http.routing import Call, Reply, Table
 from leptond.api.views import bodies
-from leptond.base.errors import Forbidden, Invalid, NotFound, Unauthorized
+from leptond.base.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from leptond.core.access.policies import Policy
 from leptond.core.access.roles import Role
 from leptond.services.sign_in import Person
@@ -109,11 +109,15 @@ async def make_token(call: Call) -> Reply:
     return Reply(schema.MadeToken(token=_shown(token), secret=secret), status=201)
 
 
-@table.route("DELETE", "/v1/tokens/{id}", Policy.PERSON, status=204, errors=(404,))
+@table.route("DELETE", "/v1/tokens/{id}", Policy.PERSON, status=204, errors=(404, 409))
 async def revoke_token(call: Call) -> None:
-    """Revoke a token or end a session, at once, with the streams that it has opened."""
-    wanted = call.path("id")
-    found = next((one for one in _visible(call) if one.id == wanted), None)
+    """Revoke a token (by its id, or by its name where only one has it) or end a session, at once, with the
+    streams that it has opened."""
+    wanted, visible = call.path("id"), _visible(call)
+    named = [one for one in visible if one.kind == "token" and one.name == wanted]
+    found = next((one for one in visible if one.id == wanted), named[0] if len(named) == 1 else None)
+    if len(named) > 1 and found is None:
+        raise Conflict(f"{len(named)} tokens are called {wanted}", hint="revoke it by its id")
     if found is None:
         raise NotFound(f"there is no token {wanted[:40]!r}", hint="`leptonctl token list` lists them")
     if call.caller.read_only and found is not call.request.get(TOKEN):

@@ -12,10 +12,11 @@ from leptond.client.target import DEFAULT_PORT
 
 
 @command("dashboard", short_help="The address of the page.")
-@click.option("--read-only", is_flag=True, help="An address that only looks, to hand to others.")
+@click.option("--read-only", is_flag=True, help="A link that only looks, to hand to others.")
 @click.option("--open", "open_it", is_flag=True, help="Open it in a browser.")
 def dashboard_command(session: Session, read_only: bool, open_it: bool) -> None:
-    """Print the address of the page, with a token in its fragment (which browsers do not send)."""
+    """Print a link that signs in to the page, once and within two minutes. What is secret of it is in its
+    fragment, which browsers do not send."""
     me = session.api.get("/v1/me")
     url = me.get("page_url_read_only" if read_only else "page_url")
     if session.json:
@@ -41,7 +42,7 @@ def dashboard_command(session: Session, read_only: bool, open_it: bool) -> None:
 def _not_served(session: Session, *, socket: bool) -> None:
     """Say why there is no address, and what to do on this machine."""
     if not socket:
-        session.warn("over TCP the daemon tells no token; ask on the machine itself, without --host")
+        session.warn("over TCP the daemon gives no link; ask on the machine itself, without --host")
         return
     from leptond.client.installation import config_file, installed, systemctl
 

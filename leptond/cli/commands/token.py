@@ -110,7 +110,7 @@ def _row(session: Session) -> Any:
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
 def revoke_tokens(session: Session, ids: tuple[str, ...]) -> None:
-    """Make tokens worthless at once, by their IDs (`leptonctl token list`). Streams that they have
+    """Make tokens worthless at once, by their IDs or names (`leptonctl token list`). Streams that they have
     opened end."""
     for one in ids:
         session.api.request("DELETE", f"/v1/tokens/{quote(one, safe='')}")

@@ -9,10 +9,10 @@ STARTED = {"version": "1.2.3", "socket": "/s/leptond.sock", "config_file": "/c/c
 
 def test_the_page_and_the_next_commands():
     text = announcement(
-        Started(**STARTED, gpus=2, simulated=True, found_by_itself=True, page="http://127.0.0.1:1/#token=x")
+        Started(**STARTED, gpus=2, simulated=True, found_by_itself=True, page="http://127.0.0.1:1/#login=x")
     )
     assert "with 2 simulated GPUs" in text
-    assert "The page: http://127.0.0.1:1/#token=x\n" in text
+    assert "The page: http://127.0.0.1:1/#login=x\n" in text
     assert "leptonctl submit --gpus 1 -n first" in text
     assert "LEPTOND_HOST" not in text
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.conftest import Cli
 from tests.unit.cli.stub import Stub
 
-ME = {"page_url": "http://127.0.0.1:8370/#token=w", "page_url_read_only": "http://127.0.0.1:8370/#token=r"}
+ME = {"page_url": "http://127.0.0.1:8370/#login=w", "page_url_read_only": "http://127.0.0.1:8370/#login=r"}
 
 
 def test_the_address_and_the_way_from_another_machine(cli: Cli, stub: Stub):
