@@ -26,6 +26,7 @@ Problem.type: The address of an explanation of this kind of problem.
 Progress.at: When it reported last.
 SignIn.token: A token.
 SignedIn.key: The value of the header X-Leptond-Session.
+Status.accounts: Whose rights jobs have, and what that protects.
 Token.id: The name of the token in a revoke; no secret.
 Token.kind: A token, or a session of the page.
 Token.name: What it is for, in the words of whoever made it.
