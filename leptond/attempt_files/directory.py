@@ -151,6 +151,7 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
     try:
         with nofollow.directory(jobs_dir / str(job_id) / str(number)) as fd:
             who, end, held = _json(fd, layout.IDENTITY) or {}, _json(fd, layout.EXIT), _is_held(fd)
+            ours = os.fstat(fd).st_uid == os.geteuid()
     except OSError as error:
         if error.errno not in nofollow.ABSENT:
             raise
@@ -164,12 +165,21 @@ def read(jobs_dir: Path, job_id: int, number: int) -> OnDisk:
             boot_id=str(who.get("boot_id") or (end or {}).get("boot_id") or ""),
             pid=int(who.get("pid") or 0),
             start_ticks=int(who.get("start_ticks") or 0),
-            claim=claim if isinstance(claim, dict) else {},
+            claim=_believed(claim, ours=ours) if isinstance(claim, dict) else {},
             exit=end,
             held=held,
         )
     except (TypeError, ValueError):  # not what a shim writes
         return OnDisk(job_id=job_id, number=number)
+
+
+def _believed(claim: dict[str, Any], *, ours: bool) -> dict[str, Any]:
+    """Return a claim without the uid of its job's submitter, unless the directory is this user's own: another
+    could have written what it likes."""
+    job = claim.get("job")
+    if ours or not isinstance(job, dict):
+        return claim
+    return {**claim, "job": {**job, "uid": None}}
 
 
 def script(jobs_dir: Path, one: OnDisk) -> bytes | None:

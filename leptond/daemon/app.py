@@ -33,6 +33,7 @@ from leptond.daemon.systemd import notify, watchdog_interval_s
 from leptond.engines.accounts import check_rights, open_places
 from leptond.engines.local import LocalEngine
 from leptond.gpus import open_backend
+from leptond.recovery.account_mode import settle_accounts
 from leptond.recovery.copied_state import check_place, former_places
 from leptond.recovery.restored_database import catch_up, guard
 from leptond.services.disk_guard import DiskGuard
@@ -129,6 +130,8 @@ async def _run(
     api = Api(context)
     # before anything is answered: numbers that jobs on this machine have must not be given out
     await catch_up(node.store, node.clock)
+    multi_user = node.settings.accounts.multi_user
+    await settle_accounts(node.store, places.state_dir, multi_user=multi_user)
     await node.settle()
     await context.registry.load()
     await api.start()

@@ -18,6 +18,8 @@ MEANINGS: Mapping[str, str] = {
     "attempt.end_not_recorded": "The end of an attempt could not be stored. It is tried again.",
     "attempt.ended": "An attempt has ended; `cause` is its class, `rule` the rule that decided it.",
     "attempt.files_not_brought": "The output of a job stays in the directory that was copied.",
+    "accounts.submitters_forgotten": "Jobs run as their submitters from this start on. Those that were"
+    " submitted before have no account on record any more, and end with a sentence that says so.",
     "attempt.look_failed": "A fault of leptond while it looked for changed files of a command.",
     "attempt.lost": "A fault of leptond while it followed an attempt. The next start takes it up.",
     "attempt.source_changed": "A file that a command names was changed between the submit and the start.",

@@ -161,8 +161,9 @@ def cookies() -> dict[int, str]:
 
 def attempt_of(pid: int) -> str | None:
     """Return the attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
-    environment of what it starts), or by its shim. Empty for a process of no attempt, None for one
-    that /proc does not show (it has ended, or lives in another PID namespace)."""
+    environment of what it starts), or by its shim. Where jobs run as their submitters, by the
+    shim alone. Empty for a process of no attempt, None for one that /proc does not show (it has ended, or
+    lives in another PID namespace)."""
     seen = False
     for _ in range(64):
         stat = _stat(pid)
@@ -171,12 +172,21 @@ def attempt_of(pid: int) -> str | None:
         seen = True
         for item in _read(pid, "environ").split(b"\0"):  # nothing: of another user
             name, _, value = item.partition(b"=")
-            if name in _MARKS:
+            # anybody may set the variables: in a process of the daemon's own user they are true
+            if name in _MARKS and _is_own(pid):
                 return value.decode("ascii", "replace")
         pid = stat.parent
         if pid <= 1:
             break
     return "" if seen else None
+
+
+def _is_own(pid: int) -> bool:
+    """Return True if all uids of a process are those of this one."""
+    for line in _read(pid, "status").splitlines():
+        if line.startswith(b"Uid:"):
+            return set(map(int, line.split()[1:])) == {os.geteuid()}
+    return False
 
 
 def remains(attempt_id: str, main: Identity | None, known: dict[int, int] | None = None) -> dict[int, int]:

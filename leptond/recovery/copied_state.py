@@ -80,9 +80,18 @@ def elsewhere(state_dir: Path) -> list[OnDisk]:
 
 def former_places(state_dir: Path) -> list[Path]:
     """Return the directories in which shims of this queue may have left records and look for requests, the
-    newest first."""
+    newest first. What belongs to another user is none."""
     mark = read_mark(state_dir)
-    return [Path(path) for path in _former(mark, str(state_dir.absolute()))] if mark is not None else []
+    if mark is None:
+        return []
+    return [path for path in map(Path, _former(mark, str(state_dir.absolute()))) if not _is_foreign(path)]
+
+
+def _is_foreign(path: Path) -> bool:
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def _former(mark: Mark, here: str) -> tuple[str, ...]:

@@ -1,14 +1,22 @@
 """Jobs that run as their submitters, with real accounts: what they may do, and what they may not."""
 
+import contextlib
 import json
 import os
+import random
+import re
+import shutil
+import sqlite3
 import stat
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.support.accounts import NEEDS_ROOT, locked, multi_user_daemon, people
-from tests.support.daemon import TOP, gone, until
+from tests.support.daemon import TOP, Daemon, gone, until
 
 pytestmark = NEEDS_ROOT
 
@@ -517,3 +525,255 @@ def test_the_last_report_of_a_job_that_ends_at_once_counts(daemon, persons):
     for step, job in enumerate(jobs, 1):
         assert until(lambda job=job: daemon.job(job)["progress"], "its report")["step"] == step
     assert daemon.job(marked)["progress"]["step"] == 5
+
+
+# -- the daemon comes and goes, and the modes change --------------------------------------------------------
+
+
+def test_a_killed_daemon_finds_its_jobs_again_with_their_ends(persons):
+    ana, bob = persons
+    with multi_user_daemon() as one:
+        ends = [
+            person.submit(one, "sh", "-c", f"sleep 1; exit {code}") for person, code in ((ana, 7), (bob, 0))
+        ]
+        stays = ana.submit(one, "sh", "-c", "id -u; sleep 600")
+        pids = [one.pid(one.reached(job, "running")["id"]) for job in (*ends, stays)]
+        one.kill()
+        assert all(map(gone, pids[:2]))
+        one.start()
+        assert [one.finished(job)["exit_code"] for job in ends] == [7, 0]
+        assert one.job(stays)["state"] == "running"
+        assert one.pid(stays) == pids[2]
+        ana.request(one, "POST", f"/v1/jobs/{stays}/cancel", {"grace_s": 0})
+        assert one.finished(stays)["state"] == "cancelled"
+        assert gone(pids[2])
+
+
+def test_what_a_killed_shim_leaves_is_ended_whoever_it_is(persons):
+    _, bob = persons
+    with multi_user_daemon(LEPTOND_ENGINE__LINGER_S="0.2") as one:
+        job = bob.submit(one, PYTHON, "-c", STUBBORN, requeue=False)
+        deep = one.printed(job, "deep")
+        pids = [one.pid(job), int(deep.partition("deep ")[2].split()[0])]
+        os.kill(shim_of(one, job), 9)
+        assert all(map(gone, pids))
+        assert one.finished(job)["state"] == "lost"
+
+
+def test_jobs_of_the_time_before_do_not_run_as_somebody_that_a_row_names(persons):
+    ana, _ = persons
+    with multi_user_daemon(LEPTOND_ACCOUNTS__MODE="service-user") as one:
+        job = one.submit("id", "-u", hold=True, cwd="/")
+        assert not (one.state_dir / "multi-user").exists()
+        assert one.terminate() == 0
+        # as any job of the service user could have done
+        with contextlib.closing(sqlite3.connect(one.state_dir / "leptond.db")) as db:
+            db.execute("UPDATE jobs SET uid = ?, user = ?", (ana.uid, ana.name))
+            db.commit()
+        one.env["LEPTOND_ACCOUNTS__MODE"] = "multi-user"
+        one.start()
+        one.post(f"/v1/jobs/{job}/release")
+        ended = one.finished(job)
+        assert (ended["state"], ended["class"]) == ("failed", "config"), ended
+        assert "submit it again" in ended["explanation"]
+        again = ana.request(one, "POST", f"/v1/jobs/{job}/retry")  # she says that it is hers
+        assert one.finished(again.json["id"])["state"] == "succeeded"
+        assert one.output(again.json["id"]).strip() == str(ana.uid)
+        one.restart()
+        assert ana.request(one, "POST", "/v1/jobs", {"argv": ["true"]}).status == 201
+
+
+# -- the start ----------------------------------------------------------------------------------------------
+
+
+def refusal_of(top: Path, *prefix: str, **env: str) -> str:
+    """What the daemon says that does not start."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "leptond", "run", "--state-dir", str(top / "state")],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(top),
+            "PYTHONPATH": str(TOP),
+            "LEPTOND_ACCOUNTS__MODE": "multi-user",
+            **env,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78, (done.returncode, done.stderr)
+    return done.stderr
+
+
+def test_it_does_not_start_where_it_could_not_keep_its_word(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    assert "cannot get through" in refusal_of(closed)
+    less = ("setpriv", "--bounding-set=-setuid,-chown")
+    assert "lacks CAP_CHOWN, CAP_SETUID" in refusal_of(tmp_path, *less)
+
+
+def test_it_does_not_start_below_a_directory_that_others_may_write_to():
+    top = Path(tempfile.mkdtemp(prefix="lt-open-"))
+    try:
+        top.chmod(0o777)
+        assert "others may write to" in refusal_of(top)
+    finally:
+        shutil.rmtree(top)
+
+
+class Bounded(Daemon):
+    """A daemon with the capabilities of its unit alone."""
+
+    def _launch(self, log):
+        text = (TOP / "systemd" / "leptond-multi-user.service").read_text()
+        kept = re.search(r"^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)[1].lower().split()
+        bounds = ",".join(["-all", *("+" + name.removeprefix("cap_") for name in kept)])
+        return subprocess.Popen(
+            [
+                *("setpriv", f"--bounding-set={bounds}", "--no-new-privs", sys.executable, "-m", "leptond"),
+                *("run", "--state-dir", str(self.state_dir), *self.options),
+            ],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            process_group=0,
+        )
+
+
+def test_the_capabilities_of_its_unit_are_enough(persons):
+    ana, _ = persons
+    with multi_user_daemon(kind=Bounded) as one:
+        output = ana.home / "bounded.txt"
+        job = ana.submit(one, PYTHON, "-c", STUBBORN, grace_s=0.2, output=str(output))
+        deep = one.printed(job, "deep")
+        pids = [one.pid(job), int(deep.partition("deep ")[2].split()[0])]
+        assert ana.request(one, "POST", f"/v1/jobs/{job}/cancel").status == 202
+        assert one.finished(job)["state"] == "cancelled"
+        assert all(map(gone, pids))
+        until(lambda: output.is_file() and not output.is_symlink(), "the copy of the output")
+        kept = ana.submit(one, "sh", "-c", "echo saved > $LEPTOND_CHECKPOINT_DIR/x; exit 3")
+        assert one.finished(kept)["exit_code"] == 3
+        assert ana.request(one, "DELETE", f"/v1/jobs/{kept}").status == 204
+        assert not (one.state_dir / "jobs" / str(kept)).exists()
+
+
+# -- one job does not starve another -------------------------------------------------------------------------
+
+
+def test_processes_of_one_account_are_bounded(persons):
+    ana, bob = persons
+    text = """
+import os, time
+n = 0
+try:
+    while n < 400:
+        if os.fork() == 0: time.sleep(60)
+        n += 1
+except OSError: pass
+print(n, flush=True)
+"""
+    with multi_user_daemon(LEPTOND_ACCOUNTS__MAX_PROCESSES="60", LEPTOND_ENGINE__LINGER_S="0.1") as one:
+        job = ana.submit(one, PYTHON, "-c", text)
+        one.finished(job)
+        assert 10 < int(one.output(job).split()[0]) < 60
+        assert one.finished(bob.submit(one, "true"))["state"] == "succeeded"
+
+
+SWAP = """
+import os, sys, time
+place, victims = sys.argv[1], sys.argv[2:]
+aside = place + ".aside"
+until = time.monotonic() + float(os.environ["SECONDS"])
+n = 0
+while time.monotonic() < until:
+    for kind in ("file", "fifo", "none", *victims):
+        try:
+            if kind == "file": open(aside, "w").close()
+            elif kind == "fifo": os.mkfifo(aside)
+            elif kind != "none": os.symlink(kind, aside)
+            if kind == "none": os.unlink(place)
+            else: os.rename(aside, place)
+        except OSError: pass
+        n += 1
+print(n, flush=True)
+"""
+
+
+def swaps(daemon, persons, *, seconds: float, jobs: int) -> None:
+    """Outputs that a process of their owner exchanges all the time for links to what is not its own."""
+    ana, bob = persons
+    hers = ana.write("public.txt", "hers", 0o666)
+    ana.home.chmod(0o755)
+    roots = daemon.state_dir.parent / "roots.txt"
+    roots.write_text("roots")
+    roots.chmod(0o600)
+    place = bob.home / f"swap-{seconds}"
+    try:
+        swapper = bob.submit(
+            daemon,
+            PYTHON,
+            "-c",
+            SWAP,
+            str(place),
+            str(roots),
+            str(hers),
+            str(daemon.state_dir / "leptond.db"),
+            env={"SECONDS": str(seconds)},
+        )
+        daemon.reached(swapper, "running")
+        stored = []
+        for n in range(jobs):
+            body = {
+                "argv": ["echo", "OVERWRITTEN"],
+                "output": str(place),
+                "open_mode": ("append", "truncate")[n % 2],
+            }
+            answer = bob.request(daemon, "POST", "/v1/jobs", body)
+            assert answer.status in (201, 422), answer.data
+            if answer.status == 201:
+                stored.append(answer.json["id"])
+        for job in stored:
+            assert daemon.finished(job)["state"] == "succeeded"
+        assert daemon.finished(swapper)["state"] == "succeeded", daemon.output(swapper)
+        assert int(daemon.output(swapper)) > 100
+        last = bob.submit(daemon, "true", output=str(bob.home / "last"))
+        daemon.finished(last)
+        until(lambda: (bob.home / "last").is_file(), "the copies before are done")
+    finally:
+        ana.home.chmod(0o700)
+    assert (roots.read_text(), hers.read_text()) == ("roots", "hers")
+
+
+def test_an_output_that_is_exchanged_all_the_time_leads_nowhere(daemon, persons):
+    swaps(daemon, persons, seconds=1.0, jobs=25)
+
+
+@pytest.mark.slow
+def test_an_output_that_is_exchanged_for_a_long_time_leads_nowhere(daemon, persons):
+    swaps(daemon, persons, seconds=60.0, jobs=2000)
+
+
+def words_arrive(daemon, person, rounds: int) -> None:
+    """Words of all bytes that an argument or a value may have arrive as they were sent."""
+    draw = random.Random(5)
+    odd = "".join(map(chr, range(1, 127))) + "\x85\u2028\u202e\U0001f600é"
+    for _ in range(rounds):
+        words = ["".join(draw.choices(odd, k=draw.randrange(24))) for _ in range(500)]
+        values = {f"V{n}": word for n, word in enumerate(words[:100])}
+        values_of = "[os.environ[f'V{n}'] for n in range(100)]"
+        text = f"import sys, os, json; print(json.dumps([sys.argv[1:], {values_of}]))"
+        job = person.submit(daemon, PYTHON, "-c", text, *words, env={**values, "PYTHONUTF8": "1"})
+        assert daemon.finished(job)["state"] == "succeeded", daemon.output(job)
+        assert json.loads(daemon.output(job)) == [words, words[:100]]
+
+
+def test_hundreds_of_odd_words_arrive(daemon, persons):
+    words_arrive(daemon, persons[0], 1)
+
+
+@pytest.mark.slow
+def test_ten_thousand_odd_words_arrive(daemon, persons):
+    words_arrive(daemon, persons[0], 20)

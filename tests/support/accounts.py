@@ -131,7 +131,7 @@ def _end_all(uid: int) -> None:
 
 
 @contextlib.contextmanager
-def multi_user_daemon(**env: str) -> Iterator[Daemon]:
+def multi_user_daemon(kind: type[Daemon] = Daemon, **env: str) -> Iterator[Daemon]:
     """A daemon that runs jobs as their submitters, in a place that all accounts reach."""
     top = Path(tempfile.mkdtemp(prefix="lt-mu-"))
     top.chmod(0o755)
@@ -141,7 +141,7 @@ def multi_user_daemon(**env: str) -> Iterator[Daemon]:
         "LEPTOND_JOBS__GRACE_S": "2",
         **env,
     }
-    one = Daemon(top / "state", "--simulate-gpus", "2", env=settings)
+    one = kind(top / "state", "--simulate-gpus", "2", env=settings)
     one.start()
     try:
         yield one

@@ -135,6 +135,14 @@ def set_aside(db: sqlite3.Connection, job_id: int, now: float) -> None:
     events.append(db, now, "job.held", job=job_id, data={"by": "leptond", "why": rows.UNREADABLE})
 
 
+def forget_submitters(db: sqlite3.Connection) -> int:
+    """Forget the uids of the submitters of all jobs, and return how many of these are not over."""
+    for table in ("jobs", "folds"):
+        db.execute(f"UPDATE {table} SET uid = NULL WHERE uid IS NOT NULL")
+    found: int = db.execute("SELECT COUNT(*) FROM jobs WHERE ended_at IS NULL").fetchone()[0]
+    return found
+
+
 def end(db: sqlite3.Connection, job: Job, state: State, now: float, changes: dict[str, Any]) -> None:
     """Bring a job to a terminal state and settle the dependencies of the jobs that wait for it."""
     move(job.state, state)
