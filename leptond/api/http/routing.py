@@ -119,16 +119,19 @@ class Table:
 
 async def read_body(request: web.Request, limit: int) -> bytes:
     """Return the body, holding no more than `limit` bytes. Raises TooLarge."""
-    too_large = TooLarge(f"the body is larger than {limit} bytes", hint="submit large batches in parts")
     if request.content_length is not None and request.content_length > limit:
-        raise too_large
+        raise _too_large(limit)
     parts, size = [], 0
-    async for part in request.content.iter_chunked(64 * 1024):
+    while part := await request.content.readany():
         size += len(part)
         if size > limit:
-            raise too_large
+            raise _too_large(limit)
         parts.append(part)
     return b"".join(parts)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes", hint="submit large batches in parts")
 
 
 FOR_HEADER = "X-Leptond-For"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ from leptond.store.queue.compact_arrays import ANNOUNCED
 
 MOST = 1024
 """Most jobs whose rows wait to be written together."""
+
+
+COUNTED_FROM = 8
+"""Fewer jobs are counted one by one, as they are inserted."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,10 +260,25 @@ class _Rows:
         }
         picked = [columns.index(name) for name in own]
         jobs = [(*numbers, *[row.values[position] for position in picked]) for row, *numbers in self._jobs]
+        together = len(jobs) >= COUNTED_FROM
+        if together:
+            self._count(columns)
         inserts.insert(self._db, "jobs", common, (*_NUMBERS, *own), jobs)
+        if together:
+            self._db.execute("DELETE FROM counted_together")
         inserts.insert(self._db, "events", {"type": "job.submitted"}, ("at", "job_id", "data"), self._events)
         self._jobs.clear()
         self._events.clear()
+
+    def _count(self, columns: Sequence[str]) -> None:
+        """Count the jobs at once; until the row that says so is deleted, no trigger counts them."""
+        at = [columns.index(name) for name in ("user", "queue", "project", "held")]
+        counts = Counter(tuple(row.values[position] for position in at) for row, *_ in self._jobs)
+        for kind, n in counts.items():
+            self._db.execute(
+                "INSERT INTO counted_together (user, queue, project, held, n) VALUES (?, ?, ?, ?, ?)",
+                (*kind, n),
+            )
 
 
 def _differing(columns: Sequence[str], found: Sequence[tuple[Any, ...]]) -> list[str]:

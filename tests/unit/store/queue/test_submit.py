@@ -57,6 +57,7 @@ def content(db):
         "events",
         "job_counts",
         "held_count",
+        "counted_together",
         "pending_counts",
         "dependencies",
     )
