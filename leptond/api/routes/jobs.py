@@ -84,8 +84,10 @@ async def one_job(context: Context, ref: str, rights: Rights, least: Sight = Sig
     """A job with its attempts and dependencies. Raises NotFound, Forbidden for what is not for the caller."""
     sick = context.gpu_view.unhealthy()
 
-    def fetch(db: Connection) -> schema.Job:
+    def fetch(db: Connection, *, forecasts: bool = True) -> schema.Job | None:
         job = access.seen_job(db, rights, ref, least)
+        if job.state is State.PENDING and not forecasts:
+            return None
         attempts = lists.attempts_of(db, [job.id])[job.id]
         explain = Explain(db, context, sick, rights)
         shown = explain.show(job, attempts)
@@ -98,7 +100,10 @@ async def one_job(context: Context, ref: str, rights: Rights, least: Sight = Sig
         shown.dependencies = [bodies.dependency(each) for each in dependencies.of(db, job.id, job.array_id)]
         return shown
 
-    return await context.store.look(fetch)
+    # a forecast takes longer than the scheduler, which reads by the same connection, is to wait
+    found = await context.store.look(fetch, forecasts=False) or await context.store.survey(fetch)
+    assert found is not None
+    return found
 
 
 def tagged(job: schema.Job) -> Reply:

@@ -66,7 +66,7 @@ class Explain:
         """Return the expected start of a pending job with its uncertainty."""
         if job.state is not State.PENDING or snapshot.why_not_ready(job, now=self.now, boot=self.boot):
             return None
-        return self._planned().etas(self._db, until=job.id).get(job.id)
+        return self._planned().eta(self._db, job.id)
 
     def unforeseen(self, job: Job, wait: Wait | None) -> str | None:
         """Return why the start of a pending job cannot be foretold; None when it can, or only the wait

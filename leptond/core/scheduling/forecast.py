@@ -159,56 +159,103 @@ class _Machine:
         return False
 
 
+class Simulation:
+    """The planner run forward from one input, as far as is asked: :meth:`run` goes on where it stopped.
+
+    `found` has the first start of each waiting job that was reached, by id. `factor` scales the expected
+    runs; at most `max_passes` plans are made. Later submits are not part of it: jobs that may start earlier
+    may yet be submitted."""
+
+    def __init__(self, inputs: PlanInput, *, factor: float = 1.0, max_passes: int = MAX_PASSES) -> None:
+        self.found: dict[int, Forecast] = {}
+        self._inputs = inputs
+        self._machine = _Machine(inputs, factor)
+        self._queue = {job.id: job for job in inputs.waiting}
+        self._missing = set(self._queue)
+        self._carried = inputs.carried
+        self._passes_left = max_passes
+
+    def run(self, until: int | None = None) -> None:
+        """Go on until the job `until` has started, or to the end."""
+        while self._missing and self._passes_left > 0 and (until is None or until not in self.found):
+            self._passes_left = self._passes_left - 1 if self._step() else 0
+
+    def _step(self) -> bool:
+        """Make one plan and carry it out; False if nothing follows any more."""
+        machine = self._machine
+        current = msgspec.structs.replace(
+            self._inputs,
+            waiting=list(self._queue.values()),
+            running=list(machine.running.values()),
+            now=machine.now,
+            carried=self._carried,
+        )
+        planned = plan(current, explain=False)
+        self._carried = planned.carried
+        for start in planned.starts:
+            job = self._queue.pop(start.id)
+            end_at = machine.start(job, start)
+            if job.id in self._missing:
+                self._missing.discard(job.id)
+                self.found[job.id] = Forecast(id=job.id, start_at=machine.now, end_at=end_at, gpus=start.gpus)
+        for preempt in planned.preempts:
+            self._queue[preempt.id] = machine.preempt(preempt.id)
+        return bool(planned.preempts) or machine.advance(planned.wake_at)
+
+
 def forecast_starts(
     inputs: PlanInput, *, until: int | None = None, factor: float = 1.0, max_passes: int = MAX_PASSES
 ) -> dict[int, Forecast]:
-    """Forecast the first start of each waiting job, by id, within `max_passes` plans.
+    """Forecast the first start of each waiting job, by id (:class:`Simulation`)."""
+    simulation = Simulation(inputs, factor=factor, max_passes=max_passes)
+    simulation.run(until)
+    return simulation.found
 
-    `factor` scales the expected runs. Stops once job `until` has started. Later submits are not part of it:
-    jobs that may start earlier may yet be submitted."""
-    machine = _Machine(inputs, factor)
-    queue = {job.id: job for job in inputs.waiting}
-    carried = inputs.carried
-    found: dict[int, Forecast] = {}
-    wanted = set(queue)
-    for _ in range(max_passes):
-        current = msgspec.structs.replace(
-            inputs,
-            waiting=list(queue.values()),
-            running=list(machine.running.values()),
-            now=machine.now,
-            carried=carried,
+
+class StartEstimates:
+    """Starts with their uncertainty, from three simulations that go as far as anybody has asked."""
+
+    def __init__(self, inputs: PlanInput, *, max_passes: int = MAX_PASSES) -> None:
+        self._simulations = [
+            Simulation(inputs, factor=factor, max_passes=max_passes) for factor in (1 / SPREAD, 1.0, SPREAD)
+        ]
+
+    def of(self, job_id: int) -> Eta | None:
+        """Return the expected start of one job; None where it is not reached."""
+        for each in self._simulations:
+            each.run(until=job_id)
+        return self._eta(job_id)
+
+    def all(self) -> Mapping[int, Eta]:
+        """Return the expected starts of all jobs that are reached, by id."""
+        for each in self._simulations:
+            each.run()
+        return self.so_far()
+
+    def so_far(self) -> Mapping[int, Eta]:
+        """Return the expected starts as far as the simulations have gone, by id."""
+        return {
+            job_id: eta for job_id in self._simulations[1].found if (eta := self._eta(job_id)) is not None
+        }
+
+    def _eta(self, job_id: int) -> Eta | None:
+        short, likely, long = (each.found for each in self._simulations)
+        if job_id not in likely:
+            return None
+        starts = [found[job_id].start_at for found in (short, likely, long) if job_id in found]
+        return Eta(
+            likely=likely[job_id],
+            earliest_at=min(starts),
+            latest_at=max(starts) if job_id in long else None,
         )
-        planned = plan(current, explain=False)
-        carried = planned.carried
-        for start in planned.starts:
-            job = queue.pop(start.id)
-            end_at = machine.start(job, start)
-            if job.id in wanted and job.id not in found:
-                found[job.id] = Forecast(id=job.id, start_at=machine.now, end_at=end_at, gpus=start.gpus)
-        if (until is not None and until in found) or not wanted - found.keys():
-            break
-        for preempt in planned.preempts:
-            queue[preempt.id] = machine.preempt(preempt.id)
-        if not planned.preempts and not machine.advance(planned.wake_at):
-            break
-    return found
 
 
 def estimate_starts(
     inputs: PlanInput, *, until: int | None = None, max_passes: int = MAX_PASSES
 ) -> Mapping[int, Eta]:
-    """Forecast starts with their uncertainty, from three simulations."""
-    short, likely, long = (
-        forecast_starts(inputs, until=until, factor=factor, max_passes=max_passes)
-        for factor in (1 / SPREAD, 1.0, SPREAD)
-    )
-    found = {}
-    for number, forecast in likely.items():
-        starts = [each[number].start_at for each in (short, likely, long) if number in each]
-        found[number] = Eta(
-            likely=forecast,
-            earliest_at=min(starts),
-            latest_at=max(starts) if number in long else None,
-        )
-    return found
+    """Forecast starts with their uncertainty; no further than that of the job `until`."""
+    estimates = StartEstimates(inputs, max_passes=max_passes)
+    if until is None:
+        return estimates.all()
+    estimates.of(until)
+    return estimates.so_far()

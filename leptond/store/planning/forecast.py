@@ -10,7 +10,14 @@ import msgspec
 from leptond.core.admission.admission import Admitted
 from leptond.core.jobs.model import DEFAULT_QUEUE
 from leptond.core.scheduling import planner
-from leptond.core.scheduling.forecast import MAX_PASSES, Eta, Forecast, estimate_starts, forecast_starts
+from leptond.core.scheduling.forecast import (
+    MAX_PASSES,
+    Eta,
+    Forecast,
+    StartEstimates,
+    estimate_starts,
+    forecast_starts,
+)
 from leptond.core.training.progress import pace
 from leptond.store.planning import snapshot
 from leptond.store.queue import lists, order_keys, submit
@@ -38,6 +45,11 @@ def with_reports(db: sqlite3.Connection, inputs: planner.PlanInput) -> planner.P
 def starts(inputs: planner.PlanInput) -> Mapping[int, Forecast]:
     """The likely starts, by job id."""
     return forecast_starts(inputs, max_passes=_plans(QUICK_VISITS, inputs))
+
+
+def estimates(inputs: planner.PlanInput) -> StartEstimates:
+    """Starts with their uncertainty, as far as they are asked for."""
+    return StartEstimates(inputs, max_passes=_plans(VISITS, inputs))
 
 
 def etas(

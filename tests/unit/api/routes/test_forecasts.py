@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from leptond.core.scheduling import forecast as core_forecast
 from leptond.store.planning import forecast, outlook
 
 
 @pytest.fixture
 def made(monkeypatch):
     """How often each part was made."""
-    counts = {"plan": 0, "starts": 0, "etas": 0}
+    counts = {"plan": 0, "starts": 0, "estimates": 0}
 
     def counted(name, inner):
         def call(*args, **more):
@@ -21,7 +24,7 @@ def made(monkeypatch):
 
     monkeypatch.setattr(outlook, "plan", counted("plan", outlook.plan))
     monkeypatch.setattr(forecast, "starts", counted("starts", forecast.starts))
-    monkeypatch.setattr(forecast, "etas", counted("etas", forecast.etas))
+    monkeypatch.setattr(forecast, "estimates", counted("estimates", forecast.estimates))
     monkeypatch.setattr(outlook, "MAX_AGE_S", 3600.0)
     return counts
 
@@ -36,7 +39,24 @@ async def test_readers_share_a_forecast(world, made):
         assert (await world.get("/v1/jobs?order=queue")).status == 200
         assert (await world.get("/v1/plan")).status == 200
         assert (await world.get(f"/v1/jobs/{jobs[4]}/why")).json["starts_at"] is not None
-    assert made == {"plan": 1, "starts": 1, "etas": 1}
+    assert made == {"plan": 1, "starts": 1, "estimates": 1}
+
+
+async def test_two_hundred_readers_of_as_many_jobs_share_one(world, made, monkeypatch):
+    passes = []
+    plan = core_forecast.plan
+    monkeypatch.setattr(core_forecast, "plan", lambda *args, **more: passes.append(1) or plan(*args, **more))
+    jobs = [await world.submit(gpus=2, time_limit_s=3600) for _ in range(50)]
+    await world.start(jobs[0], "GPU-0", "GPU-1")
+    before = world.context.forecasts.made
+    paths = [f"/v1/jobs/{job}{end}" for job in jobs[1:] for end in ("/why", "")]
+    paths += ["/v1/status", "/v1/jobs?order=queue", "/v1/plan", "/metrics"] * 25
+    answers = await asyncio.gather(*(world.get(path) for path in reversed(paths)))
+    assert {answer.status for answer in answers} == {200}
+    assert world.context.forecasts.made == before + 1
+    assert made["starts"] == made["estimates"] == 1
+    assert made["plan"] <= 2, "for the first jobs, and for the whole window"
+    assert len(passes) <= 4 * 50, "three runs to the end for estimates, and one for lists"
 
 
 @pytest.mark.parametrize("change", ["submit", "cancel", "edit", "drain", "sick"])

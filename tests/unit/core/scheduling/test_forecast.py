@@ -3,8 +3,9 @@
 import math
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from leptond.core.scheduling.forecast import estimate_starts, forecast_starts
+from leptond.core.scheduling.forecast import Simulation, StartEstimates, estimate_starts, forecast_starts
 from leptond.core.scheduling.planner import CarriedState, Policy
 from tests.unit.core.scheduling.test_planner import HOUR, gpus, inputs, job, planned, runs, started, worlds
 
@@ -83,3 +84,40 @@ def test_gpus_are_not_foretold_to_two_at_a_time(world):
         for other in found:
             if one.id < other.id and one.start_at < until[other.id] and other.start_at < until[one.id]:
                 assert not set(one.gpus) & set(other.gpus)
+
+
+def world_inputs(world):
+    devices, out = world.get("devices", 4), world.get("out", ())
+    rest = {
+        name: value
+        for name, value in world.items()
+        if name not in ("waiting", "running", "devices", "out", "slots", "now", "carried")
+    }
+    return inputs(
+        world["waiting"],
+        world["running"],
+        gpus(devices, out),
+        world["slots"],
+        world["now"],
+        Policy(**rest),
+        world.get("carried") or CarriedState(),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(worlds, st.data(), st.integers(1, 30))
+def test_a_forecast_that_goes_on_is_the_same_as_one_that_goes_to_the_end_at_once(world, data, most):
+    made = world_inputs(world)
+    ids = [one.id for one in made.waiting]
+    order = data.draw(st.permutations([*ids, 999]))
+    whole = forecast_starts(made, max_passes=most)
+    simulation = Simulation(made, max_passes=most)
+    for job_id in order:
+        simulation.run(until=job_id)
+        assert simulation.found.get(job_id) == whole.get(job_id)
+    assert simulation.found == whole
+    estimates, etas = StartEstimates(made, max_passes=most), estimate_starts(made, max_passes=most)
+    assert {job_id: estimates.of(job_id) for job_id in order} == {one: etas.get(one) for one in order}
+    assert estimates.all() == etas
+    for job_id in ids:
+        assert estimate_starts(made, until=job_id, max_passes=most).get(job_id) == etas.get(job_id)

@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from leptond.core.scheduling import forecast as forecasts
 from leptond.core.scheduling.inputs import Policy
 from leptond.store.planning import outlook as module
 from leptond.store.planning.outlook import KEPT, MAX_AGE_S, Forecasts
@@ -76,15 +77,74 @@ def test_each_part_is_made_once(ask, db, monkeypatch):
     assert one.inputs(db, 100) is one.inputs(db, 100)
     assert one.inputs(db, 100) is not one.inputs(db, 50)
     assert one.starts(db) is one.starts(db)
-    assert one.etas(db, until=job) is one.etas(db, until=job)
-    whole = one.etas(db)
-    assert one.etas(db, until=99) is whole, "it says more than what is asked for"
+    assert one.eta(db, job) == one.etas(db)[job]
+    assert one.etas(db) is one.etas(db)
+    assert one.eta(db, 99) is None
 
 
-def test_few_single_starts_are_kept(ask, db, monkeypatch):
-    monkeypatch.setattr(module, "MAX_ETAS", 2)
+def test_what_was_simulated_for_one_job_serves_for_others(ask, db, monkeypatch):
+    jobs = [add(db, gpus=2, time_limit_s=10.0) for _ in range(6)]
+    passes = []
+    plan = forecasts.plan
+    monkeypatch.setattr(forecasts, "plan", lambda *args, **more: passes.append(1) or plan(*args, **more))
     one = ask()
-    first = one.etas(db, until=1)
-    one.etas(db, until=2)
-    one.etas(db, until=3)
-    assert one.etas(db, until=1) is not first
+    for job in reversed(jobs):
+        assert one.eta(db, job).likely.id == job
+    assert len(passes) == 3 * len(jobs)
+    one.etas(db)
+    assert len(passes) == 3 * len(jobs)
+
+
+@pytest.fixture
+def busy(db, monkeypatch):
+    """`busy(cost_s)` makes the parts of outlooks cost so much; returns `ask(boot)` and the forecasts."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+
+    def make(cost_s):
+        kept = Forecasts()
+
+        def call(boot, *, unhealthy=None):
+            found = kept.outlook(
+                db, now=1000.0 + boot, boot=boot, unhealthy=unhealthy or {}, cpu_slots=8, policy=Policy()
+            )
+            if not found._plans:
+                plan = module.plan
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(
+                        module, "plan", lambda inputs: now.__setitem__(0, now[0] + cost_s) or plan(inputs)
+                    )
+                    found.plan(db, 100)
+            return found
+
+        return call, kept
+
+    return make
+
+
+def test_where_forecasts_would_take_all_of_the_time_readers_get_one_that_is_a_moment_old(busy, db):
+    ask, kept = busy(0.1)
+    for number in range(200):
+        add(db)
+        ask(10.0 + number / 100)
+    # two seconds: so many as the budget allows, and the one that passes it
+    assert kept.made <= 2 * (module.BUDGET / 0.1 + 1) + 1
+    newest = ask(12.0)
+    add(db)
+    assert ask(12.0 + 2 * module.BUSY_AGE_S) is not newest, "it is older than readers get"
+
+
+def test_where_there_is_time_every_change_is_seen(busy, db):
+    ask, kept = busy(0.002)
+    for number in range(100):
+        add(db)
+        ask(10.0 + number / 100)
+    assert kept.made == 100
+
+
+def test_what_is_a_moment_old_is_of_the_same_machine(busy, db):
+    ask, _ = busy(0.5)
+    first = ask(10.0)
+    assert ask(10.1, unhealthy={"GPU-0": "fan"}) is not first
+    add(db)
+    assert ask(10.2) is first
