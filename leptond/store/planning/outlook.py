@@ -166,8 +166,8 @@ class Forecasts:
         self._now = boot
         last = events.last_id(db)
         for one in self._kept:
-            age_s = boot - one.boot
-            if anew or age_s < 0 or not one.is_of(unhealthy, cpu_slots, policy):
+            age_s = abs(boot - one.boot)  # a reader that came first may have waited for one that came later
+            if anew or not one.is_of(unhealthy, cpu_slots, policy):
                 continue
             if age_s <= (MAX_AGE_S if one.is_after(last) else BUSY_AGE_S if self._is_busy() else -1.0):
                 return one
