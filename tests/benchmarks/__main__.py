@@ -30,6 +30,7 @@ from leptond import __version__
 from tests.benchmarks import document, show
 from tests.benchmarks.bench import PACKAGES, Bench
 from tests.benchmarks.compare import compare
+from tests.benchmarks.figures import ALL_PEERS
 from tests.benchmarks.load import LOADS, Load, LoadName
 from tests.benchmarks.rows import Row, merged, row_of
 
@@ -40,6 +41,7 @@ PARTS = (
     "warm",
     "ranks",
     "shim",
+    "short_sweep",
     "sweep",
     "submits",
     "queue",
@@ -116,7 +118,7 @@ def main() -> int:
                 place=place,
                 runs=options.runs,
                 load=load,
-                peers=not options.no_peers,
+                peers=frozenset(() if options.no_peers else options.peers or ALL_PEERS),
                 packages=options.packages,
                 ray=options.ray,
             )
@@ -144,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=(*LOADS, "both"),
         default="quiet",
         help="with nothing, or a spinning process a core [quiet]",
+    )
+    parser.add_argument(
+        "--peers", nargs="+", choices=sorted(ALL_PEERS), metavar="NAME", help="measure these peers only"
     )
     parser.add_argument("--no-peers", action="store_true", help="measure leptond and its floors only")
     parser.add_argument("--packages", type=Path, metavar="VENV", help=f"environment with torch, {PACKAGES}")

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks import peers
+from tests.benchmarks.figures import ALL_PEERS
 from tests.benchmarks.load import Load
+from tests.benchmarks.rows import left_out
 
 PACKAGES = "tqdm transformers lightning accelerate wandb matplotlib"
 """Packages of the environment where people work."""
@@ -19,13 +21,13 @@ class Bench:
 
     `place` is an empty directory of its own, `load` what runs beside it. `packages` is the virtual
     environment with torch and PACKAGES, `ray` the one with torch and Ray Tune; None for those that are not
-    there. Without `peers` leptond is measured alone, beside its floors.
+    there. `peers` are the peers that are asked for.
     """
 
     place: Path
     runs: int
     load: Load = field(default_factory=Load)
-    peers: bool = True
+    peers: frozenset[str] = ALL_PEERS
     packages: Path | None = None
     ray: Path | None = None
 
@@ -39,7 +41,7 @@ class Bench:
 
     def lacks(self, peer: str) -> str:
         """Return why a peer cannot be measured; empty when it can."""
-        return peers.missing(peer, self.ray) if self.peers else "peers were left out"
+        return peers.missing(peer, self.ray) if peer in self.peers else left_out(peer)
 
     def python_with_packages(self) -> str:
         """Return the interpreter with PACKAGES; empty when there is none."""

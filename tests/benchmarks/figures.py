@@ -14,6 +14,7 @@ from tests.benchmarks.load import Load
 from tests.benchmarks.rows import FLOOR, Row
 
 TSP, SLURM, SUBMITIT, XARGS, RAY = "task-spooler", "Slurm", "submitit", "xargs -P", "Ray Tune"
+ALL_PEERS = frozenset({TSP, SLURM, SUBMITIT, XARGS, RAY})
 COLD = "cold"
 """The same job of leptond without a warm process."""
 BEST = "best that imports per trial"

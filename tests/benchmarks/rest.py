@@ -12,13 +12,13 @@ from tests.benchmarks.rows import Row
 from tests.support.daemon import Daemon
 
 SETTLE_S = 3.0
-WATCH_S = 60.0
+WATCH_S = 30.0
 
 
 def run(bench: Bench) -> list[Row]:
     """Memory of an idle daemon, and how it grows with jobs that come and go; then, with jobs that run, how
     often its threads are woken, outside of the sampling of GPUs (which is made rare for it), and how often a
-    shim is. Each run watches a minute."""
+    shim is. Each run watches half a minute."""
     idle, helpers, grown, woken, shims = [], [], [], [], []
     for _, here in bench.rounds():
         with daemon(here, gpus=RESTING, LEPTOND_GPUS__SAMPLE_S="3600") as one:

@@ -106,6 +106,11 @@ def merged(rows: Iterable[Row]) -> list[Row]:
     return list(found.values())
 
 
+def left_out(peer: str) -> str:
+    """Return the note on a peer that was not asked for."""
+    return f"{peer} was left out"
+
+
 def _both(first: Row, second: Row) -> Row:
     if not first.leptond or not second.leptond:
         return first if first.leptond else second
@@ -117,7 +122,8 @@ def _both(first: Row, second: Row) -> Row:
     floor = (*first.floor, *second.floor)
     if first.against == FLOOR and not (first.floor and second.floor):
         floor = ()
-    note = first.note if second.note in ("", first.note) else f"{first.note}; {second.note}".lstrip("; ")
+    told = dict.fromkeys([*first.note.split("; "), *second.note.split("; ")])
+    note = "; ".join(words for words in told if words and words not in {left_out(peer) for peer in peers})
     joined = (*first.leptond, *second.leptond)
     return replace(second, leptond=joined, floor=floor, peers=peers, note=note)
 

@@ -82,18 +82,9 @@ class Sweep:
 
 
 def run(bench: Bench) -> list[Row]:
-    """Trainings of a tenth of a second and of a second. In the first run all peers are measured; after that,
-    of those that import torch for each trial, only the one that was the quickest."""
-    rows: list[Row] = []
-    for key, steps in STEPS.items():
-        if find_spec("torch") is None:
-            rows += [
-                row(f"sweep_{key}{end}", bench.load, (), note="torch is not installed")
-                for end in ("", "_ray")
-            ]
-        else:
-            rows += rows_of(bench, key, steps)
-    return rows
+    """Trainings of a second. In the first run all peers are measured; after that, of those that import torch
+    for each trial, only the one that was the quickest."""
+    return rows_of(bench, "second", STEPS["second"])
 
 
 def rows_of(
@@ -106,6 +97,9 @@ def rows_of(
 ) -> list[Row]:
     """Return the rows of the sweep `key`, against the best peer that imports and against Ray Tune. `warm` and
     `fresh` make the daemons."""
+    if find_spec("torch") is None:
+        note = "torch is not installed"
+        return [row(f"sweep_{key}{end}", bench.load, (), note=note) for end in ("", "_ray")]
     warm, fresh = warm or _warm_daemon, fresh or _daemon
     ours: list[float] = []
     floor: list[float] = []
@@ -186,7 +180,7 @@ def by_leptond(sweep: Sweep, one: Daemon) -> float:
     program = [sys.executable, "-m", "leptond.cli", "sweep", "--gpus", "1", "--no-halving", *options]
     env = {**os.environ, "LEPTOND_HOST": f"unix://{one.socket}"}
     begin = time.time()
-    subprocess.run([*program, "--", *sweep.command()], env=env, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*program, "--", *sweep.command()], env=env, check=True, capture_output=True)
 
     def alive() -> None:
         counts = one.get("/v1/status").json["counts"]

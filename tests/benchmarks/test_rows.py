@@ -50,12 +50,13 @@ def test_times_sooner_is_their_time_over_ours() -> None:
 
 def test_goes_of_one_figure_are_joined_run_after_run() -> None:
     first = row(leptond=(1.0,), floor=(2.0,), peers={"tsp": (3.0,), "slow": (9.0,)}, against="tsp", note="a")
-    second = row(leptond=(4.0, 5.0), floor=(2.0, 2.0), peers={"tsp": (6.0, 6.0)}, against="tsp", note="b")
+    note = "a; b; slow was left out; other was left out"
+    second = row(leptond=(4.0, 5.0), floor=(2.0, 2.0), peers={"tsp": (6.0, 6.0)}, against="tsp", note=note)
     (one,) = merged([first, second])
     assert one.leptond == (1.0, 4.0, 5.0)
     assert one.peers == {"tsp": (3.0, 6.0, 6.0), "slow": (9.0,)}
     assert len(one.judged()) == 3
-    assert one.note == "a; b"
+    assert one.note == "a; b; other was left out"
 
 
 def test_a_go_without_what_the_figure_is_held_against_leaves_it_unjudged() -> None:
