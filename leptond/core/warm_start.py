@@ -14,7 +14,7 @@ NOT_YET = "no warm process of its interpreter and environment stood ready"
 OFF = "warm starts are off"
 ASKED = "the job asked for it"
 NO_ANSWER = "its warm process did not answer"
-SUBMITTERS = "jobs run as their submitters on this machine"
+SUBMITTERS = "jobs run as their submitters, which start warm only where cgroups keep them together"
 CHANGED = "packages have changed on disk"
 
 OWN = frozenset(

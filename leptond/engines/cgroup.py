@@ -30,9 +30,28 @@ def delegated() -> Path | None:
 
 def own() -> Path | None:
     """Return the directory of this process's cgroup in the v2 hierarchy, or None where there is none."""
+    return of("self")
+
+
+def attempt_in(pid: int) -> str | None:
+    """Return the id of the attempt in whose cgroup a process is. Others may make cgroups of any name below
+    their own; what belongs to this user is leptond's, and nobody else can move a process out of it."""
+    path = of(pid)
+    for place in (path, *path.parents) if path is not None else ():
+        if place.name.startswith(PREFIX):
+            try:
+                ours = place.stat().st_uid == os.geteuid()
+            except OSError:
+                return None
+            return place.name.removeprefix(PREFIX) if ours else None
+    return None
+
+
+def of(pid: int | str) -> Path | None:
+    """Return the directory of a process's cgroup in the v2 hierarchy, or None where there is none."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
+        groups = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
     except OSError:
         return None
     relative = next((line[3:] for line in groups if line.startswith("0::")), None)

@@ -28,7 +28,9 @@ from leptond.engines.launch import assignment
 from leptond.engines.prepare import Preparation, ScriptOf
 from leptond.engines.shim_handle import OVERDUE_S, Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
+from leptond.engines.warm_accounts import WarmAccounts
 from leptond.engines.warm_pool import WarmPool
+from leptond.engines.zygote_handle import ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
 
@@ -60,6 +62,7 @@ class LocalEngine:
         self._shims: dict[str, ShimHandle] = {}
         self._pool = ShimPool(settings.jobs.path, prefork=settings.engine.prefork)
         self._warm = WarmPool(settings.engine, self._pool.fill_soon)
+        self._warm_accounts = WarmAccounts(settings.engine)
         self._preparation = Preparation(
             settings,
             places,
@@ -71,6 +74,7 @@ class LocalEngine:
             shims=self._shims,
             pool=self._pool,
             warm=self._warm,
+            warm_accounts=self._warm_accounts,
         )
         self._endings = Endings(
             settings.engine, files=self._files, cgroups=self._cgroups, shims=self._shims, pool=self._pool
@@ -83,6 +87,7 @@ class LocalEngine:
     def close(self) -> None:
         """Stop watching; the shims and their jobs go on."""
         self._warm.close()
+        self._warm_accounts.close()
         self._pool.close()
         for shim in self._shims.values():
             shim.close()
@@ -157,6 +162,8 @@ class LocalEngine:
         shim.start_mode = mode.strip() or None
         if shim.start_mode is not None:
             self._warm.note(shim.parent, shim.start_mode)
+            if isinstance(shim.relay, ZygoteHandle):
+                self._warm_accounts.note(shim.relay, shim.start_mode)
         identity = Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks)
         shim.command = procs.command_of(identity, int(number))
         return int(number)

@@ -12,7 +12,9 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import structlog
 
 from leptond.attempt_files import knobs, layout
@@ -32,7 +34,9 @@ from leptond.engines.cgroup import Cgroups
 from leptond.engines.launch import Submitter, Surroundings, describe, script_name
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
+from leptond.engines.warm_accounts import WarmAccounts, fork_relay
 from leptond.engines.warm_pool import WarmPool
+from leptond.engines.zygote_handle import ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
 
@@ -66,7 +70,11 @@ class Preparation:
         shims: MutableMapping[str, ShimHandle],
         pool: ShimPool,
         warm: WarmPool,
+        warm_accounts: WarmAccounts,
     ) -> None:
+        self._warm_accounts = warm_accounts
+        self._links: dict[str, contextlib.ExitStack] = {}
+        """By attempt, the connections with relays that a shim is about to take over."""
         self._settings = settings
         self._places = places
         self._lineage = lineage
@@ -85,6 +93,12 @@ class Preparation:
     async def prepare(self, job: Job, attempt_id: str) -> Identity:
         """Start the shim of the next attempt of `job`, and return when it is at its gate. Raises
         SpawnFailed."""
+        try:
+            return await self._to_gate(job, attempt_id)
+        finally:
+            self._links.pop(attempt_id, contextlib.ExitStack()).close()
+
+    async def _to_gate(self, job: Job, attempt_id: str) -> Identity:
         try:
             shim = await self._acquire(job, attempt_id)
         except OSError as error:
@@ -170,14 +184,38 @@ class Preparation:
             self._files.leave_script(attempt_id, script_name(job), script, submitter)
         if failpoints.shim_text:
             launch["failpoints"] = failpoints.shim_text
-        zygote, command, mode = None, None, cold_reason(SUBMITTERS)
+        zygote = relay = None
         if submitter is None:
             zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
-        launch |= {"start": mode, "warm": command}
+            launch |= {"start": mode, "warm": command}
+        elif refused is None:
+            relay = await self._relay(job, attempt_id, launch, around, submitter)
         shim = await self._pool.acquire(attempt_id, launch, standby / layout.SHIM_LOG, warm=zygote)
         failpoints.fp("after_spawn")
-        shim.port = port
+        shim.port, shim.relay = port, relay
         return shim
+
+    async def _relay(
+        self, job: Job, attempt_id: str, launch: dict[str, Any], around: Surroundings, account: Account
+    ) -> ZygoteHandle | None:
+        """Complete the launch of a job that runs as its submitter by the way it starts; return the warm
+        process of that account that it is forked from."""
+        if not around.cgroup:
+            launch["start"] = cold_reason(SUBMITTERS)
+            return None
+        assert around.submitter is not None
+        zygote, command, mode = self._warm_accounts.choose(
+            around.submitter, account, launch["argv"], launch["env"], cold=job.spec.cold
+        )
+        launch["start"] = mode
+        if zygote is None:
+            return None
+        close = self._links[attempt_id] = contextlib.ExitStack()
+        relay = await fork_relay(zygote, attempt_id, account, self._settings.jobs.path, close)
+        if relay is None:
+            return None
+        launch |= {"warm": command, "relay": msgspec.to_builtins(relay)}
+        return zygote
 
     async def _script(self, job: Job) -> bytes | None:
         """Return the script that was kept at the submit of a job; None for one that has none. Raises

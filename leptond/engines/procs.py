@@ -16,6 +16,7 @@ from leptond.base import procfs
 from leptond.base.clock import kernel_boot_id
 from leptond.base.procfs import SHORTAGES, Stat, all_pids
 from leptond.core.jobs.model import Identity
+from leptond.engines import cgroup
 
 COOKIE = "LEPTOND_ATTEMPT_ID"
 """The environment variable that marks every process of an attempt that did not clear its environment."""
@@ -162,9 +163,9 @@ def cookies() -> dict[int, str]:
 def attempt_of(pid: int) -> str | None:
     """Return the attempt that a process belongs to: by its cookie, or by an ancestor's (a job may clear the
     environment of what it starts), or by its shim. Where jobs run as their submitters, by the
-    shim alone. Empty for a process of no attempt, None for one that /proc does not show (it has ended, or
-    lives in another PID namespace)."""
-    seen = False
+    shim or the cgroup alone. Empty for a process of no attempt, None for one that /proc does not show (it has
+    ended, or lives in another PID namespace)."""
+    seen, process = False, pid
     for _ in range(64):
         stat = _stat(pid)
         if stat is None:
@@ -178,7 +179,7 @@ def attempt_of(pid: int) -> str | None:
         pid = stat.parent
         if pid <= 1:
             break
-    return "" if seen else None
+    return (cgroup.attempt_in(process) or "") if seen else None
 
 
 def _is_own(pid: int) -> bool:

@@ -74,7 +74,8 @@ class ShimHandle:
     for one that was not forked and takes one attempt only.
 
     `port` (the attempt's MASTER_PORT), `command` (its command), `start_mode` (``warm``, ``cold: WHY``) and
-    `gpus_by_index` (its program wants numbers in CUDA_VISIBLE_DEVICES) belong to the attempt that it has.
+    `gpus_by_index` (its program wants numbers in CUDA_VISIBLE_DEVICES) belong to the attempt that it has; and
+    so does `relay`, the warm zygote of its submitter's account that its command is forked from.
     """
 
     def __init__(self, process: Process, gate: Gate | None, parent: Parent | None, state: ShimState) -> None:
@@ -86,6 +87,7 @@ class ShimHandle:
         self.command: Identity | None = None
         self.start_mode: str | None = None
         self.gpus_by_index = False
+        self.relay: Parent | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
     def move(self, state: ShimState) -> None:
@@ -94,7 +96,7 @@ class ShimHandle:
             raise WrongMove(f"shim {self.pid}: from {self.state.value} to {state.value}")
         self.state = state
         if state is ShimState.RESTING:
-            self.port = self.command = self.start_mode = None
+            self.port = self.command = self.start_mode = self.relay = None
             self._cancel_timers()
 
     @property

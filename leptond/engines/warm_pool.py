@@ -44,12 +44,18 @@ class _Kept:
 
 
 class WarmPool:
-    """The warm zygotes of this daemon."""
+    """The warm zygotes of this daemon. `prefix`: the beginning of their command line, which runs them as
+    another account (:mod:`leptond.engines.as_account`)."""
 
     def __init__(
-        self, settings: EngineSettings, on_ready: Callable[[ZygoteHandle], None] = lambda _: None
+        self,
+        settings: EngineSettings,
+        on_ready: Callable[[ZygoteHandle], None] = lambda _: None,
+        *,
+        prefix: Sequence[str] = (),
     ) -> None:
         self._settings = settings
+        self._prefix = prefix
         self._on_ready = on_ready
         self._kept: dict[str, _Kept] = {}
         self._found: dict[str, dict[str, Any]] = {}
@@ -95,7 +101,7 @@ class WarmPool:
         kept = self._kept.get(key)
         if kept is None or self._closed:
             return
-        command = [python, str(ZYGOTE)]
+        command = [*self._prefix, python, str(ZYGOTE)]
         order = json.dumps(self._settings.warm_imports)
         plan = json.dumps(self._found.get(python, {})).encode()
 
@@ -145,19 +151,27 @@ class WarmPool:
             loop = asyncio.get_running_loop()
             kept.timer = loop.call_later(REFUSED_S, self._kept.pop, key, None)
 
+    def processes(self) -> list[warm_start.WarmProcess]:
+        """Return the processes that there are now."""
+        return [
+            warm_start.WarmProcess(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
+            for key, kept in self._kept.items()
+            if kept.zygote is not None
+        ]
+
+    @property
+    def is_making(self) -> bool:
+        """True if it has been asked for a process that is not made yet, or knows why there is none."""
+        return any(kept.zygote is None for kept in self._kept.values())
+
     def _age(self) -> None:
         """End what is surplus, and come again when the next one may be."""
         if self._ageing is not None:
             self._ageing.cancel()
             self._ageing = None
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        kept_now = [
-            warm_start.WarmProcess(key=key, used_at=kept.used_at, size_bytes=resident_bytes(kept.zygote.pid))
-            for key, kept in self._kept.items()
-            if kept.zygote is not None
-        ]
         for key in warm_start.processes_to_stop(
-            kept_now,
+            self.processes(),
             now=now,
             idle_s=self._settings.warm_idle_s,
             most=self._settings.warm_max,

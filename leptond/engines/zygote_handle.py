@@ -19,6 +19,9 @@ from leptond.engines.shim_handle import Process, ShimHandle
 
 ZYGOTE = Path(__file__).parent / "zygote.py"
 
+MOST_CHARACTERS = 300
+"""The longest reason of a zygote that is passed on."""
+
 ANSWER_S = 2.0
 """The limit of a fork. It takes a millisecond; on a busy machine it takes longer."""
 
@@ -48,6 +51,26 @@ def _pipe(close: contextlib.ExitStack) -> tuple[int, int]:
 
 class ZygoteGone(Exception):
     """The zygote does not answer, and what was asked of it has not happened and will not."""
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Return a message of a zygote, which may be that of another account. Raises ValueError for one that says
+    what it may not.
+
+    >>> decode(b'{"ready": true, "refused": "no\\u001b torch"}')["refused"]
+    'no? torch'
+    """
+    try:
+        message = json.loads(data)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    numbers = ("id", "pid", "start_ticks", "errno")
+    if not (isinstance(message, dict) and all(isinstance(message.get(name, 0), int) for name in numbers)):
+        raise ValueError("not what a zygote says")
+    if "refused" in message:
+        text = str(message["refused"])[:MOST_CHARACTERS]
+        message["refused"] = "".join(one if one.isprintable() else "?" for one in text)
+    return message
 
 
 class ZygoteHandle:
@@ -156,11 +179,17 @@ class ZygoteHandle:
             os.set_inheritable(fd, False)
         if not data:
             return False
-        message = json.loads(data)
+        try:
+            message = decode(data)
+        except ValueError:
+            for fd in fds:
+                os.close(fd)
+            return False
         born = self._waiting.get(message.get("id", 0))
         if "ready" in message:
-            self.facts = message
-            self._ready()
+            if self.facts is None:
+                self.facts = message
+                self._ready()
         elif born is None or born.done():
             for fd in fds:
                 os.close(fd)

@@ -17,6 +17,7 @@ from leptond.engines.shim.command import Command
 from leptond.engines.shim.directory import Directory
 from leptond.engines.shim.kill import has_children
 from leptond.engines.shim.output import Output
+from leptond.engines.shim.relayed import RelayedCommand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ class Attempt:
         where it is needed in advance. Raises OSError."""
         self._make_directory_of_job()
         self.output = Output(self.directory.fd, self.launch)
-        self.command = Command(self.launch, self.output.write_end, self._cold_reason)
+        if self.launch.get("relay"):
+            self.command: Command = RelayedCommand(self.launch, self.output.write_end)
+        else:
+            self.command = Command(self.launch, self.output.write_end, self._cold_reason)
         if self.command.forks:
             self.command.fork()
 

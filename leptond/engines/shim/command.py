@@ -36,6 +36,19 @@ class ExecFailed(Exception):
         self.text = text
 
 
+class Ended:
+    """A process that has ended: its pid, its wait status, the seconds of CPU and the most bytes of memory
+    that it has used."""
+
+    __slots__ = ("cpu_s", "pid", "rss_bytes", "status")
+
+    def __init__(self, pid: int, status: int, cpu_s: float, rss_bytes: int) -> None:
+        self.pid = pid
+        self.status = status
+        self.cpu_s = cpu_s
+        self.rss_bytes = rss_bytes
+
+
 class Command:
     """The command of one attempt. Its output goes to the descriptor `output`. `cold_reason` is given in a
     process that has the job's imports behind it (leptond/engines/warm_runner.py): why the command of a launch
@@ -48,6 +61,28 @@ class Command:
         self._output = output
         self._cold_reason = cold_reason
         self.pid = 0
+        self.root = os.getpid()
+        """The process whose descendants are those of the attempt."""
+        self.lost = False
+        """True where nothing is left, and nobody can say how it ended."""
+
+    def collect(self) -> tuple[list[Ended], bool]:
+        """Collect what has ended since the last time, and return whether any process is left."""
+        found: list[Ended] = []
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return found, False
+            if pid == 0:
+                return found, True
+            cpu_s = usage.ru_utime + usage.ru_stime
+            found.append(Ended(pid, status, cpu_s, usage.ru_maxrss * 1024))
+
+    @property
+    def ends_at(self) -> int | None:
+        """The descriptor that is readable when a process has ended; None where a signal says so."""
+        return None
 
     @property
     def forks(self) -> bool:

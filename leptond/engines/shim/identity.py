@@ -30,18 +30,8 @@ def become(account: dict[str, Any]) -> None:
     """Become the `account` of a launch description, for good: limits, groups, gid, uid, and the proof that
     there is no way back. The account is looked up anew: what was checked at the submit may be long ago.
     Raises CannotBecome, OSError."""
-    import pwd  # only the processes of other accounts pay for it
-
-    uid, gid, name = account["uid"], account["gid"], account["name"]
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        raise CannotBecome(f"there is no account {name} (uid {uid}) any more") from None
-    if entry.pw_name != name:
-        raise CannotBecome(f"the uid {uid} belongs to the account {entry.pw_name} now")
-    if entry.pw_gid != gid:
-        raise CannotBecome(f"the group of {name} was changed just now from {gid} to {entry.pw_gid}")
-    groups = os.getgrouplist(name, gid)
+    groups = look_up(account)
+    uid, gid = account["uid"], account["gid"]
     limit = account["max_processes"]
     if limit:
         hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -57,6 +47,23 @@ def become(account: dict[str, Any]) -> None:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
     _own_keyring()
     _verify(uid, gid, groups)
+
+
+def look_up(account: dict[str, Any]) -> list[int]:
+    """Return the groups that the `account` of a launch description has now. Raises CannotBecome where it is
+    another one by now, and OSError."""
+    import pwd  # only the processes of other accounts pay for it
+
+    uid, gid, name = account["uid"], account["gid"], account["name"]
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        raise CannotBecome(f"there is no account {name} (uid {uid}) any more") from None
+    if entry.pw_name != name:
+        raise CannotBecome(f"the uid {uid} belongs to the account {entry.pw_name} now")
+    if entry.pw_gid != gid:
+        raise CannotBecome(f"the group of {name} was changed just now from {gid} to {entry.pw_gid}")
+    return os.getgrouplist(name, gid)
 
 
 def _verify(uid: int, gid: int, groups: list[int]) -> None:

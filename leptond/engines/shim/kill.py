@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PATIENCE_ROUNDS = 20
 CHASE_S = 0.02
 """The time that one round spends on what forks and exits faster than /proc is listed."""
 
 
-def send(pid: int, number: int, uid: int | None = None) -> None:
+def send(pid: int, number: int, uid: int | None = None, root: int | None = None) -> None:
     """Signal a descendant. The shim is its reaper, so its pid cannot have been given to another process while
     it is in the tree and has not been collected; but its own parent may have collected it meanwhile. So where
     jobs run as their submitters, the signal is sent with the rights of that account (`uid`): it can reach no
@@ -27,7 +28,7 @@ def send(pid: int, number: int, uid: int | None = None) -> None:
         pass
     except PermissionError:  # it runs a program that has taken on another user
         if uid is not None:
-            _send_pinned(pid, number)
+            _send_pinned(pid, number, root if root is not None else os.getpid())
 
 
 def _signal(call: Callable[[int, int], None], target: int, number: int, uid: int | None) -> None:
@@ -43,14 +44,15 @@ def _signal(call: Callable[[int, int], None], target: int, number: int, uid: int
         os.seteuid(0)
 
 
-def _send_pinned(pid: int, number: int) -> None:
-    """Signal a process of another account, if it is a descendant while its pid cannot change hands."""
+def _send_pinned(pid: int, number: int, root: int) -> None:
+    """Signal a process of another account, if it is a descendant of `root` while its pid cannot change
+    hands."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return
     try:
-        if pid in procfs.descendants(os.getpid()):
+        if pid in procfs.descendants(root):
             signal.pidfd_send_signal(pidfd, number)
     except OSError:
         pass  # it has ended
@@ -68,36 +70,52 @@ def has_children() -> bool:
 
 
 class Killer:
-    """Kills all descendants of this process, in as many rounds as it takes. `reap` collects what has ended
-    and returns True while any is left. `uid`: the account that they run under, where it is not this
-    process's own."""
+    """Kills all descendants of `root` (None: this process), in as many rounds as it takes. `reap` collects
+    what has ended and returns True while any is left. `uid`: the account that they run under, where it is
+    not this process's own."""
 
-    def __init__(self, cgroup: str, reap: Callable[[], bool], uid: int | None = None) -> None:
+    def __init__(
+        self, cgroup: str, reap: Callable[[], bool], uid: int | None = None, *, root: int | None = None
+    ) -> None:
         self._cgroup = cgroup
         self._uid = uid
+        self._root = root if root is not None else os.getpid()
+        self._without_effect = 0
         self._reap = reap
         self._signalled: set[int] = set()  # has been sent a SIGKILL
 
     def round(self) -> None:
         """Kill what is there now."""
-        if self._cgroup:
+        if self._cgroup and self._may_kill_all():
             try:
                 with open(os.path.join(self._cgroup, "cgroup.kill"), "w") as file:
                     file.write("1")
             except OSError:
                 pass  # before Linux 5.14; the walk below does it
+        self._round()
+
+    def _may_kill_all(self) -> bool:
+        """Return True unless a relay has still to say how its command ends: it is in the cgroup too. One that
+        does not end by itself, when nothing is left below it, has had its time."""
+        if self._root == os.getpid():
+            return True
+        self._without_effect += not procfs.descendants(self._root)
+        stat = procfs.read_stat(self._root)
+        return stat is None or stat.ended or self._without_effect > PATIENCE_ROUNDS
+
+    def _round(self) -> None:
         # stopped first, so that nothing forks away while the rest is being killed
         seen: set[int] = set()
         for _ in range(20):
-            fresh = {pid: group for pid, group in procfs.descendants(os.getpid()).items() if pid not in seen}
+            fresh = {pid: group for pid, group in procfs.descendants(self._root).items() if pid not in seen}
             if not fresh:
                 break
             for pid in fresh:
-                send(pid, signal.SIGSTOP, self._uid)
+                send(pid, signal.SIGSTOP, self._uid, self._root)
             seen.update(fresh)
-        left = procfs.descendants(os.getpid())
+        left = procfs.descendants(self._root)
         for pid, group in left.items():
-            send(pid, signal.SIGKILL, self._uid)
+            send(pid, signal.SIGKILL, self._uid, self._root)
             kill_group(group, self._uid)
         if not left or not left.keys() <= self._signalled:
             self._chase()
@@ -107,7 +125,7 @@ class Killer:
         """Catch what forks and exits faster than /proc can be listed: the newest pid of the machine is in
         /proc/loadavg, and reading it costs microseconds."""
         end = boot_now() + CHASE_S
-        us = os.getpid()
+        us = self._root
         while self._reap() and boot_now() < end:
             with open("/proc/loadavg", "rb") as file:
                 newest = int(file.read().split()[-1])
@@ -116,7 +134,7 @@ class Killer:
                 if stat is None or stat.ended:
                     continue
                 if stat.parent == us or (stat.parent > 1 and procfs.parent(stat.parent) == us):
-                    send(pid, signal.SIGKILL, self._uid)
+                    send(pid, signal.SIGKILL, self._uid, self._root)
                     kill_group(stat.group, self._uid)
 
 

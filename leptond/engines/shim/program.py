@@ -10,7 +10,7 @@ import signal
 from leptond.attempt_files import layout
 from leptond.base import durable, failpoints
 from leptond.engines import protocol
-from leptond.engines.shim import gate
+from leptond.engines.shim import gate, relay
 from leptond.engines.shim.attempt import Attempt
 from leptond.engines.shim.command import ExecFailed, RunHere
 from leptond.engines.shim.supervise import Supervisor
@@ -42,6 +42,9 @@ def main(
     os.lseek(protocol.LAUNCH_FD, 0, os.SEEK_SET)
     launch = json.loads(durable.read_all(protocol.LAUNCH_FD))
     os.close(protocol.LAUNCH_FD)
+    if launch.get("relays"):
+        relay.run(wake, cold_reason)
+        return
     cpus = os.sched_getaffinity(0)
     for use in range(USES):
         if launch:
@@ -143,6 +146,8 @@ def run(
     except OSError:
         pass  # tried again with the exit record
     Supervisor(attempt).watch(wake)
+    if attempt.command.lost:
+        os._exit(1)  # without a record: nobody can say how it ended, and the daemon looks for what is left
     failpoints.fp("shim_all_gone")
     recorded = attempt.finish(
         main_pid=attempt.command.pid,

@@ -47,18 +47,21 @@ def send_to(pid: int, start_ticks: int, number: int) -> bool:
     return True
 
 
-def warn(number: int, only: int | None = None) -> int:
-    """Send a warning to the programs that hear it, or to the command `only`; return how many they were."""
-    table = read_processes(os.getpid())
+def warn(number: int, only: int | None = None, *, root: int | None = None) -> int:
+    """Send a warning to the programs below `root` (None: this process) that hear it, or to the command
+    `only`; return how many they were."""
+    table = read_processes(root if root is not None else os.getpid())
     told = stop_plan.warned(table, _roots(table), number, only=only)
     return sum(_tell(table[pid], number) for pid in told)
 
 
 class Stopping:
-    """One stop by SIGTERM. `linger_s`: how long what is left at the end may take to end by itself;
-    `grace_s`: the time that programs have. `due` is when :meth:`look` wants to be called again."""
+    """One stop by SIGTERM of what is below `root` (None: this process). `linger_s`: how long what is left at
+    the end may take to end by itself; `grace_s`: the time that programs have. `due` is when :meth:`look`
+    wants to be called again."""
 
-    def __init__(self, *, grace_s: float, linger_s: float) -> None:
+    def __init__(self, *, grace_s: float, linger_s: float, root: int | None = None) -> None:
+        self._root = root if root is not None else os.getpid()
         self._grace_s = grace_s
         self._linger_s = linger_s
         self._began = boot_now()
@@ -209,7 +212,7 @@ class Stopping:
     # -- helpers -----------------------------------------------------------------------------------
 
     def _read(self) -> dict[int, Process]:
-        return read_processes(os.getpid(), self._grace_s)
+        return read_processes(self._root, self._grace_s)
 
     def _awaited(self) -> dict[int, int]:
         """Those that decide when the stop is over."""

@@ -22,6 +22,8 @@ POLL_CAP_S = 15.0
 """poll() sleeps by a clock that stands still in suspend, so the timers are checked at least so often."""
 KILL_AGAIN_S = 0.05
 """The time from one round of killing to the next."""
+LEFT_S = 0.02
+"""The interval of looks at what a relay that is gone has left."""
 LAST_OUTPUT_BYTES = 64 * 1024 * 1024
 """More than a pipe holds; for writers that cannot be killed."""
 
@@ -38,7 +40,8 @@ class Supervisor:
         self._ended: float | None = None
         submitter = attempt.launch.get("submitter")
         uid = submitter["uid"] if submitter is not None else None
-        self._killer = Killer(attempt.launch["cgroup"], self._reap, uid)
+        self._root = attempt.command.root
+        self._killer = Killer(attempt.launch["cgroup"], self._reap, uid, root=self._root)
         self._deadline: float | None = None
         self._warn_at: float | None = None
         self._stop_sent: float | None = None
@@ -58,17 +61,23 @@ class Supervisor:
         poll.register(output.fd, select.POLLIN)
         poll.register(wake, select.POLLIN)
         output_open = True
+        ends_at = self._attempt.command.ends_at
+        if ends_at is not None:
+            poll.register(ends_at, select.POLLIN)
         while self._reap():
+            if ends_at is not None and self._attempt.command.ends_at is None:
+                poll.unregister(ends_at)
+                ends_at = None
             now = boot_now()
             self._run_timers(now)
             if self._give_up_at is not None and now >= self._give_up_at:
-                self._record["unkillable"] = len(procfs.descendants(os.getpid()))
+                self._record["unkillable"] = len(procfs.descendants(self._root))
                 break
             for fd, _ in poll.poll(self._timeout_ms(now)):
                 if fd == wake:
                     if signal.SIGUSR1 in os.read(wake, 4096):
                         self._read_stop()
-                elif output_open and not output.copy(8):
+                elif fd == output.fd and output_open and not output.copy(8):
                     poll.unregister(output.fd)
                     output_open = False
         output.copy(LAST_OUTPUT_BYTES // CHUNK)  # what is left in the pipe, or what an unkillable one writes
@@ -77,17 +86,13 @@ class Supervisor:
 
     def _reap(self) -> bool:
         """Collect what has ended; True while any process is left."""
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            if pid == 0:
-                return True
-            self._record["cpu_s"] += usage.ru_utime + usage.ru_stime
-            self._record["max_rss_bytes"] = max(self._record["max_rss_bytes"], usage.ru_maxrss * 1024)
-            if pid == self._command:
-                self._note_end(status)
+        ended, left = self._attempt.command.collect()
+        for one in ended:
+            self._record["cpu_s"] += one.cpu_s
+            self._record["max_rss_bytes"] = max(self._record["max_rss_bytes"], one.rss_bytes)
+            if one.pid == self._command:
+                self._note_end(one.status)
+        return left
 
     def _note_end(self, status: int) -> None:
         """The command has ended: record its status. At an ordinary end, end what it leaves behind; at a stop
@@ -104,7 +109,8 @@ class Supervisor:
         if self._stop_sent is not None:
             return
         # its leftovers have become children of the shim, so without a child there are none
-        left = procfs.descendants(os.getpid()) if has_children() else {}
+        own = self._root == os.getpid()
+        left = procfs.descendants(self._root) if has_children() or not own else {}
         if left:
             # leftovers would keep the GPUs: they get a moment to end, then they are killed
             self._record["leftovers"] = len(left)
@@ -127,7 +133,7 @@ class Supervisor:
             if self._give_up_at is None:
                 self._give_up_at = now + self._launch["kill_timeout_s"]
                 self._record["killed"] = True
-                self._record["killed_processes"] = len(procfs.descendants(os.getpid()))
+                self._record["killed_processes"] = len(procfs.descendants(self._root))
                 since = self._stop_sent if self._stop_sent is not None else self._ended
                 self._record["killed_after_s"] = round(now - since, 1) if since is not None else None
                 self._close_stopping()
@@ -146,6 +152,8 @@ class Supervisor:
             self._attempt.output.marks.due,
         )
         due = [at for at in timers if at is not None]
+        if self._root != os.getpid() and self._attempt.command.ends_at is None:
+            due.append(now + LEFT_S)  # nothing tells that the last one has gone
         if not due:
             return POLL_CAP_S * 1000
         return max(0.0, min(POLL_CAP_S, min(due) - now)) * 1000 + 1
@@ -177,13 +185,15 @@ class Supervisor:
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
 
     def _begin_stop(self, grace_s: float) -> None:
-        self._stopping = Stopping(grace_s=grace_s, linger_s=self._launch["linger_s"])
+        self._stopping = Stopping(grace_s=grace_s, linger_s=self._launch["linger_s"], root=self._root)
         self._stopping.begin()
 
     def _warn(self) -> None:
         """Send the warning before the limit to those that hear it, or to the batch script alone."""
         number = self._launch["warn_signal"]
-        self._record["warned"] = warn(number, self._command if self._launch.get("warn_batch") else None)
+        self._record["warned"] = warn(
+            number, self._command if self._launch.get("warn_batch") else None, root=self._root
+        )
         self._record["warn_signal"] = number
 
     def _close_stopping(self) -> None:

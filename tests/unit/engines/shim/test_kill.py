@@ -9,7 +9,7 @@ POWERLESS = """
 import os, sys
 sys.path.append(sys.argv[1])
 from leptond.engines.shim import kill, program, stopping
-kill.send = lambda pid, number, uid=None: None
+kill.send = lambda pid, number, uid=None, root=None: None
 stopping.send_to = lambda pid, ticks, number: False
 os.killpg = lambda group, number: None
 program.main()
