@@ -7,12 +7,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from leptond.cli.commands.init import free_address, plan
-from leptond.config import load
+from leptond.config import load, parse
 from tests.unit.cli.conftest import Cli
 
 
@@ -126,3 +127,20 @@ def test_the_manual_pages_are_linked_where_man_looks(tmp_path: Path, home: Path)
     assert Path("/usr/local/share/man/man1/leptonctl.1") in dict(
         plan(system=True, listen="", leptond=str(leptond)).links
     )
+
+
+def test_a_shared_box_gets_its_unit_and_its_mode() -> None:
+    for multi_user, mode in ((False, "service-user"), (True, "multi-user")):
+        todo = plan(system=True, multi_user=multi_user, listen="", leptond="/opt/x/bin/leptond")
+        texts = {path.name: text for path, text in todo.files}
+        assert tomllib.loads(texts["config.toml"])["accounts"]["mode"] == mode
+        parse(texts["config.toml"], {})
+        assert ("CAP_SETUID" in texts["leptond.service"]) == multi_user
+        assert ("\nUser=leptond\n" in texts["leptond.service"]) != multi_user
+        assert "ExecStart=/opt/x/bin/leptond run --system" in texts["leptond.service"]
+
+
+def test_the_mode_is_one_of_a_machine_alone(cli: Cli, home: Path):
+    done = cli("init", "--multi-user", "--dry-run")
+    assert done.code == 2
+    assert "say --system too" in done.err
