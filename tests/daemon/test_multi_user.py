@@ -496,7 +496,7 @@ def test_a_report_counts_only_from_the_attempt_itself(daemon, persons):
     # from a job of his, and from shells of both: from processes that stay, and from ones that have gone
     sent = bob.submit(daemon, PYTHON, "-c", SEND, attempt, path, "901", "0.5")
     assert daemon.finished(sent)["state"] == "succeeded", daemon.output(sent)
-    for step, (person, stays) in enumerate([(bob, "0"), (bob, "1.5"), (ana, "1.5")], 902):
+    for step, (person, stays) in enumerate([(bob, "0"), (bob, "0.2"), (ana, "1.2")], 902):
         done = person.run(PYTHON, "-c", SEND, attempt, path, str(step), stays)
         assert done.returncode == 0, done.stderr
     assert daemon.job(job)["progress"] is None

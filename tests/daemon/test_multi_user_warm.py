@@ -12,7 +12,7 @@ import pytest
 
 from tests.daemon.test_multi_user import HOSTILE, PYTHON, SEND
 from tests.support.accounts import NEEDS_ROOT, multi_user_daemon, people
-from tests.support.daemon import gone, until
+from tests.support.daemon import gone, parent_of, until
 
 CGROUPS = Path("/sys/fs/cgroup/unified")
 if not CGROUPS.is_dir():
@@ -230,6 +230,36 @@ def test_a_job_that_ends_or_stops_its_relay_is_ended_whole(daemon, persons, numb
     assert all(map(gone, pids))
 
 
+def test_a_relay_that_has_gone_before_the_start_is_done_without(persons):
+    ana, _ = persons
+    with warm_daemon(LEPTOND_QUEUE__CPU_SLOTS="1", LEPTOND_ENGINE__STANDBY="2") as one:
+        warmed(one, ana)
+        first = ana.submit(one, PYTHON, "-c", "import time; print('up', flush=True); time.sleep(600)")
+        one.printed(first, "up")
+        waits = ana.submit(one, PYTHON, "-c", "print('ran')")
+        zygotes = until(lambda: relays(one, ana) - {parent_of(one.pid(first))}, "it is prepared")
+        for pid in zygotes:
+            os.kill(pid, 9)
+        assert all(map(gone, zygotes))
+        ana.request(one, "POST", f"/v1/jobs/{first}/cancel", {"grace_s": 0})
+        ended = one.finished(waits)
+        assert (ended["state"], one.output(waits)) == ("succeeded", "ran\n"), ended
+
+
+def relays(daemon, person) -> set[int]:
+    """The processes forked from the person's warm process, which is a child of the daemon."""
+    found = set()
+    for child in children(daemon.process.pid):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{child}").stat().st_uid == person.uid:
+                found.update(children(child))
+    return found
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 def test_nothing_of_a_warm_start_lets_others_in(daemon, persons):
     ana, bob = persons
     for person in persons:
@@ -271,7 +301,7 @@ def test_a_restarted_daemon_finds_warm_jobs_again(persons):
     with warm_daemon() as one:
         warmed(one, ana)
         job = ana.submit(
-            one, PYTHON, "-c", "import sys, time; print('up', flush=True); time.sleep(2); sys.exit(5)"
+            one, PYTHON, "-c", "import sys, time; print('up', flush=True); time.sleep(1); sys.exit(5)"
         )
         one.printed(job, "up")
         assert one.job(job)["attempts"][-1]["start"] == "warm"
@@ -293,8 +323,8 @@ def test_processes_of_all_accounts_count_together(persons):
     with warm_daemon(LEPTOND_ENGINE__WARM_MAX="1") as one:
         for person in (*persons, persons[0]):
             warmed(one, person)
-        text = Path(f"/proc/{one.process.pid}/task/{one.process.pid}/children").read_text()
-        uids = [uid for child in text.split() if (uid := Path(f"/proc/{child}").stat().st_uid) != 0]
+        found = children(one.process.pid)
+        uids = [uid for child in found if (uid := Path(f"/proc/{child}").stat().st_uid) != 0]
         assert uids == [persons[0].uid]
 
 

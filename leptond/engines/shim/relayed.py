@@ -4,7 +4,9 @@ ended, which is the command's own doing, and nothing else. All processes are in 
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 import time
 
@@ -110,7 +112,7 @@ class RelayedCommand(Command):
     def start(self, env: dict[str, str], cpus: list[int]) -> str | None:
         """Start the command, as :meth:`Command.start`: by the relay, if it still is the account that the
         submitter has now. Raises ExecFailed."""
-        if self._lines is not None and not self._is_up_to_date():
+        if self._lines is not None and not (self._is_there(self._lines) and self._is_up_to_date()):
             self._do_without()
         if self._lines is None:
             return super().start(env, cpus)
@@ -126,10 +128,18 @@ class RelayedCommand(Command):
         except _FAULTS:
             self._leave()
             self._end_all()  # it may have started
-            raise ExecFailed(0, "cannot start: its warm process does not answer any more") from None
+            text = "cannot start: its warm process does not answer any more"
+            raise ExecFailed(errno.EAGAIN, text) from None
         finally:
             os.close(self._output)
         return str(mode)[:300] if mode else None
+
+    @staticmethod
+    def _is_there(lines: Lines) -> bool:
+        """Return True unless the relay has gone while it waited, or speaks out of turn."""
+        poll = select.poll()
+        poll.register(lines.connection, select.POLLIN)
+        return not poll.poll(0)
 
     def _is_up_to_date(self) -> bool:
         try:
