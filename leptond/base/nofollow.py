@@ -83,17 +83,25 @@ class UntrustedPath(Exception):
     """A way that is not gone; the text says why."""
 
 
-def open_trusted(path: Path, *, uids: frozenset[int], not_below: os.stat_result, make: bool) -> int:
-    """Return a descriptor (O_PATH) of the directory `path`, whose missing parts are made with `make`. Raises
-    OSError; UntrustedPath for a link on the way that belongs to none of `uids` (anybody could have put it in
-    a directory that others may write to), and for a way through the directory `not_below`."""
+def open_trusted(
+    path: Path,
+    *,
+    uids: frozenset[int],
+    not_below: os.stat_result,
+    make: bool,
+    umask: int | None = None,
+) -> int:
+    """Return a descriptor (O_PATH) of the directory `path`, whose missing parts are made with `make` (and
+    with this `umask`, None: that of the process). Raises OSError; UntrustedPath for a link on the way that
+    belongs to none of `uids` (anybody could have put it in a directory that others may write to), and for a
+    way through the directory `not_below`."""
     way = contextlib.ExitStack()
     with way:
         parts = list(reversed(path.parts))
         links, fd = 0, -1
         while parts:
             name = parts.pop()
-            inner = _step(name, fd, make=make)
+            inner = _step(name, fd, make=make, umask=umask)
             way.callback(os.close, inner)
             seen = os.fstat(inner)
             if stat.S_ISLNK(seen.st_mode):
@@ -108,7 +116,7 @@ def open_trusted(path: Path, *, uids: frozenset[int], not_below: os.stat_result,
         return os.dup(fd)
 
 
-def _step(name: str, fd: int, *, make: bool) -> int:
+def _step(name: str, fd: int, *, make: bool, umask: int | None) -> int:
     """Open one part of a path, itself if it is a link; it must be a link or a directory."""
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     dir_fd = None if name.startswith("/") else fd
@@ -119,6 +127,8 @@ def _step(name: str, fd: int, *, make: bool) -> int:
             raise
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o755, dir_fd=dir_fd)
+            if umask is not None:
+                os.chmod(name, 0o777 & ~umask, dir_fd=dir_fd)
         inner = os.open(name, flags, dir_fd=dir_fd)
     mode = os.fstat(inner).st_mode
     if stat.S_ISLNK(mode) or stat.S_ISDIR(mode):

@@ -193,9 +193,7 @@ def _services(
     """The loops beside the scheduling, each a task of the group."""
     settings, store, clock = node.settings, node.store, node.clock
     loops = {
-        "output-copies": OutputCopies(
-            store, engine.jobs_dir, clock, multi_user=settings.accounts.multi_user
-        ).run(),
+        "output-copies": OutputCopies(store, engine.jobs_dir, clock, settings.accounts).run(),
         "webhooks": Webhooks(settings.webhooks.hooks, store, clock).run(),
         "watchdog": _watchdog(store),
         "disk-guard": disk_guard.run(node.wakeup.changed),

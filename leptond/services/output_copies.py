@@ -18,6 +18,7 @@ from msgspec import UnsetType
 from leptond.base import accounts
 from leptond.base.accounts import Account
 from leptond.base.clock import Clock
+from leptond.core.access.run_as import AccountSettings
 from leptond.core.jobs.model import Job
 from leptond.core.jobs.output_path import expand
 from leptond.core.jobs.sources import Note
@@ -40,12 +41,14 @@ LIMIT = 200
 
 
 class OutputCopies:
-    """Follows the events of jobs and makes the links and copies that they call for; with `multi_user` as the
-    account of each job."""
+    """Follows the events of jobs and makes the links and copies that they call for, in multi-user mode as
+    the account of each job."""
 
-    def __init__(self, store: Store, jobs_dir: Path, clock: Clock, *, multi_user: bool = False) -> None:
+    def __init__(
+        self, store: Store, jobs_dir: Path, clock: Clock, settings: AccountSettings | None = None
+    ) -> None:
         self._store = store
-        self._multi_user = multi_user
+        self._settings = settings if settings is not None else AccountSettings()
         self._jobs_dir = jobs_dir
         self._clock = clock
         self._position: int | None = None
@@ -93,6 +96,7 @@ class OutputCopies:
                     truncate=truncate,
                     user=job.user,
                     account=self._account(job),
+                    umask=int(self._settings.umask, 8) if self._settings.multi_user else None,
                 )
             )
         except (OSError, TimeoutError, output_file.OutputRefused) as error:
@@ -107,7 +111,7 @@ class OutputCopies:
 
     def _account(self, job: Job) -> Account | None:
         """Return the account whose rights count at a job's path. Raises OutputRefused."""
-        if not self._multi_user:
+        if not self._settings.multi_user:
             return None
         if job.uid is None:
             raise output_file.OutputRefused("its submitter is not known")

@@ -71,12 +71,14 @@ def link(
     truncate: bool,
     user: str,
     account: Account | None = None,
+    umask: int | None = None,
 ) -> None:
     """Make `path` a link to the output of a running attempt of the job in `directory`, if nothing stands
     there that is to be kept: then the output comes when the attempt has ended. All that happens at `path`
-    happens with the rights of `account` (None: the daemon's own). Raises OSError, OutputRefused."""
+    happens with the rights of `account` (None: the daemon's own), and with this `umask` (None: that of the
+    process). Raises OSError, OutputRefused."""
     jobs_dir = directory.parent
-    with acting_as(account), _place(path, jobs_dir.parent, user) as (fd, name):
+    with acting_as(account), _place(path, jobs_dir.parent, user, umask=umask) as (fd, name):
         seen = _look(fd, name, jobs_dir, _uids(user))
         if seen is not None and not stat.S_ISLNK(seen.st_mode):
             note = _read_note(directory, path, seen)
@@ -105,25 +107,30 @@ def write(
     truncate: bool,
     user: str,
     account: Account | None = None,
+    umask: int | None = None,
 ) -> None:
     """Write what the attempts of the job in `directory`, up to `last`, have printed and `path` does not hold
-    yet. `account` as for :func:`link`. Raises OSError, OutputRefused."""
+    yet. `account` and `umask` as for :func:`link`. Raises OSError, OutputRefused."""
     jobs_dir = directory.parent
-    with acting_as(account), _place(path, jobs_dir.parent, user) as (fd, name):
+    with acting_as(account), _place(path, jobs_dir.parent, user, umask=umask) as (fd, name):
         seen = _look(fd, name, jobs_dir, _uids(user))
         if seen is None or stat.S_ISLNK(seen.st_mode):
-            _write_new(fd, name, path, directory, last, replace=seen is not None)
+            _write_new(fd, name, path, directory, last, replace=seen is not None, umask=umask)
         else:
             _write_on(fd, name, seen, path, directory, last, truncate=truncate)
 
 
-def _write_new(fd: int, name: str, path: Path, directory: Path, last: int, *, replace: bool) -> None:
+def _write_new(
+    fd: int, name: str, path: Path, directory: Path, last: int, *, replace: bool, umask: int | None
+) -> None:
     """Put a file with the output of all attempts where nothing stands, or (`replace`) a link of ours: whole,
     or not at all. Raises OSError; FileExistsError where something else has come there meanwhile."""
     aside = _aside(fd, name)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(aside, flags, 0o644, dir_fd=fd), "wb") as file:
+            if umask is not None:
+                os.fchmod(file.fileno(), 0o666 & ~umask)
             for number in range(1, last + 1):
                 _append(file.fileno(), JobLog(directory / str(number)))
             left = os.fstat(file.fileno())
@@ -201,11 +208,15 @@ _LINK = "it is a link; name the file itself"
 
 
 @contextlib.contextmanager
-def _place(path: Path, state_dir: Path, user: str, *, make: bool = True) -> Iterator[tuple[int, str]]:
+def _place(
+    path: Path, state_dir: Path, user: str, *, make: bool = True, umask: int | None = None
+) -> Iterator[tuple[int, str]]:
     """The directory of `path`, which is made with `make`, as a descriptor, and the name there. Raises
     OSError, OutputRefused."""
     try:
-        fd = nofollow.open_trusted(path.parent, uids=_uids(user), not_below=state_dir.stat(), make=make)
+        fd = nofollow.open_trusted(
+            path.parent, uids=_uids(user), not_below=state_dir.stat(), make=make, umask=umask
+        )
     except nofollow.UntrustedPath as error:
         raise OutputRefused(str(error)) from None
     try:

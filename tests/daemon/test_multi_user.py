@@ -234,28 +234,39 @@ tried(lambda: os.rename(top, top + "x"))
 tried(lambda: os.rename(d, d + "x"))
 tried(lambda: os.mkdir(os.path.dirname(top) + "/99"))
 # in its own directory it may put what it likes: links, FIFOs, a directory in the place of a file
-os.mkfifo(d + "/word.json"); os.symlink("/etc/shadow", d + "/error.json")
-os.symlink("/etc/shadow", d + "/.tune.json.tmp"); os.mkfifo(d + "/.stop.json.tmp"); os.mkdir(d + "/tune.json")
+os.mkfifo(d + "/word.json"); os.symlink(sys.argv[1], d + "/error.json")
+os.symlink(sys.argv[1], d + "/.tune.json.tmp"); os.mkfifo(d + "/.stop.json.tmp"); os.mkdir(d + "/tune.json")
 print("ready", flush=True)
-sys.exit(int(sys.argv[1])) if len(sys.argv) > 1 else time.sleep(600)
+sys.exit(int(sys.argv[2])) if len(sys.argv) > 2 else time.sleep(600)
 """
+
+
+SECRET = "root:secret-of-root"
+
+
+def secret_of_root(daemon) -> Path:
+    """A file that root alone may read."""
+    path = daemon.state_dir.parent / "secret"
+    path.write_text(SECRET)
+    path.chmod(0o600)
+    return path
 
 
 def test_a_job_forges_no_end_and_its_links_lead_the_daemon_nowhere(daemon, persons):
     _, bob = persons
-    before = Path("/etc/shadow").read_bytes()
+    secret = secret_of_root(daemon)
     program = bob.write("forger.py", FORGER)
-    job = bob.submit(daemon, PYTHON, str(program), "7")
+    job = bob.submit(daemon, PYTHON, str(program), str(secret), "7")
     ended = daemon.finished(job)
     assert (ended["state"], ended["exit_code"]) == ("failed", 7), (ended, daemon.output(job))
     assert daemon.output(job) == "ready\n"
-    assert "root:" not in json.dumps(ended)
-    job = bob.submit(daemon, PYTHON, str(program))
+    assert SECRET not in json.dumps(ended)
+    job = bob.submit(daemon, PYTHON, str(program), str(secret))
     daemon.printed(job, "ready")
     assert bob.request(daemon, "POST", f"/v1/jobs/{job}/cancel", {"grace_s": 0}).status == 202
     assert daemon.finished(job)["state"] == "cancelled"
     assert "FORGED" not in daemon.output(job)
-    assert Path("/etc/shadow").read_bytes() == before
+    assert secret.read_text() == SECRET
 
 
 def test_the_files_of_an_attempt_are_the_daemons_and_the_output_is_the_submitters(daemon, persons):
@@ -266,6 +277,7 @@ def test_the_files_of_an_attempt_are_the_daemons_and_the_output_is_the_submitter
     assert stat.S_IMODE(place.stat().st_mode) == 0o711
     owners = {path.name: path.stat().st_uid for path in place.iterdir()}
     assert owners.pop("output.log") == owners.pop("own") == ana.uid
+    assert stat.S_IMODE((place / "output.log").stat().st_mode) == 0o600
     assert set(owners.values()) == {0}
     for path in (daemon.state_dir, daemon.state_dir / "jobs", daemon.state_dir / "checkpoints", place.parent):
         assert stat.S_IMODE(path.stat().st_mode) == 0o711, path
@@ -293,6 +305,7 @@ def test_a_home_that_is_closed_to_all_others_has_script_directory_and_output(dae
     until(lambda: written.is_file() and not written.is_symlink(), "the copy of the output")
     assert written.read_text() == f"in {script.parent} as {ana.name}\n"
     assert (written.stat().st_uid, written.parent.stat().st_uid) == (ana.uid, ana.uid)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (written, written.parent)] == [0o600, 0o700]
     foreign = bob.submit(daemon, str(script), cwd=str(script.parent))
     ended = daemon.finished(foreign)
     assert (ended["state"], ended["class"]) == ("failed", "config")
@@ -315,18 +328,18 @@ def test_a_script_that_is_kept_runs_for_its_submitter_and_is_read_by_no_other(da
     daemon.finished(job)
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "others", "passwd"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "others", "roots"])
 def test_output_at_a_link_a_fifo_or_a_file_of_others_does_nothing(daemon, persons, kind):
     ana, bob = persons
     target = ana.write("precious.txt", "hers\n", 0o644)
     place = bob.home / f"trap-{kind}"
-    secret = Path("/etc/passwd").read_bytes()
+    secret = secret_of_root(daemon)
     with bob.acting():
         if kind == "link":
             place.symlink_to(target)
         elif kind == "fifo":
             os.mkfifo(place)
-    path = {"others": str(target), "passwd": "/etc/passwd"}.get(kind, str(place))
+    path = {"others": str(target), "roots": str(secret)}.get(kind, str(place))
     answer = bob.request(daemon, "POST", "/v1/jobs", {"argv": ["echo", "x"], "output": path})
     # what is seen at the submit is refused; what is exchanged later is found when it is written
     assert answer.status == 422, answer.data
@@ -346,7 +359,7 @@ def test_output_at_a_link_a_fifo_or_a_file_of_others_does_nothing(daemon, person
     daemon.finished(job)
     until(lambda: daemon.job(job)["attempts"][0]["notes"] or later.is_file(), "the end of the copy")
     assert target.read_text() == "hers\n"
-    assert Path("/etc/passwd").read_bytes() == secret
+    assert secret.read_text() == SECRET
     assert target.stat().st_uid == ana.uid
 
 

@@ -53,6 +53,7 @@ class Log:
         fd = os.open(name, flags, 0o640, dir_fd=self._directory)
         if self._owner is not None:
             os.fchown(fd, *self._owner)  # a link at the job's output path leads here
+            os.fchmod(fd, 0o600)  # its group may be one that many share
         return fd
 
     def _next_segment(self) -> None:
