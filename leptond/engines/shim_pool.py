@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from leptond.base import failpoints, nofollow
@@ -93,16 +94,16 @@ class ShimPool:
     ) -> ShimHandle:
         """Return a shim for an attempt, by its `launch` description, with standard error in the file
         `errors`; from the zygote `warm`, where there is one that answers. Raises OSError."""
-        text = json.dumps({**launch, "again": True})
+        data = encoded({**launch, "again": True})
         for zygote in (warm, self.zygote):
             if zygote is None:
                 continue
             self.fill_soon(zygote)
-            if len(text) <= LAUNCH_BYTES and (idle := _take_idle(zygote, text)) is not None:
+            if len(data) <= LAUNCH_BYTES and (idle := _take_idle(zygote, data.decode())) is not None:
                 return idle
             with contextlib.suppress(ZygoteGone):
-                return await self._start(attempt_id, text.encode(), errors, zygote)
-        return await self._start(attempt_id, json.dumps(launch).encode(), errors, None)
+                return await self._start(attempt_id, data, errors, zygote)
+        return await self._start(attempt_id, encoded(launch), errors, None)
 
     async def _start(
         self, attempt_id: str, data: bytes, errors: Path, zygote: ZygoteHandle | None
@@ -180,6 +181,15 @@ class ShimPool:
             self._timer.cancel()
         if self._zygote is not None:
             self._zygote.give_up("closing")
+
+
+def encoded(launch: Mapping[str, Any]) -> bytes:
+    """Return a launch description as the shim reads it: JSON, in which what is not UTF-8 of the daemon's own
+    environment and paths is kept."""
+    try:
+        return msgspec.json.encode(launch)
+    except UnicodeEncodeError:
+        return json.dumps(launch).encode()
 
 
 def _take_idle(zygote: ZygoteHandle, launch: str) -> ShimHandle | None:

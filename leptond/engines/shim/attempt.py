@@ -134,22 +134,25 @@ class Attempt:
             pass  # earlier attempts are in it
 
     def sync_place(self) -> None:
-        """Make the way to the directory durable: a record in a directory that a power failure takes away is
-        no record. Not before the command runs, because it would wait for the disk. Raises OSError."""
-        if not self._synced:
+        """Make what is in the directory, and the way to it, durable: a record in a directory that a power
+        failure takes away is no record. Not before the command runs, because it would wait for the disk.
+        Raises OSError."""
+        if self._synced:
+            self.directory.sync_names()
+            return
+        try:
+            fd = self.directory.open(layout.IDENTITY, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as failure:
+            if failure.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            # the job has removed it
+        else:
             try:
-                fd = self.directory.open(layout.IDENTITY, os.O_RDONLY | os.O_NONBLOCK)
-            except OSError as failure:
-                if failure.errno not in (errno.ENOENT, errno.ELOOP):
-                    raise
-                # the job has removed it
-            else:
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-            self.directory.sync()
-            self._synced = True
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        self.directory.sync()
+        self._synced = True
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -162,10 +165,10 @@ class Attempt:
         failpoints.fp("shim_before_exit_record")
         while True:
             try:
-                if not acknowledged:
-                    self.directory.put_in_place()
+                if not acknowledged and self.directory.put_in_place():
+                    self._synced = False
+                durable.write_whole(self.directory.fd, layout.EXIT, json.dumps(self.record), sync=True)
                 self.sync_place()
-                self.directory.write(layout.EXIT, json.dumps(self.record), sync=True)
             except OSError:
                 if acknowledged:
                     return False  # the database has it

@@ -49,9 +49,13 @@ class Directory:
                 os.close(fd)
         return found
 
-    def sync(self) -> None:
-        """Make it and the way to it durable. Raises OSError."""
+    def sync_names(self) -> None:
+        """Make the names in it durable. Raises OSError."""
         os.fsync(self.fd)
+
+    def sync(self) -> None:
+        """Make the names in it and the way to it durable. Raises OSError."""
+        self.sync_names()
         for above in ("..", "../.."):
             fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
             try:
@@ -59,11 +63,11 @@ class Directory:
             finally:
                 os.close(fd)
 
-    def put_in_place(self) -> None:
+    def put_in_place(self) -> bool:
         """Where the job has removed or renamed it, take a new one at its path, in which the daemon looks for
-        the record. What stands there and is no directory is removed. Raises OSError."""
+        the record, and return True. What stands there and is no directory is removed. Raises OSError."""
         if self._is_in_place():
-            return
+            return False
         above = os.path.dirname(self.path)
         for path in (above, self.path):
             if os.path.islink(path) or (os.path.lexists(path) and not os.path.isdir(path)):
@@ -76,6 +80,7 @@ class Directory:
             os.close(parent)
         os.close(self.fd)
         self.fd = fd
+        return True
 
     def _is_in_place(self) -> bool:
         above, name = os.path.split(self.path)

@@ -141,10 +141,6 @@ def run(
         return False
     gate.send(protocol.STARTED, f"{attempt.command.pid} {attempt.record['start'] or ''}")
     failpoints.fp("shim_after_started")
-    try:
-        attempt.sync_place()
-    except OSError:
-        pass  # tried again with the exit record
     Supervisor(attempt).watch(wake)
     if attempt.command.lost:
         os._exit(1)  # without a record: nobody can say how it ended, and the daemon looks for what is left

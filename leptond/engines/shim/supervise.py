@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 POLL_CAP_S = 15.0
 """poll() sleeps by a clock that stands still in suspend, so the timers are checked at least so often."""
+PLACE_S = 1.0
+"""The time for which a command runs until its attempt's place is made durable. The place of one that ends
+before is made durable with its exit record: its end does not wait for the disk."""
 KILL_AGAIN_S = 0.05
 """The time from one round of killing to the next."""
 LEFT_S = 0.02
@@ -48,6 +51,7 @@ class Supervisor:
         self._stopping: Stopping | None = None
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
+        self._sync_at: float | None = attempt.started_boot + PLACE_S
         limit = self._launch["time_limit_s"]
         if limit is not None:
             self._deadline = attempt.started_boot + limit
@@ -105,7 +109,7 @@ class Supervisor:
             self._record["signal"] = os.WTERMSIG(status)
         else:
             self._record["exit_code"] = os.WEXITSTATUS(status)
-        self._deadline = self._warn_at = None
+        self._deadline = self._warn_at = self._sync_at = None
         if self._stop_sent is not None:
             return
         # its leftovers have become children of the shim, so without a child there are none
@@ -121,6 +125,12 @@ class Supervisor:
         marks = self._attempt.output.marks
         if marks.due is not None and now >= marks.due:
             marks.send()
+        if self._sync_at is not None and now >= self._sync_at:
+            self._sync_at = None
+            try:
+                self._attempt.sync_place()
+            except OSError:
+                pass  # tried again with the exit record
         if self._warn_at is not None and now >= self._warn_at:
             self._warn_at = None
             self._warn()
@@ -144,6 +154,7 @@ class Supervisor:
 
     def _timeout_ms(self, now: float) -> float:
         timers = (
+            self._sync_at,
             self._warn_at,
             self._deadline,
             self._kill_at,

@@ -334,3 +334,11 @@ def test_a_launch_that_does_not_fit_the_gate_has_a_shim_of_its_own(daemon):
     assert daemon.finished(job)["state"] == "succeeded"
     assert daemon.output(job) == f"{len(word) + 1}\n"
     assert shim not in before
+
+
+def test_a_launch_reads_as_it_was_with_names_that_are_not_utf_8_and_on_one_line():
+    for word in ("plain", "Zürich\n\x01\u2028", os.fsdecode(b"\xff/state")):
+        launch = {"argv": [word], "env": {"A": word}, "grace_s": 0.1, "cgroup": None, "again": True}
+        text = shim_pool.encoded(launch)
+        assert json.loads(text) == launch
+        assert b"\n" not in text

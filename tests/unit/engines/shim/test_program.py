@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from leptond.base.clock import kernel_boot_id
+from tests.support.daemon import until
 from tests.unit.engines.shim.harness import TOP, Shim
 
 
@@ -129,3 +130,48 @@ def test_it_needs_nothing_but_our_files_and_writes_none_there(tmp_path):
     assert shim.line().startswith("STARTED ")
     assert shim.end()["exit_code"] == 4
     assert sorted(copy.rglob("*")) == before
+
+
+SYNCING = """
+import os, sys
+sys.path.append(sys.argv[1])
+from leptond.engines.shim import program, supervise
+supervise.PLACE_S = float(sys.argv[3])
+log, fsync = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), os.fsync
+def noted(fd):
+    fsync(fd)
+    os.write(log, os.readlink(f"/proc/self/fd/{fd}").encode() + b"\\n")
+os.fsync = noted
+program.main()
+os._exit(0)
+"""
+"""The shim, with a log of what it makes durable."""
+
+
+@pytest.mark.parametrize(("place_s", "command"), [(3600.0, ["true"]), (0.0, None)])
+def test_the_way_to_the_exit_record_is_durable_once_the_record_is_and_early_where_the_command_runs_on(
+    tmp_path, place_s, command
+):
+    log = tmp_path / "synced"
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    shim = Shim(
+        tmp_path,
+        command or ["sh", "-c", f"read x < {gate}"],
+        program=("-c", SYNCING, str(TOP), str(log), str(place_s)),
+    )
+    assert shim.line().startswith("READY")
+    before = log.read_text().splitlines()
+    shim.go()
+    assert shim.line().startswith("STARTED")
+    place = str(shim.place)
+    way = [f"{place}/identity.json", place, str(tmp_path / "1"), str(tmp_path)]
+    if place_s == 0:
+        until(lambda: log.read_text().splitlines()[len(before) :] == way, "the way is durable")
+        gate.write_text("\n")
+    assert shim.line().startswith("ENDED")
+    shim.gate.sendall(b"BOOKED\n")
+    assert shim.end()["exit_code"] == 0
+    synced = log.read_text().splitlines()[len(before) :]
+    record = f"{place}/.exit.json.tmp"
+    assert synced == ([*way, record, place] if place_s == 0 else [record, *way])
