@@ -134,11 +134,16 @@ class Attempt:
             pass  # earlier attempts are in it
 
     def sync_place(self) -> None:
-        """Make what is in the directory, and the way to it, durable: a record in a directory that a power
-        failure takes away is no record. Not before the command runs, because it would wait for the disk.
-        Raises OSError."""
+        """Make the directory durable, and the way to it. Not before the command runs, because it would wait
+        for the disk. Raises OSError."""
+        if not self._synced:
+            self._sync_way()
+            self.directory.sync()
+
+    def _sync_way(self) -> None:
+        """Make the way to the directory durable: a record in a directory that a power failure takes away is
+        no record. Raises OSError."""
         if self._synced:
-            self.directory.sync_names()
             return
         try:
             fd = self.directory.open(layout.IDENTITY, os.O_RDONLY | os.O_NONBLOCK)
@@ -151,7 +156,7 @@ class Attempt:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-        self.directory.sync()
+        self.directory.sync_way()
         self._synced = True
 
     # -- the end -----------------------------------------------------------------------------------
@@ -167,8 +172,8 @@ class Attempt:
             try:
                 if not acknowledged and self.directory.put_in_place():
                     self._synced = False
-                durable.write_whole(self.directory.fd, layout.EXIT, json.dumps(self.record), sync=True)
-                self.sync_place()
+                self._sync_way()
+                self.directory.write(layout.EXIT, json.dumps(self.record), sync=True)
             except OSError:
                 if acknowledged:
                     return False  # the database has it

@@ -49,13 +49,12 @@ class Directory:
                 os.close(fd)
         return found
 
-    def sync_names(self) -> None:
+    def sync(self) -> None:
         """Make the names in it durable. Raises OSError."""
         os.fsync(self.fd)
 
-    def sync(self) -> None:
-        """Make the names in it and the way to it durable. Raises OSError."""
-        self.sync_names()
+    def sync_way(self) -> None:
+        """Make the way to it durable. Raises OSError."""
         for above in ("..", "../.."):
             fd = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
             try:

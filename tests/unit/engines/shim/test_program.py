@@ -149,7 +149,7 @@ os._exit(0)
 
 
 @pytest.mark.parametrize(("place_s", "command"), [(3600.0, ["true"]), (0.0, None)])
-def test_the_way_to_the_exit_record_is_durable_once_the_record_is_and_early_where_the_command_runs_on(
+def test_the_way_to_an_exit_record_is_durable_before_it_and_early_where_the_command_runs_on(
     tmp_path, place_s, command
 ):
     log = tmp_path / "synced"
@@ -165,13 +165,13 @@ def test_the_way_to_the_exit_record_is_durable_once_the_record_is_and_early_wher
     shim.go()
     assert shim.line().startswith("STARTED")
     place = str(shim.place)
-    way = [f"{place}/identity.json", place, str(tmp_path / "1"), str(tmp_path)]
+    way = [f"{place}/identity.json", str(tmp_path / "1"), str(tmp_path)]
     if place_s == 0:
-        until(lambda: log.read_text().splitlines()[len(before) :] == way, "the way is durable")
+        until(lambda: log.read_text().splitlines()[len(before) :] == [*way, place], "the way is durable")
         gate.write_text("\n")
     assert shim.line().startswith("ENDED")
     shim.gate.sendall(b"BOOKED\n")
     assert shim.end()["exit_code"] == 0
     synced = log.read_text().splitlines()[len(before) :]
     record = f"{place}/.exit.json.tmp"
-    assert synced == ([*way, record, place] if place_s == 0 else [record, *way])
+    assert synced == ([*way, place, record, place] if place_s == 0 else [*way, record, place])
