@@ -54,7 +54,7 @@ def put_a_file_above(place):
 )
 def test_the_record_stands_where_the_daemon_looks_for_it(directory, place, change):
     change(place)
-    directory.put_in_place()
+    assert directory.put_in_place(), "its way is to be made durable anew"
     directory.write("exit.json", "{}", sync=True)
     assert not place.is_symlink()
     assert (place / "exit.json").read_text() == "{}"
@@ -62,7 +62,7 @@ def test_the_record_stands_where_the_daemon_looks_for_it(directory, place, chang
 
 def test_a_directory_that_is_in_its_place_stays(directory, place):
     fd = directory.fd
-    directory.put_in_place()
+    assert not directory.put_in_place()
     assert directory.fd == fd
 
 
@@ -76,7 +76,7 @@ def test_what_is_written_follows_the_directory_until_it_is_put_back(directory, p
 def test_it_moves_to_where_it_runs(directory, place, tmp_path):
     directory.move(str(tmp_path / "jobs" / "7" / "2"))
     directory.sync()
-    directory.put_in_place()
+    assert not directory.put_in_place()
     assert not place.exists()
     assert directory.path == str(tmp_path / "jobs" / "7" / "2")
 
