@@ -35,7 +35,7 @@ from leptond.store.queue import attempts, gpus
 from tests.support.store import open_new_store
 
 PATIENCE_S = 60.0
-TABLES = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus")
+TABLES = ("jobs", "folds", "attempts", "leases", "dependencies", "events", "idempotency", "gpus", "tokens")
 
 
 class Devices:
