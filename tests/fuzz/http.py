@@ -3,8 +3,8 @@
     python -m tests.fuzz.http --cases 200000 [--seed N]
 
 starts a daemon of its own, sends it that many odd requests over its Unix socket and over TCP, looks at its
-health meanwhile, and says what it found. The daemon has to stay alive and to answer, to log no traceback, and
-to have no more files open at the end than before."""
+health meanwhile, and says what it found. The daemon has to stay alive and to answer, to start jobs, to log no
+traceback, and to have no more files open, and hardly more memory, at the end than before."""
 
 from __future__ import annotations
 
@@ -49,6 +49,11 @@ PATHS = (
     "/",
     "/web/app.js",
     "/v1/gpus/0/drain",
+    "/v1/me",
+    "/v1/session",
+    "/v1/tokens",
+    "/v1/tokens/00000000",
+    "/v1/jobs/1/log/stream",
     "*",
     "http://evil.example/v1/jobs",
     "http://localhost/v1/jobs",
@@ -103,6 +108,13 @@ HEADERS = (
     b"Idempotency-Key: \xff",
     b"Authorization: Bearer " + b"x" * 100,
     b"Authorization: Bearer \xff\xfe",
+    b"Authorization: Bearer lept_" + b"x" * 43,
+    b"X-Leptond-Session: " + b"x" * 21,
+    b"Cookie: leptond_0=" + b"x" * 27,
+    b"X-Leptond-For: root",
+    b"Origin: null",
+    b"Origin: http://127.0.0.1:1",
+    b"Sec-Fetch-Site: cross-site",
     b"X: " + b"y" * 9000,
     b"X Y: z",
     b": empty",
@@ -118,6 +130,8 @@ BODIES = (
     b"\xff\xfe",
     b"[" * 2000,
     b'{"a":1,"a":2}',
+    b'{"code": "x"}',
+    b'{"name": "x", "role": "admin", "lifetime_s": 1}',
     b"5\r\nhello\r\n0\r\n\r\n",
     b"zz\r\n",
     b"ffffffffffffffff\r\n",
@@ -126,6 +140,10 @@ BODIES = (
     b"0\r\nTrailer: x\r\n\r\n",
     b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3,
 )
+
+
+MAX_GROWTH = 50 << 20
+"""Most bytes of memory that the daemon may gain."""
 
 
 def request(dice: random.Random) -> bytes:
@@ -208,6 +226,12 @@ class Target:
         assert self.daemon.process is not None
         return len(list(Path(f"/proc/{self.daemon.process.pid}/fd").iterdir()))
 
+    def memory(self) -> int:
+        """Return the bytes of memory that the daemon has."""
+        assert self.daemon.process is not None
+        text = Path(f"/proc/{self.daemon.process.pid}/status").read_text()
+        return next(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("VmRSS"))
+
     def settled_files(self, most: int, patience_s: float = 60.0) -> int:
         """The same, once it is no more than `most`."""
         until = time.monotonic() + patience_s
@@ -224,11 +248,17 @@ def run(target: Target, *, cases: int, seed: int, health_every: int = 500) -> Co
     assert daemon.get("/healthz").status == 200
     before = target.settled_files(0, 1.0)
     found: Counter[str] = Counter()
+    memory = 0
     for number in range(cases):
         found[send(target.unix if dice.random() < 0.7 else target.tcp, dice)] += 1
         if number % health_every == 0:
             healthy(daemon)
+            # what is loaded at the first use of a route is no leak
+            memory = memory or (target.memory() if number >= 20 * health_every else 0)
     healthy(daemon)
+    daemon.finished(daemon.submit("true"))
+    grown = target.memory() - memory if memory else 0
+    assert grown < MAX_GROWTH, f"{grown >> 20} MiB more memory than after {20 * health_every} cases"
     after = target.settled_files(before + 2)
     assert after <= before + 2, f"{after} files are open, {before} were before"
     log = daemon.log.read_text()

@@ -27,6 +27,9 @@ log = structlog.get_logger("leptond.http")
 HEADER_S = 5.0
 """Seconds that the head of a request may take to arrive."""
 
+BLOCKED_S = 30.0
+"""Seconds after which a client that does not read its answer is dropped."""
+
 FAULTS_S = 60.0
 """Seconds of what clients did wrong that one line of the log sums up."""
 
@@ -75,8 +78,8 @@ class ClientFaults:
         self.total: Counter[str] = Counter()
 
     def note(self, what: str) -> None:
-        """Count a fault: `malformed` (no HTTP), `left` (before the answer), `slow` (its head did not come),
-        or `refused` (too many connections)."""
+        """Count a fault: `malformed` (no HTTP), `left` (before the answer), `slow` (its head did not come,
+        or it does not read its answer), or `refused` (too many connections)."""
         self._counts[what] += 1
         self.total[what] += 1
         if self._timer is None:
@@ -241,6 +244,7 @@ class Connection(web.RequestHandler):
         self._header_s = header_s
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
+        self._blocked: asyncio.TimerHandle | None = None
         self._busy = False
         self._waits = False
         self._uid: int | None = None
@@ -270,7 +274,30 @@ class Connection(web.RequestHandler):
             self._connections.end(self._uid)
             self._uid = None
         self._disarm()
+        self._unblocked()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give a client BLOCKED_S to read more of its answer, which is kept in memory."""
+        super().pause_writing()
+        self._unblocked()
+        self._blocked = self._own_loop.call_later(BLOCKED_S, self._does_not_read)
+
+    def resume_writing(self) -> None:
+        """End that deadline, because the client has read."""
+        self._unblocked()
+        super().resume_writing()
+
+    def _unblocked(self) -> None:
+        if self._blocked is not None:
+            self._blocked.cancel()
+            self._blocked = None
+
+    def _does_not_read(self) -> None:
+        self._blocked = None
+        if self._line is not None:
+            self._connections.faults.note("slow")
+            self._line.abort()
 
     def give_way(self) -> None:
         """End at once, because nothing is asked here and the same user wants another connection."""

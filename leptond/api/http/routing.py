@@ -161,7 +161,10 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
     async def handle(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
         http = context.settings.http
-        raw = await read_body(request, http.max_batch_bytes if route.large_body else http.max_body_bytes)
+        limit = http.max_batch_bytes if route.large_body else http.max_body_bytes
+        # absolute, not by the byte; the deadline of a whole request does not hold for streams
+        async with asyncio.timeout(http.request_timeout_s):
+            raw = await read_body(request, limit)
         body = None
         if decoder is not None and (raw or not route.body_optional):
             if request.content_type != "application/json":
