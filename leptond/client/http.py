@@ -1,7 +1,7 @@
 """HTTP/1.1 (RFC 9112) from the client's side: what an exchange with a daemon of ours needs, and no more.
 
 The standard library's ``http.client`` brings the whole of ``email`` and ``ssl`` along, which takes longer to
-import than all else that leptonctl does. There is no TLS, no proxy and no redirect here.
+import than all else that leptonctl does. There is no proxy and no redirect here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator, Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
 
 _SUN_PATH = 107  # bytes of a Unix socket's address, without its final NUL
 _LINE_BYTES = 64 * 1024
@@ -135,15 +139,23 @@ class _Received(io.RawIOBase):
 
 
 class Connection:
-    """A connection to a Unix socket (`path`), or to a host and port. Its methods raise OSError, and BadAnswer
+    """A connection to a Unix socket (`path`), or to a host and port, with `tls` as the
+    system trusts certificates (SSL_CERT_FILE). Its methods raise OSError, and BadAnswer
     for an answer that is not HTTP."""
 
     def __init__(
-        self, path: str | None = None, *, host: str = "", port: int = 0, timeout_s: float | None = None
+        self,
+        path: str | None = None,
+        *,
+        host: str = "",
+        port: int = 0,
+        tls: bool = False,
+        timeout_s: float | None = None,
     ) -> None:
         self._path = path
         self._host = host
         self._port = port
+        self._tls = tls
         self._timeout_s = timeout_s
         self._socket: _socket.socket | None = None
         self._stream: io.BufferedReader | None = None
@@ -155,6 +167,8 @@ class Connection:
 
             self._socket = socket.create_connection((self._host, self._port), self._timeout_s)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls:
+                self._socket = _with_tls(self._socket, self._host)
         else:
             self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             try:
@@ -182,6 +196,10 @@ class Connection:
         """Return True if the other side closed it while it was idle: it is readable then, at its end."""
         if self._socket is None:
             return True
+        if self._tls:
+            import select
+
+            return bool(select.select([self._socket], [], [], 0)[0])
         timeout_s = self._socket.gettimeout()
         self._socket.setblocking(False)
         try:
@@ -215,6 +233,17 @@ class Connection:
         if url.split() != [url] or any("\r" in line or "\n" in line for line in lines):
             raise ValueError("a request cannot hold line breaks, nor its address blanks")
         return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+
+
+def _with_tls(one: socket.socket, host: str) -> socket.socket:
+    """Return the connection with TLS. Raises OSError for a server that the system does not trust."""
+    import ssl  # as expensive as all else together
+
+    try:
+        return ssl.create_default_context().wrap_socket(one, server_hostname=host)
+    except BaseException:
+        one.close()
+        raise
 
 
 def _connect_unix(one: _socket.socket, path: str) -> None:

@@ -17,21 +17,28 @@ PROBE_S = 1.0
 
 
 class Target:
-    """The address of a daemon: a Unix socket's path, or a host and port. `looked_at`: where a socket was
-    looked for."""
+    """The address of a daemon: a Unix socket's path, or a host and port, with TLS or without.
+    `looked_at`: where a socket was looked for."""
 
-    __slots__ = ("host", "looked_at", "path", "port")
+    __slots__ = ("host", "looked_at", "path", "port", "tls")
 
     def __init__(
-        self, path: str | None = None, host: str = "", port: int = 0, looked_at: tuple[str, ...] = ()
+        self,
+        path: str | None = None,
+        host: str = "",
+        port: int = 0,
+        looked_at: tuple[str, ...] = (),
+        *,
+        tls: bool = False,
     ) -> None:
         self.path = path
         self.host = host
         self.port = port
         self.looked_at = looked_at
+        self.tls = tls
 
     def __repr__(self) -> str:
-        return f"Target({self.path!r}, {self.host!r}, {self.port!r}, {self.looked_at!r})"
+        return f"Target({self.path!r}, {self.host!r}, {self.port!r}, {self.looked_at!r}, tls={self.tls})"
 
     def __eq__(self, other: object) -> bool:
         return repr(self) == repr(other)
@@ -42,7 +49,8 @@ class Target:
     def __str__(self) -> str:
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def advice(self) -> str:
         """Advice for when no daemon answers there."""
@@ -60,7 +68,7 @@ class BadTarget(ClientError):
 
     def __init__(self, host: str) -> None:
         detail = f"{host!r} is not an address of a daemon"
-        hint = "use unix:///path/to/leptond.sock or http://HOST:PORT"
+        hint = "use unix:///path/to/leptond.sock, http://HOST:PORT or https://HOST"
         super().__init__(own_problem("bad-host", "Not an address", detail, hint), exit_code=2)
 
 
@@ -87,7 +95,8 @@ class Interrupted(ClientError):
 
 
 def parse_host(host: str) -> Target:
-    """``unix:///path``, ``unix:/path``, a bare absolute path, or ``http://host[:port]``. Raises BadTarget."""
+    """``unix:///path``, ``unix:/path``, a bare absolute path, or ``http://host[:port]``, or
+    ``https://host[:port]``. Raises BadTarget."""
     if host.startswith("/"):
         return Target(path=host)
     if host.startswith("unix:"):
@@ -100,9 +109,12 @@ def parse_host(host: str) -> Target:
 
     try:
         parts = urlsplit(host)
-        if parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query:
+        is_http = parts.scheme in ("http", "https")
+        if not is_http or not parts.hostname or parts.path.strip("/") or parts.query:
             raise BadTarget(host)
-        return Target(host=parts.hostname, port=parts.port or DEFAULT_PORT)
+        tls = parts.scheme == "https"
+        port = parts.port or (443 if tls else DEFAULT_PORT)
+        return Target(host=parts.hostname, port=port, tls=tls)
     except ValueError:
         raise BadTarget(host) from None
 

@@ -288,7 +288,8 @@ class Transport:
     def _new_connection(self, timeout_s: float) -> Connection:
         if self.target.path is not None:
             return Connection(self.target.path, timeout_s=timeout_s)
-        return Connection(host=self.target.host, port=self.target.port, timeout_s=timeout_s)
+        target = self.target
+        return Connection(host=target.host, port=target.port, tls=target.tls, timeout_s=timeout_s)
 
     def _connect(self, connection: Connection) -> None:
         try:

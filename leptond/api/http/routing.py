@@ -7,6 +7,7 @@ what it returns is encoded after it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,8 +163,8 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
         context = request.app[CONTEXT]
         http = context.settings.http
         limit = http.max_batch_bytes if route.large_body else http.max_body_bytes
-        # absolute, not by the byte; the deadline of a whole request does not hold for streams
-        async with asyncio.timeout(http.request_timeout_s):
+        # absolute, not by the byte; the others have a deadline for the whole request
+        async with asyncio.timeout(http.request_timeout_s) if route.streams else contextlib.nullcontext():
             raw = await read_body(request, limit)
         body = None
         if decoder is not None and (raw or not route.body_optional):

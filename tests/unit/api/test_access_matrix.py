@@ -57,7 +57,7 @@ OBJECTS = ("{ref}", "{id}")
 def settings() -> Settings:
     return Settings(
         queue=QueueSettings(cpu_slots=2),
-        http=HttpSettings(listen="127.0.0.1:0", submit_burst=100_000, submits_per_s=1e6),
+        http=HttpSettings(listen="127.0.0.1:0", submit_burst=100_000, submits_per_s=1e6, job_metrics=True),
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import ssl
 import subprocess
+import sys
+from functools import partial
 
 import aiohttp
 import pytest
@@ -93,6 +97,12 @@ def settings(certificate) -> Settings:
     return Settings(http=HttpSettings(listen="127.0.0.1:0", tls_cert=cert, tls_key=key))
 
 
+async def leptonctl(env, *words):
+    command = [sys.executable, "-m", "leptond.cli", *words]
+    run = partial(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    return await asyncio.to_thread(run, env={**os.environ, **env})
+
+
 async def test_it_speaks_tls_and_its_cookie_is_for_tls_alone(world, certificate):
     me = (await world.get("/v1/me")).json
     assert me["page_url"].startswith(f"https://127.0.0.1:{world.api.port}/#login=")
@@ -105,6 +115,11 @@ async def test_it_speaks_tls_and_its_cookie_is_for_tls_alone(world, certificate)
         code = me["page_url"].partition("#login=")[2]
         answer = await client.post(f"{base}/v1/session", json={"code": code})
         assert "Secure" in answer.headers["Set-Cookie"]
+    env = {"LEPTOND_HOST": base, "LEPTOND_TOKEN": "lept_good", "SSL_CERT_FILE": str(certificate[0])}
+    known = await leptonctl(env, "whoami")
+    assert (known.returncode, "known by a token" in known.stdout) == (0, True), known.stderr
+    strange = await leptonctl({**env, "SSL_CERT_FILE": "/dev/null"}, "whoami")
+    assert (strange.returncode, "certificate" in strange.stderr.lower()) == (69, True), strange
     async with aiohttp.ClientSession() as client:
         with pytest.raises(aiohttp.ClientError):
             await client.get(f"http://127.0.0.1:{world.api.port}/healthz")

@@ -28,6 +28,8 @@ from tests.unit.cli.stub import Stub
         ("unix:/run/x.sock", "unix:/run/x.sock"),
         ("/run/x.sock", "unix:/run/x.sock"),
         ("http://box", "http://box:8370"),
+        ("https://box", "https://box:443"),
+        ("https://box:8370", "https://box:8370"),
         ("http://127.0.0.1:99/", "http://127.0.0.1:99"),
         ("http://[::1]:99", "http://[::1]:99"),
     ],
@@ -41,7 +43,8 @@ def test_a_host_is_a_socket_or_a_port(host, text):
     [
         "box",
         "box:80",
-        "https://box",
+        "https://",
+        "https://box/path",
         "unix:x",
         "unix://x/y",
         "http://",

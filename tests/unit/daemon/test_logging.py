@@ -15,6 +15,7 @@ log = structlog.get_logger("leptond.test")
 log.debug("a.debug")
 log.info("an.info", job=3)
 try:
+    environment = {{"API_TOKEN": "canary"}}
     1 / 0
 except ZeroDivisionError:
     log.error("an.error", exc_info=True)
@@ -53,3 +54,10 @@ def test_text_is_for_people_and_has_no_colours_in_a_pipe():
     assert "an.info" in text
     assert "job=3" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_fault_is_logged_without_the_values_of_variables(format):
+    text = logged(format, "info")
+    assert "ZeroDivisionError" in text
+    assert "canary" not in text
