@@ -90,3 +90,21 @@ def test_a_job_asks_as_its_owner(shared_daemon, way):
 def test_whoever_started_the_daemon_is_the_administrator_all_the_same(shared_daemon):
     me = shared_daemon.get("/v1/me").json
     assert (me["user"], me["role"], me["job"], me["sees_everything"]) == (OWN, "admin", None, True)
+
+
+def test_the_log_tells_nothing_of_what_jobs_hold(shared_daemon):
+    job = shared_daemon.submit(
+        "/bin/sh",
+        "-c",
+        "echo canary-printed; exit 3 # canary-argument",
+        env={"PLAIN": "canary-plain", "API_TOKEN": "canary-token"},
+        labels={"team": "canary-label"},
+        contact="canary-contact",
+        params={"x": "canary-param"},
+        output="/tmp/none/canary-output/log",
+    )
+    shared_daemon.finished(job)
+    refused = shared_daemon.post("/v1/jobs", {"argv": ["true"], "env": {"A": 1}, "canary-field": "canary"})
+    assert refused.status == 422
+    assert b"canary" in shared_daemon.get(f"/v1/jobs/{job}").data
+    assert "canary" not in shared_daemon.log.read_text()

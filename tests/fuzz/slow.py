@@ -31,6 +31,10 @@ class Kind(NamedTuple):
     dribble: bytes = b""
 
 
+ONE_IN = 20
+"""One round of clients in so many comes over the Unix socket. They are of the daemon's own account, as the
+one that has to be answered is: an account shuts out nobody but itself, and has 512 connections."""
+
 HALF_BODY = (
     b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 100000\r\n\r\n{"
@@ -76,7 +80,11 @@ class Watch(threading.Thread):
         daemon = self._target.daemon
         while not self._stop_it.is_set():
             begin = time.monotonic()
-            answer = daemon.get("/v1/status")
+            try:
+                answer = daemon.get("/v1/status")
+            except OSError as error:
+                self.wrong.append(repr(error))
+                return
             self.answers_s.append(time.monotonic() - begin)
             if answer.status != 200:
                 self.wrong.append(f"{answer.status} {answer.data[:200]!r}")
@@ -101,7 +109,7 @@ def run(target: Target, *, clients: int, patience_s: float) -> Result:
         for number in range(clients):
             kind = KINDS[number % len(KINDS)]
             with contextlib.suppress(OSError):
-                one = target.tcp() if number // len(KINDS) % 3 else target.unix()
+                one = target.unix() if number // len(KINDS) % ONE_IN == 0 else target.tcp()
                 one.setblocking(False)
                 if kind.first:
                     one.send(kind.first)

@@ -321,7 +321,7 @@ QUERIES = (
 
 
 @pytest.mark.parametrize("name", ["viewer", "user", "job"])
-async def test_64_secrets_of_another_are_in_no_answer(world, foreign, monkeypatch, name):
+async def test_64_secrets_of_another_are_in_no_answer(world, foreign, monkeypatch, capsys, name):
     as_caller(monkeypatch, world.context, CALLERS[name])
     hits = []
     places = {"job": foreign.job, "array": foreign.array, "sweep": foreign.sweep}
@@ -333,6 +333,7 @@ async def test_64_secrets_of_another_are_in_no_answer(world, foreign, monkeypatc
     stream.close()
     hits += [("stream", events)] if "canary" in json.dumps(events) else []
     assert hits == []
+    assert "canary" not in "".join(capsys.readouterr()), "nor in what is logged"
 
 
 async def test_the_owner_is_told_the_64_secrets(world, foreign, monkeypatch):
