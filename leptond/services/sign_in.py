@@ -4,7 +4,6 @@ only."""
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 
 import msgspec
 
@@ -15,8 +14,8 @@ from leptond.services.tokens import digest
 LINK_S = 120.0
 """Seconds for which a link is good."""
 
-MOST = 1000
-"""Most links at a time; the oldest go."""
+MOST_OF_ONE = 20
+"""Most links of one person at a time; the oldest go."""
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,14 +31,17 @@ class SignInLinks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._open: OrderedDict[str, tuple[Person, float]] = OrderedDict()
+        self._open: dict[str, tuple[Person, float]] = {}
 
     def make(self, person: Person) -> str:
         """Return the code of a new link."""
-        code = secrets.token_urlsafe(32)
-        self._open[digest(code)] = (person, self._clock.boot() + LINK_S)
-        while len(self._open) > MOST:
-            self._open.popitem(last=False)
+        code, now = secrets.token_urlsafe(32), self._clock.boot()
+        for one in [one for one, (_, until) in self._open.items() if until < now]:
+            del self._open[one]
+        self._open[digest(code)] = (person, now + LINK_S)
+        own = [one for one, (whose, _) in self._open.items() if whose.user == person.user]
+        for one in own[:-MOST_OF_ONE]:
+            del self._open[one]
         return code
 
     def redeem(self, code: str) -> Person | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from leptond.base.clock import Clock
+from leptond.base.errors import TooMany
 from leptond.base.tokens import PREFIX
 from leptond.core.access.roles import Role
 from leptond.services.loop import Loop
@@ -21,6 +22,9 @@ from leptond.store.access.tokens import Kind, Token
 
 USES_S = 60.0
 """Seconds between two writes of when tokens were last used."""
+
+MOST_OF_ONE = 200
+"""Most tokens of one person, and most sessions, of which the oldest then ends."""
 
 
 def digest(secret: str) -> str:
@@ -67,7 +71,13 @@ class TokenRegistry:
     async def make(
         self, kind: Kind, name: str, user: str, uid: int | None, role: Role, *, lifetime_s: float, by: str
     ) -> tuple[Token, str]:
-        """Make a token; return it and its secret, which is told once. It is on disk when this returns."""
+        """Make a token; return it and its secret, which is told once. It is on disk when this returns.
+        Raises TooMany."""
+        own = [one for one in self.all() if (one.user, one.kind) == (user, kind)]
+        if len(own) >= MOST_OF_ONE and kind == "session":
+            await self.revoke(own[0], by="leptond")
+        elif len(own) >= MOST_OF_ONE:
+            raise TooMany(f"{user} has {len(own)} tokens", hint="`leptonctl token revoke` ends some")
         secret = PREFIX + secrets.token_urlsafe(32)
         now = self._clock.wall()
         token = Token(

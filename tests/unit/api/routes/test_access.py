@@ -16,6 +16,7 @@ from leptond.api.http.sse import PING_S
 from leptond.config import HttpSettings, Settings
 from leptond.core.access.roles import Role
 from leptond.core.access.rules import AccessRules
+from leptond.services.sign_in import Person
 from tests.support.access import as_caller, person
 
 STREAM = {"Accept": "text/event-stream"}
@@ -201,3 +202,18 @@ async def test_an_operator_orders_the_jobs_of_others_and_reads_none(world, monke
     assert (await world.get(f"/v1/jobs/{job}/log")).status == 403
     assert (await world.request("DELETE", f"/v1/jobs/{job}")).status == 403
     assert (await world.post(f"/v1/jobs/{job}/cancel")).status == 202
+
+
+async def test_one_person_has_so_many_tokens_sessions_and_links(world, monkeypatch):
+    monkeypatch.setattr("leptond.services.tokens.MOST_OF_ONE", 3)
+    monkeypatch.setattr("leptond.services.sign_in.MOST_OF_ONE", 4)
+    for _ in range(3):
+        await made(world)
+    assert (await world.post("/v1/tokens", {"name": "one-more"})).status == 429
+    others = world.context.sign_in.make(Person(user="bo", uid=None, role=Role.USER))
+    for _ in range(5):
+        code = (await world.get("/v1/me")).json["page_url"].partition("#login=")[2]
+        assert (await world.post("/v1/session", {"code": code})).status == 201
+    sessions = [one for one in (await world.get("/v1/tokens")).json["items"] if one["kind"] == "session"]
+    assert len(sessions) == 3, "the oldest ended"
+    assert world.context.sign_in.redeem(others) is not None, "nobody's links are pushed out by another's"
