@@ -112,7 +112,9 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     processes that a job left behind may take to end after a SIGTERM. `prefork`: the supervising processes
     are forked from one that is kept ready and take one job after another, instead of each starting an
     interpreter. `warm`: jobs that call
-    Python start in a process that has `warm_imports` behind it (docs/operations.md, Warm starts); at most
+    Python start in a process that has `warm_imports` behind it (docs/operations.md, Warm starts).
+    `warm_learn`: and what such jobs have imported in their first seconds, as far as that takes less than
+    `warm_learn_s` and `warm_learn_bytes`. At most
     `warm_max` of those are kept, of at most `warm_max_bytes` together, each until it has been unused for
     `warm_idle_s`. `start_timeout_s`: for
     the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
@@ -125,7 +127,10 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     prefork: bool = True
     warm: bool = True
     warm_imports: Annotated[list[str], Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["torch"])
-    warm_max: Annotated[int, Meta(ge=1, le=64)] = 2
+    warm_learn: bool = True
+    warm_learn_s: Positive = 120.0
+    warm_learn_bytes: Annotated[int, Meta(ge=0)] = 2 * 1024**3
+    warm_max: Annotated[int, Meta(ge=1, le=64)] = 4
     warm_max_bytes: Annotated[int, Meta(ge=0)] = 4 * 1024**3
     warm_idle_s: Positive = 1800.0
     start_timeout_s: Positive = 20.0

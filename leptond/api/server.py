@@ -36,6 +36,7 @@ from leptond.api.routes import (
     sweeps,
     timeline,
     usage,
+    warm,
     webhooks,
 )
 from leptond.api.tcp_listener import checked_listen, tls_context
@@ -71,6 +72,7 @@ MODULES = (
     pages,
     plan,
     webhooks,
+    warm,
 )
 """Modules with a table of routes."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 JOBS_DIR = "jobs"
 """Below the state directory: a directory a job, in it one for each attempt by its number."""
+WARM_DIR = "warm"
+"""Below the state directory: what is known of the imports of each interpreter, a file an interpreter."""
 CHECKPOINTS_DIR = "checkpoints"
 """Below the state directory: a directory a checkpoint id."""
 STANDBY_DIR = ".deck"

@@ -16,6 +16,8 @@ ASKED = "the job asked for it"
 NO_ANSWER = "its warm process did not answer"
 SUBMITTERS = "jobs run as their submitters, which start warm only where cgroups keep them together"
 CHANGED = "packages have changed on disk"
+LEARNED = "not as learned"
+"""Begins the reason of a job that would not have had the imports that its warm process has learned."""
 
 OWN = frozenset(
     {

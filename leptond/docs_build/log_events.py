@@ -74,6 +74,8 @@ MEANINGS: Mapping[str, str] = {
     "successor.claimed": "A job that had been released by a hand-over before a crash is recorded as started.",
     "successor.killed": "A job that a hand-over had released, and that may not run now, is killed.",
     "sweeps.trials_stopped": "Trials of a sweep were stopped early.",
+    "warm_record.unreadable": "What was learned of an interpreter cannot be read. It is found out again.",
+    "warm_record.unwritten": "What was learned of an interpreter cannot be written. Warm starts go on.",
     "warm_process.ended": "A process for warm starts was ended.",
     "warm_process.ready": "A process for warm starts is ready.",
     "warm_process.refused": "Jobs with this Python start cold.",

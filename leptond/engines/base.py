@@ -66,6 +66,12 @@ class Engine(Protocol):
     async def started(self, attempt_id: str) -> int | None:
         """After :meth:`go`: return the command's pid, or None when it could not be executed."""
 
+    async def warmer(self) -> None:
+        """Wait until attempts that are prepared may start in a better way if they are prepared anew."""
+
+    def is_outdated(self, attempt_id: str) -> bool:
+        """Return True if a prepared attempt would start in a better way if it were prepared anew."""
+
     def start_mode(self, attempt_id: str) -> str | None:
         """Return how the command of an attempt started: ``warm`` or ``cold: WHY``; None if unknown."""
 

@@ -21,6 +21,7 @@ from leptond.base.paths import Places, make_directory
 from leptond.config import Settings
 from leptond.core.jobs.model import Attempt, Identity, Job
 from leptond.core.outcome.evidence import End
+from leptond.core.warm_learning import WarmEnvironment
 from leptond.engines import cgroup, procs, protocol
 from leptond.engines.base import Given
 from leptond.engines.endings import Endings
@@ -61,7 +62,8 @@ class LocalEngine:
         self._cgroups = cgroup.Cgroups(cgroup.root_for(settings.engine))
         self._shims: dict[str, ShimHandle] = {}
         self._pool = ShimPool(settings.jobs.path, prefork=settings.engine.prefork)
-        self._warm = WarmPool(settings.engine, self._pool.fill_soon)
+        self._warm = WarmPool(settings.engine, places.state_dir / layout.WARM_DIR, self._warmed)
+        self._warmer = asyncio.Event()
         self._warm_accounts = WarmAccounts(settings.engine)
         self._preparation = Preparation(
             settings,
@@ -161,12 +163,35 @@ class LocalEngine:
         number, _, mode = text.partition(" ")
         shim.start_mode = mode.strip() or None
         if shim.start_mode is not None:
-            self._warm.note(shim.parent, shim.start_mode)
+            self._warm.started(shim.choice, shim.parent, shim.start_mode, int(number))
             if isinstance(shim.relay, ZygoteHandle):
                 self._warm_accounts.note(shim.relay, shim.start_mode)
         identity = Identity(boot_id=kernel_boot_id(), pid=shim.pid, start_ticks=shim.start_ticks)
         shim.command = procs.command_of(identity, int(number))
         return int(number)
+
+    def _warmed(self, zygote: ZygoteHandle) -> None:
+        self._pool.fill_soon(zygote)
+        self._warmer.set()
+
+    def warm_environments(self) -> list[WarmEnvironment]:
+        """Return what is to be told of the environments of jobs that may start warm."""
+        return self._warm.environments()
+
+    async def warmer(self) -> None:
+        """Wait until attempts that are prepared may start in a better way if they are prepared anew."""
+        await self._warmer.wait()
+        self._warmer.clear()
+
+    def is_outdated(self, attempt_id: str) -> bool:
+        """Return True if an attempt that waits at its gate would start in a better way if it were prepared
+        anew."""
+        shim = self._shims.get(attempt_id)
+        return (
+            shim is not None
+            and shim.state is ShimState.AT_GATE
+            and self._warm.improves(shim.choice, shim.parent)
+        )
 
     def start_mode(self, attempt_id: str) -> str | None:
         """Return how the command of an attempt started: ``warm`` or ``cold: WHY``; None if unknown."""

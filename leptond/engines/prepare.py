@@ -35,7 +35,7 @@ from leptond.engines.launch import Submitter, Surroundings, describe, script_nam
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_accounts import WarmAccounts, fork_relay
-from leptond.engines.warm_pool import WarmPool
+from leptond.engines.warm_pool import WarmPool, starts_cold
 from leptond.engines.zygote_handle import ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
@@ -185,12 +185,16 @@ class Preparation:
         if failpoints.shim_text:
             launch["failpoints"] = failpoints.shim_text
         zygote = relay = None
+        _, _, choice = starts_cold(SUBMITTERS)
         if submitter is None:
-            zygote, command, mode = self._warm.choose(launch["argv"], launch["env"], cold=job.spec.cold)
-            launch |= {"start": mode, "warm": command}
+            zygote, command, choice = self._warm.choose(
+                launch["argv"], launch["env"], launch["cwd"], cold=job.spec.cold
+            )
+            launch |= {"start": choice.mode, "warm": command}
         elif refused is None:
             relay = await self._relay(job, attempt_id, launch, around, submitter)
         shim = await self._pool.acquire(attempt_id, launch, standby / layout.SHIM_LOG, warm=zygote)
+        shim.choice = choice
         failpoints.fp("after_spawn")
         shim.port, shim.relay = port, relay
         return shim
@@ -205,7 +209,7 @@ class Preparation:
             return None
         assert around.submitter is not None
         zygote, command, mode = self._warm_accounts.choose(
-            around.submitter, account, launch["argv"], launch["env"], cold=job.spec.cold
+            around.submitter, account, launch["argv"], launch["env"], launch["cwd"], cold=job.spec.cold
         )
         launch["start"] = mode
         if zygote is None:

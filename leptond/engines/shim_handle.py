@@ -14,6 +14,7 @@ import structlog
 from leptond.core.jobs.model import Identity
 from leptond.engines import procs
 from leptond.engines.gate import Gate
+from leptond.engines.warm_choice import Choice
 
 log = structlog.get_logger("leptond.engine")
 
@@ -73,9 +74,10 @@ class ShimHandle:
     """One shim. `gate` is None for a shim of an earlier daemon, and once the gate is shut; `parent` is None
     for one that was not forked and takes one attempt only.
 
-    `port` (the attempt's MASTER_PORT), `command` (its command), `start_mode` (``warm``, ``cold: WHY``) and
-    `gpus_by_index` (its program wants numbers in CUDA_VISIBLE_DEVICES) belong to the attempt that it has; and
-    so does `relay`, the warm zygote of its submitter's account that its command is forked from.
+    `port` (the attempt's MASTER_PORT), `command` (its command), `start_mode` (``warm``, ``cold: WHY``),
+    `choice` (how it was decided to start) and `gpus_by_index` (its program wants numbers in
+    CUDA_VISIBLE_DEVICES) belong to the attempt that it has; and so does `relay`, the warm zygote of its
+    submitter's account that its command is forked from.
     """
 
     def __init__(self, process: Process, gate: Gate | None, parent: Parent | None, state: ShimState) -> None:
@@ -88,6 +90,7 @@ class ShimHandle:
         self.start_mode: str | None = None
         self.gpus_by_index = False
         self.relay: Parent | None = None
+        self.choice: Choice | None = None
         self._timers: list[asyncio.TimerHandle] = []
 
     def move(self, state: ShimState) -> None:
@@ -96,7 +99,7 @@ class ShimHandle:
             raise WrongMove(f"shim {self.pid}: from {self.state.value} to {state.value}")
         self.state = state
         if state is ShimState.RESTING:
-            self.port = self.command = self.start_mode = self.relay = None
+            self.port = self.command = self.start_mode = self.choice = self.relay = None
             self._cancel_timers()
 
     @property

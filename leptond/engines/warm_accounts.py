@@ -41,6 +41,7 @@ class WarmAccounts:
         account: Account,
         argv: Sequence[str],
         env: Mapping[str, str],
+        cwd: str,
         *,
         cold: bool,
     ) -> tuple[ZygoteHandle | None, dict[str, Any] | None, str]:
@@ -51,10 +52,11 @@ class WarmAccounts:
         if pool is None:
             become = json.dumps(msgspec.to_builtins(submitter))
             prefix = (sys.executable, *BARE, str(AS_ACCOUNT), become)
-            pool = self._pools[key] = WarmPool(self._settings, prefix=prefix)
+            pool = self._pools[key] = WarmPool(self._settings, None, prefix=prefix)
         self._used_at[key] = time.monotonic()
         self._trim(key)
-        return pool.choose(argv, env, cold=cold)
+        zygote, command, choice = pool.choose(argv, env, cwd, cold=cold)
+        return zygote, command, choice.mode
 
     def note(self, zygote: ZygoteHandle, start: str) -> None:
         """Take in how a job that was forked from this zygote started, as :meth:`WarmPool.note`."""

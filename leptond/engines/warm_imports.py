@@ -38,6 +38,7 @@ NO_TIME = "would take more time than imports may"
 
 reads = warm_environment.Reads()
 """Variables that the imports have read which every job has, with the values they found."""
+later_reads = warm_environment.Reads()
 written: dict[str, str | None] = {}
 """Variables that those imports have left changed; None: removed."""
 tops: set[str] = set()
@@ -85,13 +86,21 @@ def _prepare(imports: Sequence[str], output: int, plan: dict[str, Any], report: 
         raise Refused(f"it has none of {', '.join(imports)}")
     report["fingerprint"] = fingerprint()
     same = plan.get("fingerprint") == report["fingerprint"]
-    report["later"] = _import_later(plan["later"] if same else None)
+    report["reads"] = reads.as_json()
+    report["later"] = {} if plan.get("bare") else _import_later(plan["later"] if same else None)
     for name in before.keys() | os.environ.keys():
         if before.get(name) != os.environ.get(name):
             written[name] = os.environ.get(name)
     park.open()
     known = [(name, modules, why if same else None) for name, modules, why in plan.get("units", ())]
     report["units"] = _load_units(known, plan.get("max_s", 0.0), plan.get("max_bytes", 0))
+    park.seal()
+    more = warm_environment.Reads()
+    for one in (later_reads, *(unit.reads for unit in park.units.values())):
+        more.add(one)
+    report["more_reads"] = more.as_json()
+    report["live"] = list(sys.modules)
+    report["layout"] = [id(sys.modules), id(dict), id(str), sys.getsizeof("") - 1]
     os.set_blocking(output, False)
     try:
         if os.read(output, 1):
@@ -154,6 +163,7 @@ def _import_later(known: dict[str, str] | None) -> dict[str, str]:
         for name, why in known.items():
             if not why and name not in sys.modules:
                 importlib.import_module(name)
+    later_reads.add(seen)
     reads.add(seen)
     return known
 

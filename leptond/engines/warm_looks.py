@@ -22,6 +22,11 @@ NOWHERE = f"/proc/{os.getpid()}/task"
 """The current directory during imports: what they keep of it can be told by it."""
 FUNCTION = 0x1
 """The flag of the code of a function; bodies of modules and classes lack it."""
+OURS = (
+    __file__,
+    *(os.path.join(os.path.dirname(__file__), f"warm_{name}.py") for name in ("units", "imports")),
+)
+"""Files between an import and what it is for."""
 SYSTEM = ("/proc/", "/sys/", "/dev/")
 
 
@@ -57,12 +62,12 @@ class Looks:
         self.warned: list[tuple[Any, Any, str, int]] = []
         self._pids: list[tuple[Pid, str]] = []
         self._undo: list[tuple[Any, str, Any]] = []
-        self._argv_looked = False
+        self._argv_looked = self._moved = False
         roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path}
         self._inside = (*(f"{root.rstrip('/')}/" for root in roots if root.strip("/")), *SYSTEM)
 
     def __enter__(self) -> Looks:
-        os.chdir(f"/proc/{os.getpid()}/task")
+        os.chdir(NOWHERE)
         self._replace(os, "getpid", self._getpid)
         for place, name in (
             (os, "stat"),
@@ -83,6 +88,7 @@ class Looks:
         self._argv_looked = Watched.looked
         for place, name, plain in reversed(self._undo):
             setattr(place, name, plain)
+        self._moved = os.getcwd() != NOWHERE
         os.chdir("/")
 
     def _replace(self, place: Any, name: str, value: Any) -> None:
@@ -113,7 +119,7 @@ class Looks:
         if not text.startswith("/"):
             if text not in ("", "."):
                 self.beside.add(text)
-        elif not text.startswith(self._inside) and text not in self.outside:
+        elif not f"{text}/".startswith(self._inside) and text not in self.outside:
             self.outside[text] = None  # its state is taken when the import is over
 
     def _warning(self, plain: Any) -> Any:
@@ -124,28 +130,62 @@ class Looks:
                 self.warned.append((message, category, *args[:2]))
                 return plain(message, category, *args, **more)
             level = more.pop("stacklevel", args[0] if args else 1)
-            frame = sys._getframe(max(1, level)) if level < 20 else sys._getframe(1)
+            frame = _caller(sys._getframe(1), level)
             kind = type(message) if isinstance(message, Warning) else category or UserWarning
-            self.warned.append((message, kind, frame.f_code.co_filename, frame.f_lineno))
+            if frame is None or frame.f_code.co_filename in OURS:
+                self.warned.append((message, kind, "", 0))  # the job that imports it
+            else:
+                self.warned.append((message, kind, frame.f_code.co_filename, frame.f_lineno))
             return plain(message, category, level + 1, **more)
 
         return warn
 
     def warn_again(self) -> None:
         """Give the warnings of the import once more, in a job that may filter them in another way."""
+        job = _caller(sys._getframe(1), 1)
+        while job is not None and job.f_code.co_filename in OURS:
+            job = _caller(job, 2)
         for message, kind, path, line in self.warned:
-            warnings.warn_explicit(message, kind, path, line, registry={})
+            if not path and job is not None:
+                path, line = job.f_code.co_filename, job.f_lineno
+            warnings.warn_explicit(message, kind, path or "sys", line, registry={})
 
     def finish(self, modules: dict[str, Any]) -> tuple[str, list[tuple[Any, str, str]]]:
         """Return why the import cannot be used (empty: it can), and what its `modules` keep of the current
         directory: the module, the attribute, and the rest of the path."""
-        self.outside = {path: file_state(path) for path in self.outside}
+        self.outside = {path: outside_state(path) for path in self.outside}
+        if self._moved:
+            return "changes the current directory", []
         if self._argv_looked:
             return "looks at the program's arguments", []
         for pid, who in self._pids:
             if sys.getrefcount(pid) > 3:  # our list, this loop, the call
                 return f"keeps the process's id ({who})", []
         return "", list(_kept_directories(modules))
+
+
+def _caller(frame: Any, level: int) -> Any:
+    """Return the frame that a warning with this stack level is about: those of the import system do not
+    count. None: there are not so many."""
+    while frame is not None:
+        if not ("importlib" in frame.f_code.co_filename and "_bootstrap" in frame.f_code.co_filename):
+            level -= 1
+            if level <= 0:
+                return frame
+        frame = frame.f_back
+    return None
+
+
+def is_beside(name: str) -> bool:
+    """Return True if the current directory has a file of this name, or a link. A directory is none: to find
+    out where a path leads, all on its way are looked at."""
+    return os.path.islink(name) or (os.path.exists(name) and not os.path.isdir(name))
+
+
+def outside_state(path: str) -> object:
+    """Return what changes with a file elsewhere. Of a directory that is only that it is one: it is looked at
+    on the way to something else."""
+    return "directory" if os.path.isdir(path) else file_state(path)
 
 
 def _asks_again(names: dict[str, Any]) -> bool:

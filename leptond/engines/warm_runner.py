@@ -59,7 +59,7 @@ def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
                 path = os.path.join(path, "__init__.py")
             if os.path.exists(path) and path != getattr(module, "__file__", None):
                 return f"{path} hides a module that was imported before"
-    why = warm_imports.park.cold_reason(env, directory)
+    why = warm_imports.park.cold_reason(env, directory, names)
     return f"{LEARNED}: {why}" if why else ""
 
 

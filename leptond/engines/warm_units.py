@@ -25,7 +25,7 @@ from leptond.engines.warm_files import file_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import Any
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -58,10 +58,10 @@ class Unit:
         if name:
             return f"{name} is different"
         for name in looks.beside:
-            if os.path.lexists(name):
+            if warm_looks.is_beside(name):
                 return f"there is a file {name}"
         for path, seen in looks.outside.items():
-            if file_state(path) != seen:
+            if warm_looks.outside_state(path) != seen:
                 return f"{path} has changed"
         for path in self.watched(changed) if files else ():
             if file_state(path) != self.files[path]:
@@ -96,10 +96,17 @@ class Park:
         self._path: list[str] = []
         self._meta_path: list[Any] = []
         self._woken: list[Unit] = []
+        self._reads = warm_environment.Reads()
+        self._beside: set[str] = set()
+        self._outside: dict[str, object] = {}
+        self._tops: set[str] = set()
+        self._all_files: dict[str, object] = {}
         self.preparing = True
 
     def open(self) -> None:
         """Take what has been imported so far as what every job has."""
+        importlib.import_module("logging")  # it holds what others register
+        importlib.import_module("random")
         self._live = {name.partition(".")[0] for name in sys.modules}
         self._path, self._meta_path = list(sys.path), list(sys.meta_path)
         for directory in self._path:
@@ -118,6 +125,9 @@ class Park:
         known = set(sys.modules)
         exits = warm_effects.Registrations()
         self._woken = []
+        if all(one in self.owner or one in sys.modules for one in modules):
+            why = self._bad_of(modules)
+            return {"why": why, "needs": why, "seconds": 0.0, "bytes": 0}
         if name in self.owner:
             self.wake(self.owner[name])
         before, began, size = warm_effects.State(), time.monotonic(), resident()
@@ -147,6 +157,11 @@ class Park:
             self.bad[name] = why
         return {"why": why, "needs": needs, "seconds": round(took, 3), "bytes": max(0, grown)}
 
+    def _bad_of(self, modules: Sequence[str]) -> str:
+        """Return why the unit of one of these modules must not be used."""
+        owners = {self.owner[one].name for one in modules if one in self.owner}
+        return next((f"needs {name}, which {self.bad[name]}" for name in owners if name in self.bad), "")
+
     def _set_aside(self, unit: Unit, known: set[str]) -> None:
         for name in [name for name in sys.modules if name not in known]:
             module = sys.modules[name]
@@ -170,8 +185,9 @@ class Park:
             self._put_back(one)
         self._woken = []
         for directory in {os.path.dirname(path) for path in unit.files}:
-            if directory in sys.path_importer_cache:
-                self.watch(directory)
+            # that of a package is found from the one above
+            for place in (directory, os.path.dirname(directory)):
+                self.watch(place)
 
     def _put_back(self, unit: Unit) -> None:
         for name in unit.modules:
@@ -200,49 +216,74 @@ class Park:
             return False
         with self._lock:
             if unit.state == "parked" and not self.preparing:
-                self._compare(unit)
+                self._compare(unit, spec.name)
             # an extension module cannot be loaded twice: the one that is there serves the others as well
             return unit.state == "parked" or isinstance(module_spec.loader, ExtensionFileLoader)
 
-    def _compare(self, unit: Unit) -> None:
-        """Find out if the unit, with all that it needs, is what an import would give now; else it is dead."""
+    def _compare(self, unit: Unit, name: str) -> None:
+        """Find out if the unit, with all that it needs, is what an import of its module `name` would give
+        now; else it is dead."""
         waiting = [one for one in unit.closure() if one.state != "live"]
-        first = self._first()
-        if (
-            any(one.state == "dead" or _is_loaded(one) or _is_hidden(one, first) for one in waiting)
-            or [entry for entry in sys.path if entry in self._path] != self._path
-        ):
+        if any(one.state == "dead" or _is_loaded(one) for one in waiting):
             unit.state = "dead"
             return
-        for one in waiting:
-            why = one.difference(os.environ, files=True, changed=self.changed)
-            if why and not any(_is_extension(spec) for each in waiting for spec in each.specs.values()):
-                unit.state = "dead"
-                return
-            if why:
-                # a second import of what is compiled may fail: the job gets the first, and is told
-                sys.stderr.write(
-                    f"leptond: {unit.name} had been imported before the job started, and {why} since; "
-                    "submit with --cold if it matters\n"
-                )
-                return
+        first = self._first()
+        reasons = (self._why_not(one, first, name) for one in waiting)
+        why = next((reason for reason in reasons if reason), "")
+        if why and not any(_is_extension(spec) for one in waiting for spec in one.specs.values()):
+            unit.state = "dead"
+        elif why:
+            # a second import of what is compiled may fail: the job gets the first, and is told
+            sys.stderr.write(
+                f"leptond: {unit.name} had been imported before this job started, and since then {why}; "
+                "submit with --cold if it matters\n"
+            )
+
+    def _why_not(self, unit: Unit, first: Sequence[Any], asked: str) -> str:
+        where = _hidden_by(unit, first, asked)
+        if where:
+            return f"{where} comes first"
+        return unit.difference(os.environ, files=True, changed=self.changed)
 
     def _first(self) -> list[Any]:
         """Return the finders that the job has put before those of the installation."""
         ours = [entry for one in self.units.values() if one.state == "live" for entry in _finders_of(one)]
         others = [entry for entry in sys.meta_path if entry not in self._meta_path and entry not in ours]
-        return [*others, *(_finder(entry) for entry in sys.path if entry not in self._path)]
+        before, rest = [], list(sys.path)
+        while rest and list(dict.fromkeys(entry for entry in rest if entry in self._path)) != self._path:
+            before.append(rest.pop(0))
+        before.extend(entry for entry in rest if entry not in self._path)
+        return [*others, *(_finder(entry) for entry in before)]
 
-    def cold_reason(self, env: Mapping[str, str], directory: str) -> str:
-        """Return why a job with this environment, whose first modules are in this directory, would not have
-        had the same imports; empty: it would."""
+    def seal(self) -> None:
+        """Draw together what all units depend on, so that the start of a job takes no time for each."""
+        for unit in self.units.values():
+            assert unit.looks is not None
+            self._reads.add(unit.reads)
+            self._beside.update(unit.looks.beside)
+            self._outside.update(unit.looks.outside)
+            self._tops.update(name for name in unit.modules if "." not in name)
+            self._all_files.update(unit.files)
+
+    def cold_reason(self, env: Mapping[str, str], directory: str, names: Collection[str]) -> str:
+        """Return why a job with this environment, whose first modules are in this directory with these names,
+        would not have had the same imports; empty: it would."""
+        if (
+            not self._reads.difference(env)
+            and not any(map(warm_looks.is_beside, self._beside))
+            and all(warm_looks.outside_state(path) == seen for path, seen in self._outside.items())
+            and self._tops.isdisjoint({name.partition(".")[0] for name in names})
+            and not (self.changed and any(file_state(path) != seen for path, seen in self._all_files.items()))
+        ):
+            return ""
         first = [_finder(directory)]
         for unit in self.units.values():
             why = unit.difference(env, files=self.changed, changed=self.changed)
             if why:
                 return f"{unit.name} was imported before, and {why}"
-            if _is_hidden(unit, first):
-                return f"something in {directory} hides {unit.name}, which was imported before"
+            where = _hidden_by(unit, first)
+            if where:
+                return f"{where} hides {unit.name}, which was imported before"
         return ""
 
     def wake(self, unit: Unit) -> None:
@@ -285,10 +326,15 @@ def _finders_of(unit: Unit) -> list[Any]:
     return [one for one in after if one not in before]
 
 
-def _is_hidden(unit: Unit, first: Sequence[Any]) -> bool:
-    """Return True if one of these finders has a package of the unit."""
-    tops = {name.partition(".")[0] for name in unit.modules}
-    return any(finder is not None and _finds(finder, top) for finder in first for top in tops)
+def _hidden_by(unit: Unit, first: Sequence[Any], asked: str = "") -> str:
+    """Return what one of these finders finds in the place of a package of the unit; empty: nothing. They have
+    been `asked` for one already."""
+    for name in unit.modules:
+        for finder in first if "." not in name and name != asked else ():
+            spec = _found(finder, name)
+            if spec is not None and spec.origin != getattr(unit.specs[name], "origin", None):
+                return str(spec.origin or name)
+    return ""
 
 
 def _is_loaded(unit: Unit) -> bool:
@@ -322,12 +368,17 @@ def _draw(count: int) -> None:
         sys.modules["random"].getrandbits(32)
 
 
-def _finds(finder: Any, top: str) -> bool:
-    """Return True if a finder would find this package: a directory without code does not come first."""
-    if not hasattr(finder, "find_spec"):
-        return False
-    spec = finder.find_spec(top, None)
-    return spec is not None and spec.loader is not None
+def _found(finder: Any, top: str) -> ModuleSpec | None:
+    """Return what a finder finds for a package. A directory without code is nothing: it does not come
+    first."""
+    if isinstance(finder, ParkedFinder):
+        spec = FileFinder.find_spec(finder, top)
+    elif hasattr(finder, "find_spec"):
+        find: Any = finder.find_spec
+        spec = find(top, None)
+    else:
+        return None
+    return spec if spec is not None and spec.loader is not None else None
 
 
 def _is_namespace(name: str, module: Any) -> bool:
@@ -335,9 +386,10 @@ def _is_namespace(name: str, module: Any) -> bool:
     here = sys.modules[name]
     if here is module:
         return True
-    return getattr(here, "__file__", None) is None and list(getattr(here, "__path__", ())) == list(
-        getattr(module, "__path__", (None,))
-    )
+    paths = [getattr(one, "__path__", None) for one in (here, module)]
+    # only the places: to go through such a path is to look for the package anew
+    places = [getattr(path, "_path", None) for path in paths if type(path).__name__ == "_NamespacePath"]
+    return len(places) == 2 and places[0] == places[1]
 
 
 def _finder(entry: str) -> Any:
@@ -354,7 +406,7 @@ def _import(name: str, modules: Sequence[str]) -> str:
         if one in sys.modules:
             continue
         try:
-            importlib.import_module(one)
+            __import__(one)  # no frame of importlib between: a warning may be about its caller
         except ModuleNotFoundError as missing:
             if one == name:
                 return f"is not there: {missing}"
@@ -383,12 +435,13 @@ class ParkedFinder(FileFinder):
     def find_spec(self, fullname: str, target: Any = None) -> ModuleSpec | None:
         """Find a module."""
         spec = super().find_spec(fullname, target)
-        if spec is not None and fullname in self.park.owner and self.park.offers(spec):
+        if spec is None or spec.loader is None or spec.origin is None:
+            return spec  # nothing, or a part of a namespace
+        if fullname in self.park.owner and self.park.offers(spec):
             kind = ParkedExtension if isinstance(spec.loader, ExtensionFileLoader) else ParkedSource
-            if spec.loader is not None and spec.origin is not None:
-                loader = kind(fullname, spec.origin)
-                loader.park = self.park
-                spec.loader = loader
+            loader = kind(fullname, spec.origin)
+            loader.park = self.park
+            spec.loader = loader
         return spec
 
 

@@ -22,6 +22,8 @@ ZYGOTE = Path(__file__).parent / "zygote.py"
 MOST_CHARACTERS = 300
 """The longest reason of a zygote that is passed on."""
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
 ANSWER_S = 2.0
 """The limit of a fork. It takes a millisecond; on a busy machine it takes longer."""
 

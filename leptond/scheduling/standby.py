@@ -133,6 +133,30 @@ class Standby:
         elif self._closed:
             await self._engine.discard(one.attempt_id)
 
+    async def renew(self, renewed: Callable[[], None]) -> None:
+        """Prepare anew, one by one, what would start in a better way by now; `renewed` is called for each.
+        Runs until cancelled."""
+        while True:
+            await self._engine.warmer()
+            for job_id, one in list(self._prepared.items()):
+                if one.shim is not None and self._engine.is_outdated(one.attempt_id):
+                    await self._renew(job_id, one)
+                    renewed()
+
+    async def _renew(self, job_id: int, one: Prepared) -> None:
+        fresh = secrets.token_hex(16)
+        try:
+            shim = await self._engine.prepare(one.job, fresh)
+        except SpawnFailed:
+            return  # it starts as it was prepared
+        if self._locks or self._closed or self._prepared.get(job_id) is not one:
+            await self._engine.discard(fresh)  # it may be about to start
+            return
+        self._discard(job_id)
+        arrival = self._arrivals[fresh] = asyncio.get_running_loop().create_future()
+        arrival.set_result(shim)
+        self._prepared[job_id] = Prepared(job=one.job, attempt_id=fresh, shim=shim)
+
     async def clear(self) -> None:
         """Discard everything, for the end of the daemon."""
         self._closed = True

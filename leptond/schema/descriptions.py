@@ -31,6 +31,18 @@ Token.id: The name of the token in a revoke; no secret.
 Token.kind: A token, or a session of the page.
 Token.name: What it is for, in the words of whoever made it.
 Token.uid: The uid of its account; null for a person without an account on this machine.
+WarmEnvironment.bytes: Resident memory of its warm processes.
+WarmEnvironment.imports: How many modules its warm process has for every job.
+WarmEnvironment.learned: Packages that jobs have imported and that the warm process has ready.
+WarmEnvironment.left_out: Packages that cannot be imported before a fork, with the reason.
+WarmEnvironment.misfits: Commands that would have had other imports, with the reason.
+WarmEnvironment.pids: Its warm processes.
+WarmEnvironment.prepared_in_s: Seconds that its imports took; null before they are done.
+WarmEnvironment.python: The interpreter.
+WarmEnvironment.state: warm, preparing or cold.
+WarmEnvironment.unseen: Why imports of its jobs cannot be seen; null if they can.
+WarmEnvironment.untried: Packages that its next warm process tries.
+WarmEnvironment.why: Why it is cold, or has the first imports alone.
 Why.reason: Why it waits; null if it does not.
 action: What happens to a submit that goes over the budget: refuse, or warn.
 admin: Whether the caller may do what only the daemon's own user and root may.

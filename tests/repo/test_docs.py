@@ -25,7 +25,7 @@ TOP = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (TOP / "docs").glob("*.md"))]
 DECISIONS = (TOP / "docs/decisions").glob("*.md")
 CHECKOUT = (TOP, TOP / "leptond")
-OF_THE_STATE = {"jobs", "backups", "damaged"}
+OF_THE_STATE = {"warm", "jobs", "backups", "damaged"}
 """Folders of a state directory that the documents speak of."""
 ARROWS = {
     "stateDiagram-v2": r"    (\[\*\]|[a-z_]+) --> (\[\*\]|[a-z_]+)",

@@ -99,6 +99,12 @@ class SimulatedEngine:
         await self._until(shim, lambda: shim.state != "gate", START_TIMEOUT_S)
         return shim.id.pid + 1_000_000 if shim.command is not None else None
 
+    async def warmer(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def is_outdated(self, attempt_id: str) -> bool:
+        return False
+
     def start_mode(self, attempt_id: str) -> str | None:
         return None
 

@@ -90,6 +90,12 @@ class FakeEngine:
     async def started(self, attempt_id: str) -> int | None:
         return self._pid
 
+    async def warmer(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def is_outdated(self, attempt_id: str) -> bool:
+        return False
+
     def start_mode(self, attempt_id: str) -> str | None:
         return None
 

@@ -17,6 +17,7 @@ from leptond.base.histogram import DurationHistogram
 from leptond.base.paths import Places
 from leptond.base.tokens import Tokens
 from leptond.config import Settings
+from leptond.core.warm_learning import WarmEnvironment
 from leptond.gpus.base import Sample
 from leptond.services.admission import CurrentFacts
 from leptond.services.audit import Audit
@@ -85,8 +86,9 @@ class Context:
     """Collaborators of the handlers. `phase` returns starting, ready or stopping; `notes` are standing facts
     for the user; `tokens` open the TCP listener (None: no TCP); `pass_times` are durations of scheduling
     passes; `file_look` looks at the files that jobs name; `registry` has the tokens of persons;
-    `disk_guard` refuses submits while the disk is nearly full; `expand_arrays` is called when a large array
-    was submitted."""
+    `disk_guard` refuses submits while the disk is nearly full;
+    `warm_environments` returns those of jobs that may start warm; `expand_arrays` is called when a large
+    array was submitted."""
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Context:
         file_look: FileLook,
         registry: TokenRegistry | None = None,
         disk_guard: DiskGuard | None = None,
+        warm_environments: Callable[[], list[WarmEnvironment]] = list,
         expand_arrays: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
@@ -122,6 +125,7 @@ class Context:
         self.tokens = tokens
         self.disk_guard = disk_guard
         self.expand_arrays = expand_arrays
+        self.warm_environments = warm_environments
         self.retention = retention
         self.pass_times = pass_times
         self.file_look = file_look

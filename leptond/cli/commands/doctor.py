@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from leptond.base.paths import home
-from leptond.cli.diagnosis import checks, connection
+from leptond.cli.diagnosis import checks, connection, warm
 from leptond.cli.diagnosis.finding import FAIL, OK, WARN, Finding
 from leptond.cli.framework.click_bridge import command
 from leptond.cli.framework.session import Session, leave
@@ -51,6 +51,7 @@ def _findings(session: Session) -> Iterator[Finding]:
     yield from connection.token(target)
     yield from _group(target)
     status = database = None
+    warm_environments: list[dict[str, Any]] = []
     api = Transport.find(session.host, timeout_s=5.0, trace=session.say if session.verbose else None)
     try:
         reply = api.request("GET", "/healthz", patience_s=0)
@@ -60,12 +61,14 @@ def _findings(session: Session) -> Iterator[Finding]:
         status = api.request("GET", "/v1/status", patience_s=0).json()
         with contextlib.suppress(ClientError):  # only for those who run the daemon
             database = api.request("GET", "/v1/db", patience_s=0).json()
+            warm_environments = api.request("GET", "/v1/warm-environments", patience_s=0).json()["items"]
     except ClientError as error:
         yield Finding(FAIL, "daemon", str(error), error.hint)
     finally:
         api.close()
     if status is not None:
         yield from connection.of_status(status)
+    yield from warm.environments(warm_environments)
     if target.path is None and target.host not in ("localhost", "127.0.0.1", "::1"):
         return  # the rest looks at this machine, and the daemon is on another
     state_dir = Path(database["path"]).parent if database is not None else checks.state_dir(target, status)

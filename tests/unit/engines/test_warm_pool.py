@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import venv
 from pathlib import Path
 
 import pytest
@@ -296,3 +297,108 @@ def test_training_with_torch(tmp_path):
     first, second = (one.warm(*seed)["output"].split() for _ in range(2))
     assert (first[0] == second[0], first[1] == second[1]) == (False, False)
     one.daemon.close()
+
+
+class Learning:
+    """An environment of its own, whose package `first` is imported before all jobs, and a daemon."""
+
+    def __init__(self, place: Path, **env: str) -> None:
+        venv.create(place / "env", symlinks=True)
+        self.python = str(place / "env" / "bin" / "python")
+        [self.site] = (place / "env" / "lib").glob("python*/site-packages")
+        self.add("first", "")
+        self.jobs = place / "jobs"
+        self.jobs.mkdir()
+        settings = {"LEPTOND_ENGINE__WARM": "true", "LEPTOND_ENGINE__WARM_IMPORTS": '["first"]', **env}
+        self.daemon = Daemon(place / "state", "--simulate-gpus", "1", env=settings).start()
+
+    def add(self, name: str, text: str) -> None:
+        (self.site / f"{name}.py").write_text(text)
+
+    def run(self, code: str, **spec) -> dict:
+        job = self.daemon.submit(self.python, "-c", code, cwd=str(self.jobs), **spec)
+        ended = self.daemon.finished(job)
+        return {**ended["attempts"][-1], "output": self.daemon.output(job)}
+
+    def learned(self) -> dict:
+        """What is on disk about the interpreter."""
+        files = list((self.daemon.state_dir / "warm").glob("*.json"))
+        return json.loads(files[0].read_text()) if files else {}
+
+    def has(self, name: str) -> bool:
+        """Whether the present warm process has tried a package."""
+        return self.learned().get("packages", {}).get(name, {}).get("why") is not None
+
+
+def test_what_jobs_import_is_learned(tmp_path):
+    """The job reads a variable and is looked at while it runs. A later one gets the package from the warm
+    process, which is seen by the process id that it has kept; what is unsafe is not kept."""
+    one = Learning(tmp_path)
+    one.add(
+        "useful",
+        "import os\n\ndef pid():\n    return os.getpid()\n\nPID = pid()\nMODE = os.environ.get('MODE')",
+    )
+    one.add("unsafe", "import threading, time, os\nPID = os.getpid()\n"
+            "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()")  # fmt: skip
+    until(lambda: one.run("pass")["start"] == "warm" or None, "a warm start")
+    code = "import useful, unsafe, time, own; time.sleep(1.5); print(useful.PID)"
+    (one.jobs / "own.py").write_text("")
+    one.run(code)
+    until(lambda: one.has("useful") or None, "it is learned")
+    packages = one.learned()["packages"]
+    assert (packages["useful"]["why"], "starts a thread" in packages["unsafe"]["why"]) == ("", True)
+    assert "own" not in packages, "the job's own directory has it"
+    [shown] = one.daemon.get("/v1/warm-environments").json["items"]
+    assert (shown["python"], "useful" in shown["learned"]) == (one.python, True)
+    assert "starts a thread" in shown["left_out"]["unsafe"]
+    seen = "import os, sys; print('useful' in sys.modules); import useful; print(useful.PID == os.getpid())"
+
+    def from_it() -> bool | None:
+        found = one.run(seen)
+        assert found["output"].startswith("False"), "a job sees it when it imports it"
+        return found["output"] == "False\nFalse\n" or None
+
+    until(from_it, "a job gets it from the warm process")
+    other = one.run(seen, env={"MODE": "2"})
+    assert other["output"] == "False\nTrue\n", "one that would have read another value imports it itself"
+    (one.jobs / "useful.py").write_text("PID = 0\n")
+    beside = one.run("import useful; print(useful.PID)")
+    assert (beside["output"], beside["start"]) == (
+        "0\n",
+        f"cold: not as learned: {one.jobs}/useful.py hides useful, which was imported before",
+    )
+    until(lambda: one.run("import useful; print(useful.PID)")["start"] == "warm" or None, "by a bare process")
+    # a daemon that starts anew knows it all
+    one.daemon.kill()
+    (one.jobs / "useful.py").unlink()
+    one.daemon.start()
+    until(from_it, "its first warm process has it")
+    one.daemon.close()
+
+
+def test_what_waits_is_prepared_anew_when_a_warm_process_is_ready(tmp_path):
+    """A job that is on standby before there is a warm process starts warm in the end."""
+    one = Learning(tmp_path)
+    daemon = one.daemon
+    os.mkfifo(one.jobs / "fifo")
+    first = daemon.submit(
+        one.python, "-c", "print('up', flush=True); open('fifo').read()", cwd=str(one.jobs), gpus=1
+    )
+    second = daemon.submit(one.python, "-c", "pass", cwd=str(one.jobs), gpus=1)
+    daemon.printed(first, "up")
+    until(lambda: "warm_process.ready" in daemon.log.read_text() or None, "a warm process")
+    pid = daemon.process.pid
+
+    def warm_standby() -> bool | None:
+        """Whether a process of a command waits that was forked from the warm process."""
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"first" in Path(f"/proc/{child}/cmdline").read_bytes():
+                shims = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+                return any(Path(f"/proc/{s}/task/{s}/children").read_text() for s in shims) or None
+        return None
+
+    until(warm_standby, "it is prepared anew")
+    (one.jobs / "fifo").write_text("")
+    assert daemon.finished(first)["state"] == "succeeded"
+    assert daemon.finished(second)["attempts"][0]["start"] == "warm"
+    daemon.close()
