@@ -42,8 +42,8 @@ def starts_cold(why: str) -> Chosen:
 
 class WarmPool:
     """The warm zygotes of this daemon. `records` is the directory of what is known of the interpreters;
-    without one, nothing is learned of jobs. `on_ready` is called with a zygote that can be forked from now. `prefix`:
-    the beginning of their command line, which runs them as another account
+    without one, nothing is learned of jobs. `on_ready` is called with a zygote that can be forked from now.
+    `prefix`: the beginning of their command line, which runs them as another account
     (:mod:`leptond.engines.as_account`)."""
 
     def __init__(
