@@ -483,6 +483,38 @@ def test_knobs_reach_the_job_and_its_word_reaches_the_daemon(daemon, persons):
     assert ended["class"] == "diverged", ended
 
 
+CALL = """
+import http.client, json, os, socket, sys
+def call(method, path, body=None):
+    connection = http.client.HTTPConnection("x")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(os.environ["LEPTOND_HOST"].removeprefix("unix://"))
+    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return [answer.status, json.loads(answer.read() or b"null")]
+status, me = call("GET", "/v1/me")
+made = call("POST", "/v1/jobs", {"argv": ["id", "-u"]})
+other = call("POST", f"/v1/jobs/{sys.argv[1]}/cancel")[0]
+drain = call("POST", "/v1/drain")[0]
+print(json.dumps([me["user"], me["admin"], made[0], made[1]["id"], other, drain]))
+"""
+
+
+def test_a_job_speaks_to_the_queue_as_its_submitter(daemon, persons):
+    ana, bob = persons
+    theirs = bob.submit(daemon, "true", hold=True)
+    job = ana.submit(daemon, PYTHON, "-c", CALL, str(theirs))
+    assert daemon.finished(job)["state"] == "succeeded", daemon.output(job)
+    user, admin, status, made, other, drain = json.loads(daemon.output(job))
+    assert (user, admin, status) == (ana.name, False, 201)
+    assert {other, drain} <= {403, 404}
+    daemon.finished(made)
+    assert daemon.output(made).strip() == str(ana.uid)
+    assert daemon.job(made)["user"] == ana.name
+    assert daemon.job(theirs)["state"] == "pending"
+    bob.request(daemon, "POST", f"/v1/jobs/{theirs}/cancel")
+
+
 SEND = """
 import json, os, socket, sys, time
 body = {"v": 1, "attempt": sys.argv[1], "at": time.time(), "step": int(sys.argv[3]), "metrics": {}}
