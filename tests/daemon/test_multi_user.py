@@ -701,6 +701,9 @@ def test_the_capabilities_of_its_unit_are_enough(persons):
         until(lambda: output.is_file() and not output.is_symlink(), "the copy of the output")
         kept = ana.submit(one, "sh", "-c", "echo saved > $LEPTOND_CHECKPOINT_DIR/x; exit 3")
         assert one.finished(kept)["exit_code"] == 3
+        until(
+            lambda: (attempt_dir(one, kept) / "exit.json").exists(), "its record, after which nothing comes"
+        )
         assert ana.request(one, "DELETE", f"/v1/jobs/{kept}").status == 204
         assert not (one.state_dir / "jobs" / str(kept)).exists()
 
