@@ -22,6 +22,8 @@ LOOK_AFTER_S = (0.5, 1.5, 4.0, 10.0, 25.0)
 QUIET_LOOKS = 5
 """Jobs in a row without news, after which only every `RARELY`-th is looked at."""
 RARELY = 20
+ENDS_S = 1.0
+"""The time that a job has to end after its modules could not be read: then they were about to go."""
 RENEW_AFTER_S = 1.0
 """The time from the end of a look at a job to the making of a process with what it has shown."""
 RENEW_PAUSE_S = 60.0
@@ -73,7 +75,9 @@ class Learner:
                 names = [name for name in found if name not in kept.live]
                 environment.unseen = ""
         except import_record.Unreadable as why:
-            environment.unseen = environment.unseen or str(why)
+            # one that was seen before, or ends, tells nothing of what the system allows
+            if not names and not await _ends_within(pidfd, ENDS_S):
+                environment.unseen = str(why)
         finally:
             os.close(pidfd)
             environment.looks.discard(pid)
