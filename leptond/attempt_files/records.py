@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -127,14 +128,15 @@ class AttemptFiles:
         """Return the directory of a started attempt."""
         return self.place(attempt.job_id, attempt.number)
 
-    def claimed_gpus(self, job_id: int, number: int, attempt_id: str) -> list[str] | None:
-        """Return the GPUs that this attempt was sent GO with; None when the directory is not its own."""
+    def claim_of(self, job_id: int, number: int, attempt_id: str) -> dict[str, Any] | None:
+        """Return the claim that this attempt was told to start with; None when the directory is not its
+        own."""
         for jobs_dir in (self.jobs_dir, *self._former):
             try:
                 file = jobs_dir / str(job_id) / str(number) / layout.IDENTITY
                 found = json.loads(nofollow.read_file(file, RECORD_BYTES))
                 if found["attempt_id"] == attempt_id:
-                    return [gpu["uuid"] for gpu in found["claim"]["gpus"]]
+                    return dict(found["claim"])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return None

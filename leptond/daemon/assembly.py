@@ -24,6 +24,7 @@ from leptond.scheduling.pass_reader import PassReader
 from leptond.scheduling.scheduler import Scheduler
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
+from leptond.scheduling.successions import Successions
 from leptond.scheduling.supervisor import Supervisor
 from leptond.scheduling.wakeup import Wakeup
 from leptond.services.file_look import FileLook
@@ -50,6 +51,7 @@ class Node:
     notes: IdleNotes
     standby: Standby
     handover: HandOver
+    successions: Successions
     supervisor: Supervisor
     scheduler: Scheduler
     array_expander: ArrayExpander
@@ -82,12 +84,15 @@ class Node:
         ]
 
     async def stop_scheduling(self) -> None:
-        """After the end of the loops: write what is noted, discard what is prepared. Running jobs go on."""
+        """After the end of the loops: write what is noted, take back and discard what is prepared. Running
+        jobs go on."""
         await self.notes.write()
+        await self.successions.close()
         await self.standby.clear()
 
     async def close(self) -> None:
         """Stop following attempts; what they have reported is written."""
+        self.successions.abandon()
         self.supervisor.close()
         self.reports.close()
         await self.reports.write()
@@ -111,7 +116,9 @@ def assemble(
     notes = IdleNotes(store, clock)
     permit = StartPermit(engine, clock, has_space)
     standby = Standby(engine, clock, group, settings.engine.standby, wakeup.prepared)
-    handover = HandOver(store, engine, clock, settings, watch.unhealthy, standby, permit, notes)
+    successions = Successions(store, engine, clock, standby, group, wakeup.changed)
+    store.on_given(successions.barred)
+    handover = HandOver(store, clock, settings, watch.unhealthy, standby, successions, permit, notes)
     reports = ProgressReceiver(report_sockets, store, clock, multi_user=settings.accounts.multi_user)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults
@@ -119,7 +126,7 @@ def assemble(
     pass_times = DurationHistogram(FAST_S)
     reader = PassReader(clock, settings, watch.unhealthy, standby.places)
     scheduler = Scheduler(
-        store, clock, wakeup, reader, standby, handover, supervisor, permit, notes, pass_times
+        store, clock, wakeup, reader, standby, handover, successions, supervisor, permit, notes, pass_times
     )
     return Node(
         settings=settings,
@@ -133,6 +140,7 @@ def assemble(
         notes=notes,
         standby=standby,
         handover=handover,
+        successions=successions,
         supervisor=supervisor,
         scheduler=scheduler,
         array_expander=ArrayExpander(store, clock),

@@ -38,6 +38,16 @@ def given(attempt: Attempt) -> Given:
     return Given(gpus=attempt.gpus, claimed_at=attempt.claimed_at, claimed_boot=attempt.claimed_boot)
 
 
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """A start in a succession: the slot of the attempt `after` was taken (None: it is not known which), with
+    these GPUs (UUIDs), at this time (wall and boot time)."""
+
+    after: str | None
+    gpus: Sequence[str]
+    claimed_at: float
+    claimed_boot: float
+
+
 class Engine(Protocol):
     """A place where attempts run. No command starts before :meth:`go`."""
 
@@ -57,11 +67,39 @@ class Engine(Protocol):
     def go(self, attempt_id: str, given: Given) -> None:
         """Open the gate: the attempt gets its GPUs and its command starts."""
 
-    async def released_gpus(
-        self, attempt_id: str, job_id: int, number: int, shim: Identity
-    ) -> list[str] | None:
-        """Return the GPUs (UUIDs) with which an earlier daemon had opened the gate of a prepared attempt;
-        None if it had not."""
+    def succeed(
+        self,
+        name: str,
+        attempt_id: str,
+        slots: Sequence[Sequence[LeasedGpu]],
+        *,
+        behind: str | None,
+        until_boot: float | None,
+    ) -> bool:
+        """Let a prepared attempt wait in the succession `name`, which is made where it does not exist, for
+        one of these slots, behind the attempt `behind` (None: it is the first). From now on it may start at
+        any moment; :meth:`outcome` tells. False if its supervisor is gone."""
+
+    def hand_on(self, name: str, attempt_id: str, *, until_boot: float | None) -> bool:
+        """Let a running attempt give its slot to the succession `name` if it ends well before `until_boot`
+        (boot time). False where that is not possible: its end is an ordinary one then."""
+
+    def give_turn(self, attempt_id: str) -> None:
+        """Let an attempt that waits in a succession take the next slot."""
+
+    def withdraw(self, attempt_id: str) -> None:
+        """Take an attempt out of its succession; :meth:`outcome` tells if it has started before."""
+
+    async def outcome(self, attempt_id: str, job_id: int, number: int) -> Taken | None:
+        """Wait for what becomes of an attempt in a succession: it has started, or (None) it has not and will
+        not. Once for each :meth:`succeed`."""
+
+    def end_succession(self, name: str) -> None:
+        """Forget a succession in which nobody waits any more: slots that nobody has taken are free."""
+
+    async def taken(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> Taken | None:
+        """Return how a prepared attempt of an earlier daemon has started in a succession; None if it has
+        not."""
 
     async def started(self, attempt_id: str) -> int | None:
         """After :meth:`go`: return the command's pid, or None when it could not be executed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 
 from leptond.engines import protocol
 
@@ -37,6 +38,15 @@ class Gate:
         except OSError:
             return False
         return True
+
+    def send_descriptors(self, word: str, text: str, descriptors: Sequence[int]) -> bool:
+        """Send a message with copies of these descriptors; False when the shim is gone, or its gate is full:
+        then nothing of it has been sent."""
+        try:
+            data = protocol.message(word, text)
+            return socket.send_fds(self.connection, [data], descriptors) == len(data)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Shut the gate: end of file for the shim."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -19,24 +18,22 @@ from leptond.base import failpoints
 from leptond.base.clock import kernel_boot_id
 from leptond.base.paths import Places, make_directory
 from leptond.config import Settings
-from leptond.core.jobs.model import Attempt, Identity, Job
+from leptond.core.jobs.model import Attempt, Identity, Job, LeasedGpu
 from leptond.core.outcome.evidence import End
 from leptond.core.warm_learning import WarmEnvironment
 from leptond.engines import cgroup, procs, protocol
-from leptond.engines.base import Given
+from leptond.engines.base import Given, Taken
 from leptond.engines.endings import Endings
 from leptond.engines.launch import assignment
 from leptond.engines.prepare import Preparation, ScriptOf
-from leptond.engines.shim_handle import OVERDUE_S, Process, ShimHandle, ShimState
+from leptond.engines.shim_handle import Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
+from leptond.engines.successions import Successions
 from leptond.engines.warm_accounts import WarmAccounts
 from leptond.engines.warm_pool import WarmPool
 from leptond.engines.zygote_handle import ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
-
-PLACE_POLL_S = 0.02
-"""The interval of checks of a directory that a shim may be about to move."""
 
 
 class LocalEngine:
@@ -78,6 +75,9 @@ class LocalEngine:
             warm=self._warm,
             warm_accounts=self._warm_accounts,
         )
+        self._successions = Successions(
+            files=self._files, shims=self._shims, cpu_affinity=settings.gpus.cpu_affinity
+        )
         self._endings = Endings(
             settings.engine, files=self._files, cgroups=self._cgroups, shims=self._shims, pool=self._pool
         )
@@ -91,6 +91,7 @@ class LocalEngine:
         self._warm.close()
         self._warm_accounts.close()
         self._pool.close()
+        self._successions.close()
         for shim in self._shims.values():
             shim.close()
         self._shims.clear()
@@ -198,30 +199,43 @@ class LocalEngine:
         shim = self._shims.get(attempt_id)
         return shim.start_mode if shim is not None else None
 
-    async def released_gpus(
-        self, attempt_id: str, job_id: int, number: int, shim: Identity
-    ) -> list[str] | None:
-        """Return the GPUs with which an earlier daemon had sent GO to a shim; None if it had not. Such a shim
-        moves its directory, any other ends, for its gate is shut; one that does neither is killed."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + OVERDUE_S
-        while (gpus := self._files.claimed_gpus(job_id, number, attempt_id)) is None:
-            pidfd = procs.pin(shim)
-            if pidfd is None:
-                gpus = self._files.claimed_gpus(job_id, number, attempt_id)
-                if gpus is None and shim.boot_id != kernel_boot_id():
-                    self._files.remove_place(job_id, number)
-                return gpus
-            try:
-                if loop.time() >= until:
-                    log.warning("process.ended", job=job_id, attempt=number, pid=shim.pid)
-                    procs.send(pidfd, signal.SIGKILL)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PLACE_POLL_S):
-                        await procs.ended(pidfd)
-            finally:
-                os.close(pidfd)
-        return gpus
+    # -- starts without the daemon -----------------------------------------------------------------
+
+    def succeed(
+        self,
+        name: str,
+        attempt_id: str,
+        slots: Sequence[Sequence[LeasedGpu]],
+        *,
+        behind: str | None,
+        until_boot: float | None,
+    ) -> bool:
+        """Let a prepared attempt wait in a succession for one of these slots."""
+        return self._successions.succeed(name, attempt_id, slots, behind=behind, until_boot=until_boot)
+
+    def hand_on(self, name: str, attempt_id: str, *, until_boot: float | None) -> bool:
+        """Let a running attempt give its slot to a succession if it ends well."""
+        return self._successions.hand_on(name, attempt_id, until_boot=until_boot)
+
+    def give_turn(self, attempt_id: str) -> None:
+        """Let an attempt that waits in a succession take the next slot."""
+        self._successions.give_turn(attempt_id)
+
+    def withdraw(self, attempt_id: str) -> None:
+        """Take an attempt out of its succession."""
+        self._successions.withdraw(attempt_id)
+
+    async def outcome(self, attempt_id: str, job_id: int, number: int) -> Taken | None:
+        """Wait until an attempt has started in its succession, or has left it."""
+        return await self._successions.outcome(attempt_id, job_id, number)
+
+    def end_succession(self, name: str) -> None:
+        """Forget a succession in which nobody waits any more."""
+        self._successions.end(name)
+
+    async def taken(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> Taken | None:
+        """Return how a shim of an earlier daemon has started in a succession; None if it has not."""
+        return await self._successions.taken(attempt_id, job_id, number, shim)
 
     # -- after GO ----------------------------------------------------------------------------------
 

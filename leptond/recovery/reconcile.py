@@ -11,7 +11,7 @@ from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.core.jobs.model import ExitRecord
 from leptond.core.outcome.evidence import End
-from leptond.engines.base import Engine
+from leptond.engines.base import Engine, Taken
 from leptond.engines.procs import TAG_DIGITS
 from leptond.scheduling.supervisor import Supervisor
 from leptond.store import Store
@@ -58,24 +58,40 @@ async def reconcile(store: Store, engine: Engine, supervisor: Supervisor, clock:
 
 
 async def settle(store: Store, engine: Engine, supervisor: Supervisor, clock: Clock) -> None:
-    """Claim the successors whose gates were opened by a daemon that died before it could claim them. The
-    attempts before them are over, and are recorded first."""
+    """Claim the attempts that have started without a daemon, in their order: each after the end of the one
+    whose slot it took, which is over, and recorded first."""
+    started: list[tuple[successors.NamedSuccessor, Taken]] = []
     for one in await store.read(successors.named):
-        gpus = await engine.released_gpus(one.attempt_id, one.job_id, one.number, one.shim)
-        if gpus is None:
-            continue
-        failpoints.fp("settle_went")
-        for claim in await store.read(attempts.live):
-            if claim.attempt.id in one.after and {gpu.uuid for gpu in claim.attempt.gpus} == set(gpus):
+        taken = await engine.taken(one.attempt_id, one.job_id, one.number, one.shim)
+        if taken is not None:
+            started.append((one, taken))
+    while started:
+        live = {claim.attempt.id: claim for claim in await store.read(attempts.live)}
+        ready = [one for one in started if one[1].after is None or one[1].after in live]
+        # else the one before it is recorded, or was lost with what it had taken over from
+        one, taken = min(ready or started, key=lambda each: each[1].claimed_boot)
+        started.remove((one, taken))
+        failpoints.fp("settle_started")
+        for claim in live.values():
+            same = {gpu.uuid for gpu in claim.attempt.gpus} == set(taken.gpus)
+            if claim.attempt.id == taken.after or (taken.after is None and same):
                 await supervisor.see_out(claim)
-        context = commit_plan.ClaimContext(now=clock.wall(), boot=clock.boot(), boot_id=clock.boot_id)
-        try:
-            await store.write(successors.claim_late, one, gpus, context)
-            log.info("successor.claimed", job=one.job_id, attempt=one.number)
-        except (successors.OutOfStep, LookupError) as error:
-            log.error("successor.killed", job=one.job_id, attempt=one.number, error=str(error))
-            await engine.end_orphan(one.attempt_id, one.job_id, one.number)
-    await store.write(successors.replace_all, ())
+        await _claim_late(store, engine, clock, one, taken)
+    gone = [one.attempt_id for one in await store.read(successors.named)]
+    await store.write(successors.unname, gone)
+
+
+async def _claim_late(
+    store: Store, engine: Engine, clock: Clock, one: successors.NamedSuccessor, taken: Taken
+) -> None:
+    """Claim an attempt that has started; one that the database does not allow is killed."""
+    context = commit_plan.ClaimContext(now=taken.claimed_at, boot=taken.claimed_boot, boot_id=clock.boot_id)
+    try:
+        await store.write(successors.claim, one, taken.gpus, context)
+        log.info("successor.claimed", job=one.job_id, attempt=one.number)
+    except (successors.OutOfStep, LookupError) as error:
+        log.error("successor.killed", job=one.job_id, attempt=one.number, error=str(error))
+        await engine.end_orphan(one.attempt_id, one.job_id, one.number)
 
 
 async def _end_orphans(store: Store, engine: Engine, live: set[str]) -> None:

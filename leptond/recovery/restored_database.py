@@ -90,7 +90,7 @@ def missing(db: Connection, jobs_dir: Path, *, everything: bool = False) -> dict
         else:
             continue
         fresh = [read(jobs_dir, job_id, n) for n in numbers(jobs_dir / str(job_id)) if n > after]
-        # one whose gate was opened before it was claimed is claimed by reconcile.settle
+        # one that has started without the daemon is claimed by reconcile.settle
         fresh = [one for one in fresh if (job_id, one.number) not in meant]
         if fresh:
             found[job_id] = [_with_gpus(one, by_index) for one in fresh]
@@ -138,7 +138,7 @@ def bring_up(
     jobs_dir = state_dir / "jobs"
     restored = restored or adoption.is_copy(db) or adoption.starts(db) < starts
     if restored or everything:
-        successors.replace_all(db, ())  # these are of another day
+        successors.unname(db, [one.attempt_id for one in successors.named(db)])  # these are of another day
     found = missing(db, jobs_dir, everything=everything)
     user = getpass.getuser()
     # a later start of a GPU's holder wins over what the older database says

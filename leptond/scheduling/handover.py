@@ -1,63 +1,71 @@
 """The hand-over: from the end of a job to the start of the next, within one commit.
 
-The way, from top to bottom: a scheduling pass names the successors of the running attempts (scheduler.py,
-:meth:`HandOver.name`). One of those ends; its supervisor asks here for what comes next
-(:meth:`HandOver.at_end`): if the outlook holds, the gate of the successor is opened at once. The transaction
-that records the end then claims for what it has freed and names the successors anew
-(:meth:`ClaimBatch.claim`). Once it is durable, the supervisor follows or starts what was claimed
-(supervisor.py), and the scheduler, woken by the commit, may skip its pass
+The way, from top to bottom: a scheduling pass chooses the successors of the running attempts (scheduler.py),
+and :meth:`HandOver.follow` gives them to their shims (successions.py), which then start them as slots come
+free. When an attempt has ended, its supervisor asks here what has started in its place
+(:meth:`HandOver.taken_over`). The transaction that records the end then books that start; where there is
+none, it claims for what it has freed (:meth:`ClaimBatch.claim`). Once it is durable, the supervisor follows
+or starts what was claimed (supervisor.py), and the scheduler, woken by the commit, may skip its pass
 (:func:`leptond.core.scheduling.handover.next_step`)."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from typing import NamedTuple
 
-from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.config import Settings
 from leptond.core.jobs.model import Attempt
 from leptond.core.outcome.evidence import End
-from leptond.core.scheduling.handover import NO_OUTLOOK, Outlook, Successor
-from leptond.core.scheduling.standby import ended_well
-from leptond.engines.base import Engine, Given
+from leptond.core.scheduling.handover import NO_OUTLOOK, Outlook
+from leptond.engines.base import Taken
 from leptond.scheduling.idle_notes import IdleNotes
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
+from leptond.scheduling.successions import Entry, Successions
 from leptond.store import Connection, Store
 from leptond.store.planning import commit_plan, snapshot, successors
 from leptond.store.queue import attempts
 from leptond.store.queue.attempts import Claim
 
 
+class Moment(NamedTuple):
+    """What a plan rests on: changes by others than ends, and ends that may change a plan."""
+
+    others: int
+    unplanned: int
+
+
 class HandOver:
-    """Owns the outlook, the early release of a successor, and the claims of every transaction. `unhealthy`
-    gives the devices that do not answer, with the reason. Hands nothing over before :meth:`open`."""
+    """Decides about the starts that go with an end. `unhealthy` gives the devices that do not answer, with
+    the reason. Hands nothing over before :meth:`open`."""
 
     def __init__(
         self,
         store: Store,
-        engine: Engine,
         clock: Clock,
         settings: Settings,
         unhealthy: Callable[[], Mapping[str, str]],
         standby: Standby,
+        successions: Successions,
         permit: StartPermit,
         notes: IdleNotes,
     ) -> None:
         self.store = store
         self.clock = clock
         self.standby = standby
+        self.successions = successions
         self.notes = notes
         self.policy = settings.policy()
         self.cpu_slots = settings.cpu_slots()
-        self._engine = engine
         self._unhealthy = unhealthy
         self._permit = permit
         self._open = False
-        self._named: dict[str, str] | None = None
-        self.outlook: Outlook = NO_OUTLOOK
+        self._unplanned = 0
+        self._outlook: Outlook = NO_OUTLOOK
+        self._freed = 0
+        self._followed: tuple[Moment, int] | None = None
 
     def open(self) -> None:
         """From now on ends are followed by starts: the database agrees with the machine."""
@@ -67,72 +75,81 @@ class HandOver:
         """The devices that do not answer now, with the reason."""
         return dict(self._unhealthy())
 
-    def outlook_holds(self) -> bool:
-        """Return True if the outlook still holds now."""
-        return self.outlook.holds(self.store.version, self.clock.wall(), self.unhealthy())
+    def moment(self) -> Moment:
+        """What a plan that is made now will rest on."""
+        return Moment(self.store.others, self._unplanned)
 
-    async def name(self, outlook: Outlook) -> None:
-        """Take on an outlook and name its successors on disk, where they are not yet. It holds as long as
-        nothing else changes."""
-        if outlook.attempt_ids != self._named:
-            successors_now = list(outlook.successors.values())
-            await self.store.write(successors.replace_all, successors_now, wakes_scheduler=False)
-        self.take(outlook)
+    @property
+    def freed(self) -> int:
+        """A number that changes with every end that leaves a slot to a plan."""
+        return self._freed
 
-    def take(self, outlook: Outlook) -> None:
-        """Take on an outlook whose successors are named on disk."""
-        self.outlook = outlook
-        self._named = outlook.attempt_ids
+    async def follow(self, outlook: Outlook, moment: Moment, freed: int) -> None:
+        """Give an outlook that was made at `moment`, when so much was `freed`, to the shims."""
+
+        def is_current() -> bool:
+            return self._open and self.moment() == moment and self._permit.likely()
+
+        self._followed = None
+        if not (self._open and self._permit.likely()):
+            outlook = NO_OUTLOOK
+        await self.successions.follow(outlook, is_current)
+        if is_current():
+            self._outlook, self._followed = outlook, (moment, freed)
+
+    def is_at_rest(self) -> bool:
+        """Return True if the last outlook still holds, though attempts may have taken over as it said, and
+        leaves enough for a while."""
+        now = self.clock.wall()
+        return (
+            self._followed is not None
+            and self._followed == (self.moment(), self._freed)
+            and self.successions.are_given
+            and self.successions.is_well_filled
+            and all(now < line.until for line in self._outlook.lines)
+            and self._outlook.unhealthy == self.unhealthy()
+        )
+
+    async def taken_over(self, attempt: Attempt, end: End) -> Entry | None:
+        """Return what has started on the slot of an ended attempt without the daemon; None: nothing."""
+        return await self.successions.taken_over(attempt, end)
 
     def batch(self, woken_at: float | None) -> ClaimBatch:
         """Return the claims of a scheduling pass that was woken at `woken_at` (wall time)."""
         return ClaimBatch(self, woken_at)
 
-    def at_end(self, attempt: Attempt, end: End) -> ClaimBatch | None:
-        """Return the claims that go with the end of an attempt; None while nothing may start. If its
-        successor is certain, the gate of that is opened at once."""
-        if not self._open or not self._permit.likely():
+    def at_end(self, entry: Entry | None) -> ClaimBatch | None:
+        """Return the claims that go with the end of an attempt whose slot `entry` has taken; None while
+        nothing may start."""
+        if entry is None and not (self._open and self._permit.likely()):
             return None
-        successor = self.outlook.successors.get(attempt.id)
-        if successor is None or not self._is_certain(successor, end):
-            return ClaimBatch(self, None)
-        batch = ClaimBatch(self, None, successor)
-        given = Given(gpus=successor.gpus, claimed_at=batch.context.now, claimed_boot=batch.context.boot)
-        failpoints.fp("before_early_go")
-        self._engine.go(successor.prepared.attempt_id, given)
-        failpoints.fp("after_early_go")
-        return batch
+        return ClaimBatch(self, None, entry)
 
-    def _is_certain(self, successor: Successor, end: End) -> bool:
-        """Return True if nothing about the end has to be judged first, and nothing else can come between."""
-        prepared = successor.prepared
-        return (
-            end.record is not None
-            and ended_well(end.record)
-            and self.outlook_holds()
-            and self.standby.prepared().get(prepared.job.id) == prepared
-        )
+    def note_unplanned(self) -> None:
+        """An end has changed more than the slots that are free: what was planned before it is out of date."""
+        self._unplanned += 1
+
+    def note_freed(self) -> None:
+        """An end leaves a slot to a plan, and is followed by a pass. To be called before its commit, which a
+        pass may read, and after it."""
+        self._freed += 1
 
 
 class ClaimBatch:
-    """The claims of one transaction, made in it by :meth:`claim` or with its `context`; :meth:`done` ends
-    them. Until then no prepared attempt is discarded. `released`: the gate of the successor is open already,
-    so that the transaction must succeed."""
+    """The claims of one transaction, made in it by :meth:`claim` or :meth:`carry_out`; :meth:`done` ends
+    them. Until then no prepared attempt is discarded. `entry`: what has started already, so that the
+    transaction must succeed."""
 
-    def __init__(
-        self, handover: HandOver, woken_at: float | None, successor: Successor | None = None
-    ) -> None:
+    def __init__(self, handover: HandOver, woken_at: float | None, entry: Entry | None = None) -> None:
         self._handover = handover
-        self._successor = successor
-        self.released = successor is not None
+        self._entry = entry
+        self._gone = handover.successions.begin_unnaming()
         self._notes = handover.notes.unwritten()
-        self._outlook: Outlook | None = None
-        # what is named in this transaction would hold for no moment while other changes are under way
-        self._replans = handover.store.version is not None
         clock = handover.clock
+        taken = self.taken
         self.context = commit_plan.ClaimContext(
-            now=clock.wall(),
-            boot=clock.boot(),
+            now=clock.wall() if taken is None else taken.claimed_at,
+            boot=clock.boot() if taken is None else taken.claimed_boot,
             boot_id=clock.boot_id,
             prepared=handover.standby.prepared(),
             new_id=lambda: secrets.token_hex(16),
@@ -142,39 +159,49 @@ class ClaimBatch:
         )
         handover.standby.lock()
 
+    @property
+    def taken(self) -> Taken | None:
+        """How the next attempt has started; None: it has not."""
+        return self._entry.taken if self._entry is not None else None
+
+    def begin(self, db: Connection) -> None:
+        """Remove the names of those that will not start, so that their jobs are free for everything."""
+        successors.unname(db, self._gone)
+
     def claim(self, db: Connection) -> list[Claim]:
         """Claim for what the transaction has freed. Raises OutOfStep where the database does not allow the
-        claim of a successor whose gate is open."""
+        claim of a successor that has started."""
         handover = self._handover
-        unhealthy = handover.unhealthy()
-        if self._successor is not None:
-            claims = [successors.claim(db, self._successor, self.context)]
-        else:
-            claims = commit_plan.claim_freed(
+        entry, taken = self._entry, self.taken
+        if entry is None or taken is None:
+            return commit_plan.claim_freed(
                 db,
                 self.context,
-                unhealthy=unhealthy,
+                unhealthy=handover.unhealthy(),
                 cpu_slots=handover.cpu_slots,
                 policy=handover.policy,
             )
-        if self._replans and snapshot.any_held(db):
-            look_ahead = partial(
-                successors.look_ahead,
-                db,
-                self.context,
-                claims,
-                version=handover.store.next_version,
-                unhealthy=unhealthy,
-                cpu_slots=handover.cpu_slots,
-                policy=handover.policy,
-            )
-            self._outlook = commit_plan.in_savepoint(db, look_ahead)
-        return claims
+        prepared = entry.successor.prepared
+        assert prepared.shim is not None
+        named = successors.NamedSuccessor(
+            job_id=prepared.job.id,
+            number=prepared.job.attempt + 1,
+            attempt_id=prepared.attempt_id,
+            shim=prepared.shim,
+        )
+        successors.count_start(db, entry.successor, handover.policy, now=self.context.now)
+        return [successors.claim(db, named, taken.gpus, self.context)]
+
+    def carry_out(self, db: Connection, decided: snapshot.Decided) -> list[Claim]:
+        """Carry out what a pass has decided."""
+        self.begin(db)
+        return commit_plan.carry_out(db, decided, self.context)
 
     def done(self, claims: Sequence[Claim] | None) -> None:
         """The transaction is over and has made `claims`; None: it has failed."""
         self._handover.standby.unlock({claim.attempt.id for claim in claims or ()})
+        self._handover.successions.end_unnaming(self._gone, durable=claims is not None)
         if claims:
             self._handover.notes.written(len(self._notes))
-        if claims is not None and self._outlook is not None:
-            self._handover.take(self._outlook)
+        if claims is not None and self._entry is not None:
+            self._handover.successions.booked(self._entry)

@@ -19,16 +19,17 @@ import structlog
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.base.histogram import DurationHistogram
-from leptond.core.scheduling.handover import NO_OUTLOOK, Step, WakeReason, next_step
+from leptond.core.scheduling.handover import Step, WakeReason, next_step
 from leptond.scheduling.handover import HandOver
 from leptond.scheduling.idle_notes import IdleNotes
 from leptond.scheduling.pass_reader import PassReader, PassView
 from leptond.scheduling.standby import Standby
 from leptond.scheduling.start_permit import StartPermit
+from leptond.scheduling.successions import Successions
 from leptond.scheduling.supervisor import Supervisor
 from leptond.scheduling.wakeup import Wakeup
 from leptond.store import Store, StoreUnavailable
-from leptond.store.planning import commit_plan, snapshot, successors
+from leptond.store.planning import snapshot
 from leptond.store.queue import attempts
 from leptond.store.queue.attempts import Claim
 
@@ -66,6 +67,7 @@ class Scheduler:
         reader: PassReader,
         standby: Standby,
         handover: HandOver,
+        successions: Successions,
         supervisor: Supervisor,
         permit: StartPermit,
         notes: IdleNotes,
@@ -77,6 +79,7 @@ class Scheduler:
         self._reader = reader
         self._standby = standby
         self._handover = handover
+        self._successions = successions
         self._supervisor = supervisor
         self._permit = permit
         self._notes = notes
@@ -105,8 +108,7 @@ class Scheduler:
         step = self._next_step()
         if step is Step.SKIP:
             self._wakeup.clear()
-            valid_s = self._handover.outlook.valid_until - self._clock.wall()
-            return min(due, loop.time() + max(0.0, valid_s))
+            return due
         if step is Step.REFILL:
             self._wakeup.clear()
             wait_s = await self._refill()
@@ -120,14 +122,11 @@ class Scheduler:
         return due
 
     def _next_step(self) -> Step:
+        last = self._last
         return next_step(
             self._wakeup.reasons,
-            self._handover.outlook,
-            version=self._store.version,
-            now=self._clock.wall(),
-            unhealthy=self._handover.unhealthy(),
-            prepared=len(self._standby.jobs()),
-            places=self._standby.places,
+            at_rest=self._handover.is_at_rest(),
+            replanned=last is not None and last.version == self._store.version,
         )
 
     async def schedule(self) -> float:
@@ -135,10 +134,9 @@ class Scheduler:
         in seconds, if nothing changes."""
         woken_at = self._wakeup.clear()
         self._last = None
-        version = self._store.version
-        prepared = self._standby.prepared()
+        version, moment, freed = self._store.version, self._handover.moment(), self._handover.freed
         view = await self._store.read(
-            self._reader.read, version, self._standby.jobs(), prepared, self._handover.outlook
+            self._reader.read, version, self._standby.jobs(), self._standby.prepared()
         )
         self._notes.note(
             view.decided.idle_cause,
@@ -154,14 +152,17 @@ class Scheduler:
             return wait_s
         if not view.decided.empty:
             failpoints.fp("before_claim")
+            if in_the_way := self._successions.holding([start.id for start in view.decided.starts]):
+                await self._successions.withdraw(in_the_way)
+                return 0.0  # what has started meanwhile, another plan may start elsewhere
             # durable first; a stop is delivered by the next pass, which this commit wakes
             self._standby.prepare(view.starting)
             await self._claim(view.decided, woken_at)
         elif version is not None:
             self._last = LastPass(version, view)
         self._standby.refill(view.wanted, view.jobs.values())
-        if version is not None:
-            await self._handover.name(view.outlook)
+        if view.decided.empty:
+            await self._handover.follow(view.outlook, moment, freed)
         self._notes.passed(view.at)
         return await self._sleep_s(view)
 
@@ -170,8 +171,7 @@ class Scheduler:
         batch = self._handover.batch(woken_at)
         claims: list[Claim] | None = None
         try:
-            change = partial(commit_plan.carry_out, decided=decided, context=batch.context)
-            claims = await self._store.write(change)
+            claims = await self._store.write(partial(batch.carry_out, decided=decided))
             failpoints.fp("after_claim")
             for claim in claims:
                 self._supervisor.start(claim)
@@ -181,8 +181,10 @@ class Scheduler:
     async def _sleep_s(self, view: PassView) -> float:
         """Return how long the next pass can wait, in seconds."""
         sleep_s = LONGEST_SLEEP_S if view.next_wake_s is None else min(TIMER_SLEEP_S, view.next_wake_s)
-        wake_at = view.decided.plan.wake_at
-        if wake_at is not None:
+        wakes = [line.until for line in view.outlook.lines]
+        if view.decided.plan.wake_at is not None:
+            wakes.append(view.decided.plan.wake_at)
+        for wake_at in wakes:
             sleep_s = min(sleep_s, TIMER_SLEEP_S, max(0.01, wake_at - view.at))
         notes_s = await self._notes.write_due()
         return sleep_s if notes_s is None else min(sleep_s, notes_s)
@@ -195,12 +197,11 @@ class Scheduler:
             return COMMIT_S
         if last is None or last.version != version:
             return 0.0
-        view, prepared = last.view, self._standby.prepared()
+        view, moment, freed = last.view, self._handover.moment(), self._handover.freed
         self._standby.refill(view.wanted, view.jobs.values())
-        outlook = self._handover.outlook if self._handover.outlook_holds() else NO_OUTLOOK
-        if not successors.covers_all(outlook, view.inputs.running, prepared):
-            inputs = msgspec.structs.replace(view.inputs, now=self._clock.wall())
-            chosen = await self._store.read(successors.choose, inputs, prepared)
-            found = successors.still_valid(chosen, view.jobs)
-            await self._handover.name(msgspec.structs.replace(view.outlook, successors=found))
+        inputs = msgspec.structs.replace(view.inputs, now=self._clock.wall())
+        lines = await self._store.read(
+            self._reader.lines, inputs, self._standby.prepared(), view.jobs, view.next_wake_s
+        )
+        await self._handover.follow(msgspec.structs.replace(view.outlook, lines=lines), moment, freed)
         return None

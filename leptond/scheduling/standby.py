@@ -45,6 +45,8 @@ class Standby:
         self._prepared: dict[int, Prepared] = {}
         self._arrivals: dict[str, asyncio.Future[Identity]] = {}
         self._locks = 0
+        self._held: set[int] = set()
+        self._started: set[int] = set()
         self._closed = False
         self._paused_until = 0.0
 
@@ -53,7 +55,7 @@ class Standby:
         lost = [job_id for job_id, one in self._prepared.items() if one.shim and not self.is_ready(one)]
         here = {job_id: one for job_id, one in self._prepared.items() if job_id not in lost}
         if not self._locks:  # else its gate may have been opened, and it may have ended, before its claim
-            for job_id in lost:
+            for job_id in set(lost) - self._held:
                 log.warning("standby.lost", job=job_id)
                 self._discard(job_id)
         return here
@@ -65,6 +67,27 @@ class Standby:
     def jobs(self) -> list[int]:
         """Return the ids of the jobs of all prepared attempts."""
         return list(self._prepared)
+
+    def hold(self, job_id: int) -> None:
+        """Do not discard a prepared attempt, which may start at any moment, until :meth:`release` or
+        :meth:`started`."""
+        self._held.add(job_id)
+
+    def release(self, job_id: int) -> None:
+        """A prepared attempt waits at its gate as before."""
+        self._held.discard(job_id)
+
+    def started(self, job_id: int) -> None:
+        """A prepared attempt has started, and is no longer ours. Until that is :meth:`booked`, its job still
+        waits in the database, and is not prepared again."""
+        self._held.discard(job_id)
+        self._started.add(job_id)
+        one = self._prepared.pop(job_id)
+        self._arrivals.pop(one.attempt_id, None)
+
+    def booked(self, job_id: int) -> None:
+        """The start of an attempt is durable."""
+        self._started.discard(job_id)
 
     def lock(self) -> None:
         """Discard nothing while a transaction may claim a prepared attempt; ended by :meth:`unlock`."""
@@ -89,7 +112,8 @@ class Standby:
         here = {job_id: one.job for job_id, one in self._prepared.items()}
         fresh, gone = standby_changes(here, wanted, {job.id: job for job in pending}, self.places)
         for job_id in gone if not self._locks else ():
-            self._discard(job_id)
+            if job_id not in self._held:
+                self._discard(job_id)
         self.prepare(fresh)
 
     def prepare(self, jobs: Collection[Job]) -> None:
@@ -98,7 +122,7 @@ class Standby:
         if self._clock.boot() < self._paused_until:
             return
         for job in jobs:
-            if job.id not in self._prepared:
+            if job.id not in self._prepared and job.id not in self._started:
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -35,7 +35,7 @@ from leptond.services.gpu_usage import GpuUsage
 from leptond.services.progress_receiver import ProgressReceiver
 from leptond.store import Connection, Store, StoreError, StoreUnavailable
 from leptond.store.planning.successors import OutOfStep
-from leptond.store.queue import attempts, notes
+from leptond.store.queue import attempts, dependencies, notes
 from leptond.store.queue.attempts import Claim
 from leptond.store.training import progress
 
@@ -96,6 +96,7 @@ class Supervisor:
         else:
             failpoints.fp("before_go")
             self._engine.go(claim.attempt.id, given(claim.attempt))
+            self._handover.successions.begin(claim.attempt)
             self._life(claim, self._run(claim))
 
     async def see_out(self, claim: Claim) -> None:
@@ -172,6 +173,7 @@ class Supervisor:
         failpoints.fp("after_commit_started")
         if wanted:
             self._engine.go(attempt.id, given(attempt))
+            self._handover.successions.begin(attempt)
             await self._run(claim, note_after_s=0.0)
         else:
             self._engine.abandon(attempt.id)
@@ -292,10 +294,14 @@ class Supervisor:
         if end.record is not None:
             self._permit.failed(end.record.exec_errno)
         faults = await self._device_faults(attempt, end)
+        entry = await self._handover.taken_over(attempt, end)
+        taken = entry.taken if entry is not None else None
         while True:
-            batch = self._handover.at_end(attempt, end)
-            released = batch is not None and batch.released
+            batch = self._handover.at_end(entry)
             claims: Sequence[Claim] | None = None
+            now, boot = self._clock.wall(), self._clock.boot()
+            if taken is not None:
+                now, boot = taken.claimed_at, taken.claimed_boot
             change = partial(
                 _hand_over,
                 attempt_id=attempt.id,
@@ -304,20 +310,28 @@ class Supervisor:
                 secrets=secret_values(job.spec.env),
                 memory=self._usage.memory.of(attempt.id, self._clock.wall()),
                 batch=batch,
-                now=self._clock.wall(),
-                boot=self._clock.boot(),
+                now=now,
+                boot=boot,
                 boot_id=self._clock.boot_id,
                 roll=random.random(),
                 uses=self._usage.of(attempt.id),
             )
             try:
-                write = self._store.write_urgent if released else self._store.write
-                verdict, decision, started = await write(change)
-                claims = started
+                failpoints.fp("before_booking")
+                if entry is None:
+                    self._handover.note_freed()
+                    booking = await self._store.write_planned(change)
+                    self._handover.note_freed()
+                else:
+                    urgent = self._store.write_urgent(change)
+                    entry.settle()
+                    booking = await urgent
+                claims = booking.claims
                 failpoints.fp("after_commit_finish")
-                for claim in started:
-                    if released:
-                        self._standby.arrival(claim.attempt.id)
+                if booking.unplanned:
+                    self._handover.note_unplanned()
+                for claim in booking.claims:
+                    if taken is not None:
                         self._life(claim, self._run(claim))
                     else:
                         self.start(claim)
@@ -338,9 +352,9 @@ class Supervisor:
         self._usage.end(attempt.id)
         self._stopped.pop(attempt.id, None)
         self._reports.forget(attempt.id)
-        if decision is not None:
+        if booking.decision is not None:
             code = end.record.exit_code if end.record is not None else None
-            _log_end(job, attempt, verdict, exit_code=code, retry=decision.why)
+            _log_end(job, attempt, booking.verdict, exit_code=code, retry=booking.decision.why)
 
     async def _device_faults(self, attempt: Attempt, end: End) -> Sequence[str]:
         """Ask the driver, where a job failed that speaks of a device: the output alone is no evidence."""
@@ -364,6 +378,16 @@ def _log_end(job: Job, attempt: Attempt, verdict: Verdict, *, exit_code: int | N
     )
 
 
+class Booking(NamedTuple):
+    """What the transaction of an end has come to. `decision`: about another try, None if the end was recorded
+    before; `unplanned`: more has changed than that an attempt took over from another."""
+
+    verdict: Verdict
+    decision: Decision | None
+    claims: Sequence[Claim]
+    unplanned: bool
+
+
 def _hand_over(
     db: Connection,
     *,
@@ -374,9 +398,14 @@ def _hand_over(
     secrets: Sequence[str],
     batch: ClaimBatch | None,
     **facts: Any,
-) -> tuple[Verdict, Decision | None, Sequence[Claim]]:
+) -> Booking:
     """Record an end, in its transaction: the verdict, and the claims for what it frees."""
+    if batch is not None:
+        batch.begin(db)
     attempt = attempts.get(db, attempt_id)
     verdict = classify(Evidence.of(attempt, end, memory, gpu_faults=gpu_faults, secrets=secrets))
+    concerns_others = dependencies.concern(db, attempt.job_id)
     decision = attempts.finish(db, attempt_id, attempt=attempt, verdict=verdict, record=end.record, **facts)
-    return verdict, decision, batch.claim(db) if batch is not None else ()
+    unplanned = decision is None or decision.again or concerns_others
+    claims = batch.claim(db) if batch is not None else ()
+    return Booking(verdict, decision, claims, unplanned)

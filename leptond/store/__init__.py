@@ -12,8 +12,9 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, overload
 
 from leptond.base.errors import StartRefused
 from leptond.base.histogram import DurationHistogram
@@ -29,6 +30,7 @@ from leptond.store.database.sqlite_errors import (
     StoreError,
     StoreFull,
     StoreUnavailable,
+    SuccessorGiven,
     fatal,
     open_refused,
     storage_fault,
@@ -45,10 +47,22 @@ __all__ = [
     "StoreError",
     "StoreFull",
     "StoreUnavailable",
+    "WhenGiven",
     "open_store",
+    "write_when_taken_back",
 ]
 
 DATABASE = "leptond.db"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+TRIES = 3
+"""How often a change is tried again."""
+
+WhenGiven = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+"""Sees to it that nothing starts without the daemon, and that what has started so is durable."""
 
 
 class Store:
@@ -64,8 +78,8 @@ class Store:
         self._when_full: list[Callable[[], None]] = []
         self._writer = Writer(path, self._committed, self._failed)
         self._reader = Reader(path, self._failed)
-        self.write = self._writer.write
         self.write_merged = self._writer.write_merged
+        self._when_given: WhenGiven = contextlib.nullcontext
         self.write_urgent = self._writer.write_urgent
         self.read = self._reader.read
         self.look = self._reader.look
@@ -103,6 +117,29 @@ class Store:
             for listener in self._when_full:
                 listener()
 
+    def on_given(self, take_back: WhenGiven) -> None:
+        """Enter `take_back` before a change is tried again that concerns a job which may start without the
+        daemon."""
+        self._when_given = take_back
+
+    @overload
+    async def write(
+        self, change: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    @overload
+    async def write(self, change: Callable[[Connection, *Ts], T], *args: *Ts, wakes_scheduler: bool) -> T: ...
+
+    async def write(self, change: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
+        """Return the value of `change(db, ...)` once it is durable (:meth:`Writer.write`). A change of a job
+        that may start without the daemon waits until that is decided."""
+        return await write_when_taken_back(self._writer.write, self._when_given, change, *args, **kwargs)
+
+    async def write_planned(self, change: Callable[[Connection], T]) -> T:
+        """As :meth:`write`, for what every plan reckons with (:meth:`Writer.write_planned`)."""
+        written: T = await write_when_taken_back(self._writer.write_planned, self._when_given, change)
+        return written
+
     @property
     def commits(self) -> int:
         """Transactions so far."""
@@ -120,10 +157,9 @@ class Store:
         return self._writer.unmerged
 
     @property
-    def next_version(self) -> int:
-        """For a change, while it is carried out: the `version` once its transaction is committed, if no other
-        change of the transaction that wakes the scheduler follows it."""
-        return self._writer.next_version
+    def others(self) -> int:
+        """As `version`, without planned and urgent changes, and also while a change is under way."""
+        return self._writer.others
 
     @property
     def commit_times(self) -> DurationHistogram:
@@ -176,6 +212,25 @@ def lineage_of(db: Connection) -> str:
     db.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('lineage', ?)", (secrets.token_hex(8),))
     name: str = db.execute("SELECT value FROM meta WHERE key = 'lineage'").fetchone()[0]
     return name
+
+
+async def write_when_taken_back(
+    write: Callable[..., Awaitable[Any]],
+    take_back: WhenGiven,
+    change: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Return what `write(change, ...)` returns; where it concerns a job that may start without the daemon,
+    try it again within `take_back`."""
+    for _ in range(TRIES):
+        try:
+            return await write(change, *args, **kwargs)
+        except SuccessorGiven:
+            async with take_back():
+                with contextlib.suppress(SuccessorGiven):
+                    return await write(change, *args, **kwargs)
+    return await write(change, *args, **kwargs)
 
 
 @contextlib.asynccontextmanager

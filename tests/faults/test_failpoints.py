@@ -26,7 +26,13 @@ NAMES = sorted({name for file in (TOP / "leptond").rglob("*.py") for name in PLA
 DAEMON = [name for name in NAMES if not name.startswith("shim_") and name != "name"]
 FORKED = ("shim_before_fork", "shim_after_fork")
 """Passed by only where a command's process is forked; tests/unit/engines/shim/test_command.py dies there."""
-SHIM = [name for name in NAMES if name.startswith("shim_") and name not in FORKED]
+SUCCESSION = [
+    name
+    for name in NAMES
+    if name.startswith("shim_") and name.endswith(("_hand_on", "_slot", "_turn", "withdrawn"))
+]
+"""Passed by only where attempts take over from others."""
+SHIM = [name for name in NAMES if name.startswith("shim_") and name not in (*FORKED, *SUCCESSION)]
 WITNESS = [PYTHON, "-S", str(Path(__file__).with_name("witness.py"))]
 
 
@@ -114,8 +120,8 @@ def test_the_daemon_is_killed_at_every_place(tmp_path):
 
 def prepare(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
     """Leaves behind what the places of a recovery need."""
-    if name == "settle_went":
-        daemon.faults = {"LEPTOND_FAILPOINTS": "after_early_go=kill"}
+    if name == "settle_started":
+        daemon.faults = {"LEPTOND_FAILPOINTS": "after_outcome=kill"}
         with contextlib.suppress(OSError, HTTPException, AssertionError):  # or an earlier job comes to it
             daemon.start()
             hand_over(daemon, command, accepted, "0")
@@ -147,8 +153,10 @@ def hand_over(daemon: Daemon, command: list[str], accepted: list[int], exit_code
 def provoke(daemon: Daemon, name: str, command: list[str], accepted: list[int]) -> None:
     """Lets the daemon come by the place."""
     accepted.append(daemon.submit(*command, "0.01", "0"))
-    if name in ("on_deck", "before_go", "before_early_go", "after_early_go"):
-        hand_over(daemon, command, accepted, "1" if name == "before_go" else "0")
+    if name in ("before_go", "before_withdraw", "after_withdraw"):
+        hand_over(daemon, command, accepted, "1")
+    if name in ("on_deck", "after_named", "after_outcome") or "succeed" in name or "hand_on" in name:
+        hand_over(daemon, command, accepted, "0")
     if name.endswith("_halving"):
         trial = "echo ::leptond step=1 total=9 loss={loss}; test {loss} = 1 || exec sleep 30"
         body = {
@@ -198,6 +206,31 @@ def test_the_shim_is_killed_at_every_place(tmp_path):
         ended = daemon.finished(job)
         assert ended["state"] in wanted, name
         assert (ended["exit_code"] is None) == (not told), name
+        drained(daemon)
+        daemon.terminate()
+    check(Evidence(daemon.state_dir, witness), accepted)
+
+
+def test_a_shim_is_killed_at_every_place_of_a_succession(tmp_path):
+    """Wherever a shim dies that hands a slot on or waits for one, every job comes to an end of its own, and
+    no slot has two."""
+    assert len(SUCCESSION) == 6
+    daemon = forked(tmp_path)
+    witness = tmp_path / "witness"
+    accepted: list[int] = []
+    for name in SUCCESSION:
+        daemon.faults = {"LEPTOND_FAILPOINTS": f"{name}=1*kill"}
+        daemon.start()
+        code = "1" if name.endswith("withdrawn") else "0"
+        words = [*WITNESS, str(witness), "0.5"]
+        first = daemon.submit(*words, code, gpus=4, requeue=False)
+        following = [daemon.submit(*words[:-1], "0.01", "0", gpus=4) for _ in range(2)]
+        accepted += [first, *following]
+        ended = daemon.finished(first)
+        wanted = "lost" if name.endswith("hand_on") else "failed" if code == "1" else "succeeded"
+        assert ended["state"] == wanted, name
+        for job in following:
+            assert daemon.finished(job)["state"] == "succeeded", name
         drained(daemon)
         daemon.terminate()
     check(Evidence(daemon.state_dir, witness), accepted)

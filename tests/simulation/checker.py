@@ -64,6 +64,8 @@ class Checker:
         self.preemptions = 0
         self.checks = 0
         self._last_event = 0
+        self.taken_from: dict[str, int] = {}
+        self.before: dict[str, str] = {}
 
     def fail(self, words: str) -> None:
         raise Violation(words)
@@ -312,22 +314,35 @@ class Checker:
 
     def _started_as_successor(self, shim: Shim, command: Command) -> None:
         """It goes before its claim: then the database names it for these GPUs, and they are free."""
-        rows = self.db.execute(
-            "SELECT after, shim_pid, state, held FROM successors JOIN jobs ON jobs.id = job_id"
+        row = self.db.execute(
+            "SELECT slots, shim_pid, state, held FROM successors JOIN jobs ON jobs.id = job_id"
             " WHERE attempt_id = ?",
             (shim.attempt_id,),
-        ).fetchall()
-        if not rows or rows[0]["shim_pid"] != shim.id.pid:
+        ).fetchone()
+        if row is None or row["shim_pid"] != shim.id.pid:
             self.fail(f"a command of job {command.job_id} begins, of which the database knows no attempt")
             return
-        if rows[0]["state"] != "pending" or rows[0]["held"]:
-            self.fail(f"job {command.job_id} begins while it is {rows[0]['state']}, held: {rows[0]['held']}")
-        before = [
-            self.machine.commands[row["after"]] for row in rows if row["after"] in self.machine.commands
-        ]
-        over = [one for one in before if not one.alive and one.exit_code == 0]
-        if not any(set(one.gpus) == set(command.gpus) for one in over):
+        if row["state"] != "pending" or row["held"]:
+            self.fail(f"job {command.job_id} begins while it is {row['state']}, held: {row['held']}")
+        if list(command.gpus) not in json.loads(row["slots"]):
+            self.fail(f"job {command.job_id} begins on {command.gpus}, for which it is not named")
+        before = self.machine.commands.get(shim.taken.after or "") if shim.taken is not None else None
+        if before is None or before.alive or before.exit_code != 0 or before.gpus != command.gpus:
             self.fail(f"job {command.job_id} begins after no attempt that has ended well on its GPUs")
+        if before is not None and before.attempt_id in self.taken_from:
+            self.fail(f"jobs {command.job_id} and {self.taken_from[before.attempt_id]} take the same slot")
+        if before is not None:
+            self.taken_from[before.attempt_id] = command.job_id
+            self.before[shim.attempt_id] = before.attempt_id
+        for other in self.machine.alive.values():
+            if other.job_id == command.job_id and not other.killed:
+                self.fail(f"two live copies of job {command.job_id}")
+            if set(other.gpus) & set(command.gpus):
+                self.fail(f"jobs {other.job_id} and {command.job_id} on one GPU")
+        for uuid in command.gpus:
+            lease = self.db.execute("SELECT attempt_id FROM leases WHERE gpu_uuid = ?", (uuid,)).fetchone()
+            if lease is not None and not self._leads_to(lease[0], before.attempt_id if before else ""):
+                self.fail(f"job {command.job_id} begins on {uuid}, which job {lease[0]} has a lease of")
         for other in self.machine.alive.values():
             if other.job_id == command.job_id or set(other.gpus) & set(command.gpus):
                 self.fail(f"job {command.job_id} begins beside attempt {other.attempt_id}")
@@ -366,6 +381,14 @@ class Checker:
                 del self.cancel_due[attempt_id]
             elif uptime > due:
                 self.fail(f"job {command.job_id} was cancelled and still runs {uptime - due:.0f} s too long")
+
+    def _leads_to(self, first: str, last: str) -> bool:
+        """Return True if the attempt `last` took over from `first`, or from one that did, or is it."""
+        while last:
+            if last == first:
+                return True
+            last = self.before.get(last, "")
+        return False
 
     # -- at the end ----------------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ leptond/engines/local.py step by step."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, LeasedGpu
 from leptond.core.outcome.evidence import End
-from leptond.engines.base import Given, SpawnFailed
+from leptond.engines.base import Given, SpawnFailed, Taken
 from leptond.gpus.base import Device, GpuBackendError, Sample
-from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim
+from tests.simulation.machine import KILL_TIMEOUT_S, LINGER_S, Machine, Shim, Succession
 
 START_TIMEOUT_S = 20.0
 OVERDUE_S = 15.0
@@ -22,6 +22,8 @@ class SimulatedEngine:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._watched: dict[str, Shim] = {}
+        self._successions: dict[str, Succession] = {}
+        self._waiting: set[str] = set()
         self.dead = False
 
     async def _until(self, shim: Shim, true: Callable[[], bool], limit_s: float | None = None) -> bool:
@@ -82,12 +84,68 @@ class SimulatedEngine:
                 if not self.dead:
                     self._machine.clear(attempt_id)
 
-    async def released_gpus(
-        self, attempt_id: str, job_id: int, number: int, shim: Identity
-    ) -> list[str] | None:
+    def succeed(
+        self,
+        name: str,
+        attempt_id: str,
+        slots: Sequence[Sequence[LeasedGpu]],
+        *,
+        behind: str | None,
+        until_boot: float | None,
+    ) -> bool:
+        shim = self._watched.get(attempt_id)
+        if self.dead or shim is None or shim.state != "gate":
+            return False
+        self._waiting.add(attempt_id)
+        before = self._watched.get(behind) if behind in self._waiting and behind is not None else None
+        self._machine.succeed(
+            self._succession(name), shim, [list(gpus) for gpus in slots], before, until_boot
+        )
+        return True
+
+    def _succession(self, name: str) -> Succession:
+        if name not in self._successions:
+            self._successions[name] = Succession(name)
+        return self._successions[name]
+
+    def hand_on(self, name: str, attempt_id: str, *, until_boot: float | None) -> bool:
+        shim = self._watched.get(attempt_id)
+        if self.dead or shim is None or shim.owner is not self or shim.state == "gone":
+            return False
+        self._machine.hand_on(self._succession(name), shim, until_boot)
+        return True
+
+    def give_turn(self, attempt_id: str) -> None:
+        shim = self._watched.get(attempt_id)
+        if not self.dead and shim is not None and attempt_id in self._waiting:
+            self._machine.give_turn(shim)
+
+    def withdraw(self, attempt_id: str) -> None:
+        shim = self._watched.get(attempt_id)
+        if not self.dead and shim is not None:
+            self._machine.withdraw(shim)
+
+    async def outcome(self, attempt_id: str, job_id: int, number: int) -> Taken | None:
+        shim = self._watched[attempt_id]
+        await self._until(
+            shim, lambda: shim.withdrawn or shim.command is not None or shim.leaving or shim.state == "gone"
+        )
+        self._waiting.discard(attempt_id)
+        if shim.withdrawn and shim.taken is None:
+            shim.withdrawn = False
+            return None
+        if shim.state == "gone" and shim.said is None:
+            return self._machine.placed.get(attempt_id)
+        return shim.taken
+
+    def end_succession(self, name: str) -> None:
+        if not self.dead and name in self._successions:
+            self._successions.pop(name).open = False
+
+    async def taken(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> Taken | None:
         there = self._machine.shims.get(attempt_id)
         if there is not None:
-            await self._until(there, lambda: there.state in ("running", "gone"))
+            await self._until(there, lambda: there.state in ("running", "gone") or there.leaving)
         return self._machine.placed.get(attempt_id)
 
     def go(self, attempt_id: str, given: Given) -> None:

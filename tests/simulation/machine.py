@@ -7,8 +7,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from leptond.core.jobs.model import ExitRecord, Identity, Job
-from leptond.engines.base import Given
+import msgspec
+
+from leptond.core.jobs.model import ExitRecord, Identity, Job, LeasedGpu
+from leptond.core.scheduling.standby import ended_well
+from leptond.engines.base import Given, Taken
 from leptond.engines.shim.attempt import BOOK_S
 from tests.simulation.world import Timer, World
 
@@ -92,6 +95,25 @@ class Shim:
         self.leaving = False
         self.said: ExitRecord | None = None
         self.booked = False
+        self.succession: Succession | None = None  # it waits in it
+        self.slots: list[list[LeasedGpu]] = []
+        self.has_turn = False
+        self.next: Shim | None = None
+        self.hands_on: Succession | None = None
+        self.hands_on_until: float | None = None
+        self.taken: Taken | None = None
+        self.withdrawn = False
+
+
+class Succession:
+    """The channel of a succession: the slots that were handed on and that nobody has taken. `open`: somebody
+    may read it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.open = True
+        self.tokens: list[tuple[str, list[str]]] = []
+        self.waiting: list[Shim] = []
 
 
 class Machine:
@@ -113,9 +135,11 @@ class Machine:
         self.alive: dict[str, Command] = {}
         self.directories: set[str] = set()
         self.said: dict[str, ExitRecord] = {}
-        self.placed: dict[str, list[str]] = {}
+        self.placed: dict[str, Taken] = {}
+        self._heard: dict[str, float] = {}
         self.records: dict[str, ExitRecord] = {}
         self._pid = 100
+        self.lost_after_handing_on = 0.0
 
     def _soon(self, low: float, high: float, call: Callable[..., None], *args: Any) -> Timer:
         return self.world.after(self.dice.uniform(low, high), call, *args)
@@ -166,16 +190,126 @@ class Machine:
 
     def open_gate(self, shim: Shim, given: Given) -> None:
         """GO, with the GPUs."""
+        self._leave_succession(shim)
         shim.given = given
         if shim.state == "gate" and shim.gate_open:
             shim.go = True
             self._soon(0.001, 0.02, self._execute, shim)
 
+    # -- starts without the daemon -----------------------------------------------------------------
+
+    def succeed(
+        self,
+        succession: Succession,
+        shim: Shim,
+        slots: list[list[LeasedGpu]],
+        behind: Shim | None,
+        until: float | None,
+    ) -> None:
+        """SUCCEED, on its way to a shim; BEFORE to the one before it."""
+
+        def arrive() -> None:
+            if shim.state != "gate" or shim.go:
+                return
+            shim.succession, shim.slots = succession, slots
+            shim.hands_on, shim.hands_on_until = succession, until
+            shim.has_turn, shim.taken, shim.withdrawn, shim.next = False, None, False, None
+            succession.waiting.append(shim)
+            if turn:
+                self.give_turn(shim)
+
+        def before() -> None:
+            if behind is not None and behind.succession is succession and behind.taken is None:
+                behind.next = shim  # else nobody reads it: the daemon gives the turn
+
+        turn = behind is None
+        self._in_order(shim, arrive)
+        if behind is not None:
+            self._in_order(behind, before)
+
+    def _in_order(self, shim: Shim, call: Callable[[], None]) -> None:
+        """What is said at a gate is heard in its order, after a while."""
+        at = max(
+            self.world.now + self.dice.uniform(0.0001, 0.003), self._heard.get(shim.attempt_id, 0.0) + 1e-6
+        )
+        self._heard[shim.attempt_id] = at
+        self.world.after(at - self.world.now, call)
+
+    def give_turn(self, shim: Shim) -> None:
+        shim.has_turn = True
+        self._look(shim)
+
+    def hand_on(self, succession: Succession, shim: Shim, until: float | None) -> None:
+        """HAND_ON, which a shim reads at its end."""
+        shim.hands_on, shim.hands_on_until = succession, until
+
+    def _look(self, shim: Shim) -> None:
+        """A shim that has the turn, and for which there is a slot, takes it in a moment."""
+        one = shim.succession
+        if one is not None and shim.has_turn and shim.taken is None and one.tokens:
+            self._soon(0.0001, 0.002, self._take, shim, one)
+
+    def _take(self, shim: Shim, one: Succession) -> None:
+        if shim.state != "gate" or shim.succession is not one or not one.tokens or not shim.gate_open:
+            return  # it has left it, or hears first that the daemon is gone
+        after, uuids = one.tokens.pop(0)
+        gpus = next((gpus for gpus in shim.slots if [gpu.uuid for gpu in gpus] == uuids), None)
+        if gpus is None:
+            return
+        one.waiting.remove(shim)
+        if shim.next is not None and shim.next.succession is one:
+            self._soon(0.0, 0.002, self.give_turn, shim.next)
+        at, boot = self.world.wall(), self.world.boot()
+        shim.succession, shim.has_turn = None, False
+        shim.taken = Taken(after=after, gpus=uuids, claimed_at=at, claimed_boot=boot)
+        shim.given = Given(gpus=gpus, claimed_at=at, claimed_boot=boot)
+        shim.go = True
+        self.world.note(f"shim {shim.attempt_id} takes the slot of {after}")
+        self._soon(0.0005, 0.02, self._execute, shim)
+
+    def withdraw(self, shim: Shim) -> None:
+        """WITHDRAW, on its way."""
+
+        def arrive() -> None:
+            if shim.state == "gate" and shim.taken is None:
+                self._leave_succession(shim)
+                shim.withdrawn = True
+                self._soon(0.0001, 0.003, self._tell, shim)
+
+        self._in_order(shim, arrive)
+
+    @staticmethod
+    def _leave_succession(shim: Shim) -> None:
+        if shim.succession is not None and shim in shim.succession.waiting:
+            shim.succession.waiting.remove(shim)
+        shim.succession, shim.has_turn, shim.hands_on, shim.next = None, False, None, None
+
+    def _hand_on(self, shim: Shim, record: ExitRecord) -> str:
+        """The slot of an attempt that has ended well goes to its succession."""
+        one, until = shim.hands_on, shim.hands_on_until
+        if one is None or shim.given is None or not ended_well(record) or not shim.gate_open:
+            return ""
+        if until is not None and self.world.boot() >= until:
+            return ""
+        if not one.open and not one.waiting:
+            return ""
+        one.tokens.append((shim.attempt_id, [gpu.uuid for gpu in shim.given.gpus]))
+        for waiting in one.waiting:
+            self._look(waiting)
+        return one.name
+
+    # -- the start, once more ----------------------------------------------------------------------
+
     def _execute(self, shim: Shim) -> None:
         if shim.state != "gate":
             return
         assert shim.given is not None
-        self.placed[shim.attempt_id] = [gpu.uuid for gpu in shim.given.gpus]
+        self.placed[shim.attempt_id] = shim.taken or Taken(
+            after=None,
+            gpus=[gpu.uuid for gpu in shim.given.gpus],
+            claimed_at=shim.given.claimed_at,
+            claimed_boot=shim.given.claimed_boot,
+        )
         shim.started_at, shim.started_boot = self.world.wall(), self.world.boot()
         shim.started_now = self.world.now
         if self.disk_full:
@@ -299,6 +433,10 @@ class Machine:
                 "killed": command.killed,
             }
         record = ExitRecord(attempt_id=shim.attempt_id, boot_id=shim.id.boot_id, **values)
+        record = msgspec.structs.replace(record, handed_on=self._hand_on(shim, record))
+        if record.handed_on and self.dice.random() < self.lost_after_handing_on:
+            self.kill_shim(shim)
+            return
         if shim.gate_open and shim.go:
             shim.said = self.said[shim.attempt_id] = record
             self._tell(shim)
@@ -327,6 +465,7 @@ class Machine:
 
     def _gone(self, shim: Shim) -> None:
         shim.state = "gone"
+        self._leave_succession(shim)
         for timer in shim.timers.values():
             timer.cancel()
         self.world.note(f"shim {shim.attempt_id} gone")

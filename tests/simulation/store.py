@@ -4,14 +4,15 @@ connection. What has not been committed when the daemon dies has never been."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 from leptond.base.paths import data_dir
-from leptond.store import StoreFull, StoreUnavailable
+from leptond.store import StoreFull, StoreUnavailable, WhenGiven, write_when_taken_back
 from leptond.store.database.connection import MAX_GROUP, _outside, prepare_writer
 from leptond.store.database.migrate import migrate
 from leptond.store.database.sqlite_errors import store_errors
@@ -33,7 +34,8 @@ def database() -> sqlite3.Connection:
     return db
 
 
-_Change = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], bool]
+_Change = tuple[Callable[[sqlite3.Connection], Any], asyncio.Future[Any], bool, bool]
+"""What to do, who waits for it, whether it wakes the scheduler, and whether plans reckon with it."""
 
 
 class Faults:
@@ -70,12 +72,16 @@ class SimulatedStore:
         self._changing = False
         self._version = 0
         self._version_once_durable = 0
-        self.next_version = 0
+        self.others = 0
+        self._when_given: WhenGiven = contextlib.nullcontext
         self.dead = False
         self.commits = 0
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         self._listeners.append(listener)
+
+    def on_given(self, take_back: WhenGiven) -> None:
+        self._when_given = take_back
 
     def on_change(self, listener: Callable[[], None]) -> None:
         self._change_listeners.append(listener)
@@ -83,25 +89,33 @@ class SimulatedStore:
     async def write(
         self, change: Callable[..., Any], *args: Any, wakes_scheduler: bool = True, **kwargs: Any
     ) -> Any:
-        return await self._put(lambda db: change(db, *args, **kwargs), wakes_scheduler)
+        def work(db: sqlite3.Connection) -> Any:
+            return change(db, *args, **kwargs)
 
-    async def write_urgent(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await write_when_taken_back(self._put, self._when_given, work, wakes_scheduler)
+
+    async def write_planned(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await write_when_taken_back(self._put, self._when_given, change, True, True)
+
+    def write_urgent(self, change: Callable[[sqlite3.Connection], Any]) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._urgent.append((change, future, True))
+        self._urgent.append((change, future, True, True))
         if not self._busy:
             self._begin(loop)
-        return await future
+        return future
 
     @property
     def version(self) -> int | None:
-        changing = self._changing or self._urgent or any(wakes for _, _, wakes in self._waiting)
+        changing = self._changing or self._urgent or any(one[2] for one in self._waiting)
         return None if changing else self._version
 
-    async def _put(self, work: Callable[[sqlite3.Connection], Any], wakes_scheduler: bool) -> Any:
+    async def _put(
+        self, work: Callable[[sqlite3.Connection], Any], wakes_scheduler: bool, is_planned: bool = False
+    ) -> Any:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((work, future, wakes_scheduler))
+        self._waiting.append((work, future, wakes_scheduler, is_planned))
         if not self._busy:
             self._begin(loop)
         return await future
@@ -116,25 +130,18 @@ class SimulatedStore:
         if self.dead or not group:
             self._busy = False
             return
-        steps, version = [], self._version
-        for work, _, wakes in group:
-            version += wakes
-            steps.append(partial(self._step, work, version))
+        version = self._version + sum(one[2] for one in group)
         self._changing = version != self._version
         self._version_once_durable = version
         if self._faults.fail and self._dice.random() < self._faults.fail:
             error = StoreFull("database or disk is full")
             loop.call_soon(self._answer, loop, group, [(None, error)] * len(group), False)
             return
-        outcomes = transaction(self._db, steps)
+        outcomes = transaction(self._db, [one[0] for one in group])
         self.commits += 1
         self._committed()
         # a crash may come here: durable, and nobody has been told
         loop.call_soon(self._answer, loop, group, outcomes, True)
-
-    def _step(self, work: Callable[[sqlite3.Connection], Any], version: int, db: sqlite3.Connection) -> Any:
-        self.next_version = version
-        return work(db)
 
     def _answer(
         self,
@@ -152,12 +159,13 @@ class SimulatedStore:
             else:
                 future.set_exception(_outside(failure))
         self._version = self._version_once_durable
+        self.others += sum(one[2] and not one[3] for one in group)
         self._changing = False
         if durable:
             self._urgent = [one for one in self._urgent if one not in group]
             for listener in self._listeners:
                 listener()
-            for listener in self._change_listeners if any(wakes for _, _, wakes in group) else ():
+            for listener in self._change_listeners if any(one[2] for one in group) else ():
                 listener()
         self._busy = False
         if self._waiting or self._urgent:

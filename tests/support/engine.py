@@ -4,18 +4,18 @@ of the engine."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from leptond.base.clock import kernel_boot_id
-from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job
+from leptond.base.clock import SystemClock, kernel_boot_id
+from leptond.core.jobs.model import Attempt, ExitRecord, Identity, Job, LeasedGpu
 from leptond.core.outcome.evidence import End
-from leptond.engines.base import Given, SpawnFailed
+from leptond.engines.base import Given, SpawnFailed, Taken
 
 
 class FakeEngine:
     """Attempts without processes. `spawn_error` and `disk_error` fail what is asked for next, `disk_checks`
-    counts the tries of the disk; `earlier` has the GPUs that an earlier daemon gave to attempts (by id),
+    counts the tries of the disk; `earlier` has the starts that an earlier daemon did not see (by id),
     `alive` the attempts that can be adopted, `processes` those that have processes; `on_go` is called with an
     id before its gate opens."""
 
@@ -23,7 +23,13 @@ class FakeEngine:
         self.spawn_error: SpawnFailed | None = None
         self.disk_error = ""
         self.disk_checks = 0
-        self.earlier: dict[str, list[str]] = {}
+        self.earlier: dict[str, Taken] = {}
+        self.offered: dict[str, list[str]] = {}
+        self.holders: dict[str, str] = {}
+        self.withdrawn: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self._outcomes: dict[str, asyncio.Future[Taken | None]] = {}
         self.alive: set[str] = set()
         self.processes: set[str] = set()
         self.on_go: Callable[[str], None] = lambda attempt_id: None
@@ -52,8 +58,74 @@ class FakeEngine:
     def end(self, attempt_id: str, exit_code: int | None = 0, **facts: Any) -> None:
         """The command of an attempt ends, and with it all its processes."""
         told: dict[str, Any] = {"exit_code": exit_code, "run_s": 1.0, **facts}
+        name = self.holders.pop(attempt_id, "")
+        if name in self.offered and exit_code == 0 and "stop_reason" not in facts:
+            told["handed_on"] = name
+            self.take(name, attempt_id)
         record = ExitRecord(attempt_id=attempt_id, boot_id=kernel_boot_id(), **told)
         self._end_of(attempt_id).set_result(End(record=record))
+
+    def take(self, name: str, after: str) -> None:
+        """The first that waits in a succession takes the slot of an attempt."""
+        if not self.offered[name]:
+            return
+        attempt_id = self.offered[name].pop(0)
+        gpus = self.released[after].gpus
+        now = SystemClock()
+        self.on_go(attempt_id)
+        self.released[attempt_id] = Given(gpus=gpus, claimed_at=now.wall(), claimed_boot=now.boot())
+        self.holders[attempt_id] = name
+        self._outcomes[attempt_id].set_result(
+            Taken(
+                after=after,
+                gpus=[gpu.uuid for gpu in gpus],
+                claimed_at=now.wall(),
+                claimed_boot=now.boot(),
+            )
+        )
+
+    def succeed(
+        self,
+        name: str,
+        attempt_id: str,
+        slots: Sequence[Sequence[LeasedGpu]],
+        *,
+        behind: str | None,
+        until_boot: float | None,
+    ) -> bool:
+        if attempt_id not in self.gates:
+            return False
+        assert behind is None or self.offered[name][-1:] in ([behind], [])
+        self.offered.setdefault(name, []).append(attempt_id)
+        self._outcomes[attempt_id] = asyncio.get_running_loop().create_future()
+        return True
+
+    def hand_on(self, name: str, attempt_id: str, *, until_boot: float | None) -> bool:
+        if attempt_id in self.alive:
+            return False
+        self.holders[attempt_id] = name
+        return True
+
+    def give_turn(self, attempt_id: str) -> None:
+        pass
+
+    def withdraw(self, attempt_id: str) -> None:
+        for waiting in self.offered.values():
+            if attempt_id in waiting:
+                waiting.remove(attempt_id)
+                self.withdrawn.append(attempt_id)
+                self._outcomes[attempt_id].set_result(None)
+
+    async def outcome(self, attempt_id: str, job_id: int, number: int) -> Taken | None:
+        taken = await self._outcomes[attempt_id]
+        await self.answers.wait()
+        return taken
+
+    def end_succession(self, name: str) -> None:
+        assert not self.offered.pop(name, [])
+
+    async def taken(self, attempt_id: str, job_id: int, number: int, shim: Identity) -> Taken | None:
+        return self.earlier.get(attempt_id)
 
     def _end_of(self, attempt_id: str) -> asyncio.Future[End]:
         if attempt_id not in self._ends:
@@ -81,11 +153,6 @@ class FakeEngine:
     def go(self, attempt_id: str, given: Given) -> None:
         self.on_go(attempt_id)
         self.released[attempt_id] = given
-
-    async def released_gpus(
-        self, attempt_id: str, job_id: int, number: int, shim: Identity
-    ) -> list[str] | None:
-        return self.earlier.get(attempt_id)
 
     async def started(self, attempt_id: str) -> int | None:
         return self._pid

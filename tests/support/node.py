@@ -101,11 +101,9 @@ class NodeWorld:
         return attempt
 
     async def has_successor(self, attempt_id: str) -> None:
-        """Waits until the outlook has a successor for an attempt, and holds."""
-        handover = self.node.handover
-        await self.until(
-            lambda: attempt_id in handover.outlook.successors and handover.outlook_holds(), "a successor"
-        )
+        """Waits until an attempt hands its slot on to one that waits for it."""
+        engine = self.engine
+        await self.until(lambda: engine.offered.get(engine.holders.get(attempt_id, "")), "a successor")
 
     def passes(self) -> int:
         """How many scheduling passes there have been."""

@@ -260,7 +260,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class ExitRecord(msgspec.Struct, kw_only=True):
     """The record that the shim leaves on disk when an attempt is over (``exit.json``).
 
-    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end.
+    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end. `handed_on`: the
+    succession that its slot went to, where the next attempt took it if one was there.
     """
 
     attempt_id: str
@@ -289,6 +290,7 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     log_bytes: int = 0
     log_dropped_bytes: int = 0
     start: str | None = None
+    handed_on: str = ""
 
 
 _EDITED = tuple(

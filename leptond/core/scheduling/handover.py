@@ -1,8 +1,8 @@
-"""The way from the end of a job to the start of the next, as values: which prepared attempt takes over from
-which running one, for how long that holds, and what a wake-up of the scheduler calls for. Pure.
+"""The way from the end of a job to the start of the next, as values: which prepared attempts take over from
+which running ones, for how long that holds, and what a wake-up of the scheduler calls for. Pure.
 
-The outlook is made by :mod:`leptond.store.planning.successors` and owned by
-:mod:`leptond.scheduling.handover`."""
+The outlook is made by :mod:`leptond.store.planning.successors`; :mod:`leptond.scheduling.successions` sees to
+it that the shims act on it."""
 
 from __future__ import annotations
 
@@ -12,48 +12,35 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from leptond.core.jobs.model import LeasedGpu
-from leptond.core.scheduling.inputs import CarriedState
 from leptond.core.scheduling.standby import Prepared
 
 
 class Successor(msgspec.Struct, frozen=True, kw_only=True):
-    """`prepared` takes the GPUs `gpus` of the attempt `after` when that has ended well. `carried` is what the
-    plan passes on; at `wake_at` (wall time; None: never) the plan might be another one."""
+    """A prepared attempt that may take over a slot. `granted_gpu_s`: the GPU time that its job is given by
+    that, of `usable_gpus` GPUs in service."""
 
-    after: str
     prepared: Prepared
-    gpus: Sequence[LeasedGpu]
-    carried: CarriedState
-    wake_at: float | None
+    granted_gpu_s: float = 0.0
+    usable_gpus: int = 0
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """The successors of some running attempts, in the order in which they start as those end. `slots`: the
+    GPUs that each running attempt leaves (none: a CPU slot), by its id; `alike`: another attempt on one of
+    these slots would do as well. Until `until` (wall time) time changes nothing of it."""
+
+    slots: Mapping[str, Sequence[LeasedGpu]]
+    successors: Sequence[Successor]
+    alike: bool
+    until: float
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """The successors of the running attempts, by the attempt that they follow, and what that rests on.
+    """The lines of successors at one moment, and what that rests on. `unhealthy`: the devices that did not
+    answer, with the reason."""
 
-    `version`: of the store, None for no outlook at all. `valid_until`: when a plan might change by itself
-    (wall time). `unhealthy`: the devices that did not answer, with the reason. `complete`: there was nothing
-    else to be done at that version, so that no scheduling pass is needed for it."""
-
-    version: int | None = None
-    successors: Mapping[str, Successor] = {}
-    valid_until: float = 0.0
+    lines: Sequence[Line] = ()
     unhealthy: Mapping[str, str] = {}
-    complete: bool = False
-
-    def holds(self, version: int | None, now: float, unhealthy: Mapping[str, str]) -> bool:
-        """Return True if nothing has happened since that could change the successors: the store is
-        at the same version, the time has not run out and the same devices are unhealthy."""
-        return (
-            self.version is not None
-            and self.version == version
-            and now < self.valid_until
-            and self.unhealthy == unhealthy
-        )
-
-    @property
-    def attempt_ids(self) -> dict[str, str]:
-        """The ids of the succeeding attempts, by the attempt that they follow."""
-        return {after: successor.prepared.attempt_id for after, successor in self.successors.items()}
 
 
 NO_OUTLOOK = Outlook()
@@ -84,35 +71,20 @@ class Step(enum.Enum):
     """A whole scheduling pass."""
 
 
-def next_step(
-    reasons: WakeReason,
-    outlook: Outlook,
-    *,
-    version: int | None,
-    now: float,
-    unhealthy: Mapping[str, str],
-    prepared: int,
-    places: int,
-) -> Step:
-    """Return the least that a wake-up for `reasons` calls for.
+def next_step(reasons: WakeReason, *, at_rest: bool, replanned: bool) -> Step:
+    """Return the least that a wake-up for `reasons` calls for. `at_rest`: since the last pass nothing has
+    happened that could change a plan, except that attempts have taken over from others as planned; in
+    `replanned`, not even that.
 
-    A pass is skipped only while at least half of the `places` for prepared attempts are taken (`prepared`):
-    it is the pass that fills them.
-
-    >>> at_rest = Outlook(version=7, valid_until=100.0, complete=True)
-    >>> facts = {"now": 5.0, "unhealthy": {}, "prepared": 6, "places": 8}
-    >>> next_step(WakeReason.COMMIT, at_rest, version=7, **facts).value
+    >>> next_step(WakeReason.COMMIT, at_rest=True, replanned=False).value
     'skip'
-    >>> next_step(WakeReason.COMMIT, at_rest, version=8, **facts).value
+    >>> next_step(WakeReason.COMMIT, at_rest=False, replanned=False).value
     'pass'
-    >>> next_step(WakeReason.STANDBY, NO_OUTLOOK, version=8, **facts).value
+    >>> next_step(WakeReason.STANDBY, at_rest=True, replanned=True).value
     'refill'
     """
-    if WakeReason.TIMER in reasons:
+    if WakeReason.TIMER in reasons or WakeReason.EXTERNAL in reasons:
         return Step.PASS
-    replanned = outlook.complete and outlook.holds(version, now, unhealthy) and 2 * prepared > places
-    if replanned and WakeReason.EXTERNAL not in reasons:
-        return Step.SKIP
-    if reasons & (WakeReason.COMMIT | WakeReason.EXTERNAL):
-        return Step.PASS
-    return Step.REFILL
+    if WakeReason.COMMIT in reasons:
+        return Step.SKIP if at_rest else Step.PASS
+    return Step.REFILL if replanned else Step.PASS

@@ -18,6 +18,7 @@ from leptond.engines.shim.directory import Directory
 from leptond.engines.shim.kill import has_children
 from leptond.engines.shim.output import Output
 from leptond.engines.shim.relayed import RelayedCommand
+from leptond.engines.shim.succession import Succession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Attempt:
         self.launch = launch
         self.started_at = 0.0
         self.started_boot = 0.0
+        self.succession = Succession()
         self._cold_reason = cold_reason
         self._synced = False
         self.record: dict[str, Any] = {
@@ -162,10 +164,16 @@ class Attempt:
     # -- the end -----------------------------------------------------------------------------------
 
     def finish(self, **values: object) -> bool:
-        """Report the end to the daemon, then write the exit record; try for as long as the disk is full and
-        the daemon has not acknowledged the end. Return True if it has, and the record is there."""
+        """Hand the slot on, where that is wanted, and report the end to the daemon, then write the exit
+        record; try for as long as the disk is full and the daemon has not acknowledged the end. Return True
+        if it has, and the record is there."""
         self.record.update(values, ended_at=time.time())
         self._clean_cgroup()
+        claim = self._identity.get("claim")
+        if claim is not None:
+            self.record["handed_on"] = self.succession.hand_on(
+                self.launch["attempt_id"], claim["gpus"], self.record
+            )
         acknowledged = self._announce_end()
         failpoints.fp("shim_before_exit_record")
         while True:
@@ -188,6 +196,7 @@ class Attempt:
         disturbed = record["killed"] or record["leftovers"] or record["unkillable"] or "stop_reason" in record
         if disturbed or has_children():
             return False
+        self.succession.leave()
         self.output.close()
         os.close(self._lock)
         self.directory.close()

@@ -61,7 +61,10 @@ def main(
                 return
         elif rename is None:
             return
-        word, text = gate.receive()
+        word, text, descriptors = gate.receive()
+        while word in (protocol.HAND_ON, protocol.BEFORE, protocol.WITHDRAW):  # it came too late
+            gate.close_all(descriptors)
+            word, text, descriptors = gate.receive()
         if word != protocol.LAUNCH:
             return
         launch = json.loads(text)
@@ -121,14 +124,13 @@ def run(
         raise
     gate.send(protocol.READY, ticks)
     failpoints.fp("shim_after_ready")
-    word, text = gate.receive()
+    assignment = attempt.succession.wait()
     failpoints.fp("shim_after_gate")
-    if word != protocol.GO or not text:
+    if assignment is None:
         attempt.dismiss()
         attempt.finish(never_started=True)
         return False
     try:
-        assignment = json.loads(text)
         attempt.take_place(assignment["claim"])
         attempt.start(assignment["env"], assignment["cpus"])
     except ExecFailed as failure:

@@ -22,7 +22,7 @@ import aiosqlite
 
 from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.store.database.sqlite_errors import store_error
-from leptond.store.database.transaction import Merge, Outcome, Step, in_savepoint, merged, run
+from leptond.store.database.transaction import Merge, Step, alone, merged, run
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class _Change(NamedTuple):
     work: Callable[[Connection], Any] | _Merged
     future: asyncio.Future[Any]
     wakes_scheduler: bool
+    is_planned: bool = False
 
 
 def _merge_of(change: _Change) -> Merge | None:
@@ -115,9 +116,9 @@ class Writer:
         self.commits = 0
         self.changes = 0
         self._version = 0
-        self.next_version = 0
         self.unmerged = 0
         """Number of changes tried so far that were not merged."""
+        self.others = 0
         self.times = DurationHistogram(FAST_S)
 
     async def open(self) -> None:
@@ -168,13 +169,20 @@ class Writer:
         result: R = await self._put(_Merged(merge, item), wakes_scheduler=wakes_scheduler)
         return result
 
-    async def write_urgent(self, change: Callable[[Connection], T]) -> T:
-        """Write something that has happened already: before all other changes, retried until the disk takes
-        it; no other change becomes durable before it does."""
+    async def write_planned(self, change: Callable[[Connection], T]) -> T:
+        """As :meth:`write`, for what every plan reckons with: the end of an attempt, and the start that
+        follows from it. It does not count in `others`."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._urgent.append(_Change(change, future, True))
-        self._work.set()
+        self._put_in(_Change(change, future, True, True))
         return await future
+
+    def write_urgent(self, change: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """Write something that has happened already: before all other changes and in the order of the calls,
+        retried until the disk takes it; no other change becomes durable before it does."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._urgent.append(_Change(change, future, True, True))
+        self._work.set()
+        return future
 
     @property
     def version(self) -> int | None:
@@ -183,12 +191,15 @@ class Writer:
         return None if changing else self._version
 
     async def _put(self, work: Callable[[Connection], Any] | _Merged, *, wakes_scheduler: bool) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._put_in(_Change(work, future, wakes_scheduler))
+        return await future
+
+    def _put_in(self, change: _Change) -> None:
         if self._closing:
             raise RuntimeError("the store is closed")
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Change(work, future, wakes_scheduler))
+        self._waiting.append(change)
         self._work.set()
-        return await future
 
     async def _run(self) -> None:
         while True:
@@ -198,44 +209,33 @@ class Writer:
                 group, self._waiting = self._waiting[:MAX_GROUP], self._waiting[MAX_GROUP:]
                 # a caller that gave up before its change began has not been answered: drop it
                 group = [one for one in group if not one.future.cancelled()]
-                first = len(self._urgent)
-                if self._urgent or group:
-                    await self._commit([*self._urgent, *group])
-                if len(self._urgent) >= first > 0:
+                urgent = list(self._urgent)
+                if urgent or group:
+                    await self._commit([*urgent, *group])
+                if any(one in self._urgent for one in urgent):
                     if self._closing:
                         return  # what it says is found again at the next start
                     await asyncio.sleep(RETRY_S)
             if self._closing:
                 return
 
-    def _step(self, work: Callable[[Connection], Any], version: int, db: Connection) -> list[Outcome]:
-        self.next_version = version
-        return [in_savepoint(db, work)]
-
-    def _merged_step(self, merge: Merge, items: Sequence[Any], version: int, db: Connection) -> list[Outcome]:
-        self.next_version = version
-        return merged(db, merge, items)
-
-    def _steps(self, group: Sequence[_Change]) -> tuple[list[Step], int]:
-        """Return what the transaction of a group consists of, and the version after it."""
+    def _steps(self, group: Sequence[_Change]) -> list[Step]:
+        """Return what the transaction of a group consists of."""
         steps: list[Step] = []
-        version = self._version
         for merge, some in groupby(group, _merge_of):
             changes = list(some)
             if merge is not None:
-                version += sum(one.wakes_scheduler for one in changes)
                 items = [one.work.item for one in changes if isinstance(one.work, _Merged)]
-                steps.append(partial(self._merged_step, merge, items, version))
+                steps.append(partial(merged, merge=merge, items=items))
                 continue
             for one in changes:
                 assert not isinstance(one.work, _Merged)
-                version += one.wakes_scheduler
-                steps.append(partial(self._step, one.work, version))
-        return steps, version
+                steps.append(alone(one.work))
+        return steps
 
     async def _commit(self, group: list[_Change]) -> None:
         wakes_scheduler = any(one.wakes_scheduler for one in group)
-        steps, version = self._steps(group)
+        steps = self._steps(group)
         self._busy = wakes_scheduler
         began = time.perf_counter()
         try:
@@ -251,8 +251,9 @@ class Writer:
             return
         finally:
             self._busy = False
-            self._version = version
             self.unmerged += sum(not isinstance(one.work, _Merged) for one in group)
+            self._version += sum(one.wakes_scheduler for one in group)
+            self.others += sum(one.wakes_scheduler and not one.is_planned for one in group)
         self._urgent = [one for one in self._urgent if one not in group]
         self.times.observe(time.perf_counter() - began)
         self.commits += 1

@@ -41,6 +41,15 @@ class StoreConflict(StoreError):
     """The schema forbids the change (a constraint or a trigger): the same call fails again."""
 
 
+GIVEN = "the job may start at any moment"
+"""The words of the triggers of migration 0024."""
+
+
+class SuccessorGiven(StoreConflict):
+    """The change concerns a job that may start without the daemon, or its GPUs: the store has that taken
+    back, and tries again."""
+
+
 def store_error(error: sqlite3.Error) -> StoreError:
     """The error that callers of the store get for `error`, with `error` as its cause."""
     kind = StoreError
@@ -48,7 +57,7 @@ def store_error(error: sqlite3.Error) -> StoreError:
         full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
         kind = StoreFull if full else StoreUnavailable
     elif isinstance(error, sqlite3.IntegrityError):
-        kind = StoreConflict
+        kind = SuccessorGiven if str(error) == GIVEN else StoreConflict
     made = kind(str(error))
     made.__cause__ = error
     return made

@@ -70,14 +70,17 @@ def claim(
     boot_id: str,
     pass_times: PassTimes | None = None,
     prepared: Prepared | None = None,
+    has_started: bool = False,
 ) -> Claim | None:
     """Give GPUs to a job: the attempt, its leases and the event, in one transaction. None when the
-    world has moved on since the plan was made (a cancel, a hold, a drain); then nothing of it changes. The
-    attempt is the `prepared` one, where that is still right for the job, else a new one with `attempt_id`."""
+    world has moved on since the plan was made (a cancel, a hold, a drain, or another attempt of it that may
+    start without the daemon); then nothing of it changes. The attempt is the `prepared` one, where that is
+    still right for the job, else a new one with `attempt_id`. `has_started`: it is a fact, which only another
+    holder of its GPUs speaks against."""
     times = pass_times or PassTimes()
     first = pass_times is not None and times.passed_at is None
     ledger.note_idle_causes(db, times.idle_causes)
-    row = _ready(db, start, now=now, boot=boot)
+    row = _named(db, start, attempt_id) if has_started else _ready(db, start, now=now, boot=boot)
     if row is None:
         return None
     job = rows.readable_job(row)
@@ -87,7 +90,7 @@ def claim(
     if prepared is not None and same_launch(prepared.job, job):
         attempt_id = prepared.attempt_id
     share = None if row["exclusive"] else row["gpu_memory_bytes"]
-    free = _free_gpus(db, start.gpus, share)
+    free = _free_gpus(db, start.gpus, share, in_service=not has_started)
     if free is None:
         return None
     gpus, released = free
@@ -184,32 +187,43 @@ _NEW = partial(
 """An attempt as its row is once it is claimed (a test compares)."""
 
 
+def _named(db: sqlite3.Connection, start: Start, attempt_id: str) -> sqlite3.Row | None:
+    """Return the row of a pending job whose attempt may start without the daemon."""
+    row: sqlite3.Row | None = db.execute(
+        f"SELECT * FROM jobs WHERE id = ? AND {IS_PENDING}"
+        " AND EXISTS (SELECT 1 FROM successors WHERE job_id = jobs.id AND attempt_id = ?)",
+        (start.id, attempt_id),
+    ).fetchone()
+    return row if row is not None and row["gpus"] == len(start.gpus) else None
+
+
 def _ready(db: sqlite3.Connection, start: Start, *, now: float, boot: float) -> sqlite3.Row | None:
     """Return the row of a job that may still start, and with as many GPUs as were planned."""
     row: sqlite3.Row | None = db.execute(
         f"SELECT * FROM jobs WHERE id = ? AND {IS_READY}"
         " AND (backoff_boot IS NULL OR backoff_boot <= ?)"
-        " AND (begin_at IS NULL OR begin_at <= ?)",
+        " AND (begin_at IS NULL OR begin_at <= ?)"
+        " AND NOT EXISTS (SELECT 1 FROM successors WHERE job_id = jobs.id)",
         (start.id, boot, now),
     ).fetchone()
     return row if row is not None and row["gpus"] == len(start.gpus) else None
 
 
 def _free_gpus(
-    db: sqlite3.Connection, uuids: Sequence[str], share: int | None
+    db: sqlite3.Connection, uuids: Sequence[str], share: int | None, *, in_service: bool
 ) -> tuple[list[LeasedGpu], float | None] | None:
     """Return these GPUs for a lease of `share` bytes of each (None: all of it), and when the last of them was
-    released; None if one of them is not free for that."""
+    released; None if one of them is not free for that or, with `in_service`, not in service."""
     gpus, released = [], None
     for uuid in uuids:
         found = db.execute(
             "SELECT uuid, idx, cpus, memory_bytes, released_at FROM gpus"
-            " WHERE uuid = ? AND present = 1 AND drained = 0"
+            " WHERE uuid = ? AND (present = 1 AND drained = 0 OR NOT ?)"
             " AND NOT EXISTS (SELECT 1 FROM leases WHERE gpu_uuid = uuid"
             "  AND (leases.memory_bytes IS NULL OR ? IS NULL))"
             " AND coalesce(?, 0) + (SELECT coalesce(sum(leases.memory_bytes), 0) FROM leases"
             "  WHERE gpu_uuid = uuid) <= memory_bytes",
-            (uuid, share, share),
+            (uuid, in_service, share, share),
         ).fetchone()
         if found is None:
             return None

@@ -131,6 +131,20 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     root_id: int | None = None
 
 
+def concern(db: sqlite3.Connection, job_id: int) -> bool:
+    """Return True if other jobs wait for the end of a job, or may do so (indexes dependencies_on,
+    array_dependencies_on)."""
+    job = db.execute("SELECT array_id, root_id FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if job is None or job["root_id"] is not None:
+        return True
+    found = db.execute(
+        "SELECT 1 FROM dependencies WHERE on_job_id = ? AND state = 'waiting' UNION ALL"
+        " SELECT 1 FROM array_dependencies WHERE on_array_id = ? LIMIT 1",
+        (job_id, job["array_id"]),
+    )
+    return found.fetchone() is not None
+
+
 def resolve(db: sqlite3.Connection, ends: Sequence[Ended], now: float) -> None:
     """Settle the dependencies of the jobs that wait for what has ended (indexes dependencies_on,
     array_dependencies_on), and pass on who can never start now."""

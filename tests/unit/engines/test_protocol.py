@@ -19,6 +19,12 @@ from leptond.engines import protocol
         protocol.BOOKED,
         protocol.RESTING,
         protocol.LAUNCH,
+        protocol.SUCCEED,
+        protocol.BEFORE,
+        protocol.HAND_ON,
+        protocol.TOOK,
+        protocol.WITHDRAW,
+        protocol.WITHDRAWN,
     ],
 )
 @pytest.mark.parametrize("text", ["", "7", "28 no space left", json.dumps({"name": "ä b"}), "warm "])

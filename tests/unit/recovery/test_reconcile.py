@@ -1,5 +1,5 @@
-"""After a start: what runs is adopted, what has ended is recorded, what is left is killed; successors whose
-gates were opened are claimed first."""
+"""After a start: what runs is adopted, what has ended is recorded, what is left is killed; successors that
+have started without a daemon are claimed first."""
 
 import secrets
 
@@ -8,8 +8,9 @@ import pytest
 from leptond.base.clock import SystemClock, kernel_boot_id
 from leptond.core.jobs.model import Identity
 from leptond.core.scheduling.handover import Successor
-from leptond.core.scheduling.inputs import CarriedState, Start
+from leptond.core.scheduling.inputs import Start
 from leptond.core.scheduling.standby import Prepared
+from leptond.engines.base import Taken
 from leptond.store.planning import successors
 from leptond.store.queue import attempts, gpus
 from tests.support.node import node_world
@@ -21,6 +22,7 @@ SHIM = Identity(boot_id=kernel_boot_id(), pid=7, start_ticks=70)
 async def world(tmp_path):
     """A node that has not reconciled, with two GPUs."""
     async with node_world(tmp_path, gpus=2, begin=False) as one:
+        one.earlier = SystemClock().wall()
         yield one
 
 
@@ -108,25 +110,24 @@ async def test_what_is_left_of_ended_attempts_is_killed_and_nothing_else(world):
     assert world.engine.killed == [over.id]
 
 
-async def successor_of(world, attempt, job, *, given=None):
-    """Names a prepared attempt of `job` as the successor of `attempt`, as an earlier daemon did."""
-    one = Successor(
-        after=attempt.id,
-        prepared=Prepared(job=await world.job(job), attempt_id=secrets.token_hex(16), shim=SHIM),
-        gpus=attempt.gpus,
-        carried=CarriedState(),
-        wake_at=None,
-    )
-    await world.store.write(successors.replace_all, [one])
-    if given is not None:
-        world.engine.earlier[one.prepared.attempt_id] = given
-    return one.prepared.attempt_id
+async def successor_of(world, attempt, job, *, started_after=None):
+    """Names a prepared attempt of `job` for the slot of `attempt`, as an earlier daemon did; it has started
+    after the attempt `started_after`, if that is given."""
+    prepared = Prepared(job=await world.job(job), attempt_id=secrets.token_hex(16), shim=SHIM)
+    slots = [[gpu.uuid for gpu in attempt.gpus]]
+    assert await world.store.write(successors.name, [(Successor(prepared=prepared), slots)], ())
+    if started_after is not None:
+        world.earlier += 1.0
+        world.engine.earlier[prepared.attempt_id] = Taken(
+            after=started_after, gpus=slots[0], claimed_at=world.earlier, claimed_boot=world.earlier
+        )
+    return prepared.attempt_id
 
 
-async def test_a_successor_whose_gate_was_open_is_claimed_after_the_end_before_it(world):
+async def test_a_successor_that_has_started_is_claimed_after_the_end_before_it(world):
     first, second = [await world.submit() for _ in range(2)]
     attempt = await claimed(world, first)
-    after = await successor_of(world, attempt, second, given=[gpu.uuid for gpu in attempt.gpus])
+    after = await successor_of(world, attempt, second, started_after=attempt.id)
     world.engine.alive |= {attempt.id, after}
     world.engine.end(attempt.id)
     await world.node.settle()
@@ -139,7 +140,24 @@ async def test_a_successor_whose_gate_was_open_is_claimed_after_the_end_before_i
     assert world.engine.killed == []
 
 
-async def test_a_successor_whose_gate_was_shut_is_not_claimed(world):
+async def test_a_chain_that_has_started_is_claimed_in_its_order(world):
+    ids = [await world.submit() for _ in range(4)]
+    attempt = await claimed(world, ids[0])
+    started = [attempt.id]
+    for job in ids[1:]:
+        started.append(await successor_of(world, attempt, job, started_after=started[-1]))
+    for over in started[:-1]:
+        world.engine.end(over)
+    world.engine.alive.add(started[-1])
+    await world.node.settle()
+    assert [(await world.job(job)).state for job in ids] == ["succeeded"] * 3 + ["running"]
+    found = [await world.attempt(job) for job in ids]
+    assert [one.id for one in found] == started
+    assert len({one.gpus[0].uuid for one in found}) == 1
+    assert await world.store.read(successors.named) == []
+
+
+async def test_a_successor_that_has_not_started_is_not_claimed(world):
     first, second = [await world.submit() for _ in range(2)]
     attempt = await claimed(world, first)
     await successor_of(world, attempt, second)
@@ -150,13 +168,13 @@ async def test_a_successor_whose_gate_was_shut_is_not_claimed(world):
 
 
 async def test_a_successor_that_cannot_be_claimed_is_killed(world):
-    first, second = [await world.submit() for _ in range(2)]
+    first, second, third = [await world.submit() for _ in range(3)]
     attempt = await claimed(world, first)
-    after = await successor_of(world, attempt, second, given=[gpu.uuid for gpu in attempt.gpus])
+    after = await successor_of(world, attempt, second, started_after="an unknown one")
     world.engine.end(attempt.id)
-    await world.cancel(second)
     await world.node.settle()
-    assert world.engine.killed == [after]
-    assert (await world.job(first)).state == "succeeded"
-    assert (await world.job(second)).state == "cancelled"
+    assert world.engine.killed == [after], "its GPU has another holder"
+    assert (await world.job(first)).state == "running"
+    assert (await world.job(second)).state == "pending"
     assert await world.store.read(successors.named) == []
+    assert third

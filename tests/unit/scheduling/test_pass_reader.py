@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 
 from leptond.config import QueueSettings, Settings
-from leptond.core.scheduling.handover import Outlook
+from leptond.core.scheduling.standby import Prepared
 from leptond.scheduling.pass_reader import PassReader
-from leptond.store.queue import jobs
-from tests.support.queue import add, db, end, lease
+from leptond.store.queue import attempts, jobs
+from tests.support.queue import SHIM, add, db, end, lease
 
 __all__ = ["db"]
 
@@ -26,16 +26,13 @@ class Clock:
         return self.now
 
 
-NOTHING = Outlook(version=None, successors={}, valid_until=0.0, unhealthy={})
-
-
 @pytest.fixture
 def look(db):
     """`look()` is the view of a pass."""
 
-    def call(*, ill=None, places=2, prepared_jobs=()):
+    def call(*, ill=None, places=2, prepared_jobs=(), prepared=None):
         reader = PassReader(Clock(), Settings(queue=QueueSettings(cpu_slots=2)), lambda: ill or {}, places)
-        return reader.read(db, 1, prepared_jobs, {}, NOTHING)
+        return reader.read(db, 1, prepared_jobs, prepared or {})
 
     return call
 
@@ -80,7 +77,12 @@ def test_the_next_begin_time_wakes_it_and_bounds_what_it_foresees(db, look):
     add(db, begin_at=datetime(1970, 1, 1, 0, 2, 30, tzinfo=UTC), now=90.0)
     view = look()
     assert view.next_wake_s == pytest.approx(50.0)
-    assert view.outlook.valid_until <= 150.0
+    lease(db, add(db, gpus=2, now=90.0), "GPU-0", "GPU-1")
+    waiting = jobs.find(db, str(add(db, gpus=2, now=90.0)))
+    prepared = {waiting.id: Prepared(job=waiting, attempt_id="b" * 32, shim=SHIM)}
+    attempts.started(db, attempts.live(db)[0].attempt.id, shim=SHIM, now=95.0, deadline_at=None)
+    (line,) = look(prepared=prepared).outlook.lines
+    assert line.until == pytest.approx(150.0)
 
 
 def test_a_stop_that_was_asked_for_is_to_be_carried_out(db, look):

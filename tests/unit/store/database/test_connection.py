@@ -40,9 +40,24 @@ async def test_there_is_no_version_while_a_change_waits(store):
     assert store.version is not None
 
 
-async def test_a_change_knows_the_version_that_its_commit_makes(store):
-    seen = await store.write(lambda db: store.next_version)
-    assert seen == store.version
+async def test_only_what_no_plan_reckons_with_counts_as_a_change_by_others(store):
+    before = store.others
+    await store.write(note, "a", wakes_scheduler=False)
+    await store.write_planned(lambda db: None)
+    await store.write_urgent(lambda db: None)
+    assert store.others == before
+    await store.write(note, "b")
+    assert store.others == before + 1
+
+
+async def test_urgent_changes_that_come_during_a_commit_do_not_wait(store, monkeypatch):
+    monkeypatch.setattr("leptond.store.database.connection.RETRY_S", 3600.0)
+    order = []
+    async with asyncio.timeout(30):
+        first = store.write_urgent(lambda db: order.append(1))
+        await asyncio.sleep(0)
+        await asyncio.gather(first, *(store.write_urgent(lambda db, n=n: order.append(n)) for n in (2, 3)))
+    assert order == [1, 2, 3]
 
 
 async def test_an_urgent_change_goes_first(store):
