@@ -37,7 +37,8 @@ async def test_the_next_daemon_adopts_what_runs_and_reads_its_end(tmp_path, stor
         attempt.pid = await engine.started(attempt.id)
     async with engine_of(tmp_path) as engine:
         assert engine.adopt(attempt)
-        assert await engine.released_gpus(attempt.id, 1, 1, attempt.shim) == []
+        found = await engine.taken(attempt.id, 1, 1, attempt.shim)
+        assert (found.after, found.gpus) == (None, [])
         (tmp_path / "fifo").write_text("go\n")
         end = await engine.ended(job, attempt)
         assert end.record.exit_code == 5

@@ -70,7 +70,7 @@ async def test_the_next_daemon_removes_what_was_in_standby(tmp_path, store):
     async with engine_of(tmp_path) as engine:
         attempt = await at_gate(engine, job)
     async with engine_of(tmp_path) as engine:
-        assert await engine.released_gpus(attempt.id, 1, 1, attempt.shim) is None
+        assert await engine.taken(attempt.id, 1, 1, attempt.shim) is None
         await engine.clear_standby(set())
         assert (standby(tmp_path), procs.pin(attempt.shim)) == ([], None)
 

@@ -60,10 +60,10 @@ SCRIPT = (
 
 
 @contextlib.asynccontextmanager
-async def world_of(tmp_path, store, fifos=()):
+async def world_of(tmp_path, store, fifos=(), script=SCRIPT):
     for number in fifos:
         os.mkfifo(tmp_path / f"fifo{number}")
-    job = await submit(store, "sh", "-c", SCRIPT, cwd=str(tmp_path))
+    job = await submit(store, "sh", "-c", script, cwd=str(tmp_path))
     async with engine_of(tmp_path) as engine, asyncio.timeout(60):
         yield World(engine, job, tmp_path)
 
@@ -118,8 +118,7 @@ async def test_an_attempt_that_was_withdrawn_does_not_start_and_can_be_given_out
 
 
 async def test_a_bad_end_hands_nothing_on(tmp_path, store):
-    async with world_of(tmp_path, store) as world:
-        world.job = await submit(store, "sh", "-c", "exit 3", cwd=str(tmp_path))
+    async with world_of(tmp_path, store, script="exit 3") as world:
         running = await world.prepared()
         one = await world.prepared()
         assert world.succeed(one)

@@ -1,22 +1,26 @@
-"""Successors: chosen, named in advance, claimed."""
+"""Successors: chosen, named in advance, claimed, and kept from being changed meanwhile."""
+
+import sqlite3
 
 import pytest
 
 from leptond.core.scheduling.planner import Policy
 from leptond.core.scheduling.standby import Prepared
 from leptond.store.planning import commit_plan, snapshot, successors
-from leptond.store.queue import attempts, jobs
+from leptond.store.planning.successors import NamedSuccessor
+from leptond.store.queue import attempts, gpus, jobs
 from tests.support.queue import SHIM, add, db, end, lease
 
 __all__ = ["db"]
 
 
 CONTEXT = commit_plan.ClaimContext(now=2.0, boot=2.0, boot_id="boot")
+NAMED = NamedSuccessor(job_id=3, number=1, attempt_id="b" * 32, shim=SHIM)
 
 
 @pytest.fixture
-def chosen(db):
-    """The successor of the first of two running jobs, named in the database."""
+def lines(db):
+    """The lines for two running jobs and one that waits, which is named for both slots."""
     for uuid in ("GPU-0", "GPU-1"):
         attempt = lease(db, add(db, gpus=1), uuid).attempt
         attempts.started(db, attempt.id, shim=SHIM, now=1.0, deadline_at=None)
@@ -24,29 +28,52 @@ def chosen(db):
     machine = snapshot.plan_machine(db, now=2.0, boot=2.0, unhealthy={}, cpu_slots=1, policy=Policy())
     inputs = snapshot.first_waiting(db, machine, boot=2.0)
     prepared = {waiting.id: Prepared(job=waiting, attempt_id="b" * 32, shim=SHIM)}
-    found = successors.choose(db, inputs, prepared)
-    successors.replace_all(db, found)
+    found = successors.choose(db, inputs, prepared, most=8)
+    slots = [["GPU-0"], ["GPU-1"]]
+    assert successors.name(db, [(one, slots) for one in found[0].successors], ()) == {"b" * 32}
     return found
 
 
-def test_each_running_job_has_the_one_that_would_follow_it(db, chosen):
-    assert [[gpu.uuid for gpu in one.gpus] for one in chosen] == [["GPU-0"], ["GPU-1"]]
-    (named,) = successors.named(db)
-    assert (named.job_id, named.number, named.attempt_id, named.shim) == (3, 1, "b" * 32, SHIM)
-    assert set(named.after) == {one.after for one in chosen}
+def test_running_jobs_that_are_alike_have_one_line(db, lines):
+    (line,) = lines
+    assert sorted(gpu.uuid for gpus in line.slots.values() for gpu in gpus) == ["GPU-0", "GPU-1"]
+    assert [one.prepared.job.id for one in line.successors] == [3]
+    assert successors.named(db) == [NAMED]
 
 
-def test_a_successor_takes_the_gpus_of_the_one_before_it(db, chosen):
+def test_a_successor_takes_the_gpus_of_the_one_before_it(db, lines):
     with pytest.raises(successors.OutOfStep):
-        successors.claim(db, chosen[0], CONTEXT)
-    end(db, chosen[0].after)
-    claim = successors.claim(db, chosen[0], CONTEXT)
+        successors.claim(db, NAMED, ["GPU-0"], CONTEXT)
+    end(db, next(iter(lines[0].slots)))
+    claim = successors.claim(db, NAMED, ["GPU-0"], CONTEXT)
     assert (claim.job.id, claim.attempt.id, claim.attempt.state) == (3, "b" * 32, "running")
     assert [gpu.uuid for gpu in claim.attempt.gpus] == ["GPU-0"]
     assert successors.named(db) == []
 
 
-def test_a_successor_whose_job_has_changed_is_not_valid(db, chosen):
-    job = chosen[0].prepared.job
-    assert set(successors.still_valid(chosen, {job.id: job})) == {one.after for one in chosen}
-    assert successors.still_valid(chosen, {}) == {}
+def test_a_successor_whose_job_has_changed_is_not_valid(lines):
+    job = lines[0].successors[0].prepared.job
+    assert successors.still_valid(lines, {job.id: job}) == lines
+    assert successors.still_valid(lines, {}) == []
+
+
+def test_a_named_job_and_its_gpus_stay_as_they_are_until_it_is_unnamed(db, lines):
+    changes = (
+        lambda: jobs.hold(db, "3", by="ana", now=3.0),
+        lambda: jobs.cancel(db, "3", by="ana", grace_s=None, reason=None, now=3.0),
+        lambda: jobs.edit(db, "3", {"gpus": 2}, by="ana", if_version=None, now=3.0),
+        lambda: gpus.set_drained(db, 1, "a fan", "ana", 3.0),
+        lambda: db.execute("DELETE FROM jobs WHERE id = 3"),
+    )
+    for change in changes:
+        db.execute("SAVEPOINT one")
+        with pytest.raises(sqlite3.IntegrityError, match="may start at any moment"):
+            change()
+        db.execute("ROLLBACK TO one")
+    end(db, next(iter(lines[0].slots)))
+    assert commit_plan.claim_freed(db, CONTEXT, unhealthy={}, cpu_slots=1, policy=Policy()) == []
+    successors.unname(db, ["b" * 32])
+    for change in changes:
+        db.execute("SAVEPOINT one")
+        change()
+        db.execute("ROLLBACK TO one")
