@@ -8,6 +8,8 @@ import time
 
 from tests.support.daemon import Daemon, until
 
+PLACES = 16
+
 
 def prepared(daemon):
     """The ids of the attempts that wait at their gates."""
@@ -72,7 +74,7 @@ def test_a_hand_over_that_has_planned_anew_needs_no_scheduling_pass(tmp_path):
         daemon.reached(first, "running")
         answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * 60})
         jobs = [job["id"] for job in answer.json["jobs"]]
-        until(lambda: len(prepared(daemon)) == 8, "all are prepared")
+        until(lambda: len(prepared(daemon)) == PLACES, "all are prepared")
         before = passes(daemon)
         (tmp_path / "go").write_text("x\n")
         assert daemon.finished(jobs[-1])["state"] == "succeeded"
@@ -89,9 +91,11 @@ def test_what_a_hand_over_makes_runnable_starts_beside_it(tmp_path):
             os.mkfifo(tmp_path / name)
         first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
         daemon.reached(first, "running")
-        following = [daemon.submit("sh", "-c", f"read x < {tmp_path}/hold", gpus=1) for _ in range(9)]
+        following = [
+            daemon.submit("sh", "-c", f"read x < {tmp_path}/hold", gpus=1) for _ in range(PLACES + 1)
+        ]
         dependent = daemon.submit("true", after=[str(first)])
-        until(lambda: len(prepared(daemon)) == 8, "all are prepared")
+        until(lambda: len(prepared(daemon)) == PLACES, "all are prepared")
         (tmp_path / "go").write_text("x\n")
         assert daemon.finished(dependent)["state"] == "succeeded"
         assert daemon.job(following[0])["state"] == "running", "its GPU was handed on"
@@ -113,11 +117,11 @@ def test_prepared_attempts_name_the_successor_without_another_scheduling_pass(tm
         first = daemon.submit("sh", "-c", f"read x < {tmp_path}/go", gpus=1)
         daemon.reached(first, "running")
         before = passes(daemon)
-        answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * 8})
+        answer = daemon.post("/v1/jobs:batch", {"jobs": [{"argv": ["true"], "gpus": 1}] * PLACES})
         jobs = [job["id"] for job in answer.json["jobs"]]
-        until(lambda: len(prepared(daemon)) == 8, "all are prepared")
+        until(lambda: len(prepared(daemon)) == PLACES, "all are prepared")
         until(lambda: named() == [(jobs[0],)], "the successor is named")
-        assert passes(daemon) - before <= 3, "for the submit, and not for each prepared attempt"
+        assert passes(daemon) - before <= 5, "for the submit, and not for each prepared attempt"
         (tmp_path / "go").write_text("x\n")
         assert daemon.finished(jobs[-1])["state"] == "succeeded"
     finally:
