@@ -135,7 +135,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     warm_idle_s: Positive = 1800.0
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
-    standby: Annotated[int, Meta(ge=0, le=64)] = 16
+    standby: Annotated[int, Meta(ge=0, le=64)] = 8
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):

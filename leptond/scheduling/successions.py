@@ -16,8 +16,6 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
-import structlog
-
 from leptond.base import failpoints
 from leptond.base.clock import Clock
 from leptond.core.jobs.model import Attempt, LeasedGpu
@@ -27,8 +25,6 @@ from leptond.engines.base import Engine, Taken
 from leptond.scheduling.standby import Standby
 from leptond.store import Store, StoreUnavailable
 from leptond.store.planning import successors
-
-log = structlog.get_logger("leptond.handover")
 
 TAKE_S = 5.0
 """Longest time from the end of an attempt that has handed its slot on to the start of the next. A succession
@@ -329,7 +325,6 @@ class Successions:
 
     def _note_start(self, one: Succession, entry: Entry, taken: Taken) -> None:
         attempt_id = entry.attempt_id
-        log.debug("succession.started", job=entry.successor.prepared.job.id, after=taken.after)
         self._standby.started(entry.successor.prepared.job.id)
         self._unbooked[attempt_id] = asyncio.Event()
         self._running[attempt_id] = ",".join(taken.gpus)
