@@ -196,7 +196,7 @@ def _services(
         "output-copies": OutputCopies(store, engine.jobs_dir, clock, settings.accounts).run(),
         "webhooks": Webhooks(settings.webhooks.hooks, store, clock).run(),
         "watchdog": _watchdog(store),
-        "standby-renewal": node.standby.renew(node.wakeup.changed),
+        "standby-renewal": node.standby.renew(node.successions.take_back, node.wakeup.changed),
         "disk-guard": disk_guard.run(node.wakeup.changed),
         "maintenance": Maintenance(settings, store, clock, context.retention).run(),
         "tokens": context.registry.run(),

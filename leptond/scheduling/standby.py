@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import structlog
 from msgspec.structs import replace
@@ -157,23 +157,26 @@ class Standby:
         elif self._closed:
             await self._engine.discard(one.attempt_id)
 
-    async def renew(self, renewed: Callable[[], None]) -> None:
-        """Prepare anew, one by one, what would start in a better way by now; `renewed` is called for each.
+    async def renew(self, take_back: Callable[[int], Awaitable[None]], renewed: Callable[[], None]) -> None:
+        """Prepare anew, one by one, what would start in a better way by now. `take_back` sees to it that the
+        prepared attempt of a job no longer starts by itself, or has started; `renewed` is called for each.
         Runs until cancelled."""
         while True:
             await self._engine.warmer()
             for job_id, one in list(self._prepared.items()):
                 if one.shim is not None and self._engine.is_outdated(one.attempt_id):
-                    await self._renew(job_id, one)
+                    await self._renew(job_id, one, take_back)
                     renewed()
 
-    async def _renew(self, job_id: int, one: Prepared) -> None:
+    async def _renew(self, job_id: int, one: Prepared, take_back: Callable[[int], Awaitable[None]]) -> None:
         fresh = secrets.token_hex(16)
         try:
             shim = await self._engine.prepare(one.job, fresh)
         except SpawnFailed:
             return  # it starts as it was prepared
-        if self._locks or self._closed or self._prepared.get(job_id) is not one:
+        await take_back(job_id)
+        wanted = self._prepared.get(job_id) is one and job_id not in self._held
+        if self._locks or self._closed or not wanted:
             await self._engine.discard(fresh)  # it may be about to start
             return
         self._discard(job_id)

@@ -361,6 +361,10 @@ class Successions:
         """Take successions back. After this all that was in them has started, or will not without GO."""
         await _all_over([entry for one in some for entry in self._begin_withdrawal(one, 0)])
 
+    async def take_back(self, job_id: int) -> None:
+        """Take back the succession in which a job waits, if there is one."""
+        await self.withdraw(self.holding([job_id]))
+
     async def unname(self) -> None:
         """Remove the names of those that will not start from the disk."""
         gone = self.begin_unnaming()

@@ -84,14 +84,14 @@ def test_words_of_another_attempt_are_not_believed(files):
     assert (tail, written_at) == ("out\n", (place / layout.OUTPUT).stat().st_mtime)
 
 
-def test_gpus_are_those_of_the_claim_of_this_very_attempt(files):
-    assert files.claimed_gpus(7, 2, "a1") is None
+def test_a_claim_is_that_of_this_very_attempt(files):
+    assert files.claim_of(7, 2, "a1") is None
     identity = {"attempt_id": "a1", "claim": {"gpus": [{"uuid": "GPU-1"}]}}
     (files.place(7, 2) / layout.IDENTITY).write_text(json.dumps(identity))
-    assert files.claimed_gpus(7, 2, "a1") == ["GPU-1"]
-    assert files.claimed_gpus(7, 2, "a2") is None
+    assert files.claim_of(7, 2, "a1") == {"gpus": [{"uuid": "GPU-1"}]}
+    assert files.claim_of(7, 2, "a2") is None
     (files.place(7, 2) / layout.IDENTITY).write_text(json.dumps({"attempt_id": "a1"}))
-    assert files.claimed_gpus(7, 2, "a1") is None, "it has not been claimed"
+    assert files.claim_of(7, 2, "a1") is None, "it has not been claimed"
 
 
 def test_a_stop_is_written_whole(files):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from leptond.attempt_files import layout
 from leptond.core import warm_start
 from tests.support.daemon import Daemon, gone, parent_of, until
 
@@ -390,7 +391,9 @@ def test_what_waits_is_prepared_anew_when_a_warm_process_is_ready(tmp_path):
     pid = daemon.process.pid
 
     def warm_standby() -> bool | None:
-        """Whether a process of a command waits that was forked from the warm process."""
+        """Whether a process of a command waits that was forked from the warm process, and no other."""
+        if len(list((daemon.state_dir / layout.JOBS_DIR / layout.STANDBY_DIR).iterdir())) != 1:
+            return None
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             if b"first" in Path(f"/proc/{child}/cmdline").read_bytes():
                 shims = Path(f"/proc/{child}/task/{child}/children").read_text().split()
