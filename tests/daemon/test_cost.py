@@ -68,9 +68,9 @@ def _everything(daemon):
     until(lambda: seconds(daemon, "fitidle") > 0.3, "a job that fits is kept waiting for it")
     daemon.kill()
     daemon.start()
-    daemon.post(f"/v1/jobs/{holder}/cancel", {"grace_s": 5})
-    for job in (holder, wide, small):
-        daemon.finished(job)
+    assert daemon.post(f"/v1/jobs/{holder}/cancel", {"grace_s": 5}).status == 202
+    ended = [daemon.finished(job) for job in (holder, wide, small)]
+    assert [job["state"] for job in ended] == ["cancelled", "succeeded", "succeeded"], ended[0]["attempts"]
     daemon.post("/v1/gpus/3/undrain")
     daemon.finished(daemon.submit("true", gpus=4))
 
