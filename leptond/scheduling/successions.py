@@ -47,6 +47,7 @@ class Entry:
         self.settled = asyncio.Event()
         self.over = asyncio.Event()
         self.taken: Taken | None = None
+        self.is_asked_to_leave = False
 
     @property
     def attempt_id(self) -> str:
@@ -68,7 +69,8 @@ class Entry:
 
 class Succession:
     """A line that was given out. `holders`: the running attempts that hand their slots on, `waiting`: those
-    that have not started, as far as is known. `given`: how many waited after the last change."""
+    that have not started, as far as is known. `given`: how many waited after the last change; `withdrawals`:
+    how often some of them were asked to leave."""
 
     def __init__(self, line: Line) -> None:
         self.name = secrets.token_hex(8)
@@ -79,6 +81,7 @@ class Succession:
         self.waiting: dict[str, Entry] = {}
         self.last: Entry | None = None
         self.given = 0
+        self.withdrawals = 0
         self.ended = asyncio.Event()
         self.taken_from: dict[str, asyncio.Event] = {}
 
@@ -177,6 +180,7 @@ class Successions:
             fresh = self._fresh(outlook) if is_current() and not self._bars else []
             if not fresh and not self._gone:
                 return
+            before = {one.name: one.withdrawals for one, _, _ in fresh}
             wanted = [
                 (successor, [[gpu.uuid for gpu in gpus] for gpus in one.slots.values()])
                 for one, _, found in fresh
@@ -193,7 +197,12 @@ class Successions:
                 self._gone |= named
             else:
                 for one, line, found in fresh:
-                    self._give_out(one, line, found, named)
+                    if one.ended.is_set() or one.withdrawals != before[one.name]:
+                        # what they were to wait behind has started, or leaves and would be passed over
+                        self._gone |= {successor.prepared.attempt_id for successor in found} & named
+                        self._changed()
+                    else:
+                        self._give_out(one, line, found, named)
                     named -= {successor.prepared.attempt_id for successor in found}
             if self._gone:
                 await self.unname()
@@ -211,16 +220,17 @@ class Successions:
                     break
                 agreed += 1
             entries += self._begin_withdrawal(one, agreed)
+            entries += [entry for entry in one.waiting.values() if entry.is_asked_to_leave]
         await _all_over(entries)
 
     def _not_started(self, one: Succession | None, line: Line) -> list[Successor]:
         """Return the successors of a line without those that have started since it was chosen, which are the
         first, and without what comes after one that is lost."""
-        here = {prepared.attempt_id for prepared in self._standby.prepared().values()} - self._unnaming
-        if one is not None:
-            here |= one.waiting.keys()
-        found = list(itertools.dropwhile(lambda each: each.prepared.attempt_id not in here, line.successors))
-        return list(itertools.takewhile(lambda each: each.prepared.attempt_id in here, found))
+        waiting = set(one.waiting) if one is not None else set()
+        here = {prepared.attempt_id for prepared in self._standby.prepared().values()} | waiting
+        found = itertools.dropwhile(lambda each: each.prepared.attempt_id not in here, line.successors)
+        free = here - self._unnaming | waiting  # the others cannot be named yet, nor passed over
+        return list(itertools.takewhile(lambda each: each.prepared.attempt_id in free, found))
 
     def _fresh(self, outlook: Outlook) -> list[tuple[Succession, Line, list[Successor]]]:
         """Return what an outlook has beyond what is given out, with the successions that it goes to."""
@@ -234,17 +244,13 @@ class Successions:
                 continue
             self._add_holders(one, line)
             more = wanted[len(one.waiting) :]
-            if more:
+            if more and not any(entry.is_asked_to_leave for entry in one.waiting.values()):
                 found.append((one, line, more))
         return found
 
     def _give_out(
         self, one: Succession, line: Line, found: Sequence[Successor], named: Collection[str]
     ) -> None:
-        if one.ended.is_set():  # all of it has started meanwhile
-            self._gone |= {each.prepared.attempt_id for each in found} & set(named)
-            self._changed()
-            return
         if one not in self._open:
             self._open.append(one)
         until = self._until_boot(one)
@@ -353,7 +359,9 @@ class Successions:
     def _begin_withdrawal(self, one: Succession, first: int) -> list[Entry]:
         """Ask those that wait, from the `first` on, to leave."""
         entries = list(one.waiting.values())[first:]
+        one.withdrawals += bool(entries)
         for entry in reversed(entries):
+            entry.is_asked_to_leave = True
             self._engine.withdraw(entry.attempt_id)
         return entries
 

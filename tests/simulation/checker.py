@@ -145,6 +145,8 @@ class Checker:
         for command in self.machine.alive.values():
             if command.attempt_id == row["id"]:
                 continue  # named as the successor, and gone already
+            if self._leads_to(row["id"], self.before.get(command.attempt_id, "")):
+                continue  # it is over, and the next one has its slot: they are booked in order
             if gpus.intersection(command.gpus):
                 self.fail(f"job {job_id} was given a GPU on which job {command.job_id} has a process")
             if command.job_id == job_id and not command.killed:

@@ -24,6 +24,7 @@ class SimulatedEngine:
         self._watched: dict[str, Shim] = {}
         self._successions: dict[str, Succession] = {}
         self._waiting: set[str] = set()
+        self._withdrawn: set[str] = set()
         self.dead = False
 
     async def _until(self, shim: Shim, true: Callable[[], bool], limit_s: float | None = None) -> bool:
@@ -94,7 +95,7 @@ class SimulatedEngine:
         until_boot: float | None,
     ) -> bool:
         shim = self._watched.get(attempt_id)
-        if self.dead or shim is None or shim.state != "gate":
+        if self.dead or shim is None or shim.state != "gate" or attempt_id in self._waiting:
             return False
         self._waiting.add(attempt_id)
         before = self._watched.get(behind) if behind in self._waiting and behind is not None else None
@@ -122,8 +123,10 @@ class SimulatedEngine:
 
     def withdraw(self, attempt_id: str) -> None:
         shim = self._watched.get(attempt_id)
-        if not self.dead and shim is not None:
-            self._machine.withdraw(shim)
+        if self.dead or shim is None or attempt_id not in self._waiting or attempt_id in self._withdrawn:
+            return  # each is asked once: another answer would be taken for that of its next succession
+        self._withdrawn.add(attempt_id)
+        self._machine.withdraw(shim)
 
     async def outcome(self, attempt_id: str, job_id: int, number: int) -> Taken | None:
         shim = self._watched[attempt_id]
@@ -131,6 +134,7 @@ class SimulatedEngine:
             shim, lambda: shim.withdrawn or shim.command is not None or shim.leaving or shim.state == "gone"
         )
         self._waiting.discard(attempt_id)
+        self._withdrawn.discard(attempt_id)
         if shim.withdrawn and shim.taken is None:
             shim.withdrawn = False
             return None

@@ -39,6 +39,8 @@ KINDS = {
     "retry": 0.0,
     "purge": 0.0,
     "drain": 0.0,
+    "lost-after-handing-on": 0.0,
+    "rush": 60.0,
 }
 
 
@@ -57,12 +59,17 @@ class Swarm:
         for kind in ("stubborn", "unkillable"):
             if kind in self.kinds:
                 people.kinds[kind] = 4 if kind == "stubborn" else 1
+        if "rush" in self.kinds:
+            # a job that may be preempted makes all running ones differ, and ends every chain of successors
+            people.preemptible = dice.choice([0.0, 0.0, 0.35])
         if "slow-reads" in self.kinds:
             sim.disk.read_s = 0.05
         if "spawn-errors" in self.kinds:
             machine.spawn_errors = 0.03
         if "stuck-shims" in self.kinds:
             machine.stuck_shims = 0.02
+        if "lost-after-handing-on" in self.kinds:
+            machine.lost_after_handing_on = 0.1
         for kind in self.kinds:
             if KINDS[kind]:
                 self._next(kind)
@@ -81,7 +88,7 @@ class Swarm:
         """Everything is well again."""
         sim, machine = self._sim, self._sim.machine
         self.working = False
-        machine.spawn_errors = machine.stuck_shims = 0.0
+        machine.spawn_errors = machine.stuck_shims = machine.lost_after_handing_on = 0.0
         machine.disk_full = machine.driver_hangs = False
         machine.gone_gpus.clear()
         machine.sick_gpus.clear()
@@ -177,6 +184,11 @@ class Swarm:
     def _driver_answers(self) -> None:
         self._sim.machine.driver_hangs = False
         self._sim.checker.room_changed_at = self._world.now
+
+    # -- the users -----------------------------------------------------------------------------------
+
+    def _rush(self) -> None:
+        self._sim.people.rush(self._dice["rush"])
 
     # -- the clock -----------------------------------------------------------------------------------
 

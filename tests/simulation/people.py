@@ -4,6 +4,7 @@ as the HTTP interface does, and try again when it does not answer."""
 from __future__ import annotations
 
 import hashlib
+import random
 import sqlite3
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class People:
         self._open: dict[int, Callable[[], None]] = {}
         self.kinds = dict(KINDS)
         self.habits: set[str] = set()
+        self.preemptible = 0.35
         self.working = True
         self.submits = 0
         self._next()
@@ -99,7 +101,7 @@ class People:
         if dice.random() < 0.04:
             more["retry_on"] = ["timeout"]
         if "preemptible" in JobSpec.__struct_fields__:
-            more["preemptible"] = dice.random() < 0.35
+            more["preemptible"] = dice.random() < self.preemptible
         return JobSpec(
             argv=["job", kind, f"{lasts_s:.1f}"],
             cwd="/",
@@ -172,6 +174,32 @@ class People:
             self._world.note(f"answered {stored[0].ids}")
 
         self.ask(request, insist=key is not None)
+
+    def rush(self, dice: random.Random) -> None:
+        """Submit many short jobs at once, of which most succeed: more than there are slots."""
+        gpus, lasts_s, user = dice.choice([0, 1, 1, 1, 2]), dice.choice([0.1, 0.5, 1.0, 20.0]), "ada"
+        specs = [
+            JobSpec(
+                argv=["job", "fail" if dice.random() < 0.03 else "ok", f"{lasts_s:.1f}"],
+                cwd="/",
+                name="rush",
+                gpus=gpus,
+                retries=1,
+            )
+            for _ in range(dice.randint(15, 40))
+        ]
+        machine = self._sim.gpus
+        admitted = [admit(spec, gpus=machine, home="/", defaults=self._sim.settings.jobs) for spec in specs]
+
+        async def request(store: Any) -> None:
+            stored, _ = await store.write(
+                jobs.submit, admitted, user=user, now=self._world.wall(), max_pending=100_000
+            )
+            for one in stored:
+                self._checker.submitted(None, one.ids)
+                self._known += one.ids
+
+        self.ask(request, insist=False)
 
     def cancel(self, job_id: int, grace_s: float | None) -> None:
         self._checker.cancelled.add(job_id)

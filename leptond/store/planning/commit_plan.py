@@ -4,9 +4,10 @@ opens the gates of what was claimed (scheduling/supervisor.py)."""
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -41,19 +42,27 @@ class ClaimContext(msgspec.Struct, frozen=True, kw_only=True):
 
 def carry_out(db: sqlite3.Connection, decided: snapshot.Decided, context: ClaimContext) -> list[Claim]:
     """Preempt and claim what was decided, except what the world has moved on from meanwhile. The gate of a
-    claimed attempt whose shim is stored may be opened once this is durable."""
-    if decided.plan.carried != decided.recalled:
+    claimed attempt whose shim is stored may be opened once this is durable. A job that may start without the
+    daemon cannot be claimed: from it on, the starts are left to the next pass, so that none overtakes it."""
+    starts = _before_named(db, decided.plan.starts)
+    if decided.plan.carried != decided.recalled and len(starts) == len(decided.plan.starts):
         snapshot.remember(db, decided.plan.carried)
     for one in decided.plan.preempts:
         attempts.preempt(db, one, now=context.now)
     claims: list[Claim] = []
     times = context.pass_times
-    for start in decided.plan.starts:
+    for start in starts:
         claim = _claim(db, start, context, times)
         if claim is not None:
             claims.append(claim)
         times = replace(times, idle_causes=())  # noted once, with the first claim
     return claims
+
+
+def _before_named(db: sqlite3.Connection, starts: Sequence[Start]) -> Sequence[Start]:
+    """Return the starts up to the first of a job that is named as a successor."""
+    named = {row["job_id"] for row in db.execute("SELECT job_id FROM successors")}
+    return list(itertools.takewhile(lambda start: start.id not in named, starts))
 
 
 def _claim(db: sqlite3.Connection, start: Start, context: ClaimContext, times: PassTimes) -> Claim | None:

@@ -77,3 +77,13 @@ def test_a_named_job_and_its_gpus_stay_as_they_are_until_it_is_unnamed(db, lines
         db.execute("SAVEPOINT one")
         change()
         db.execute("ROLLBACK TO one")
+
+
+def test_no_job_overtakes_one_that_is_named(db, lines):
+    later = add(db, gpus=1)
+    for attempt_id in lines[0].slots:
+        end(db, attempt_id)
+    assert commit_plan.claim_freed(db, CONTEXT, unhealthy={}, cpu_slots=1, policy=Policy()) == []
+    successors.unname(db, ["b" * 32])
+    claims = commit_plan.claim_freed(db, CONTEXT, unhealthy={}, cpu_slots=1, policy=Policy())
+    assert [claim.job.id for claim in claims] == [3, later]
