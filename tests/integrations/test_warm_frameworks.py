@@ -14,6 +14,7 @@ from tests.support.daemon import Daemon, until
 
 PYTHON = os.environ.get("LEPTOND_TEST_FRAMEWORKS_PYTHON", sys.executable)
 NEEDED = ("torch", "transformers", "accelerate", "datasets", "lightning", "wandb", "matplotlib", "tqdm")
+ENV = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 TRAINER = """
 import torch, transformers, datasets, lightning, matplotlib.pyplot, tempfile, tqdm, os, sys, warnings, logging
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
@@ -55,7 +56,7 @@ def test_a_trainer_starts_warm_and_does_the_same(tmp_path):
     script.write_text(TRAINER)
 
     def run(**spec) -> tuple[str, str]:
-        job = daemon.submit(PYTHON, str(script), cwd=str(tmp_path), env={"HF_HUB_OFFLINE": "1"}, **spec)
+        job = daemon.submit(PYTHON, str(script), cwd=str(tmp_path), env=ENV, **spec)
         ended = daemon.finished(job)
         assert ended["state"] == "succeeded", daemon.output(job)
         lines = [line for line in daemon.output(job).splitlines() if "train_runtime" not in line]
