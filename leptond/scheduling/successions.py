@@ -61,6 +61,10 @@ class Entry:
             self.settle()
         self.over.set()
 
+    def ask_to_leave(self) -> None:
+        """It is asked to leave, and nothing may wait behind it any more."""
+        self.is_asked_to_leave = True
+
     def settle(self) -> None:
         """Let those after it be booked."""
         self.settled.set()
@@ -90,6 +94,14 @@ class Succession:
         entry = self.last = self.waiting[successor.prepared.attempt_id] = Entry(successor, self.last)
         self.given = len(self.waiting)
         return entry
+
+    def leaving(self, first: int) -> list[Entry]:
+        """Return those that wait, from the `first` on, and which are to leave from now on."""
+        entries = list(self.waiting.values())[first:]
+        self.withdrawals += bool(entries)
+        for entry in entries:
+            entry.ask_to_leave()
+        return entries
 
     def agrees(self, line: Line, now: float) -> bool:
         """Return True if a line of a new outlook is for the same slots, and for no shorter time."""
@@ -358,10 +370,8 @@ class Successions:
 
     def _begin_withdrawal(self, one: Succession, first: int) -> list[Entry]:
         """Ask those that wait, from the `first` on, to leave."""
-        entries = list(one.waiting.values())[first:]
-        one.withdrawals += bool(entries)
+        entries = one.leaving(first)
         for entry in reversed(entries):
-            entry.is_asked_to_leave = True
             self._engine.withdraw(entry.attempt_id)
         return entries
 

@@ -94,7 +94,8 @@ def claim(
     if free is None:
         return None
     gpus, released = free
-    db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
+    if has_started:  # any other job that is named is not ready
+        db.execute("DELETE FROM successors WHERE job_id = ?", (start.id,))
     number = row["attempt"] + 1
     ready = max(row["submitted_at"], row["begin_at"] or 0.0, row["backoff_at"] or 0.0)
     seen = {"passed_at": times.passed_at, "woken_at": times.woken_at}
