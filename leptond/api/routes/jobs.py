@@ -119,7 +119,11 @@ async def list_jobs(call: Call) -> schema.JobPage:
     # members of one array may differ in what the other filters look at
     alike = wanted.equal.keys() <= {"user"} and not (wanted.array_id or wanted.label or wanted.since)
     whole = query.whole and alike
-    listing = partial(lists.in_queue_order, whole=whole) if query.order == "queue" else lists.newest
+    listing = (
+        partial(lists.in_queue_order, whole=whole, is_hidden=partial(_is_hidden, call.rights))
+        if query.order == "queue"
+        else lists.newest
+    )
     sick = call.context.gpu_view.unhealthy()
 
     def fetch(db: Connection) -> schema.JobPage:
@@ -132,6 +136,10 @@ async def list_jobs(call: Call) -> schema.JobPage:
         return schema.JobPage(items=shown, next_cursor=cursor)
 
     return await call.context.store.survey(fetch)
+
+
+def _is_hidden(rights: Rights, job: Job) -> bool:
+    return rights.sight(job.user, job.project) is Sight.OUTLINE
 
 
 OUTLINE_FILTERS = frozenset({"user"})

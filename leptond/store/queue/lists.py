@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from leptond.base.errors import BadRequest
+from leptond.base.errors import BadRequest, NotFound
 from leptond.core.access.visible import Visible
 from leptond.core.jobs.fields import FILTERS
 from leptond.core.jobs.model import LIVE, Attempt, Job, State
 from leptond.store.database import rows, visibility
 from leptond.store.database.conditions import IS_LIVE, IS_PENDING, IS_READY, state_in
-from leptond.store.queue import compact_arrays
+from leptond.store.queue import compact_arrays, jobs
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,14 +89,22 @@ which is a compact one where no pending one has a row."""
 
 
 def in_queue_order(
-    db: sqlite3.Connection, wanted: Filter, *, limit: int, cursor: str | None, whole: bool = False
+    db: sqlite3.Connection,
+    wanted: Filter,
+    *,
+    limit: int,
+    cursor: str | None,
+    whole: bool = False,
+    is_hidden: Callable[[Job], bool] | None = None,
 ) -> tuple[list[Job], str | None]:
     """Live jobs by id, then pending ones in the planner's order. `whole`: one member of each array stands for
-    all of it. Raises BadRequest."""
+    all of it. `is_hidden`: tells of which jobs the cursor must not hold the priority. Raises BadRequest."""
     where, values = _where(wanted)
     where += _states(wanted)
-    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending
+    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending, 2 pending and named alone
     group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
+    if group == 2:
+        group, first = 1, _priority(db, second)
     found: list[Job] = []
     if group == 0:
         live = [*where, IS_LIVE, "id > ?", *([_ONE_LIVE] if whole else [])]
@@ -113,6 +121,8 @@ def in_queue_order(
     last = page[-1]
     if last.state in LIVE:
         return page, f"0.{last.id}.0"
+    if is_hidden is not None and is_hidden(last):
+        return page, f"2.0.{last.id}"
     return page, f"1.{last.priority}.{last.id}"
 
 
@@ -324,6 +334,16 @@ def _compact(
         f"SELECT * FROM folds WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?", (*values, limit)
     )
     return [compact_arrays.CompactArray(row) for row in found]
+
+
+def _priority(db: sqlite3.Connection, job_id: int) -> int:
+    """Return the priority of a job that a cursor names."""
+    try:
+        return jobs.find(db, str(job_id)).priority
+    except NotFound:
+        raise BadRequest(
+            "the job at which the last page ended is gone", hint="start again without a cursor"
+        ) from None
 
 
 def _cursor(text: str, parts: int) -> list[int]:
