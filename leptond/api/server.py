@@ -95,6 +95,10 @@ def all_routes(metrics: Metrics) -> Sequence[Route]:
     return [*routes, *description.routes]
 
 
+def _caps(context: Context) -> Caps:
+    return Caps.of_process(addresses=not context.settings.http.behind_tls_proxy)
+
+
 class Api:
     """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
     `caps`: most connections, unless those that the process allows. `listeners`: its Unix sockets. `port`:
@@ -103,7 +107,7 @@ class Api:
     def __init__(self, context: Context, *, header_s: float = HEADER_S, caps: Caps | None = None) -> None:
         self._context = context
         self._header_s = header_s
-        self.connections = Connections(caps or Caps.of_process(), ClientFaults())
+        self.connections = Connections(caps or _caps(context), ClientFaults())
         self._runner: web.AppRunner | None = None
         self.listeners: list[UnixListener] = []
         self._servers: list[asyncio.Server] = []

@@ -8,6 +8,7 @@ counted apart from those that are being answered."""
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import resource
 import socket
@@ -33,36 +34,44 @@ BLOCKED_S = 30.0
 FAULTS_S = 60.0
 """Seconds of what clients did wrong that one line of the log sums up."""
 
-TCP = -1
-"""Stands for the user of a connection over TCP, which the kernel does not tell."""
+Holder = int | str
+"""Who has a connection: the user of a Unix socket, or, over TCP, where the kernel tells no user, the address
+(of IPv6 its network, of which one host has all addresses)."""
+
+IPV6_NETWORK = 64
+"""Bits of the addresses that one host on IPv6 usually has to itself."""
 
 RETRY_S = 2
 
 
 class Caps(NamedTuple):
-    """Most connections. `active`: that are being answered, or are idle; `of_one`: of those, of one user;
-    `reserve`: beyond them for root, and as many for the daemon's own user; `waits` and `waits_of_one`:
-    requests that wait, and streams; `refusals`: connections that are told to come back later (others are
-    closed without a
-    word)."""
+    """Most connections. `active`: that are being answered, or are idle; `of_one`: of those, of one user, or
+    of all addresses together; `of_address`: of one address; `reserve`: beyond them for root, and as many for
+    the daemon's own user; `waits` and `waits_of_one`: requests that wait, and streams (an address may have as
+    large a part of them as of the others); `refusals`: connections that are told to come back later (others
+    are closed without a word)."""
 
     active: int = 512
     of_one: int = 128
+    of_address: int = 48
     reserve: int = 32
     waits: int = 4096
     waits_of_one: int = 1024
     refusals: int = 64
 
     @classmethod
-    def of_process(cls) -> Caps:
-        """Return the caps that the limit of open files allows."""
+    def of_process(cls, *, addresses: bool = True) -> Caps:
+        """Return the caps that the limit of open files allows. Without `addresses` one of them may take what
+        all may: behind a proxy there is only one."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = max(192, (soft if soft != resource.RLIM_INFINITY else 1 << 20) - 256)
         most = cls()
         active, waits = min(most.active, room // 3), min(most.waits, room // 2)
+        of_one = min(most.of_one, active // 2)
         return most._replace(
             active=active,
-            of_one=min(most.of_one, active // 2),
+            of_one=of_one,
+            of_address=of_one * most.of_address // most.of_one if addresses else of_one,
             waits=waits,
             waits_of_one=min(most.waits_of_one, max(waits // 2, min(waits, 320))),
             refusals=min(most.refusals, room // 16),
@@ -109,71 +118,79 @@ class Connections:
         self._caps = caps
         self._own = os.geteuid()
         self.faults = faults
-        self.active: Counter[int] = Counter()
-        self.waiting: Counter[int] = Counter()
+        self.active: Counter[Holder] = Counter()
+        self.waiting: Counter[Holder] = Counter()
         self.refusing = 0
-        self._idle: dict[int, dict[Connection, None]] = {}
+        self._idle: dict[Holder, dict[Connection, None]] = {}
 
-    def admit(self, uid: int) -> bool:
+    def admit(self, holder: Holder) -> bool:
         """Count one more connection of a user, for which one of the same user's that is idle may have to go;
         False: it is one too many."""
-        if self._count(uid):
+        if self._count(holder):
             return True
-        oldest = next(iter(self._idle.get(uid, ())), None)
+        oldest = next(iter(self._idle.get(holder, ())), None)
         if oldest is None:
             return False
         oldest.give_way()
-        return self._count(uid)
+        return self._count(holder)
 
-    def idle(self, uid: int, connection: Connection) -> None:
+    def idle(self, holder: Holder, connection: Connection) -> None:
         """Take note of a connection on which an answer was given, and nothing is asked now."""
-        self._idle.setdefault(uid, {})[connection] = None
+        self._idle.setdefault(holder, {})[connection] = None
 
-    def idle_of(self, uid: int) -> list[Connection]:
+    def idle_of(self, holder: Holder) -> list[Connection]:
         """Return the connections of a user on which nothing is asked, the oldest first."""
-        return list(self._idle.get(uid, ()))
+        return list(self._idle.get(holder, ()))
 
-    def not_idle(self, uid: int, connection: Connection) -> None:
+    def not_idle(self, holder: Holder, connection: Connection) -> None:
         """Take note that something is asked on it, or that it has ended."""
-        own = self._idle.get(uid, {})
+        own = self._idle.get(holder, {})
         own.pop(connection, None)
         if not own:
-            self._idle.pop(uid, None)
+            self._idle.pop(holder, None)
 
-    def _count(self, uid: int) -> bool:
-        caps, mine = self._caps, self.active[uid]
-        if uid in (0, self._own):
+    def _count(self, holder: Holder) -> bool:
+        caps, mine = self._caps, self.active[holder]
+        if holder in (0, self._own):
             # others can fill all of `active`, but not the reserve
             others = sum(self.active.values()) - mine
             allowed = mine < caps.reserve or (others + mine < caps.active and mine < caps.active)
         else:
-            allowed = mine < caps.of_one and sum(self.active.values()) < caps.active
-        self.active[uid] += allowed
+            allowed = self._may_have_one_more(self.active, holder, caps.of_one) and (
+                sum(self.active.values()) < caps.active
+            )
+        self.active[holder] += allowed
         return allowed
 
-    def end(self, uid: int) -> None:
-        """Count one connection less."""
-        self.active[uid] -= 1
-        if not self.active[uid]:
-            del self.active[uid]
+    def _may_have_one_more(self, counts: Counter[Holder], holder: Holder, most: int) -> bool:
+        if isinstance(holder, int):
+            return counts[holder] < most
+        of_all = sum(count for one, count in counts.items() if isinstance(one, str))
+        return of_all < most and counts[holder] < -(-most * self._caps.of_address // self._caps.of_one)
 
-    def begin_wait(self, uid: int) -> bool:
+    def end(self, holder: Holder) -> None:
+        """Count one connection less."""
+        self.active[holder] -= 1
+        if not self.active[holder]:
+            del self.active[holder]
+
+    def begin_wait(self, holder: Holder) -> bool:
         """Count a connection as one that waits; False: one too many do."""
-        caps, privileged = self._caps, uid in (0, self._own)
+        caps, privileged = self._caps, holder in (0, self._own)
         most = caps.waits if privileged else caps.waits_of_one
         room = caps.waits + (caps.reserve if privileged else 0)
-        if self.waiting[uid] >= most or sum(self.waiting.values()) >= room:
+        if not self._may_have_one_more(self.waiting, holder, most) or sum(self.waiting.values()) >= room:
             return False
-        self.waiting[uid] += 1
-        self.end(uid)
+        self.waiting[holder] += 1
+        self.end(holder)
         return True
 
-    def end_wait(self, uid: int) -> None:
+    def end_wait(self, holder: Holder) -> None:
         """Count it as one that is being answered again."""
-        self.active[uid] += 1
-        self.waiting[uid] -= 1
-        if not self.waiting[uid]:
-            del self.waiting[uid]
+        self.active[holder] += 1
+        self.waiting[holder] -= 1
+        if not self.waiting[holder]:
+            del self.waiting[holder]
 
     def refuse(self) -> bool:
         """Count a connection that is told to come back later; False: there are too many even of those."""
@@ -184,14 +201,20 @@ class Connections:
         return True
 
 
-def uid_of(transport: asyncio.BaseTransport) -> int:
-    """Return the user at the other end of a Unix socket, as the kernel reports it; TCP for any other
-    transport."""
+def holder_of(transport: asyncio.BaseTransport) -> Holder:
+    """Return who is at the other end: of a Unix socket the user, as the kernel reports it, else the
+    address."""
     sock = transport.get_extra_info("socket")
-    if sock is None or sock.family != socket.AF_UNIX:
-        return TCP
-    uid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-    return uid
+    if sock is not None and sock.family == socket.AF_UNIX:
+        uid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        return uid
+    try:
+        address = ipaddress.ip_address(transport.get_extra_info("peername")[0].partition("%")[0])
+    except (TypeError, ValueError):
+        return ""
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address.ipv4_mapped or ipaddress.ip_network((address, IPV6_NETWORK), strict=False))
+    return str(address)
 
 
 def _problem(status: int, slug: str, title: str, detail: str) -> bytes:
@@ -247,32 +270,32 @@ class Connection(web.RequestHandler):
         self._blocked: asyncio.TimerHandle | None = None
         self._busy = False
         self._waits = False
-        self._uid: int | None = None
+        self._holder: Holder | None = None
         self._line: asyncio.Transport | None = None
         self._own_loop = loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        uid = uid_of(transport)
-        if not self._connections.admit(uid):
+        holder = holder_of(transport)
+        if not self._connections.admit(holder):
             if self._connections.refuse():
                 transport.set_protocol(_Refusal(transport, self._connections, self._header_s))
             else:
                 transport.set_protocol(asyncio.Protocol())
                 transport.abort()
             return
-        self._line, self._uid = transport, uid
+        self._line, self._holder = transport, holder
         self._arm()
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._uid is not None:
+        if self._holder is not None:
             if self._busy and not self._waits:
                 self._connections.faults.note("left")
             self.request_ended()
-            self._connections.not_idle(self._uid, self)
-            self._connections.end(self._uid)
-            self._uid = None
+            self._connections.not_idle(self._holder, self)
+            self._connections.end(self._holder)
+            self._holder = None
         self._disarm()
         self._unblocked()
         super().connection_lost(exc)
@@ -301,15 +324,15 @@ class Connection(web.RequestHandler):
 
     def give_way(self) -> None:
         """End at once, because nothing is asked here and the same user wants another connection."""
-        if self._line is not None and self._uid is not None:
-            self._connections.not_idle(self._uid, self)
-            self._connections.end(self._uid)
-            self._uid = None
+        if self._line is not None and self._holder is not None:
+            self._connections.not_idle(self._holder, self)
+            self._connections.end(self._holder)
+            self._holder = None
             self._line.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._uid is not None:
-            self._connections.not_idle(self._uid, self)
+        if self._holder is not None:
+            self._connections.not_idle(self._holder, self)
         if not self._busy and self._deadline is None:
             self._arm()  # the first bytes of a further request on a kept connection
         super().data_received(data)
@@ -326,16 +349,16 @@ class Connection(web.RequestHandler):
 
     def wait_began(self) -> bool:
         """Count the connection as one that waits; False: too many do."""
-        self._waits = self._uid is None or self._connections.begin_wait(self._uid)
+        self._waits = self._holder is None or self._connections.begin_wait(self._holder)
         return self._waits
 
     def request_ended(self) -> None:
         """Wait for the next request, without a deadline until its first bytes."""
         self._busy = False
-        if self._uid is not None:
+        if self._holder is not None:
             if self._waits:
-                self._connections.end_wait(self._uid)
-            self._connections.idle(self._uid, self)
+                self._connections.end_wait(self._holder)
+            self._connections.idle(self._holder, self)
         self._waits = False
 
     def handle_error(

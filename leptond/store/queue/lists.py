@@ -101,7 +101,7 @@ def in_queue_order(
     all of it. `is_hidden`: tells of which jobs the cursor must not hold the priority. Raises BadRequest."""
     where, values = _where(wanted)
     where += _states(wanted)
-    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending, 2 pending and named alone
+    # a cursor is (group, key 1, key 2) of the last row seen: group 0 live, 1 pending, 2 hidden
     group, first, second = _cursor(cursor, 3) if cursor is not None else (0, 0, 0)
     if group == 2:
         group, first = 1, _priority(db, second)

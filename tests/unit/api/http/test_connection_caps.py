@@ -10,11 +10,11 @@ import time
 import pytest
 import structlog
 
-from leptond.api.http.connection import TCP, Caps, ClientFaults, Connections
+from leptond.api.http.connection import Caps, ClientFaults, Connections, holder_of
 from tests.unit.api.conftest import PATIENCE_S
 
 OWN = os.geteuid()
-FEW = Caps(active=20, of_one=8, reserve=3, waits=10, waits_of_one=6, refusals=2)
+FEW = Caps(active=20, of_one=8, of_address=5, reserve=3, waits=10, waits_of_one=6, refusals=2)
 ANN, BEN = OWN + 1000, OWN + 1001
 
 
@@ -26,7 +26,41 @@ def test_each_user_has_a_share():
     connections = Connections(FEW, ClientFaults())
     assert opened(connections, ANN, 100) == FEW.of_one
     assert opened(connections, BEN, 100) == FEW.of_one
-    assert opened(connections, TCP, 100) == FEW.active - 2 * FEW.of_one
+    assert opened(connections, 0 if OWN else OWN + 7, 100) == FEW.active - 2 * FEW.of_one
+
+
+def test_each_address_has_a_share_of_that_of_all():
+    connections = Connections(FEW, ClientFaults())
+    assert opened(connections, "192.0.2.1", 100) == FEW.of_address
+    assert opened(connections, "192.0.2.2", 100) == FEW.of_one - FEW.of_address
+    assert opened(connections, ANN, 100) == FEW.of_one
+    for address, most in (("192.0.2.1", 4), ("192.0.2.2", 2)):  # of 6 requests that may wait, as 5 of 8
+        waiting = 0
+        while connections.active[address] and connections.begin_wait(address):
+            waiting += 1
+        assert waiting == most
+
+
+class Transport:
+    def __init__(self, *peername):
+        self._peername = peername or None
+
+    def get_extra_info(self, name):
+        return self._peername if name == "peername" else None
+
+
+@pytest.mark.parametrize(
+    ("peername", "holder"),
+    [
+        (("192.0.2.7", 4000), "192.0.2.7"),
+        (("2001:db8:1:2:3:4:5:6", 4000, 0, 0), "2001:db8:1:2::/64"),
+        (("::ffff:192.0.2.7", 4000, 0, 0), "192.0.2.7"),
+        (("fe80::1%eth0", 4000, 0, 2), "fe80::/64"),
+        ((), ""),
+    ],
+)
+def test_a_client_over_tcp_is_known_by_its_address(peername, holder):
+    assert holder_of(Transport(*peername)) == holder
 
 
 def test_root_and_the_daemons_user_have_a_reserve():

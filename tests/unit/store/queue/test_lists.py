@@ -53,7 +53,8 @@ def test_pages_join_where_the_cursor_holds_no_priority_of_hidden_jobs(db, limit)
 
     assert pages(db, read, lists.Filter(), limit) == expected
     of_bo = [following for last, following in cursors if last.user == "bo" and following]
-    assert of_bo and all(following.startswith("2.0.") for following in of_bo)
+    assert of_bo
+    assert all(following.startswith("2.0.") for following in of_bo)
 
 
 def test_a_page_after_a_hidden_job_that_is_gone_is_refused(db):
