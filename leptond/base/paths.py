@@ -41,11 +41,6 @@ class Places:
         (``leptond.jobs``)."""
         return tuple(map(_report_socket, self.sockets))
 
-    @property
-    def report_socket(self) -> Path:
-        """The one of them that jobs are given."""
-        return self.report_sockets[-1]
-
 
 def _report_socket(socket: Path) -> Path:
     if socket.suffix == ".sock":

@@ -32,6 +32,7 @@ from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
 from leptond.engines.accounts import check_rights, open_places
 from leptond.engines.local import LocalEngine
+from leptond.engines.report_sockets import ReportSockets
 from leptond.gpus import open_backend
 from leptond.recovery.account_mode import settle_accounts
 from leptond.recovery.copied_state import check_place, former_places
@@ -88,11 +89,12 @@ async def serve(settings: Settings, places: Places) -> None:
         check_hard_links(places.state_dir / DATABASE)
         disk_guard = DiskGuard(settings.storage, places.state_dir, clock)
         disk_guard.release_ballast_if_full()
+        report_sockets = ReportSockets(places.report_sockets, multi_user=settings.accounts.multi_user)
         async with (
             open_store(places.state_dir / DATABASE) as store,
             _machine_locks(store, places) as locks,
             _open_gpus(settings, store, clock, locks) as watch,
-            _open_engine(settings, places, store) as engine,
+            _open_engine(settings, places, store, report_sockets) as engine,
             asyncio.TaskGroup() as parts,
         ):
             store.broken.add_done_callback(_die)
@@ -105,11 +107,11 @@ async def serve(settings: Settings, places: Places) -> None:
                 watch,
                 parts,
                 FileLook(places.state_dir, multi_user=settings.accounts.multi_user),
-                report_sockets=places.report_sockets,
+                report_sockets=report_sockets,
                 has_space=disk_guard.may_start,
             )
             _spare_the_collector()
-            await _run(node, engine, places, disk_guard, stop)
+            await _run(node, engine, places, disk_guard, report_sockets, stop)
 
 
 def _spare_the_collector() -> None:
@@ -122,7 +124,12 @@ def _spare_the_collector() -> None:
 
 
 async def _run(
-    node: Node, engine: LocalEngine, places: Places, disk_guard: DiskGuard, stop: asyncio.Event
+    node: Node,
+    engine: LocalEngine,
+    places: Places,
+    disk_guard: DiskGuard,
+    report_sockets: ReportSockets,
+    stop: asyncio.Event,
 ) -> None:
     """The life of an opened daemon, until `stop`."""
     phase = Phase()
@@ -137,7 +144,7 @@ async def _run(
     await api.start()
     node.reports.open()
     adopted = await node.reconcile()
-    sockets = SocketWatch([*api.listeners, *node.reports.listeners])
+    sockets = SocketWatch(lambda: [*api.listeners, *report_sockets.listening])
     loops = [
         *node.schedule(),
         *_services(node, engine, disk_guard, context),
@@ -279,12 +286,15 @@ async def _open_gpus(
 
 
 @contextlib.asynccontextmanager
-async def _open_engine(settings: Settings, places: Places, store: Store) -> AsyncIterator[LocalEngine]:
+async def _open_engine(
+    settings: Settings, places: Places, store: Store, report_sockets: ReportSockets
+) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(
         settings,
         places,
         store.lineage,
         lambda sha256: store.read(scripts.content, sha256),
+        report_sockets,
         former=former_places(places.state_dir),
     )
     engine.open()

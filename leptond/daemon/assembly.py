@@ -8,14 +8,14 @@ Everything gets its collaborators here, by its constructor. The way of a start: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from leptond.base.clock import Clock
 from leptond.base.histogram import FAST_S, DurationHistogram
 from leptond.config import Settings
 from leptond.engines.base import Engine
+from leptond.engines.report_sockets import ReportSockets
 from leptond.recovery.reconcile import reconcile, settle
 from leptond.scheduling.array_expander import ArrayExpander
 from leptond.scheduling.handover import HandOver
@@ -107,7 +107,7 @@ def assemble(
     group: asyncio.TaskGroup,
     file_look: FileLook,
     *,
-    report_sockets: Sequence[Path],
+    report_sockets: ReportSockets,
     has_space: Callable[[], bool] = lambda: True,
 ) -> Node:
     """Put a node together whose tasks run in `group`. `report_sockets`: where jobs report their progress;
@@ -119,7 +119,7 @@ def assemble(
     successions = Successions(store, engine, clock, standby, group, wakeup.changed)
     store.on_given(successions.barred)
     handover = HandOver(store, clock, settings, watch.unhealthy, standby, successions, permit, notes)
-    reports = ProgressReceiver(report_sockets, store, clock, multi_user=settings.accounts.multi_user)
+    reports = ProgressReceiver(report_sockets, store, clock)
     supervisor = Supervisor(
         store, engine, clock, group, reports, watch.usage, standby, handover, permit, file_look, watch.faults
     )

@@ -56,6 +56,7 @@ MEANINGS: Mapping[str, str] = {
     "orphan.killed": "Processes of an attempt that had ended were killed.",
     "output_copy.failed": "The output of a job could not be put where `--output` says.",
     "process.ended": "A process of an attempt that is over or has lost its shim gets SIGTERM, then SIGKILL.",
+    "progress.no_socket": "The socket for reports of an account's jobs cannot be made. It is tried again.",
     "progress.message_refused": "A message on the progress socket could not be read.",
     "progress.write_failed": "Progress could not be stored. It is tried again.",
     "retention.purged": "Jobs, outputs or events past their limits were removed.",

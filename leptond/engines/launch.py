@@ -35,7 +35,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The facts that machine and settings add to a job's spec. `standby` is where its files are until its GO,
     and `directory` where they are from then on; `own_directory`, that or one below it, is where the job may
     write. `account` has the names of the account that it runs under; `submitter` is set where that is not the
-    daemon's own."""
+    daemon's own. The job reports at `report_socket`, its shim at `shim_socket`."""
 
     account: Account
     submitter: Submitter | None
@@ -48,6 +48,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_dir: str
     api_socket: str
     report_socket: str
+    shim_socket: str
     master_port: int
     boot_id: str
     cgroup: str
@@ -200,7 +201,7 @@ def describe(
         "linger_s": around.linger_s,
         "kill_timeout_s": around.kill_timeout_s,
         "log_max_bytes": job.spec.log_max_bytes,
-        "report_socket": around.report_socket,
+        "report_socket": around.shim_socket,
         "submitter": msgspec.to_builtins(around.submitter),
         "refused": refused,
     }

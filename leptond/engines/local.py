@@ -26,6 +26,7 @@ from leptond.engines.base import Given, Taken
 from leptond.engines.endings import Endings
 from leptond.engines.launch import assignment
 from leptond.engines.prepare import Preparation, ScriptOf
+from leptond.engines.report_sockets import ReportSockets
 from leptond.engines.shim_handle import Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.successions import Successions
@@ -48,6 +49,7 @@ class LocalEngine:
         places: Places,
         lineage: str,
         script_of: ScriptOf,
+        report_sockets: ReportSockets,
         *,
         former: Sequence[Path] = (),
     ) -> None:
@@ -66,6 +68,7 @@ class LocalEngine:
             settings,
             places,
             lineage,
+            report_sockets,
             script_of=script_of,
             files=self._files,
             checkpoints_dir=self.checkpoints_dir,

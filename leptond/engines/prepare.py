@@ -32,6 +32,7 @@ from leptond.engines.accounts import Accounts, Refused
 from leptond.engines.base import SpawnFailed
 from leptond.engines.cgroup import Cgroups
 from leptond.engines.launch import Submitter, Surroundings, describe, script_name
+from leptond.engines.report_sockets import ReportSockets
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
 from leptond.engines.warm_accounts import WarmAccounts, fork_relay
@@ -62,6 +63,7 @@ class Preparation:
         settings: Settings,
         places: Places,
         lineage: str,
+        report_sockets: ReportSockets,
         *,
         script_of: ScriptOf,
         files: AttemptFiles,
@@ -78,6 +80,7 @@ class Preparation:
         self._settings = settings
         self._places = places
         self._lineage = lineage
+        self._report_sockets = report_sockets
         self._script_of = script_of
         self._scripts: dict[str, bytes] = {}
         self._files = files
@@ -261,7 +264,8 @@ class Preparation:
             own_directory=str(directory if alone else directory / layout.OWN_DIR),
             checkpoint_dir=str(checkpoints),
             api_socket=str(self._places.job_socket),
-            report_socket=str(self._places.report_socket),
+            report_socket=str(self._report_sockets.of_account(submitter.uid if submitter else None)),
+            shim_socket=str(self._report_sockets.of_account(None)),
             master_port=port,
             boot_id=kernel_boot_id(),
             cgroup=group,

@@ -1,4 +1,4 @@
-"""The progress channel: one datagram socket to which jobs send progress messages, and shims what jobs print.
+"""The progress channel: datagram sockets to which jobs send progress messages, and shims what jobs print.
 
 Messages are gathered and written once a second for all jobs together, so that a training that reports in
 every step costs no more commits than one that reports now and then. The kernel names the sender's user
@@ -13,15 +13,13 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import structlog
 
 from leptond.base import failpoints
 from leptond.base.clock import Clock
-from leptond.base.unix_sockets import ABOVE, BoundSocket
 from leptond.core.training.progress import ProgressBatch, ProgressMessage, advances, decode, new_batch
+from leptond.engines.report_sockets import ReportSockets
 from leptond.services.loop import Loop
 from leptond.services.progress_sender import Senders
 from leptond.store import Store, StoreError
@@ -48,62 +46,19 @@ MAX_UNVERIFIED = 256
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
-class ReportSocket:
-    """The datagram socket at `path`; `receive` is called with it when there is something to read. `mode`:
-    that of its file."""
-
-    def __init__(self, path: Path, receive: Callable[[socket.socket], None], mode: int = 0o600) -> None:
-        self.path = path
-        self._mode = mode
-        self._receive = receive
-        self._bound: BoundSocket | None = None
-
-    def start(self, *, parents: int) -> None:
-        """Start to listen; up to `parents` directories are made. Raises StartRefused."""
-        bound = BoundSocket(self.path, socket.SOCK_DGRAM, self._mode, parents=parents)
-        bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self.close()
-        self._bound = bound
-        asyncio.get_running_loop().add_reader(bound.socket.fileno(), self.read)
-
-    def read(self) -> None:
-        """Read what has come."""
-        if self._bound is not None:
-            self._receive(self._bound.socket)
-
-    def is_there(self) -> bool:
-        """Return True if jobs find it at its path."""
-        return self._bound is not None and self._bound.is_there()
-
-    async def make_again(self) -> None:
-        """Listen at the path anew; what has come to the former socket is read. Raises StartRefused."""
-        self.read()
-        self.start(parents=1)
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self._bound is not None:
-            asyncio.get_running_loop().remove_reader(self._bound.socket.fileno())
-            self._bound.socket.close()
-            self._bound = None
-
-
 class ProgressReceiver:
-    """Receives progress messages at sockets (`paths`) and writes them; knows when each attempt last
-    progressed. With `multi_user` every account may send, for its own attempts. `listeners`: the sockets,
-    while it is open. `refused`: messages that could not be taken."""
+    """Receives progress messages at `sockets` and writes them; knows when each attempt last progressed. Where
+    jobs run as their submitters, every account may send, for its own attempts. `refused`: messages that could
+    not be taken."""
 
-    def __init__(
-        self, paths: Sequence[Path], store: Store, clock: Clock, *, multi_user: bool = False
-    ) -> None:
-        self.paths = paths
-        self.listeners: list[ReportSocket] = []
+    def __init__(self, sockets: ReportSockets, store: Store, clock: Clock) -> None:
+        self._sockets = sockets
         self._store = store
         self._clock = clock
         self._gathered: dict[str, ProgressBatch] = {}
         self._progressed: dict[str, tuple[float, int | None, int | None]] = {}
         self._rungs: dict[str, int] = {}
-        self._senders = Senders() if multi_user else None
+        self._senders = Senders() if sockets.multi_user else None
         self._unverified: dict[int, list[ProgressMessage]] = {}  # by the uid that sent them
         self._at_rung = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
@@ -113,17 +68,11 @@ class ProgressReceiver:
 
     def open(self) -> None:
         """Start to listen. Raises StartRefused."""
-        for path in self.paths:
-            listener = ReportSocket(path, self._receive, 0o600 if self._senders is None else 0o666)
-            listener.start(parents=ABOVE)
-            self.listeners.append(listener)
+        self._sockets.open(self._receive)
 
     def close(self) -> None:
-        """Stop listening. The socket files stay for the next daemon; until then senders are refused at
-        once."""
-        for listener in self.listeners:
-            listener.close()
-        self.listeners.clear()
+        """Stop listening."""
+        self._sockets.close()
 
     def progressed_at(self, attempt_id: str) -> float | None:
         """Time of an attempt's last new step or checkpoint, by time.monotonic(); None: none since this daemon
@@ -197,25 +146,20 @@ class ProgressReceiver:
     def flush_soon(self) -> None:
         """Read what is in the socket and start to write it, ahead of any write that is asked for later: an
         attempt is about to end, and its last messages count."""
-        self.read()
+        self._sockets.read()
         if self._gathered or self._unverified:
             task = asyncio.get_running_loop().create_task(self.write())
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
 
-    def read(self) -> None:
-        """Read what has come to the sockets."""
-        for listener in self.listeners:
-            listener.read()
-
-    def _receive(self, one: socket.socket) -> None:
-        for _ in range(AT_ONCE):
+    def _receive(self, one: socket.socket) -> int:
+        for taken in range(AT_ONCE):
             try:
                 data, extra, flags, _ = one.recvmsg(
                     MAX_DATAGRAM, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
                 )
             except OSError:
-                return
+                return taken
             trusted = _trusted(extra)
             if flags & socket.MSG_TRUNC or not (trusted or self._senders):
                 self.refused += 1
@@ -231,6 +175,7 @@ class ProgressReceiver:
                     self.take(report)
                 else:
                     self._take_from(report, *_credentials(extra))
+        return AT_ONCE
 
     def _take_from(self, report: ProgressMessage, pid: int, uid: int) -> None:
         """Add a message of another account, if its process belongs to the attempt that it speaks for. One

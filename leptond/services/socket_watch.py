@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,9 +38,10 @@ class Listening(Protocol):
 
 
 class SocketWatch:
-    """Makes the sockets of `listening` again when they are gone. At rest while they are there."""
+    """Makes sockets again when they are gone; `listening` returns those that are to be there. At rest while
+    they are."""
 
-    def __init__(self, listening: Sequence[Listening]) -> None:
+    def __init__(self, listening: Callable[[], Sequence[Listening]]) -> None:
         self._listening = listening
         self._gone: set[Path] = set()
 
@@ -67,11 +68,11 @@ class SocketWatch:
         """Make again what is gone; the seconds to the next look, None for when something changes."""
         try:
             if watch is not None:  # before the look, so that nothing is missed in between
-                watch.watch({one.path.parent for one in self._listening if one.is_there()})
+                watch.watch({one.path.parent for one in self._listening() if one.is_there()})
             delay_s = None if watch is not None else UNWATCHED_S
         except OSError:
             delay_s = UNWATCHED_S
-        for one in self._listening:
+        for one in self._listening():
             if one.is_there():
                 continue
             if one.path not in self._gone:

@@ -539,17 +539,67 @@ def test_a_report_counts_only_from_the_attempt_itself(daemon, persons):
     daemon.reached(job, "running")
     attempt, path = daemon.printed(job, "\n").split()
     # from a job of his, and from shells of both: from processes that stay, and from ones that have gone
-    sent = bob.submit(daemon, PYTHON, "-c", SEND, attempt, path, "901", "0.5")
+    sent = bob.submit(
+        daemon,
+        "sh",
+        "-c",
+        f'echo $LEPTOND_SOCKET; exec {PYTHON} -c "$SEND" {attempt} $LEPTOND_SOCKET 901 0.5',
+        env={"SEND": SEND},
+    )
     assert daemon.finished(sent)["state"] == "succeeded", daemon.output(sent)
-    for step, (person, stays) in enumerate([(bob, "0"), (bob, "0.2"), (ana, "1.2")], 902):
-        done = person.run(PYTHON, "-c", SEND, attempt, path, str(step), stays)
+    of_bob = daemon.printed(sent, "\n").strip()
+    strangers = [(bob, of_bob, "0"), (bob, of_bob, "0.2"), (ana, path, "1.2")]
+    for step, (person, place, stays) in enumerate(strangers, 902):
+        done = person.run(PYTHON, "-c", SEND, attempt, place, str(step), stays)
         assert done.returncode == 0, done.stderr
+    for place in (path, path.removesuffix(f".{ana.uid}")):
+        refused = bob.run(PYTHON, "-c", SEND, attempt, place, "909", "0")
+        assert "PermissionError" in refused.stderr
     assert daemon.job(job)["progress"] is None
     with ana.acting():
         (ana.home / "go").write_text("\n")
     assert until(lambda: daemon.job(job)["progress"], "its own report")["step"] == 7
     ana.request(daemon, "POST", f"/v1/jobs/{job}/cancel", {"grace_s": 0})
     daemon.finished(job)
+
+
+FLOOD = """
+import os, socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["LEPTOND_SOCKET"])
+print("floods", flush=True)
+while True:
+    try:
+        s.send(b'{"v": 1, "attempt": "%032d", "step": 1}' % 0)
+    except OSError:
+        pass
+"""
+STEADY = """
+import json, os, socket, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ["LEPTOND_SOCKET"])
+s.setblocking(False)
+lost = 0
+for step in range(1, 41):
+    try:
+        s.send(json.dumps({"v": 1, "attempt": os.environ["LEPTOND_ATTEMPT_ID"], "step": step}).encode())
+    except BlockingIOError:
+        lost += 1
+    time.sleep(0.05)
+print("lost", lost)
+"""
+
+
+def test_reports_of_one_account_push_out_none_of_another(daemon, persons):
+    ana, bob = persons
+    flood = bob.submit(daemon, PYTHON, "-c", FLOOD)
+    daemon.printed(flood, "floods\n")
+    steady = ana.submit(daemon, PYTHON, "-c", STEADY)
+    assert daemon.finished(steady)["state"] == "succeeded", daemon.output(steady)
+    assert daemon.output(steady).endswith("lost 0\n")
+    assert until(lambda: daemon.job(steady)["progress"], "its report")["step"] == 40
+    bob.request(daemon, "POST", f"/v1/jobs/{flood}/cancel", {"grace_s": 0})
+    daemon.finished(flood)
 
 
 def test_the_last_report_of_a_job_that_ends_at_once_counts(daemon, persons):

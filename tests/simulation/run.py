@@ -25,6 +25,7 @@ from leptond.core.jobs.sources import Note
 from leptond.core.scheduling.inputs import PlannerFigures, PolicyName
 from leptond.core.training.progress import ProgressMessage
 from leptond.daemon.assembly import assemble
+from leptond.engines.report_sockets import ReportSockets
 from leptond.scheduling.pass_reader import PassReader
 from leptond.services.file_look import FileLook
 from leptond.services.gpu_watch import GpuWatch
@@ -117,7 +118,7 @@ class Life:
                 self.watch,
                 parts,
                 SameFiles(),
-                report_sockets=[Path("/nowhere")],
+                report_sockets=ReportSockets([Path("/nowhere")]),
             )
             await node.settle()
             self.open = True

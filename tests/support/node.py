@@ -16,6 +16,7 @@ from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import Attempt, Job, JobSpec
 from leptond.daemon.assembly import Node, assemble
 from leptond.engines.base import Engine
+from leptond.engines.report_sockets import ReportSockets
 from leptond.gpus.simulated import SimulatedBackend
 from leptond.services.file_look import FileLook
 from leptond.services.gpu_watch import GpuWatch
@@ -141,7 +142,7 @@ async def node_world(
                     watch,
                     group,
                     FileLook(state_dir),
-                    report_sockets=[state_dir / "reports.sock"],
+                    report_sockets=ReportSockets([state_dir / "reports.sock"]),
                     has_space=has_space,
                 )
                 world = NodeWorld(node, engine, gpus)

@@ -35,7 +35,7 @@ def test_the_directories_of_systemd_hold(monkeypatch, tmp_path):
         tmp_path / "s",
         tmp_path / "r" / "leptond.sock",
     )
-    assert found.report_socket == tmp_path / "r" / "leptond.jobs"
+    assert found.report_sockets[-1] == tmp_path / "r" / "leptond.jobs"
 
 
 def test_directories_are_made_with_their_parents_and_only_the_last_is_private(tmp_path):

@@ -36,7 +36,7 @@ def test_a_daemon_listens_where_its_clients_look_and_in_their_order(monkeypatch,
 
 def test_jobs_are_given_the_socket_that_stays(places, tmp_path):
     assert places.job_socket == tmp_path / "state" / "leptond" / "leptond.sock"
-    assert places.report_socket == tmp_path / "state" / "leptond" / "leptond.jobs"
+    assert places.report_sockets[-1] == tmp_path / "state" / "leptond" / "leptond.jobs"
     assert len(places.report_sockets) == 2
 
 

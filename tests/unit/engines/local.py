@@ -16,6 +16,7 @@ from leptond.core.admission.admission import Defaults, admit
 from leptond.core.jobs.model import Identity, JobSpec
 from leptond.engines.base import Given
 from leptond.engines.local import LocalEngine
+from leptond.engines.report_sockets import ReportSockets
 from leptond.store.queue import jobs
 from tests.support.store import open_new_store
 
@@ -52,7 +53,7 @@ async def engine_of(place: Path, settings: Settings = SETTINGS):
         socket=place / "leptond.sock",
         token_file=place / "token",
     )
-    engine = LocalEngine(settings, places, "lineage", find_script)
+    engine = LocalEngine(settings, places, "lineage", find_script, ReportSockets(places.report_sockets))
     engine.open()
     try:
         yield engine

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from leptond.engines.report_sockets import ReportSocket
 from leptond.services import socket_watch as module
-from leptond.services.progress_receiver import ReportSocket
 from leptond.services.socket_watch import SocketWatch
 
 
@@ -23,9 +23,10 @@ class Heard(ReportSocket):
         self.looks = 0
         super().__init__(path, self._take)
 
-    def _take(self, one: socket.socket) -> None:
+    def _take(self, one: socket.socket) -> int:
         with contextlib.suppress(BlockingIOError):
             self.messages.append(one.recv(100))
+        return 1
 
     def is_there(self) -> bool:
         self.looks += 1
@@ -38,7 +39,7 @@ async def heard(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MISSING_S", 0.05)
     one = Heard(tmp_path / "rt" / "leptond" / "x.jobs")
     one.start(parents=2)
-    task = asyncio.create_task(SocketWatch([one]).run())
+    task = asyncio.create_task(SocketWatch(lambda: [one]).run())
     yield one
     task.cancel()
     one.close()
