@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Stat:
         return self.state in "ZX" and self.number(20) <= 1
 
     @property
+    def exiting(self) -> bool:
+        """True for a process that is about to end: its only thread is on its way out (PF_EXITING)."""
+        return bool(self.number(9) & 0x4) and self.number(20) <= 1
+
+    @property
     def stopped(self) -> bool:
         """True for a process that is stopped by a signal or by a tracer."""
         return self.state in "Tt"
@@ -104,6 +110,15 @@ def parent(pid: int) -> int:
     """Return the pid of a process's parent; 0 when it is gone."""
     stat = read_stat(pid)
     return stat.parent if stat is not None else 0
+
+
+def is_dying(pid: int) -> bool:
+    """Return True if a process has ended, is about to, or has been sent a SIGKILL."""
+    lines = (read_file(pid, "status") or b"").splitlines()
+    pending = [int(line.split()[1], 16) for line in lines if line.startswith((b"SigPnd:", b"ShdPnd:"))]
+    stat = read_stat(pid)  # after the signals: it may have ended meanwhile, and they are gone then
+    killed = any(mask >> (signal.SIGKILL - 1) & 1 for mask in pending)
+    return killed or stat is None or stat.ended or stat.exiting
 
 
 def descendants(root: int) -> dict[int, int]:

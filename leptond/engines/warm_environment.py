@@ -39,6 +39,10 @@ class Reads:
         self.prefixes.update(other.prefixes)
         self.whole = self.whole or other.whole
 
+    def has(self, name: str) -> bool:
+        """Return True if this variable was read."""
+        return name in self.names or name.startswith(tuple(self.prefixes))
+
     def difference(self, env: Mapping[str, str]) -> str:
         """Return the first variable (or ``PREFIX*``) that `env` has another value of; empty: there is none.
 

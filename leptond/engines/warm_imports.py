@@ -21,6 +21,7 @@ import os
 import sys
 import time
 
+from leptond.core import python_command
 from leptond.engines import warm_effects, warm_environment, warm_files, warm_probe, warm_trial, warm_units
 
 TYPE_CHECKING = False
@@ -41,6 +42,12 @@ reads = warm_environment.Reads()
 later_reads = warm_environment.Reads()
 written: dict[str, str | None] = {}
 """Variables that those imports have left changed; None: removed."""
+variables: dict[str, str] = {}
+"""Variables that C libraries may have read without any trace."""
+process_name = ""
+"""The name that the kernel gave this process."""
+roots: list[str] = []
+"""The modules of the setting ``warm_imports`` that are installed, without the standard library's."""
 tops: set[str] = set()
 """Top-level names of the modules that every job has."""
 cpus: set[int] = set()
@@ -76,21 +83,24 @@ def _prepare(imports: Sequence[str], output: int, plan: dict[str, Any], report: 
         raise Refused(f"its interpreter is older than {'.'.join(map(str, OLDEST))} or not CPython")
     fds, handlers, cwd = warm_effects.open_fds(), warm_effects.handlers(), os.getcwd()
     before = dict(os.environ)
+    variables.update(python_command.unseen(before))
+    _note_name()
     cpus.update(os.sched_getaffinity(0))
     with warm_environment.recording() as seen:
         found = [name for name in imports if _import_installed(name)]
+    roots.extend(name for name in found if name.partition(".")[0] not in sys.stdlib_module_names)
     reads.add(seen)
     if reads.whole:
         raise Refused(f"{reads.whole} looks at the whole environment when it is imported")
     if not found:
         raise Refused(f"it has none of {', '.join(imports)}")
-    report["fingerprint"] = fingerprint()
-    same = plan.get("fingerprint") == report["fingerprint"]
     report["reads"] = reads.as_json()
-    report["later"] = {} if plan.get("bare") else _import_later(plan["later"] if same else None)
     for name in before.keys() | os.environ.keys():
         if before.get(name) != os.environ.get(name):
             written[name] = os.environ.get(name)
+    report["fingerprint"] = fingerprint()
+    same = plan.get("fingerprint") == report["fingerprint"]
+    report["later"] = {} if plan.get("bare") else _import_later(plan["later"] if same else None)
     park.open()
     known = [(name, modules, why if same else None) for name, modules, why in plan.get("units", ())]
     report["units"] = _load_units(known, plan.get("max_s", 0.0), plan.get("max_bytes", 0))
@@ -122,6 +132,12 @@ def _prepare(imports: Sequence[str], output: int, plan: dict[str, Any], report: 
     gc.collect()
     _collapse()
     gc.freeze()  # collections in the children do not touch, and so do not copy, what is here
+
+
+def _note_name() -> None:
+    global process_name
+    with open("/proc/self/comm") as file:
+        process_name = file.read().rstrip("\n")
 
 
 def _import_installed(name: str) -> bool:

@@ -16,7 +16,8 @@ import msgspec
 import structlog
 
 from leptond.config import EngineSettings
-from leptond.core import warm_learning, warm_start
+from leptond.core import python_command, warm_learning, warm_start
+from leptond.engines.programs import Programs
 from leptond.engines.shim_handle import Parent
 from leptond.engines.warm_choice import Choice
 from leptond.engines.warm_kept import Environment, Kept, Variant, shown
@@ -44,7 +45,7 @@ class WarmPool:
     """The warm zygotes of this daemon. `records` is the directory of what is known of the interpreters;
     without one, nothing is learned of jobs. `on_ready` is called with a zygote that can be forked from now.
     `prefix`: the beginning of their command line, which runs them as another account
-    (:mod:`leptond.engines.as_account`)."""
+    (:mod:`leptond.engines.as_account`); scripts of such are not looked into, and their ranks start cold."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class WarmPool:
         self._learns = settings.warm_learn and records is not None
         self._records = WarmRecords(records)
         self._on_ready = on_ready
+        self._programs = None if prefix else Programs()
         self._environments: dict[str, Environment] = {}
         self._learner = Learner(settings, self._records, self._renew)
         self._ageing: asyncio.TimerHandle | None = None
@@ -73,12 +75,13 @@ class WarmPool:
             return starts_cold(warm_start.OFF)
         if cold:
             return starts_cold(warm_start.ASKED)
-        command = warm_start.parse_command(argv, env)
-        if isinstance(command, str):
-            return starts_cold(command)
-        python = shutil.which(command.python, path=env.get("PATH", ""))
-        if python is None:
-            return starts_cold("its interpreter is not found")
+        found = self._find(argv, env, cwd)
+        if isinstance(found, str):
+            return starts_cold(found)
+        command, python = found
+        ranks = self._programs is not None
+        if ranks:
+            env = python_command.with_threads_of_ranks(command, env)
         key = warm_start.environment_key(python, env)
         environment = self._environments.get(key)
         if environment is None:
@@ -93,7 +96,19 @@ class WarmPool:
             reason = warm_start.cold_reason(warm_start.NOT_YET)
             return None, None, Choice(reason, key, named, better_later=True)
         choice = Choice(warm_start.cold_reason(warm_start.NO_ANSWER), key, named)
-        return kept.zygote, msgspec.to_builtins(command), choice
+        return kept.zygote, command.described(ranks=ranks), choice
+
+    def _find(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str
+    ) -> tuple[python_command.Command, str] | str:
+        """Return the call of Python and its interpreter; the reason if it must start cold."""
+        if self._programs is not None:
+            return self._programs.python_of(argv, env, cwd)
+        command = python_command.parse(argv, env)
+        if isinstance(command, str):
+            return command
+        python = shutil.which(command.python, path=env.get("PATH", ""))
+        return (command, python) if python is not None else "its interpreter is not found"
 
     def improves(self, choice: Choice | None, zygote: Parent | None) -> bool:
         """Return True if a command that was prepared by this choice, and forked from this zygote, would start

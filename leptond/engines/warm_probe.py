@@ -6,6 +6,7 @@ does not have, its trainings do not load either."""
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ def train() -> None:
     import torch
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
-    for part in (_steps, _data, _mixed_precision, _schedule, _save):
+    for part in (_steps, _data, _mixed_precision, _schedule, _save, _launch):
         with contextlib.suppress(Exception):
             part(torch, model)
 
@@ -67,3 +68,9 @@ def _save(torch: Any, model: Any) -> None:
     torch.save({"model": model.state_dict()}, file)
     file.seek(0)
     model.load_state_dict(torch.load(file, weights_only=True))
+
+
+def _launch(torch: Any, model: Any) -> None:
+    """Load what torchrun is."""
+    for name in ("run", "elastic.rendezvous.c10d_rendezvous_backend"):
+        importlib.import_module(f"torch.distributed.{name}")

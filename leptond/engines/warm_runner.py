@@ -19,12 +19,15 @@ import signal
 import sys
 import threading
 import time
+import tokenize
 import types
 from typing import Any
 
-from leptond.engines import warm_effects, warm_files, warm_imports
+from leptond.core import python_command, script_settings
+from leptond.engines import warm_effects, warm_files, warm_imports, warm_ranks
 
 PR_SET_DUMPABLE = 4
+PR_SET_NAME = 15
 LEARNED = "not as learned"  # as in leptond.core.warm_start
 CHANGED = "packages have changed on disk"  # as in leptond.core.warm_start
 
@@ -44,6 +47,8 @@ def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
     if wanted["how"] == "script":
         if not os.path.isfile(wanted["target"]) or wanted["target"].endswith(".pyc"):
             return f"{wanted['target']} is no script in a file"
+        if wanted["first_line"] and not _is_started_by(wanted["target"], wanted["first_line"]):
+            return f"{wanted['target']} has changed, or may not be executed"
         directory = os.path.dirname(os.path.realpath(wanted["target"]))
     else:
         directory = os.getcwd()
@@ -55,19 +60,74 @@ def cold_reason(launch: dict) -> str:  # type: ignore[type-arg]
         if name.partition(".")[0] in warm_imports.tops and (name.endswith((".py", ".so")) or "." not in name):
             path = os.path.join(directory, name)
             module = sys.modules.get(name.partition(".")[0])
-            if os.path.isdir(path):
+            if "." not in name:
                 path = os.path.join(path, "__init__.py")
             if os.path.exists(path) and path != getattr(module, "__file__", None):
                 return f"{path} hides a module that was imported before"
     why = warm_imports.park.cold_reason(env, directory, names)
-    return f"{LEARNED}: {why}" if why else ""
+    if why:
+        return f"{LEARNED}: {why}"
+    return _set_too_early(wanted, directory, env)
+
+
+def _set_too_early(wanted: dict, directory: str, env: dict) -> str:  # type: ignore[type-arg]
+    """Return what the command's code sets before it imports what was imported here; empty: nothing."""
+    sources: dict = {}  # type: ignore[type-arg]
+
+    def beside(name: str):  # type: ignore[no-untyped-def]
+        if name not in sources:
+            sources[name] = _source_beside(os.path.join(directory, *name.split(".")))
+        return sources[name]
+
+    def matters(name: str) -> bool:
+        return warm_imports.reads.has(name) or (
+            bool(python_command.unseen({name: ""})) and not script_settings.LATE.match(name)
+        )
+
+    how, target = wanted["how"], wanted["target"]
+    if how == "code":
+        source = target
+    elif how == "module":
+        source = beside(target) or beside(f"{target}.__main__") or ""
+    else:
+        source = _text(target) or ""
+    return script_settings.set_too_early(source, beside, warm_imports.roots, matters, env)
+
+
+def _source_beside(path: str) -> str | None:
+    return _text(f"{path}.py") if os.path.isfile(f"{path}.py") else _text(os.path.join(path, "__init__.py"))
+
+
+def _text(path: str) -> str | None:
+    """Return the text of a source; None where there is none that can be read."""
+    try:
+        with tokenize.open(path) as file:
+            return file.read()
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
+
+
+def _is_started_by(path: str, first_line: str) -> bool:
+    """Return True if the kernel would start this script by this first line."""
+    with open(path, "rb") as file:
+        begin = file.read(len(os.fsencode(first_line)) + 1)
+    return begin.rstrip(b"\n") == os.fsencode(first_line) and os.access(path, os.X_OK)
 
 
 def run(launch: dict, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
     """Run the command from its first instruction. Returns, or raises what it raises; then the interpreter
     ends as it would have."""
-    wanted, env, argv = launch["warm"], launch["env"], launch["argv"]
-    _be_ordinary(env, argv, show_as)
+    _be_ordinary(launch, show_as)
+    while launch["warm"]["launches"]:
+        rank = warm_ranks.offer(warm_imports.variables)
+        if rank is None:
+            break
+        launch = rank
+        if cold_reason(launch):
+            os.execve(sys.executable, launch["argv"], launch["env"])
+        _be_ordinary(launch, show_as)
+    _close_all()
+    wanted = launch["warm"]
     main = types.ModuleType("__main__")
     builtins = sys.modules["builtins"]
     main.__dict__.update(__builtins__=builtins, __annotations__={})
@@ -100,7 +160,7 @@ def run(launch: dict, show_as) -> None:  # type: ignore[type-arg, no-untyped-def
 def _script(main, target: str, args: list):  # type: ignore[no-untyped-def, type-arg]
     sys.argv = [target, *args]
     sys.path.insert(0, os.path.dirname(os.path.realpath(target)))
-    path = target if os.path.isabs(target) else os.path.join(os.getcwd(), target.removeprefix("./"))
+    path = target if os.path.isabs(target) else os.path.join(os.getcwd(), target)
     main.__file__ = path
     main.__dict__["__cached__"] = None
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
@@ -109,16 +169,24 @@ def _script(main, target: str, args: list):  # type: ignore[no-untyped-def, type
     return compile(text, path, "exec", dont_inherit=True)
 
 
-def _be_ordinary(env: dict, argv: list, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
-    """Undo what differs in this process from one that was just executed."""
+def _close_all() -> None:
+    for fd in warm_effects.open_fds():
+        if fd > 2 and fd != warm_ranks.kept_fd:
+            os.close(fd)
+
+
+def _be_ordinary(launch: dict, show_as) -> None:  # type: ignore[type-arg, no-untyped-def]
+    """Undo what differs in this process from one that was just executed, except what it has open."""
+    env, argv = launch["env"], launch["warm"]["argv"]
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python starts
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for fd in warm_effects.open_fds():
-        if fd > 2:
-            os.close(fd)
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    name = launch["warm"]["name"] or warm_imports.process_name
+    prctl(PR_SET_NAME, os.fsencode(name)[:15], 0, 0, 0)
     os.environ.clear()
     os.environ.update(env)
     show_as(argv, env)

@@ -123,8 +123,10 @@ class Attempt:
         if limit is not None:
             env["LEPTOND_DEADLINE"] = f"{self.started_at + limit:.3f}"
         failpoints.fp("shim_before_start")
-        self.record["start"] = self.launch.get("start")
-        self.record["start"] = self.command.start(env, cpus) or self.record["start"]
+        try:
+            self.command.start(env, cpus)
+        finally:
+            self.record["start"] = self.command.mode
         failpoints.fp("shim_after_start")
 
     def dismiss(self) -> None:

@@ -61,6 +61,8 @@ class Command:
         self._output = output
         self._cold_reason = cold_reason
         self.pid = 0
+        self.mode: str | None = launch.get("start")
+        """How it starts, as far as is known: ``warm``, or ``cold: WHY``."""
         self.root = os.getpid()
         """The process whose descendants are those of the attempt."""
         self.lost = False
@@ -116,31 +118,29 @@ class Command:
             except OSError:
                 pass  # it was killed
 
-    def start(self, env: dict[str, str], cpus: list[int]) -> str | None:
+    def start(self, env: dict[str, str], cpus: list[int]) -> None:
         """Start the command in a session of its own, with `env` added to its environment, on those of `cpus`
-        that it may use. Return ``warm`` or ``cold: WHY`` where the command's process knows it. Raises
-        ExecFailed."""
+        that it may use; `mode` is ``warm`` or ``cold: WHY`` then, as the command's process has decided.
+        Raises ExecFailed."""
         if self.pid:
-            return self._release(env, cpus)
+            self._release(env, cpus)
+            return
         refused = self._launch.get("refused")
         if refused:
             os.close(self._output)
             raise ExecFailed(errno.EPERM, refused)
         self._spawn(env, cpus)
-        return None
 
-    def _release(self, env: dict[str, str], cpus: list[int]) -> str | None:
+    def _release(self, env: dict[str, str], cpus: list[int]) -> None:
         write_all(self._hold, json.dumps({"env": env, "cpus": cpus}).encode())
         os.close(self._hold)
         answer = read_all(self._failed)
         os.close(self._failed)
-        mode = None
         for number, text in map(json.loads, answer.splitlines()):
             if number is not None:
                 os.waitpid(self.pid, 0)
                 raise ExecFailed(number, text)
-            mode = text
-        return mode
+            self.mode = text
 
     def _spawn(self, env: dict[str, str], cpus: list[int]) -> None:
         argv, cwd = self._launch["argv"], self._launch["cwd"]

@@ -103,11 +103,11 @@ def run(wake: int, cold_reason: Callable[[dict[str, Any]], str] | None) -> None:
         lines.send({"forked": command.pid})
         go = lines.receive()
         try:
-            mode = command.start(go["go"], go["cpus"])
+            command.start(go["go"], go["cpus"])
         except ExecFailed as failure:
             lines.send({"failed": [failure.number, failure.text]})
             return
-        lines.send({"started": mode})
+        lines.send({"started": command.mode})
     except (Gone, OSError, KeyError, IndexError):
         return  # the shim has gone, or does without it: what was forked ends at the end of its pipe
     _report(lines, wake)

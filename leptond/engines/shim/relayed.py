@@ -109,13 +109,14 @@ class RelayedCommand(Command):
             self._leave()
             self._end_all()
 
-    def start(self, env: dict[str, str], cpus: list[int]) -> str | None:
+    def start(self, env: dict[str, str], cpus: list[int]) -> None:
         """Start the command, as :meth:`Command.start`: by the relay, if it still is the account that the
         submitter has now. Raises ExecFailed."""
         if self._lines is not None and not (self._is_there(self._lines) and self._is_up_to_date()):
             self._do_without()
         if self._lines is None:
-            return super().start(env, cpus)
+            super().start(env, cpus)
+            return
         try:
             self._lines.connection.settimeout(START_S)
             self._lines.send({"go": env, "cpus": cpus})
@@ -124,6 +125,7 @@ class RelayedCommand(Command):
             if failed is not None:
                 raise ExecFailed(int(failed[0]), str(failed[1])[:2000])
             mode = answer["started"]
+            self.mode = str(mode)[:300] if mode else self.mode
             self._lines.connection.setblocking(False)
         except _FAULTS:
             self._leave()
@@ -132,7 +134,6 @@ class RelayedCommand(Command):
             raise ExecFailed(errno.EAGAIN, text) from None
         finally:
             os.close(self._output)
-        return str(mode)[:300] if mode else None
 
     @staticmethod
     def _is_there(lines: Lines) -> bool:

@@ -115,6 +115,8 @@ class Supervisor:
         # its leftovers have become children of the shim, so without a child there are none
         own = self._root == os.getpid()
         left = procfs.descendants(self._root) if has_children() or not own else {}
+        # what ends with the command by itself is none of them
+        left = {pid: group for pid, group in left.items() if not procfs.is_dying(pid)}
         if left:
             # leftovers would keep the GPUs: they get a moment to end, then they are killed
             self._record["leftovers"] = len(left)

@@ -57,6 +57,19 @@ def test_a_stopped_process_is_stopped_and_alive():
     end(process)
 
 
+def test_a_process_that_was_killed_is_dying_before_it_has_ended():
+    process = start("import time; print(flush=True); time.sleep(600)")
+    assert not procfs.is_dying(process.pid)
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    process.send_signal(signal.SIGTERM)
+    assert not procfs.is_dying(process.pid)
+    process.kill()
+    assert procfs.is_dying(process.pid)
+    end(process)
+    assert procfs.is_dying(process.pid)
+
+
 def test_descendants_come_with_their_groups_and_without_their_parent():
     code = (
         "import subprocess, sys, time\n"

@@ -16,7 +16,8 @@ from leptond.attempt_files import layout
 from leptond.core import warm_start
 from tests.support.daemon import Daemon, gone, parent_of, until
 
-PYTHON = sys.executable
+PYTHON = os.environ.get("LEPTOND_TEST_PYTHON", sys.executable)
+"""The interpreter of the jobs; the daemon's may be another."""
 HERE = Path(__file__).parent
 ENGINE = HERE.parents[2] / "leptond" / "engines"
 IMPORTS = ["noted", "json", "logging", "multiprocessing", "tempfile", "random"]
