@@ -216,8 +216,9 @@ def test_a_job_that_ends_or_stops_its_relay_is_ended_whole(daemon, persons, numb
     ana, _ = persons
     warmed(daemon, ana)
     code = (
-        "import os, time\nif os.fork() == 0: os.setsid()\nprint('pid', os.getpid(), flush=True)\n"
-        f"time.sleep(.5); os.kill(os.getppid(), {number}); time.sleep(600)"
+        "import os, time\nready, up = os.pipe()\nchild = os.fork() == 0\n"
+        "if child: os.setsid()\nelse: os.read(ready, 1)\nprint('pid', os.getpid(), flush=True)\n"
+        f"if child: os.write(up, b'.')\nelse: os.kill(os.getppid(), {number})\ntime.sleep(600)"
     )
     job = ana.submit(daemon, PYTHON, "-c", code, grace_s=0.2, requeue=False)
     until(lambda: daemon.output(job).count("pid ") == 2, "both are up")
