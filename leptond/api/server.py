@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -101,11 +103,20 @@ def _caps(context: Context) -> Caps:
 
 class Api:
     """The HTTP server of one daemon. `header_s`: seconds that the head of a request may take to arrive.
-    `caps`: most connections, unless those that the process allows. `listeners`: its Unix sockets. `port`:
-    that of the TCP listener, if there is one."""
+    `caps`: most connections, unless those that the process allows. `inherited`: the sockets that the service
+    manager holds, by their paths. `listeners`: its Unix sockets. `port`: that of the TCP listener, if there
+    is one."""
 
-    def __init__(self, context: Context, *, header_s: float = HEADER_S, caps: Caps | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        header_s: float = HEADER_S,
+        caps: Caps | None = None,
+        inherited: Mapping[Path, socket.socket] | None = None,
+    ) -> None:
         self._context = context
+        self._inherited = inherited or {}
         self._header_s = header_s
         self.connections = Connections(caps or _caps(context), ClientFaults())
         self._runner: web.AppRunner | None = None
@@ -131,6 +142,7 @@ class Api:
                 self._factory(),
                 group=places.mode == "system",
                 everybody=self._context.settings.accounts.multi_user,
+                inherited=self._inherited.get(path),
             )
             await listener.start(parents=ABOVE)
             self.listeners.append(listener)

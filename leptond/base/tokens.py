@@ -5,6 +5,7 @@ persons are in the database (:mod:`leptond.services.tokens`)."""
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +24,13 @@ class Tokens:
     read_only: str
 
 
-def load_tokens(file: Path) -> Tokens:
-    """Return both tokens; see :func:`load_or_create`."""
-    return Tokens(full=load_or_create(file), read_only=load_or_create(file.with_name(file.name + READ_ONLY)))
+def load_tokens(file: Path, given: Callable[[str], Path | None] = lambda suffix: None) -> Tokens:
+    """Return both tokens; see :func:`load_or_create`. `given` returns the file of one that the service
+    manager gives instead, by its suffix."""
+    reading = file.with_name(file.name + READ_ONLY)
+    return Tokens(
+        full=load_or_create(given("") or file), read_only=load_or_create(given(READ_ONLY) or reading)
+    )
 
 
 def load_or_create(file: Path) -> str:

@@ -30,10 +30,20 @@ def prepare_directory(path: Path, *, parents: int) -> None:
 
 class BoundSocket:
     """A socket bound at `path`, open with `mode`; `kind` is SOCK_STREAM or SOCK_DGRAM (it is told who sends).
-    Directories above it are made, up to `parents` of them. Raises StartRefused."""
+    Directories above it are made, up to `parents` of them. With `inherited`, a socket that was bound there by
+    another program, nothing is made: its mode is that program's. Raises StartRefused."""
 
-    def __init__(self, path: Path, kind: int, mode: int, *, parents: int) -> None:
+    def __init__(
+        self, path: Path, kind: int, mode: int, *, parents: int, inherited: socket.socket | None = None
+    ) -> None:
         self.path = path
+        if inherited is not None:
+            self.socket = inherited
+            try:
+                self._seen = path.lstat()
+            except OSError as error:
+                raise start_refused(f"cannot listen at {path}", error) from None
+            return
         prepare_directory(path, parents=parents)
         try:
             _remove_stale(path, kind)

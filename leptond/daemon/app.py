@@ -8,9 +8,11 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -27,6 +29,7 @@ from leptond.base.tokens import load_tokens
 from leptond.config import Settings
 from leptond.core.access import run_as
 from leptond.core.access.roles import Role
+from leptond.daemon.activation import CREDENTIAL, by_path, credential, take_sockets
 from leptond.daemon.announcement import Started, announcement
 from leptond.daemon.assembly import Node, assemble
 from leptond.daemon.systemd import notify, watchdog_interval_s
@@ -77,12 +80,14 @@ async def serve(settings: Settings, places: Places) -> None:
     clock = SystemClock()
     sys.setswitchinterval(SWITCH_S)
     stop = _stop_signals()
+    handed_over = take_sockets(os.environ)
     check_rights(settings.accounts)
     prepare_state_dir(places.state_dir)
     if settings.accounts.multi_user:
         open_places(places.state_dir)
     with state_lock(places.state_dir):
         places = usable_sockets(places)
+        inherited = by_path(handed_over, places.sockets)
         guard(places.state_dir)
         check_place(places.state_dir)
         forget_looks(places.state_dir)
@@ -111,7 +116,7 @@ async def serve(settings: Settings, places: Places) -> None:
                 has_space=disk_guard.may_start,
             )
             _spare_the_collector()
-            await _run(node, engine, places, disk_guard, report_sockets, stop)
+            await _run(node, engine, places, disk_guard, report_sockets, inherited, stop)
 
 
 def _spare_the_collector() -> None:
@@ -129,12 +134,13 @@ async def _run(
     places: Places,
     disk_guard: DiskGuard,
     report_sockets: ReportSockets,
+    inherited: Mapping[Path, socket.socket],
     stop: asyncio.Event,
 ) -> None:
     """The life of an opened daemon, until `stop`."""
     phase = Phase()
     context = _context(node, engine, places, phase, disk_guard)
-    api = Api(context)
+    api = Api(context, inherited=inherited)
     # before anything is answered: numbers that jobs on this machine have must not be given out
     await catch_up(node.store, node.clock)
     multi_user = node.settings.accounts.multi_user
@@ -243,9 +249,13 @@ def _context(node: Node, engine: LocalEngine, places: Places, phase: Phase, disk
         retention=Retention(node.store, node.clock),
         pass_times=node.pass_times,
         file_look=node.file_look,
-        tokens=load_tokens(places.token_file) if node.settings.http.listen else None,
+        tokens=load_tokens(places.token_file, _given_token) if node.settings.http.listen else None,
         registry=TokenRegistry(node.store, node.clock),
     )
+
+
+def _given_token(suffix: str) -> Path | None:
+    return credential(os.environ, CREDENTIAL + suffix)
 
 
 def _notes(places: Places, settings: Settings) -> list[str]:

@@ -1,5 +1,6 @@
 """The daemon's own log: text on a terminal, JSON otherwise. The message of a line is a fixed event name
-(docs/operations.md lists them); ids, errors and figures are fields."""
+(docs/operations.md lists them); ids, errors and figures are fields. In the systemd journal they are fields of
+the entry as well."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import structlog
 import structlog.tracebacks
 
 from leptond.config import LogSettings
+from leptond.daemon.journal import journal_renderer
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -34,7 +36,10 @@ def configure(settings: LogSettings) -> None:
     else:
         # without the values of variables: requests have secrets of users in them
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        shared += [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
+        shared += [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            journal_renderer(structlog.processors.JSONRenderer()),
+        ]
     structlog.configure(
         processors=shared,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),

@@ -46,6 +46,12 @@ mode = "{accounts}"
 simulate = 0
 """
 
+BESIDE_THE_UNIT = (
+    ("leptond.socket", "/etc/systemd/system/leptond.socket"),
+    ("leptond.sysusers", "/etc/sysusers.d/leptond.conf"),
+    ("leptond.tmpfiles", "/etc/tmpfiles.d/leptond.conf"),
+)
+"""What `--system` installs as it is: the name among the units of the package, and where it belongs."""
 UNIT_EXEC = "ExecStart="
 PROGRAMS = ("leptond", "leptonctl")
 MAN = "share/man/man1"
@@ -87,11 +93,11 @@ def plan(
         bin_dir = Path("/usr/local/bin")
         files = (
             (Path("/etc/systemd/system") / UNIT, unit),
-            (Path("/etc/sysusers.d/leptond.conf"), (data_dir("systemd") / "leptond.sysusers").read_text()),
+            *((Path(to), (data_dir("systemd") / name).read_text()) for name, to in BESIDE_THE_UNIT),
             (places.config_file, config),
         )
         after = (
-            "systemd-sysusers",
+            "systemd-sysusers && systemd-tmpfiles --create leptond.conf",
             "systemctl daemon-reload && systemctl enable --now leptond",
             "usermod -aG leptond USER      # for each who may use the queue",
         )
