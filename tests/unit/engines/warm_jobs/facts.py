@@ -70,7 +70,7 @@ same = {
 different = {
     "random": random.random(),
     "tempname": next(tempfile._get_candidate_names()),
-    "warm": gc.get_freeze_count() > 0,
+    "warm": gc.get_freeze_count() > 1000,
     "attempt": os.environ["LEPTOND_ATTEMPT_ID"],
     "started": abs(__import__("time").time() - getattr(logging, "_startTime", 0)) < 60
     or logging._startTime > 1e12,
