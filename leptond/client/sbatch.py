@@ -61,6 +61,17 @@ def _output(value: str) -> Words:
     return [] if value == "/dev/null" else ["--output", value]
 
 
+def _mem(value: str) -> Words:
+    """Megabytes, unless a unit is said; 0 asks for all there is.
+
+    >>> _mem("4000"), _mem("64G"), _mem("0")
+    (['--mem', '4000M'], ['--mem', '64G'], [])
+    """
+    if value.strip("0") == "":
+        return []
+    return ["--mem", f"{value}M" if value.isdecimal() else value]
+
+
 def _mail(value: str) -> Words:
     if value.upper() in ("NONE", ""):
         return []
@@ -69,8 +80,7 @@ def _mail(value: str) -> Words:
 
 _ONE_OUTPUT = "standard error goes with the output"
 
-_NO_CORES = "leptond gives out GPUs, not cores"
-_NO_MEMORY = "leptond does not limit host memory"
+_PER_JOB = "say it for the whole job: --cpus-per-task, --mem"
 
 _SAME = {
     words.sbatch: (_flag if field.kind in (Kind.FLAG, Kind.OFF) else _as)(words.name)
@@ -84,6 +94,7 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
     "gpus": _gpus,
     "gpus-per-node": _gpus,
     "gres": _gres,
+    "mem": _mem,
     "mail-type": _mail,
     "nodes": _one_node,
     "ntasks": _one_task,
@@ -96,14 +107,12 @@ OPTIONS: dict[str, Callable[[str], Words]] = {
 
 REFUSED = {
     "constraint": "there is one machine; --gpu-type asks for a kind of GPU",
-    "cpus-per-gpu": _NO_CORES,
-    "cpus-per-task": _NO_CORES,
+    "cpus-per-gpu": _PER_JOB,
     "error": _ONE_OUTPUT,
     "exclusive": "a job's GPUs are its own unless it shares them with --gpu-mem",
     "input": "a job's standard input is empty",
-    "mem": _NO_MEMORY,
-    "mem-per-cpu": _NO_MEMORY,
-    "mem-per-gpu": _NO_MEMORY,
+    "mem-per-cpu": _PER_JOB,
+    "mem-per-gpu": _PER_JOB,
     "nodelist": "there is one machine",
     "qos": "there is none; --priority and queues take its place",
 }

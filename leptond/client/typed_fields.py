@@ -24,6 +24,10 @@ class JobFields(TypedDict, total=False):
     """Before every other job; needs the right."""
     exclusive: bool
     """No other job on its GPUs, whatever --gpu-mem says."""
+    mem_bytes: int | None
+    """The machine's memory that it may use (bytes)."""
+    cpus: int | None
+    """Its share of the CPUs where all are busy, as so many of them."""
     cuda_devices: str | None
     """How CUDA_VISIBLE_DEVICES names its GPUs: uuid, or index for programs that want numbers."""
     queue: str | None
@@ -105,6 +109,10 @@ class JobChanges(TypedDict, total=False):
 
     gpus: int
     """How many whole GPUs [0, or jobs.gpus]."""
+    mem_bytes: int | None
+    """The machine's memory that it may use (bytes)."""
+    cpus: int | None
+    """Its share of the CPUs where all are busy, as so many of them."""
     queue: str | None
     """The queue that it waits in [default]."""
     time_limit_s: float | None

@@ -1,4 +1,5 @@
-"""cgroup v2, where a part of it has been delegated to the daemon: a kill that nothing escapes."""
+"""Cgroups of attempts. Of cgroup v2, where a part of it has been delegated to the daemon: a kill that nothing
+escapes, and limits. Of v1, where root has it: limits (:mod:`leptond.engines.cgroup_v1`)."""
 
 from __future__ import annotations
 
@@ -8,15 +9,21 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from leptond.config import EngineSettings
+from leptond.engines.cgroup_v1 import CPU_SHARES, Controllers, own_places
 
 PREFIX = "leptond-"
+
+LEAF = "daemon"
+"""The group in cgroup v2 that the daemon moves into: one with processes cannot have groups with limits."""
 
 
 def delegated() -> Path | None:
     """Return the daemon's own cgroup if systemd delegated it (`Delegate=yes` marks it with an extended
     attribute), else None. A cgroup that merely happens to be writable belongs to another program."""
-    path = own()
+    path = _above_leaf(own())
     if path is None or not os.access(path, os.W_OK):
         return None
     for name in ("trusted.delegate", "user.delegate"):
@@ -26,6 +33,11 @@ def delegated() -> Path | None:
         except OSError:
             continue
     return None
+
+
+def _above_leaf(path: Path | None) -> Path | None:
+    """Return the group that attempts get theirs in, of the one that the daemon is in."""
+    return path.parent if path is not None and path.name == LEAF else path
 
 
 def own() -> Path | None:
@@ -66,25 +78,91 @@ def of(pid: int | str) -> Path | None:
     return None
 
 
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt may use: bytes of memory, and a share of the CPUs as so many of them. None: no
+    bound."""
+
+    mem_bytes: int | None = None
+    cpus: int | None = None
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """The groups of an attempt: its directory in cgroup v2 (empty: none), and `more` of v1. `bounded`: they
+    keep it below its limit of memory."""
+
+    path: str = ""
+    more: list[str] = []
+    bounded: bool = False
+
+
+HIGH = 0.9
+"""The part of the limit of memory above which the kernel slows an attempt down to find some again."""
+
+MAX_PROCESSES = 32768
+"""Most processes and threads of an attempt with a group: many times what 16 ranks with data loaders have."""
+
+
 class Cgroups:
-    """The cgroups of attempts below `root`; with None there are none, and nothing happens."""
+    """The cgroups of attempts below `root` in cgroup v2, and those of `controllers` of v1; without either
+    there are none, and nothing happens."""
 
-    def __init__(self, root: Path | None) -> None:
+    def __init__(self, root: Path | None, controllers: Controllers | None = None) -> None:
         self.root = root
+        self._v1 = controllers or Controllers({})
+        self._v2: frozenset[str] = frozenset()
 
-    def create(self, attempt_id: str) -> str:
-        """Make the cgroup of an attempt and return its path, empty where there are none. Raises OSError."""
+    def open(self) -> None:
+        """Have the kernel bound what is below `root`, as far as it can. Where the daemon is in `root`
+        itself, it moves with its processes into a group below that; but a service of systemd has to be
+        started there (DelegateSubgroup=, systemd 254), or it could not be restarted."""
         if self.root is None:
-            return ""
-        path = self.root / f"{PREFIX}{attempt_id}"
-        path.mkdir(mode=0o755)
-        return str(path)
+            return
+        with contextlib.suppress(OSError):
+            there = set((self.root / "cgroup.controllers").read_text().split()) & {"memory", "pids", "cpu"}
+            if there and own() == self.root:
+                if "INVOCATION_ID" in os.environ:
+                    return
+                (self.root / LEAF).mkdir(exist_ok=True)
+                for pid in (self.root / "cgroup.procs").read_text().split():
+                    with contextlib.suppress(OSError):  # it has ended
+                        (self.root / LEAF / "cgroup.procs").write_text(pid)
+            taken = set()
+            for controller in sorted(there):
+                with contextlib.suppress(OSError):
+                    (self.root / "cgroup.subtree_control").write_text(f"+{controller}")
+                    taken.add(controller)
+            self._v2 = frozenset(taken)
+
+    @property
+    def bounds_memory(self) -> str:
+        """The way in which attempts are kept below their limits of memory, for people."""
+        if "memory" in self._v2:
+            return "cgroup v2"
+        if "memory" in self._v1.places:
+            return "cgroup v1"
+        return "looks at their processes"
+
+    def create(self, attempt_id: str, bounds: Bounds | None = None) -> Group:
+        """Make the groups of an attempt. Raises OSError."""
+        bounds = bounds or Bounds()
+        name = f"{PREFIX}{attempt_id}"
+        path = self.root / name if self.root is not None else None
+        bounded = False
+        if path is not None:
+            path.mkdir(mode=0o755)
+            for controller, values in _v2_values(bounds).items():
+                for file, value in values.items() if controller in self._v2 else ():
+                    with contextlib.suppress(FileNotFoundError):  # memory.swap.max, without swap
+                        (path / file).write_text(value)
+            bounded = bounds.mem_bytes is not None and "memory" in self._v2
+        more = self._v1.create(name, _v1_values(bounds)) if bounds != Bounds() else []
+        bounded |= bounds.mem_bytes is not None and any("memory" in Path(one).parts for one in more)
+        return Group(path=str(path) if path is not None else "", more=more, bounded=bounded)
 
     def attempts(self) -> set[str]:
         """Return the ids of the attempts that have a cgroup."""
-        if self.root is None:
-            return set()
-        return {path.name.removeprefix(PREFIX) for path in self.root.glob(f"{PREFIX}*")}
+        found = {path.name for path in self.root.glob(f"{PREFIX}*")} if self.root is not None else set()
+        return {name.removeprefix(PREFIX) for name in found | self._v1.names(PREFIX)}
 
     def processes(self, attempt_id: str) -> set[int]:
         """Return the pids in the cgroup of an attempt, at any depth."""
@@ -103,7 +181,8 @@ class Cgroups:
                 (self.root / f"{PREFIX}{attempt_id}" / "cgroup.kill").write_text("1")
 
     def remove(self, attempt_id: str) -> None:
-        """Remove the cgroup of an attempt, if no process is in it."""
+        """Remove the cgroups of an attempt in which no process is."""
+        self._v1.remove(f"{PREFIX}{attempt_id}")
         for path, _, _ in self._walk(attempt_id):
             try:
                 Path(path).rmdir()
@@ -115,10 +194,38 @@ class Cgroups:
             yield from os.walk(self.root / f"{PREFIX}{attempt_id}", topdown=False)
 
 
+def _v2_values(bounds: Bounds) -> dict[str, dict[str, str]]:
+    values = {"pids": {"pids.max": str(MAX_PROCESSES)}}
+    if bounds.mem_bytes is not None:
+        values["memory"] = {
+            "memory.max": str(bounds.mem_bytes),
+            "memory.high": str(int(bounds.mem_bytes * HIGH)),
+            "memory.swap.max": "0",
+            "memory.oom.group": "1",
+        }
+    if bounds.cpus is not None:
+        values["cpu"] = {"cpu.weight": str(min(10000, 100 * bounds.cpus))}
+    return values
+
+
+def _v1_values(bounds: Bounds) -> dict[str, dict[str, int]]:
+    values: dict[str, dict[str, int]] = {"pids": {"pids.max": MAX_PROCESSES}}
+    if bounds.mem_bytes is not None:
+        values["memory"] = {"memory.limit_in_bytes": bounds.mem_bytes}
+    if bounds.cpus is not None:
+        values["cpu"] = {"cpu.shares": CPU_SHARES * bounds.cpus}
+    return values
+
+
+def controllers_for(settings: EngineSettings) -> Controllers:
+    """Return the controllers of cgroup v1 that attempts are bound by, by the settings."""
+    return Controllers({} if settings.containment == "descendants" else own_places())
+
+
 def root_for(settings: EngineSettings) -> Path | None:
     """Return the cgroup that attempts get theirs in, by the settings; None for none."""
     if settings.containment == "descendants":
         return None
     if settings.cgroup_root:
         return Path(settings.cgroup_root)
-    return own() if settings.containment == "cgroup" else delegated()
+    return _above_leaf(own()) if settings.containment == "cgroup" else delegated()

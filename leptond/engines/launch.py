@@ -35,7 +35,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The facts that machine and settings add to a job's spec. `standby` is where its files are until its GO,
     and `directory` where they are from then on; `own_directory`, that or one below it, is where the job may
     write. `account` has the names of the account that it runs under; `submitter` is set where that is not the
-    daemon's own. The job reports at `report_socket`, its shim at `shim_socket`."""
+    daemon's own. The job reports at `report_socket`, its shim at `shim_socket`. `cgroup`
+    is that of cgroup v2, `cgroups` those of v1; `bounded`: they keep the job below its limit of memory."""
 
     account: Account
     submitter: Submitter | None
@@ -52,6 +53,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     master_port: int
     boot_id: str
     cgroup: str
+    cgroups: list[str]
+    bounded: bool
     umask: int
     linger_s: float
     kill_timeout_s: float
@@ -192,6 +195,9 @@ def describe(
         "cwd": job.spec.cwd,
         "umask": around.umask,
         "cgroup": around.cgroup,
+        "cgroups": around.cgroups,
+        "bounded": around.bounded,
+        "mem_bytes": job.mem_bytes,
         "tag": tag_of(attempt_id),
         "time_limit_s": job.time_limit_s,
         "grace_s": job.spec.grace_s or 0.0,

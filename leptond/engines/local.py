@@ -58,7 +58,9 @@ class LocalEngine:
         self.checkpoints_dir = places.state_dir / layout.CHECKPOINTS_DIR
         self._files = AttemptFiles(self.jobs_dir, [place / layout.JOBS_DIR for place in former])
         make_directory(self.checkpoints_dir, 0o755)
-        self._cgroups = cgroup.Cgroups(cgroup.root_for(settings.engine))
+        self._cgroups = cgroup.Cgroups(
+            cgroup.root_for(settings.engine), cgroup.controllers_for(settings.engine)
+        )
         self._shims: dict[str, ShimHandle] = {}
         self._pool = ShimPool(settings.jobs.path, prefork=settings.engine.prefork)
         self._warm = WarmPool(settings.engine, places.state_dir / layout.WARM_DIR, self._warmed)
@@ -87,6 +89,7 @@ class LocalEngine:
 
     def open(self) -> None:
         """Get ready to start attempts. Needs a running loop."""
+        self._cgroups.open()
         self._pool.open()
 
     def close(self) -> None:
@@ -104,7 +107,8 @@ class LocalEngine:
     def containment(self) -> str:
         """A sentence for people: the way processes are kept together."""
         root = self._cgroups.root
-        return "process tree (no delegated cgroup v2)" if root is None else f"cgroup v2 below {root}"
+        kept = "process tree (no delegated cgroup v2)" if root is None else f"cgroup v2 below {root}"
+        return f"{kept}; memory by {self._cgroups.bounds_memory}"
 
     def directory(self, attempt: Attempt) -> Path:
         """Return where the files of an attempt are."""

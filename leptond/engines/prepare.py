@@ -30,7 +30,7 @@ from leptond.core.warm_start import SUBMITTERS, cold_reason
 from leptond.engines import procs, protocol
 from leptond.engines.accounts import Accounts, Refused
 from leptond.engines.base import SpawnFailed
-from leptond.engines.cgroup import Cgroups
+from leptond.engines.cgroup import Bounds, Cgroups, Group
 from leptond.engines.launch import Submitter, Surroundings, describe, script_name
 from leptond.engines.report_sockets import ReportSockets
 from leptond.engines.shim_handle import OVERDUE_S, ShimHandle, ShimState
@@ -178,7 +178,7 @@ class Preparation:
             knobs.leave(standby, job)
         checkpoints = self._checkpoints_dir / str(job.checkpoint_id)
         refused = refused or _make_checkpoints(checkpoints, submitter)
-        group = self._cgroups.create(attempt_id)
+        group = self._cgroups.create(attempt_id, Bounds(mem_bytes=job.mem_bytes, cpus=job.cpus))
         port = self._free_port()
         place = self._files.place(job.id, number)
         around = self._surroundings(standby, place, checkpoints, group, port, submitter)
@@ -247,7 +247,7 @@ class Preparation:
         standby: Path,
         directory: Path,
         checkpoints: Path,
-        group: str,
+        group: Group,
         port: int,
         submitter: Account | None,
     ) -> Surroundings:
@@ -268,7 +268,9 @@ class Preparation:
             shim_socket=str(self._report_sockets.of_account(None)),
             master_port=port,
             boot_id=kernel_boot_id(),
-            cgroup=group,
+            cgroup=group.path,
+            cgroups=group.more,
+            bounded=group.bounded,
             umask=self._umask if alone else int(settings.umask, 8),
             linger_s=self._settings.engine.linger_s,
             kill_timeout_s=self._settings.engine.kill_timeout_s,

@@ -22,7 +22,6 @@ import signal
 import sys
 import time
 import uuid
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -262,11 +261,6 @@ class LeptondExecutor(core.PicklingExecutor):
             raise ValueError(f"{unknown[0]!r} is no parameter of leptond's executor; there are {known}")
         if kwargs.get("nodes", 1) != 1:
             raise ValueError(f"leptond has one machine, and {kwargs['nodes']} nodes were asked for")
-        unkept = sorted({"mem_gb", "cpus_per_task"} & set(kwargs))
-        if unkept:
-            warnings.warn(
-                f"leptond gives out GPUs; nothing keeps jobs within {' and '.join(unkept)}", stacklevel=2
-            )
         super()._internal_update_parameters(**kwargs)
 
     def _internal_process_submissions(
@@ -377,6 +371,8 @@ class LeptondExecutor(core.PicklingExecutor):
             "env": env,
             "name": given.get("name", "submitit"),
             **({"gpus": given["gpus_per_node"]} if "gpus_per_node" in given else {}),
+            **({"mem_bytes": int(given["mem_gb"] * 2**30)} if "mem_gb" in given else {}),
+            **({"cpus": given["cpus_per_task"] * self._num_tasks()} if "cpus_per_task" in given else {}),
             "time_limit_s": limit_s,
             "output": _output(self.folder, array=count > 1),
         }

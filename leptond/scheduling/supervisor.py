@@ -306,6 +306,7 @@ class Supervisor:
                 _hand_over,
                 attempt_id=attempt.id,
                 end=end,
+                mem_bytes=job.mem_bytes,
                 gpu_faults=faults,
                 secrets=secret_values(job.spec.env),
                 memory=self._usage.memory.of(attempt.id, self._clock.wall()),
@@ -394,6 +395,7 @@ def _hand_over(
     attempt_id: str,
     end: End,
     memory: MemoryFacts,
+    mem_bytes: int | None,
     gpu_faults: Sequence[str],
     secrets: Sequence[str],
     batch: ClaimBatch | None,
@@ -403,7 +405,9 @@ def _hand_over(
     if batch is not None:
         batch.begin(db)
     attempt = attempts.get(db, attempt_id)
-    verdict = classify(Evidence.of(attempt, end, memory, gpu_faults=gpu_faults, secrets=secrets))
+    verdict = classify(
+        Evidence.of(attempt, end, memory, mem_bytes=mem_bytes, gpu_faults=gpu_faults, secrets=secrets)
+    )
     concerns_others = dependencies.concern(db, attempt.job_id)
     decision = attempts.finish(db, attempt_id, attempt=attempt, verdict=verdict, record=end.record, **facts)
     unplanned = decision is None or decision.again or concerns_others

@@ -46,4 +46,5 @@ class Attempt(msgspec.Struct, kw_only=True):
     log_bytes: int = 0
     log_dropped_bytes: int = 0
     start: str | None = None
+    peak_mem_bytes: int | None = None
     notes: list[Note] = []

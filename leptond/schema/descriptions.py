@@ -94,7 +94,7 @@ cost: The cost, in the report's currency; null where a price is missing.
 cost_per_useful_gpu_hour: The cost of an hour of kept work.
 counts: How many there are in each state.
 cpu_slots: Jobs without GPUs that may run at a time, and that do.
-cpus: The CPUs near it, as the kernel lists them.
+cpus: Of a job, its share of the CPUs where all are busy, as so many of them; of a GPU, the CPUs near it.
 cuda_devices: How the GPUs are named to the job: by index or by UUID.
 currency: The currency of the prices.
 data: What belongs to it, by its type.
@@ -200,6 +200,7 @@ mean_time_between_s: Mean seconds between interruptions.
 meanwhile: How many changed their state while the set was worked on.
 meanwhile_jobs: Some of those.
 members: In a list of whole arrays, how many members of its array have not ended, by state.
+mem_bytes: How much of the memory of the machine it may use.
 memory_bytes: Memory in bytes; null where it has the whole GPU.
 memory_leased_bytes: Memory that was promised to jobs.
 memory_total_bytes: All of its memory.
@@ -253,6 +254,7 @@ path: Where it is.
 pending: How many wait.
 per_gpu_hour: The price of a GPU for an hour.
 period: The period that a budget is for: a day, a week or a month, in UTC.
+peak_mem_bytes: The most memory of the machine that it used; null where nobody looked.
 pid: The number of its process.
 pointer: Where the fault is in the body (RFC 6901), or the parameter of the query.
 points: The curve, the oldest first.

@@ -75,6 +75,8 @@ class Job(msgspec.Struct, kw_only=True):
     user: str
     project: str | None
     contact: str | None = None
+    mem_bytes: int | None = None
+    cpus: int | None = None
     open_mode: OpenMode | None = None
     labels: dict[str, str]
     state: State

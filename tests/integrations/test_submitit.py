@@ -242,8 +242,10 @@ def test_mistakes_are_told_when_they_are_made(executor, daemon, tmp_path):
         executor.update_parameters(leptond_gpu=1)
     with pytest.raises(ValueError, match="one machine"):
         executor.update_parameters(nodes=2)
-    with pytest.warns(UserWarning, match="cpus_per_task and mem_gb"):
-        executor.update_parameters(mem_gb=4, cpus_per_task=2)
+    executor.update_parameters(mem_gb=4, cpus_per_task=2, tasks_per_node=3)
+    spec = executor._spec(1, warned=False)
+    assert (spec["mem_bytes"], spec["cpus"]) == (4 * 2**30, 6)
+    executor.update_parameters(tasks_per_node=1)
     with pytest.raises(ValueError, match="'gpus' is no parameter"):
         LeptondExecutor(tmp_path).update_parameters(gpus=1)
     executor.update_parameters(gpus_per_node=64)

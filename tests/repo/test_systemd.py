@@ -38,7 +38,9 @@ def test_the_unit_is_valid(unit, tmp_path):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # DelegateSubgroup= is one of systemd 254; older ones leave it out, as they are meant to
+    told = [line for line in done.stderr.splitlines() if "'DelegateSubgroup'" not in line]
+    assert (done.returncode, done.stdout, told) == (0, "", [])
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -49,7 +49,7 @@ def maybe_instant(seconds: float | None) -> datetime | None:
     return None if seconds is None else instant(seconds)
 
 
-_ON_THE_JOB = ("contact", "open_mode", "cuda_devices")
+_ON_THE_JOB = ("contact", "open_mode", "cuda_devices", "mem_bytes", "cpus")
 """Fields of a spec that only the job shows."""
 
 
@@ -192,6 +192,7 @@ def attempt(one: model.Attempt, *, boot: float) -> schema.Attempt:
         log_bytes=one.log_bytes,
         log_dropped_bytes=one.log_dropped_bytes,
         start=one.start,
+        peak_mem_bytes=one.peak_mem_bytes,
         notes=one.notes,
     )
 

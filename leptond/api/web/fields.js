@@ -5,6 +5,8 @@ export const INPUTS = [
   {"name": "name", "kind": "text", "label": "Name", "placeholder": "made from the command"},
   {"name": "gpus", "kind": "count", "label": "GPUs", "placeholder": "0, unless jobs.gpus says more", "min": 0, "max": 1024},
   {"name": "preemptible", "kind": "flag", "label": "may be preempted (it checkpoints on SIGTERM and resumes)"},
+  {"name": "mem_bytes", "kind": "size", "label": "Memory", "placeholder": "64G"},
+  {"name": "cpus", "kind": "count", "label": "CPUs", "min": 1, "max": 4096},
   {"name": "time_limit_s", "kind": "limit", "label": "Time limit", "placeholder": "2h"},
   {"name": "priority", "kind": "count", "label": "Priority", "initial": "0", "min": -1000, "max": 1000},
   {"name": "after", "kind": "jobs", "label": "After jobs", "placeholder": "12, 13"},
@@ -17,6 +19,7 @@ export const INPUTS = [
 
 export const FACTS = {
   place: [
+    {"name": "cpus", "label": "CPUs"},
     {"name": "queue", "label": "queue"},
     {"name": "priority", "label": "priority"},
   ],

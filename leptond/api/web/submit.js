@@ -16,11 +16,20 @@ function timeOf(text) {
   return parts.reduce((sum, one) => sum + Number(one[1]) * UNITS[one[2]], 0);
 }
 
+/** "64G", "512M", "65536" (bytes), in powers of 1024; null for none. Throws on anything else. */
+function sizeOf(text) {
+  if (!text.trim()) return null;
+  const parts = /^(\d+(?:\.\d+)?)([KMGTP]?)(?:I?B)?$/.exec(text.trim().toUpperCase());
+  if (!parts) throw new Error(`${text} is not a size; write 65536, 512M or 64G`);
+  return Math.floor(Number(parts[1]) * 1024 ** (parts[2] ? "KMGTP".indexOf(parts[2]) + 1 : 0));
+}
+
 /** What an input of the form says, by the kind of its field; null for nothing. */
 const VALUE = {
   text: (text) => text || null,
   count: (text) => (String(text).trim() === "" ? null : Number(text)),
   limit: timeOf,
+  size: sizeOf,
   jobs: (text) => (text.trim() ? text.split(/[\s,]+/).filter(Boolean) : null),
   flag: (checked) => checked || null,
 };

@@ -158,6 +158,7 @@ def _pairs(job: phrases.Body, *, table: bool) -> list[tuple[str, Cell]]:
         ("waits for", depends),
         ("GPU hours", phrases.gpu_hours(job) or None),
         ("start", _start(job)),
+        ("peak memory", _peak(job)),
         ("command", argv[0] if spec.get("shell") else " ".join(map(quote, argv))),
         *_fields(job, "command", table=table),
         ("script", _script(job)),
@@ -188,6 +189,8 @@ def _cell(field: Field, value: Any, *, table: bool) -> Cell:
             return " ".join(f"{name}={one}" for name, one in (value or {}).items())
         case Kind.LIMIT | Kind.SECONDS:
             return phrases.span(value, table=table)
+        case Kind.SIZE if table and value is not None:
+            return format_size(value)
         case _:
             shown: Cell = value
             return shown
@@ -204,6 +207,12 @@ def _start(job: phrases.Body) -> str | None:
     """The way in which the newest attempt's command started."""
     attempts = job.get("attempts") or []
     return attempts[-1].get("start") if attempts else None
+
+
+def _peak(job: phrases.Body) -> str | None:
+    """The most memory that an attempt has used."""
+    peak = max((one.get("peak_mem_bytes") or 0 for one in job.get("attempts") or []), default=0)
+    return format_size(peak) if peak else None
 
 
 def _kind(spec: phrases.Body) -> str:

@@ -333,15 +333,23 @@ def cgroup(status: dict[str, Any] | None) -> Finding:
         return Finding(
             WARN,
             "cgroup",
-            "there is no cgroup v2; jobs are contained by their process tree",
+            "there is no cgroup v2; jobs are contained by their process tree, and their memory by cgroup v1"
+            " where the daemon is root's, else by looks at their processes",
             "boot with systemd.unified_cgroup_hierarchy=1 for a kill that nothing escapes",
         )
     pid = status["pid"] if status else None
     place = _cgroup_of(pid) if pid is not None else None
     if place is None:
         return Finding(OK, "cgroup", "v2")
+    if place.name == "daemon" and _is_delegated(place.parent):
+        return Finding(OK, "cgroup", f"v2, delegated to the daemon ({place.parent}), with limits of memory")
     if _is_delegated(place):
-        return Finding(OK, "cgroup", f"v2, delegated to the daemon ({place})")
+        return Finding(
+            OK,
+            "cgroup",
+            f"v2, delegated to the daemon ({place}); memory is bounded by looks at the jobs' processes",
+            "with systemd 254 or newer, DelegateSubgroup=daemon in the unit has the kernel bound it",
+        )
     return Finding(
         WARN,
         "cgroup",

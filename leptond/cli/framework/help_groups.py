@@ -4,13 +4,15 @@ from __future__ import annotations
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        "GPUs",
+        "GPUs and the machine",
         (
             "gpus",
             "gpu_type",
             "gpu_memory_bytes",
             "exclusive",
             "cuda_devices",
+            "mem_bytes",
+            "cpus",
             "preemptible",
             "urgent",
             "nproc",

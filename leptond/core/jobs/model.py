@@ -196,6 +196,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gpu_type: GpuType | None = None
     gpu_memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | None = None
     exclusive: bool = False
+    mem_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 50)] | UnsetType | None = None
+    cpus: Annotated[int, Meta(ge=1, le=4096)] | UnsetType | None = None
     cuda_devices: CudaDevices | UnsetType | None = None
     queue: Name | None = None
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
@@ -260,8 +262,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 class ExitRecord(msgspec.Struct, kw_only=True):
     """The record that the shim leaves on disk when an attempt is over (``exit.json``).
 
-    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end. `handed_on`: the
-    succession that its slot went to, where the next attempt took it if one was there.
+    Exactly one of `exit_code`, `signal`, `exec_error`, `never_started` tells the end. `peak_mem_bytes`: the
+    most memory that its processes used together, 0 where nobody looked; `over_memory_bytes`: what they used
+    when the shim ended them because that was more than their limit. `handed_on`: the succession that its slot
+    went to, where the next attempt took it if one was there.
     """
 
     attempt_id: str
@@ -285,6 +289,8 @@ class ExitRecord(msgspec.Struct, kw_only=True):
     warn_signal: int | None = None
     unkillable: int = 0
     oom_kills: int = 0
+    over_memory_bytes: int = 0
+    peak_mem_bytes: int = 0
     max_rss_bytes: int = 0
     cpu_s: float = 0.0
     log_bytes: int = 0
@@ -320,6 +326,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     gpu_type: str | None
     gpu_memory_bytes: int | None
     exclusive: bool
+    mem_bytes: int | None
+    cpus: int | None
     time_limit_s: float | None
     retries: int
     begin_at: float | None
@@ -448,6 +456,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     gpu_ms: int
     max_rss_bytes: int | None
     cpu_s: float | None
+    peak_mem_bytes: int | None
     log_bytes: int
     log_dropped_bytes: int
     first_progress_at: float | None = None

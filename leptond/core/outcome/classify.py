@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from leptond.core.jobs.model import FailureClass, StopReason
+from leptond.core.jobs.timespec import format_size
 from leptond.core.outcome.evidence import Evidence
 from leptond.core.outcome.failure_fingerprint import failure_fingerprint
 from leptond.core.outcome.output_end import OutputEnd, read_end, sentence
@@ -41,6 +42,13 @@ QUIET_AFTER_TRACEBACK_S = 60.0
 """The same for a traceback that is quoted: an interpreter may take its time to leave."""
 
 
+OWN_LIMIT = "own-memory-limit"
+"""The rule of a job that was ended at its own limit of memory: it would be again."""
+
+NEAR = 0.95
+"""The part of its limit that an attempt has used that the kernel killed for it."""
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """A class, the name of the rule that chose it, the lines it saw, and a sentence for people. `by_text`:
     the class rests on the output. The `failure_fingerprint` is equal for equal failures."""
@@ -51,6 +59,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     explanation: str
     by_text: bool = False
     failure_fingerprint: str | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """True if retries are the job's own affair, whatever the class: the machine's fault is not shown."""
+        return self.by_text or self.rule == OWN_LIMIT
 
 
 def signal_name(number: int) -> str:
@@ -239,14 +252,28 @@ def _exec(seen: _Seen) -> Verdict | None:
 
 
 def _memory(seen: _Seen) -> Verdict | None:
-    if seen.oom_kills > 0:
+    limit = format_size(seen.mem_bytes) if seen.mem_bytes is not None else None
+    if seen.over_memory_bytes and limit is not None:
+        used = format_size(seen.over_memory_bytes)
         return _verdict(
             FailureClass.OOM_HOST,
-            "cgroup-oom",
-            [f"memory.events: oom_kill rose by {seen.oom_kills}"],
-            "the kernel killed it because the host ran out of memory",
+            OWN_LIMIT,
+            [f"its processes used {seen.over_memory_bytes} bytes of {seen.mem_bytes}"],
+            f"ended because it used {used} of memory, more than its limit of {limit}",
         )
-    return None
+    if seen.oom_kills == 0:
+        return None
+    evidence = [f"oom_kill rose by {seen.oom_kills}"]
+    if limit is None or seen.mem_bytes is None or seen.peak_mem_bytes < NEAR * seen.mem_bytes:
+        reason = "the kernel killed it because the host ran out of memory"
+        return _verdict(FailureClass.OOM_HOST, "cgroup-oom", evidence, reason)
+    peak = format_size(seen.peak_mem_bytes)
+    return _verdict(
+        FailureClass.OOM_HOST,
+        OWN_LIMIT,
+        evidence,
+        f"killed by the kernel: its memory limit of {limit} was reached (peak {peak})",
+    )
 
 
 _WORDS = {

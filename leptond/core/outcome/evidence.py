@@ -45,8 +45,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     (TORCHELASTIC_ERROR_FILE), if any. `gpu_faults`: what the driver says against its GPUs. `secrets` are not
     to be quoted. `own_overran`: it had more of a shared GPU's memory than its share; `foreign_gpu_memory`:
     others had memory on its GPUs that was not theirs to have; `memory_notes` are the sentences about both.
-    `stop_note`: why leptond stopped it, in words. `warned_by`: the signal that leptond sent to warn it of its
-    limit."""
+    `mem_bytes`: its own limit of the machine's memory; `over_memory_bytes`: what it used above that when
+    leptond ended it. `stop_note`: why leptond stopped it, in words. `warned_by`: the signal that leptond sent
+    to warn it of its time limit."""
 
     stop_reason: str | None = None
     stop_note: str | None = None
@@ -59,6 +60,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     run_s: float = 0.0
     oom_kills: int = 0
+    over_memory_bytes: int = 0
+    peak_mem_bytes: int = 0
+    mem_bytes: int | None = None
     unkillable: int = 0
     warned_by: int | None = None
     error_file: str | None = None
@@ -78,6 +82,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         end: End,
         memory: MemoryFacts | None = None,
         *,
+        mem_bytes: int | None = None,
         gpu_faults: Sequence[str] = (),
         secrets: Sequence[str] = (),
     ) -> Evidence:
@@ -97,6 +102,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             own_overran=memory.own_overran,
             foreign_gpu_memory=bool(memory.others),
             memory_notes=memory.notes,
+            mem_bytes=mem_bytes,
         )
         record = end.record
         if record is None:
@@ -110,6 +116,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
             signal=record.signal,
             run_s=record.run_s,
             oom_kills=record.oom_kills,
+            over_memory_bytes=record.over_memory_bytes,
+            peak_mem_bytes=record.peak_mem_bytes,
             unkillable=record.unkillable,
             warned_by=record.warn_signal if record.warned else None,
             quiet_s=_quiet_s(record, end.output_at),

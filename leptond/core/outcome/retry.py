@@ -170,12 +170,12 @@ def decide(
     stop_reason: str | None,
     roll: float,
     failure_fingerprint: str | None = None,
-    by_text: bool = False,
+    is_own: bool = False,
 ) -> Decision:
     """Decide what to do after an attempt that ended with `cause`.
 
-    `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1). A class that rests on the
-    output alone (`by_text`) draws on no budget but the user's.
+    `past` holds the earlier attempts, oldest first; `roll` is uniform in [0, 1). What is not shown to be
+    the machine's fault, whatever its class (`is_own`), draws on no budget but the user's.
     """
     settled = _no_failure(cause, stop_reason)
     if settled is not None:
@@ -186,9 +186,9 @@ def decide(
     if forbidden:
         return Decision(again=False, why=f"no_retry_on names {min(forbidden)}")
     wanted = bool(names.intersection(wish.retry_on))
-    if not wanted and wish.retry_on and (by_text or _PAID_FROM[cause] == (Budget.USER, None)):
+    if not wanted and wish.retry_on and (is_own or _PAID_FROM[cause] == (Budget.USER, None)):
         return Decision(again=False, why=f"retry_on does not name {min(names)}")
-    paid = _paid_from(cause, wanted=wanted, by_text=by_text)
+    paid = _paid_from(cause, wanted=wanted, is_own=is_own)
     left = max(0, wish.retries - spent.user)
     if paid is None:
         return Decision(
@@ -217,10 +217,10 @@ def decide(
     return _draw(budget, limit, wish, spent, roll)
 
 
-def _paid_from(cause: FailureClass, *, wanted: bool, by_text: bool) -> tuple[Budget, int | None] | None:
+def _paid_from(cause: FailureClass, *, wanted: bool, is_own: bool) -> tuple[Budget, int | None] | None:
     """Return the budget of a retry and a tighter limit of its class; None: the class is not retried."""
     paid = _PAID_FROM[cause]
-    if wanted or (by_text and paid is not None and paid[0] is Budget.INFRA):
+    if wanted or (is_own and paid is not None and paid[0] is Budget.INFRA):
         return (Budget.USER, None)
     return paid
 

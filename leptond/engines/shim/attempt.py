@@ -16,6 +16,7 @@ from leptond.engines.shim.clock import boot_now
 from leptond.engines.shim.command import Command
 from leptond.engines.shim.directory import Directory
 from leptond.engines.shim.kill import has_children
+from leptond.engines.shim.memory import Memory
 from leptond.engines.shim.output import Output
 from leptond.engines.shim.relayed import RelayedCommand
 from leptond.engines.shim.succession import Succession
@@ -40,6 +41,7 @@ class Attempt:
         self.started_at = 0.0
         self.started_boot = 0.0
         self.succession = Succession()
+        self.memory: Memory | None = None
         self._cold_reason = cold_reason
         self._synced = False
         self.record: dict[str, Any] = {
@@ -127,6 +129,8 @@ class Attempt:
             self.command.start(env, cpus)
         finally:
             self.record["start"] = self.command.mode
+        if self.launch["cgroup"] or self.launch.get("mem_bytes") is not None:
+            self.memory = Memory(self.launch, self.command.root, self.started_boot)
         failpoints.fp("shim_after_start")
 
     def dismiss(self) -> None:
@@ -170,7 +174,7 @@ class Attempt:
         record; try for as long as the disk is full and the daemon has not acknowledged the end. Return True
         if it has, and the record is there."""
         self.record.update(values, ended_at=time.time())
-        self._clean_cgroup()
+        self._clean_cgroups()
         claim = self._identity.get("claim")
         if claim is not None:
             self.record["handed_on"] = self.succession.hand_on(
@@ -212,19 +216,13 @@ class Attempt:
         failpoints.fp("shim_after_ended")
         return gate.end_acknowledged_within(BOOK_S)
 
-    def _clean_cgroup(self) -> None:
-        """Read the evidence of an out-of-memory kill, then remove the cgroup."""
-        cgroup = self.launch["cgroup"]
-        if not cgroup:
-            return
-        try:
-            with open(os.path.join(cgroup, "memory.events")) as file:
-                events = dict(line.split() for line in file)
-            self.record["oom_kills"] = int(events.get("oom_kill", 0))
-        except (OSError, ValueError):
-            pass  # no memory controller
-        for path, _, _ in os.walk(cgroup, topdown=False):
-            try:
-                os.rmdir(path)
-            except OSError:
-                continue  # a process is still inside; the daemon's next start removes it
+    def _clean_cgroups(self) -> None:
+        """Read what the cgroups tell of memory, then remove them."""
+        if self.memory is not None:
+            self.memory.note(self.record)
+        for group in filter(None, (self.launch["cgroup"], *self.launch.get("cgroups", ()))):
+            for path, _, _ in os.walk(group, topdown=False):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    continue  # a process is still inside; the daemon's next start removes it

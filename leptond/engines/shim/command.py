@@ -93,7 +93,8 @@ class Command:
         if self._launch.get("refused"):
             return False
         other = self._launch.get("submitter") is not None
-        return other or bool(self._launch["cgroup"]) or self._cold_reason is not None or not SPAWNS
+        grouped = bool(self._launch["cgroup"] or self._launch.get("cgroups"))
+        return other or grouped or self._cold_reason is not None or not SPAWNS
 
     def fork(self) -> None:
         """Fork the process that becomes the command at :meth:`start`: so much of the way is behind it when
@@ -175,9 +176,9 @@ class Command:
                         signal.signal(number, signal.SIG_DFL)
                     except (OSError, ValueError):
                         continue  # reserved by the C library
-            if self._launch["cgroup"]:
+            for group in filter(None, (self._launch["cgroup"], *self._launch.get("cgroups", ()))):
                 stage = "enter its cgroup"
-                with open(os.path.join(self._launch["cgroup"], "cgroup.procs"), "w") as file:
+                with open(os.path.join(group, "cgroup.procs"), "w") as file:
                     file.write("0")
             set_tag(0, (self._launch["tag"], self._launch["tag"]))
             null = os.open(os.devnull, os.O_RDONLY)

@@ -52,7 +52,7 @@ class RelayedCommand(Command):
         try:
             os.fchown(self._output, submitter["uid"], submitter["gid"])  # it may be opened by its path
             self._lines = self._connect()
-            launch = {**self._launch, "submitter": None, "relay": None, "cgroup": ""}
+            launch = {**self._launch, "submitter": None, "relay": None, "cgroup": "", "cgroups": []}
             self._lines.send({"launch": launch}, self._output)
             self.pid = int(self._lines.receive()["forked"])
         except _FAULTS:
@@ -95,8 +95,9 @@ class RelayedCommand(Command):
             _check_account(self._relay["pid"], self._launch["submitter"]["uid"])
             cgroup = self._launch["cgroup"]
             os.stat(os.path.join(cgroup, "cgroup.kill"))  # nothing else ends a relay that does not want to
-            with open(os.path.join(cgroup, "cgroup.procs"), "w") as file:
-                file.write(str(self._relay["pid"]))
+            for group in (cgroup, *self._launch.get("cgroups", ())):
+                with open(os.path.join(group, "cgroup.procs"), "w") as file:
+                    file.write(str(self._relay["pid"]))
         finally:
             os.close(relay)
         return Lines(connection)

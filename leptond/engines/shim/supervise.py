@@ -49,6 +49,7 @@ class Supervisor:
         self._warn_at: float | None = None
         self._stop_sent: float | None = None
         self._stopping: Stopping | None = None
+        self._memory = attempt.memory
         self._kill_at: float | None = None
         self._give_up_at: float | None = None
         self._sync_at: float | None = attempt.started_boot + PLACE_S
@@ -139,6 +140,11 @@ class Supervisor:
         if self._deadline is not None and now >= self._deadline:
             self._deadline = None
             self._stop("timeout", self._launch["grace_s"])
+        if self._memory is not None and self._memory.due is not None and now >= self._memory.due:
+            used = self._memory.look(now)
+            if used and self._kill_at is None:
+                self._record["over_memory_bytes"] = used
+                self._kill_at = now
         if self._stopping is not None:
             self._stopping.look(now)
         if self._kill_at is not None and now >= self._kill_at:
@@ -163,6 +169,7 @@ class Supervisor:
             self._give_up_at,
             self._stopping.due if self._stopping is not None else None,
             self._attempt.output.marks.due,
+            self._memory.due if self._memory is not None else None,
         )
         due = [at for at in timers if at is not None]
         if self._root != os.getpid() and self._attempt.command.ends_at is None:

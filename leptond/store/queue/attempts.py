@@ -181,6 +181,7 @@ _NEW = partial(
     retry=None,
     gpu_ms=0,
     max_rss_bytes=None,
+    peak_mem_bytes=None,
     cpu_s=None,
     log_bytes=0,
     log_dropped_bytes=0,
@@ -458,7 +459,7 @@ def _decide(
         stop_reason=attempt.stop_reason,
         roll=roll,
         failure_fingerprint=verdict.failure_fingerprint,
-        by_text=verdict.by_text,
+        is_own=verdict.is_own,
     )
     return unless_unkillable(decision, record.unkillable if record is not None else 0)
 
@@ -486,7 +487,7 @@ def _record_end(
     db.execute(
         f"UPDATE attempts SET state = '{AttemptState.ENDED}', ended_at = ?, run_s = ?, exit_code = ?,"
         " signal = ?, class = ?, rule = ?, evidence = ?, explanation = ?, retry = ?, gpu_ms = ?,"
-        " max_rss_bytes = ?, cpu_s = ?,"
+        " max_rss_bytes = ?, peak_mem_bytes = ?, cpu_s = ?,"
         " log_bytes = ?, log_dropped_bytes = ?, stop_reason = coalesce(?, nullif(stop_reason, ?)),"
         " signature = ?, retries_saved = ?, pid = coalesce(?, pid), start = coalesce(?, start),"
         " started_at = ?, stop_at = ? WHERE id = ?",
@@ -502,6 +503,7 @@ def _record_end(
             decision.why,
             gpu_ms,
             record.max_rss_bytes if record is not None else None,
+            (record.peak_mem_bytes or None) if record is not None else None,
             record.cpu_s if record is not None else None,
             record.log_bytes if record is not None else 0,
             record.log_dropped_bytes if record is not None else 0,

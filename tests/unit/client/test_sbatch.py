@@ -59,7 +59,7 @@ def test_what_can_be_honoured(words, meant):
         (["--licenses=x"], "--licenses x: leptond does not know it"),
         (["--ntasks=4"], "start its ranks with torchrun"),
         (["--error=log-%j"], "goes with the output"),
-        (["--mem=16G"], "host memory"),
+        (["--mem-per-cpu=2G"], "say it for the whole job"),
         (["--mail-type=END"], "no mail"),
         (["-Z"], "-Z: leptond does not know it"),
         (["word"], "word: leptond does not know it"),
@@ -72,9 +72,9 @@ def test_what_cannot_be_is_refused_by_name(words, named):
 
 
 def test_what_is_left_out_is_left_out_and_told():
-    found = translate(["--mem=16G", "-o", "x", "-t", "5"], skip=frozenset({"mem", "output"}))
+    found = translate(["--mem-per-cpu=2G", "-o", "x", "-t", "5"], skip=frozenset({"mem-per-cpu", "output"}))
     assert found.words == ["--time", "5"]
-    assert found.left_out == ["--mem 16G", "-o x"]
+    assert found.left_out == ["--mem-per-cpu 2G", "-o x"]
 
 
 COMMON = ["--nodes=1", "--ntasks=4", "--cpus-per-task=8", "--mem=64G", "--time=12:00:00", "--qos", "high"]
@@ -84,13 +84,13 @@ MORE = ["--gres=gpu:1", "--verbose", "--mail-type=END,FAIL", "--error=%x.err", "
 def test_everything_is_refused_at_once_with_the_option_that_leaves_it_out():
     with pytest.raises(UsageError) as refused:
         translate([*COMMON, *MORE])
-    names = "ntasks,cpus-per-task,mem,qos,verbose,mail-type,error,constraint"
+    names = "ntasks,qos,verbose,mail-type,error,constraint"
     assert f"--ignore-sbatch {names} leaves them out" in refused.value.message
     found = translate([*COMMON, *MORE], skip=frozenset(names.split(",")))
-    assert found.words == ["--time", "12:00:00", "--gpus", "1"]
+    assert found.words == ["--cpus", "8", "--mem", "64G", "--time", "12:00:00", "--gpus", "1"]
     assert translate([*COMMON, *MORE], skip=frozenset({"all"})) == found
     assert found.left_out == [
-        "--ntasks 4", "--cpus-per-task 8", "--mem 64G", "--qos high", "--verbose", "--mail-type END,FAIL",
+        "--ntasks 4", "--qos high", "--verbose", "--mail-type END,FAIL",
         "--error %x.err", "--constraint a100",
     ]  # fmt: skip
     assert found.values["cpus-per-task"] == "8"
@@ -142,15 +142,17 @@ def test_directives_end_at_the_first_command_and_leptons_win(tmp_path: Path):
 def test_a_script_from_slurm_is_submitted(cli: Cli, stub: Stub):
     stub.on("POST", "/v1/jobs", submitted())
     Path("job.sh").write_text(
-        "#!/bin/sh\n#SBATCH -J llama -t 90\n#SBATCH --gres=gpu:2\n#SBATCH --mem=16G\npython train.py\n"
+        "#!/bin/sh\n#SBATCH -J llama -t 90\n#SBATCH --gres=gpu:2\n#SBATCH --mem=16000 -c 4\n"
+        "#SBATCH --mem-per-gpu=2G\npython train.py\n"
     )
     refused = cli("submit", "job.sh")
     assert refused.code == 2
-    assert "#SBATCH --mem 16G: leptond does not limit host memory" in refused.err
-    assert "--ignore-sbatch mem leaves it out" in refused.err
+    assert "#SBATCH --mem-per-gpu 2G: say it for the whole job" in refused.err
+    assert "--ignore-sbatch mem-per-gpu leaves it out" in refused.err
     assert stub.of("POST", "/v1/jobs") == []
-    done = cli("submit", "--ignore-sbatch", "mem", "--time", "2h", "job.sh")
+    done = cli("submit", "--ignore-sbatch", "mem-per-gpu", "--time", "2h", "job.sh")
     assert done.code == 0, done.err
-    assert "left out of the script: #SBATCH --mem 16G" in done.err
+    assert "left out of the script: #SBATCH --mem-per-gpu 2G" in done.err
     body = stub.of("POST", "/v1/jobs")[-1].body
     assert (body["name"], body["gpus"], body["time_limit_s"]) == ("llama", 2, 7200)
+    assert (body["mem_bytes"], body["cpus"]) == (16000 * 1024**2, 4)

@@ -11,7 +11,7 @@ from leptond.engines.cgroup import Cgroups
 
 def test_without_a_root_nothing_happens():
     none = Cgroups(None)
-    assert none.create("a1") == ""
+    assert none.create("a1").path == ""
     none.kill("a1")
     none.remove("a1")
     assert (none.attempts(), none.processes("a1")) == (set(), set())
@@ -19,7 +19,7 @@ def test_without_a_root_nothing_happens():
 
 def test_an_attempt_gets_a_cgroup_of_its_own(tmp_path):
     groups = Cgroups(tmp_path)
-    path = groups.create("a1")
+    path = groups.create("a1").path
     assert path == str(tmp_path / "leptond-a1")
     with pytest.raises(FileExistsError):
         groups.create("a1")
@@ -32,7 +32,7 @@ def test_an_attempt_gets_a_cgroup_of_its_own(tmp_path):
 
 def test_processes_are_found_at_any_depth(tmp_path):
     groups = Cgroups(tmp_path)
-    path = groups.create("a1")
+    path = groups.create("a1").path
     (tmp_path / "leptond-a1" / "inner").mkdir()
     for place, text in ((Path(path), "11\n12\n"), (Path(path, "inner"), "13\n")):
         (place / "cgroup.procs").write_text(text)

@@ -65,8 +65,8 @@ def test_a_rank_sees_what_it_would_see_cold(bench, call):
 
 
 WARM = "import gc; print('warm' if gc.get_freeze_count() > 1000 else 'cold', flush=True);"
-"""The only thing that a process can tell by: what the imports made is frozen for the garbage collector (Python
-3.12 has a few hundred objects frozen in any process)."""
+"""The only thing that a process can tell by: what the imports made is frozen for the garbage collector.
+Python 3.12 has a few hundred objects frozen in any process."""
 ENDS = {
     "returns": "pass",
     "code": "import sys; sys.exit(3)",

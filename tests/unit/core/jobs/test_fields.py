@@ -94,7 +94,7 @@ def test_the_default_queue_is_stored_where_a_spec_names_none() -> None:
 
 
 def test_the_form_of_the_page_knows_each_kind_that_it_asks_for() -> None:
-    known = {"text", "count", "limit", "jobs", "flag"}  # VALUE in submit.js
+    known = {"text", "count", "limit", "size", "jobs", "flag"}  # VALUE in submit.js
     assert {field.kind.value for field in FIELDS if field.input is not None} <= known
     gpus = '"name": "gpus", "kind": "count", "label": "GPUs", "placeholder": "0, unless jobs.gpus says more"'
     assert f'{gpus}, "min": 0, "max": 1024' in page_fields.script()

@@ -105,7 +105,7 @@ def test_a_class_by_output_alone_costs_the_users_budget(cause):
             past=(),
             stop_reason=None,
             roll=0.5,
-            by_text=True,
+            is_own=True,
         ).budget
 
     assert (paid(1), paid(0)) == (Budget.USER, None)
