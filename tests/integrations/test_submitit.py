@@ -243,7 +243,7 @@ def test_mistakes_are_told_when_they_are_made(executor, daemon, tmp_path):
     with pytest.raises(ValueError, match="one machine"):
         executor.update_parameters(nodes=2)
     executor.update_parameters(mem_gb=4, cpus_per_task=2, tasks_per_node=3)
-    spec = executor._spec(1, warned=False)
+    spec = executor._executor._spec(1, warned=False)
     assert (spec["mem_bytes"], spec["cpus"]) == (4 * 2**30, 6)
     executor.update_parameters(tasks_per_node=1)
     with pytest.raises(ValueError, match="'gpus' is no parameter"):
