@@ -188,8 +188,9 @@ class Successions:
         """Take back what `outlook` does not agree with, and give out what it has beyond that, as long as it
         `is_current`."""
         async with self._lock:
-            await self._take_back(outlook)
-            fresh = self._fresh(outlook) if is_current() and not self._bars else []
+            now = self._clock.wall()
+            await self._take_back(outlook, now)
+            fresh = self._fresh(outlook, now) if is_current() and not self._bars else []
             if not fresh and not self._gone:
                 return
             before = {one.name: one.withdrawals for one, _, _ in fresh}
@@ -219,9 +220,9 @@ class Successions:
             if self._gone:
                 await self.unname()
 
-    async def _take_back(self, outlook: Outlook) -> None:
-        """Take back what an outlook does not agree with, and wait until that is certain."""
-        now = self._clock.wall()
+    async def _take_back(self, outlook: Outlook, now: float) -> None:
+        """Take back what an outlook does not agree with at `now` (wall time), and wait until that is
+        certain."""
         entries: list[Entry] = []
         for one in list(self._open):
             line = next((line for line in outlook.lines if one.agrees(line, now)), None)
@@ -244,14 +245,15 @@ class Successions:
         free = here - self._unnaming | waiting  # the others cannot be named yet, nor passed over
         return list(itertools.takewhile(lambda each: each.prepared.attempt_id in free, found))
 
-    def _fresh(self, outlook: Outlook) -> list[tuple[Succession, Line, list[Successor]]]:
-        """Return what an outlook has beyond what is given out, with the successions that it goes to."""
-        now, found = self._clock.wall(), []
+    def _fresh(self, outlook: Outlook, now: float) -> list[tuple[Succession, Line, list[Successor]]]:
+        """Return what an outlook has beyond what is given out, with the successions that it goes to. `now`:
+        the wall time at which the others were taken back, so that what agreed then does so still."""
+        found = []
         for line in outlook.lines:
             one = next((one for one in self._open if one.agrees(line, now)), None)
             wanted = self._not_started(one, line)
             if one is None:
-                if wanted and now < line.until:
+                if wanted and self._clock.wall() < line.until:
                     found.append((Succession(line), line, wanted))
                 continue
             self._add_holders(one, line)

@@ -56,11 +56,11 @@ class World:
             await self.naming()
         return {one.prepared.attempt_id for one, _ in wanted} if change is successors.name else None
 
-    async def follow(self, count):
+    async def follow(self, count, until=float("inf")):
         """Give out the outlook with the first `count` jobs."""
         found = [Successor(prepared=self.prepared[id]) for id in range(1, count + 1)]
         slots = {"runs": [LeasedGpu(uuid="GPU-0", index=0)]}
-        line = Line(slots=slots, successors=found, alike=True, until=float("inf"))
+        line = Line(slots=slots, successors=found, alike=True, until=until)
         await self.successions.follow(Outlook(lines=[line]), lambda: True)
 
 
@@ -106,3 +106,14 @@ async def test_nobody_waits_behind_one_that_leaves():
         await world.follow(3)
         assert world.engine.given == ["a1", "a2"], "the third would start before the second"
         assert world.changes, "it is looked at again"
+
+
+async def test_what_waits_is_not_given_out_again_when_the_time_of_its_line_is_over_meanwhile():
+    async with three() as world:
+        times = iter([9.0] * 9)
+        world.successions._clock = SimpleNamespace(wall=lambda: next(times), boot=lambda: 0.0)
+        await world.follow(2, until=10.0)
+        times = iter([9.9] + [10.1] * 9)  # it passes while what others do not agree with is taken back
+        await world.follow(2, until=20.0)
+        assert world.engine.given == ["a1", "a2"]
+        assert len(world.successions.holding([1, 2])) == 1
