@@ -146,11 +146,13 @@ class Standby:
             self._paused_until = self._clock.boot() + PAUSE_S
             if self._prepared.get(job.id) == one:
                 del self._prepared[job.id], self._arrivals[one.attempt_id]
-            arrival.set_exception(error)
-            arrival.exception()  # retrieved here: the attempt may not have been claimed by anybody
+            if not arrival.cancelled():
+                arrival.set_exception(error)
+                arrival.exception()  # retrieved here: the attempt may not have been claimed by anybody
             return
         failpoints.fp("on_deck")
-        arrival.set_result(shim)
+        if not arrival.cancelled():  # with the supervisor's task that waited for it, at the daemon's end
+            arrival.set_result(shim)
         if self._prepared.get(job.id) == one:
             self._prepared[job.id] = replace(one, shim=shim)
             self._on_ready()

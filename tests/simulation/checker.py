@@ -345,9 +345,6 @@ class Checker:
             lease = self.db.execute("SELECT attempt_id FROM leases WHERE gpu_uuid = ?", (uuid,)).fetchone()
             if lease is not None and not self._leads_to(lease[0], before.attempt_id if before else ""):
                 self.fail(f"job {command.job_id} begins on {uuid}, which job {lease[0]} has a lease of")
-        for other in self.machine.alive.values():
-            if other.job_id == command.job_id or set(other.gpus) & set(command.gpus):
-                self.fail(f"job {command.job_id} begins beside attempt {other.attempt_id}")
 
     # -- what people were told -----------------------------------------------------------------------
 

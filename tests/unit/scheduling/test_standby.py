@@ -193,3 +193,17 @@ async def test_at_the_end_everything_is_discarded_also_what_arrives_later():
         await world.settle()
         assert world.engine.discarded == [one.attempt_id, late]
         assert world.standby.jobs() == []
+
+
+async def test_an_attempt_arrives_although_nobody_waits_for_it_any_more():
+    async with a_standby() as world:
+        for fails in (False, True):
+            world.engine.hold_back(True)
+            world.standby.prepare(world.pending[fails : fails + 1])
+            (one,) = world.standby.prepared().values()
+            world.standby.unlock([one.attempt_id])  # it was claimed
+            world.standby.arrival(one.attempt_id).cancel()
+            if fails:
+                world.engine.spawn_error = SpawnFailed("too many processes")
+            world.engine.hold_back(False)
+            await world.settle()
