@@ -49,7 +49,7 @@ def message_for(event: str, data: Mapping[str, Any], job: Mapping[str, Any] | No
         return Message(
             title=f"{who} is tried again", body="\n".join(part for part in lines if part), kind="warning"
         )
-    if event in ("job.source_changed", "job.output_failed", "job.left_behind"):
+    if event in ("job.source_changed", "job.output_failed", "job.left_behind", "job.gpu_not_given"):
         title = f"{who}: {event.partition('.')[2].replace('_', ' ')}"
         return Message(title=title, body=f"{data.get('text', '')}\n{about}", kind="warning")
     state = f": {data['to']}" if event == "job.state" and "to" in data else ""

@@ -24,6 +24,7 @@ EventName = Literal[
     "job.source_changed",
     "job.output_failed",
     "job.left_behind",
+    "job.gpu_not_given",
     "array.submitted",
     "array.cancelled",
     "array.edited",

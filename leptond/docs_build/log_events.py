@@ -39,6 +39,8 @@ MEANINGS: Mapping[str, str] = {
     "gpus.failed": "A GPU does not answer and is out of service.",
     "gpus.found": "New GPUs were found.",
     "gpus.note": "Something about the GPUs or their driver that users should know.",
+    "gpus.not_given": "A job uses a GPU that it was not given, says the driver. Its attempt has a note.",
+    "gpus.note_lost": "That note could not be stored.",
     "gpus.open_failed": "The GPUs cannot be used. Jobs without GPUs still start; it is tried again.",
     "gpus.recovered": "A GPU answers again and is back in service.",
     "gpus.refused": "New GPUs were found that another leptond has.",

@@ -11,6 +11,7 @@ from leptond.core.accounting.report_types import IDLE_BELOW, IdleEnergy, Sampled
 from leptond.core.jobs.model import Attempt
 from leptond.gpus.base import Device, Sample
 from leptond.services.gpu_memory import GpuMemory
+from leptond.services.gpu_violations import GpuViolations
 
 LONGEST_STEP = 3.0
 """A sample counts for the time since the one before it, but for at most so many sampling intervals, because
@@ -29,6 +30,7 @@ class GpuUsage:
     def __init__(self, sample_s: float) -> None:
         self._sample_s = sample_s
         self.memory = GpuMemory()
+        self.violations = GpuViolations()
         self._devices: dict[str, Device] = {}
         self._held: dict[str, _Held] = {}
         self._last: dict[str, Sample] = {}
@@ -41,6 +43,7 @@ class GpuUsage:
     def begin(self, attempt: Attempt, now: float) -> None:
         """Begin to count for an attempt, from `now` (UTC seconds)."""
         self.memory.begin(attempt)
+        self.violations.begin(attempt)
         if attempt.gpus:
             uses = {gpu.uuid: SampledUse(attempt_id=attempt.id, gpu=gpu.uuid) for gpu in attempt.gpus}
             self._held[attempt.id] = _Held(begun=now, uses=uses)
@@ -54,6 +57,7 @@ class GpuUsage:
         """Forget an attempt that has ended and whose use is written."""
         self._held.pop(attempt_id, None)
         self.memory.end(attempt_id)
+        self.violations.end(attempt_id)
 
     def held_gpus(self) -> set[str]:
         """UUIDs of the leased devices."""
@@ -62,6 +66,7 @@ class GpuUsage:
     def observe(self, samples: Sequence[Sample]) -> None:
         """Add one sample of each device."""
         self.memory.observe(samples)
+        self.violations.observe(samples, self._index_of)
         holders: dict[str, list[_Held]] = {}
         for held in self._held.values():
             for uuid in held.uses:
@@ -82,6 +87,10 @@ class GpuUsage:
                 hour = int(sample.sampled_at // 3600)
                 before, _ = self._idle.get((hour, sample.uuid), (0, ""))
                 self._idle[hour, sample.uuid] = (before + round(energy), self._source(sample))
+
+    def _index_of(self, uuid: str) -> int | None:
+        device = self._devices.get(uuid)
+        return device.index if device is not None else None
 
     def _energy_mj(self, last: Sample, sample: Sample, step_s: float) -> float | None:
         """Energy between two samples in millijoules, by the device's counter, else by its power. None for a

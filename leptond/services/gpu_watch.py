@@ -13,10 +13,11 @@ from leptond.core.accounting.prices import Rates, price_of
 from leptond.gpus.base import Device, GpuBackend, GpuBackendError, Sample
 from leptond.services.gpu_history import GpuHistory
 from leptond.services.gpu_usage import GpuUsage
+from leptond.services.gpu_violations import Violation
 from leptond.services.loop import Loop
 from leptond.store import Connection, Store, StoreError
 from leptond.store.accounting import ledger
-from leptond.store.queue import gpus
+from leptond.store.queue import gpus, notes
 
 log = structlog.get_logger("leptond.gpus")
 
@@ -199,6 +200,8 @@ class GpuWatch:
         unhealthy = {}
         samples = await self._backend.sample()
         self.usage.observe(samples)
+        for violation in self.usage.violations.take():
+            await self._report(violation)
         for sample in samples:
             self._samples[sample.uuid] = sample
             self.history.observe(sample)
@@ -209,6 +212,18 @@ class GpuWatch:
             if failures >= TOLERATED_FAILURES or _silent(sample.error):
                 unhealthy[sample.uuid] = sample.error
         await self._set_unhealthy(unhealthy)
+
+    async def _report(self, violation: Violation) -> None:
+        """Note on an attempt, and log, that it uses a device that is not its."""
+        job, number, note = violation.job_id, violation.number, violation.note
+        log.warning("gpus.not_given", job=job, attempt=number, uuid=violation.uuid, note=note.text)
+        now = self._clock.wall()
+        try:
+            await self._store.write(
+                lambda db: notes.add(db, job, number, [note], now=now), wakes_scheduler=False
+            )
+        except StoreError as error:
+            log.warning("gpus.note_lost", job=job, attempt=number, error=str(error))
 
     async def _set_unhealthy(self, unhealthy: dict[str, str]) -> None:
         before, self._unhealthy = self._unhealthy, unhealthy

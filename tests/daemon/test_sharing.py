@@ -158,3 +158,21 @@ def test_a_job_runs_on_the_cpus_near_its_gpus(sharing):
     shown = daemon.submit(PYTHON, "-c", show)
     daemon.finished(shown)
     assert len(json.loads(daemon.output(shown))) >= len(json.loads(daemon.output(job)))
+
+
+def test_a_job_on_a_gpu_that_it_was_not_given_is_named(sharing):
+    """The process is the job's own; what the driver says of it is the file's."""
+    daemon, state = sharing
+    has, other = (daemon.submit(*HOLD, gpus=1, name=name) for name in ("has", "other"))
+    for job in (has, other):
+        daemon.printed(job, "on")
+    pid = daemon.pid(other)
+    [mine] = indices(daemon.job(has))
+    process = {"pid": pid, "memory_bytes": 512 * 1024**2, "name": "python"}
+    state.write_text(json.dumps({"devices": {str(mine): {"processes": [process]}}}))
+    found = until(lambda: daemon.get(f"/v1/events?job={other}&type=job.gpu_not_given").json["items"], "event")
+    assert f"process {pid} (python) used GPU {mine}, with 512 MiB" in found[0]["data"]["text"]
+    notes = daemon.job(other)["attempts"][-1]["notes"]
+    assert [note["kind"] for note in notes] == ["gpu-not-given"]
+    assert f"which job {has} had" in notes[0]["text"]
+    assert daemon.job(has)["attempts"][-1]["notes"] == []

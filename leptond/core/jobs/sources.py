@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-NoteKind = Literal["source-changed", "output-failed", "left-behind"]
+NoteKind = Literal["source-changed", "output-failed", "left-behind", "gpu-not-given"]
 
 MAX_HASHED_BYTES = 1024 * 1024
 """The largest file whose content is compared; of a larger one, size and time are."""

@@ -14,6 +14,7 @@ EVENT_OF: dict[NoteKind, str] = {
     "source-changed": "job.source_changed",
     "output-failed": "job.output_failed",
     "left-behind": "job.left_behind",
+    "gpu-not-given": "job.gpu_not_given",
 }
 """The event that is recorded with a note."""
 
