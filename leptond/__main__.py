@@ -71,6 +71,15 @@ def _places(config: Path | None, state_dir: Path | None, system: bool, socket: P
     return places
 
 
+@main.command("spawn-server")
+@click.argument("socket", type=click.Path(path_type=Path))
+def spawn_server(socket: Path) -> None:
+    """Start the processes of jobs in this unit, for a daemon in another one (engine.spawner) that asks for it
+    at SOCKET."""
+    program = Path(__file__).parent / "engines" / "spawn_server.py"
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-X", "utf8", str(program), str(socket.absolute())])
+
+
 @main.command()
 @_place_options
 @click.option("--socket", type=click.Path(path_type=Path), help="The Unix socket to serve.")

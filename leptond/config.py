@@ -119,7 +119,9 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     `warm_idle_s`. `start_timeout_s`: for
     the supervising process to get ready. `kill_timeout_s`: after it, what SIGKILL did not end is called
     unkillable, and its GPUs are drained. `standby`: how many jobs that are likely to start next have their
-    supervising process ready while they wait (0: none; formerly `on_deck`, which still works)."""
+    supervising process ready while they wait (0: none; formerly `on_deck`, which still works). `spawner`: the
+    socket of a spawn server (`leptond spawn-server`), in whose unit jobs run then (empty: the daemon starts
+    them itself, and they inherit its sandbox)."""
 
     containment: Literal["auto", "cgroup", "descendants"] = "auto"
     cgroup_root: str = ""
@@ -136,6 +138,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
     start_timeout_s: Positive = 20.0
     kill_timeout_s: Positive = 60.0
     standby: Annotated[int, Meta(ge=0, le=64)] = 8
+    spawner: str = ""
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):

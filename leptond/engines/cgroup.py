@@ -20,10 +20,10 @@ LEAF = "daemon"
 """The group in cgroup v2 that the daemon moves into: one with processes cannot have groups with limits."""
 
 
-def delegated() -> Path | None:
-    """Return the daemon's own cgroup if systemd delegated it (`Delegate=yes` marks it with an extended
-    attribute), else None. A cgroup that merely happens to be writable belongs to another program."""
-    path = _above_leaf(own())
+def delegated(begin: Path | None) -> Path | None:
+    """Return the cgroup to which `begin` belongs, if systemd delegated it (`Delegate=yes` marks it with an
+    extended attribute), else None. A cgroup that merely happens to be writable belongs to another program."""
+    path = _above_leaf(begin)
     if path is None or not os.access(path, os.W_OK):
         return None
     for name in ("trusted.delegate", "user.delegate"):
@@ -222,10 +222,12 @@ def controllers_for(settings: EngineSettings) -> Controllers:
     return Controllers({} if settings.containment == "descendants" else own_places())
 
 
-def root_for(settings: EngineSettings) -> Path | None:
-    """Return the cgroup that attempts get theirs in, by the settings; None for none."""
+def root_for(settings: EngineSettings, started_in: Path | None = None) -> Path | None:
+    """Return the cgroup that attempts get theirs in, by the settings; None for none. `started_in`: the one
+    that their processes begin in, where it is not the daemon's own."""
     if settings.containment == "descendants":
         return None
     if settings.cgroup_root:
         return Path(settings.cgroup_root)
-    return _above_leaf(own()) if settings.containment == "cgroup" else delegated()
+    begin = started_in if started_in is not None else own()
+    return _above_leaf(begin) if settings.containment == "cgroup" else delegated(begin)

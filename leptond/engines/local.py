@@ -29,6 +29,7 @@ from leptond.engines.prepare import Preparation, ScriptOf
 from leptond.engines.report_sockets import ReportSockets
 from leptond.engines.shim_handle import Process, ShimHandle, ShimState
 from leptond.engines.shim_pool import ShimPool
+from leptond.engines.spawning import open_spawner
 from leptond.engines.successions import Successions
 from leptond.engines.warm_accounts import WarmAccounts
 from leptond.engines.warm_pool import WarmPool
@@ -58,14 +59,17 @@ class LocalEngine:
         self.checkpoints_dir = places.state_dir / layout.CHECKPOINTS_DIR
         self._files = AttemptFiles(self.jobs_dir, [place / layout.JOBS_DIR for place in former])
         make_directory(self.checkpoints_dir, 0o755)
+        self._spawner = open_spawner(settings.engine.spawner)
         self._cgroups = cgroup.Cgroups(
-            cgroup.root_for(settings.engine), cgroup.controllers_for(settings.engine)
+            cgroup.root_for(settings.engine, self._spawner.cgroup), cgroup.controllers_for(settings.engine)
         )
         self._shims: dict[str, ShimHandle] = {}
-        self._pool = ShimPool(settings.jobs.path, prefork=settings.engine.prefork)
-        self._warm = WarmPool(settings.engine, places.state_dir / layout.WARM_DIR, self._warmed)
+        self._pool = ShimPool(settings.jobs.path, prefork=settings.engine.prefork, spawner=self._spawner)
+        self._warm = WarmPool(
+            settings.engine, places.state_dir / layout.WARM_DIR, self._warmed, spawner=self._spawner
+        )
         self._warmer = asyncio.Event()
-        self._warm_accounts = WarmAccounts(settings.engine)
+        self._warm_accounts = WarmAccounts(settings.engine, self._spawner)
         self._preparation = Preparation(
             settings,
             places,

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -22,7 +21,8 @@ from leptond.base.durable import write_all
 from leptond.engines import procs, protocol
 from leptond.engines.gate import Gate
 from leptond.engines.shim_handle import Parent, Process, ShimHandle, ShimState
-from leptond.engines.zygote_handle import ZYGOTE, ZygoteGone, ZygoteHandle, move_high
+from leptond.engines.spawning import DIRECT, Spawner
+from leptond.engines.zygote_handle import ZYGOTE, ZygoteGone, ZygoteHandle
 
 log = structlog.get_logger("leptond.engine")
 
@@ -52,10 +52,12 @@ LAUNCH_BYTES = 64 * 1024
 
 
 class ShimPool:
-    """Starts shims and keeps idle ones. With `prefork` a zygote is kept for it. `path` is their PATH."""
+    """Starts shims and keeps idle ones. With `prefork` a zygote is kept for it. `path` is their PATH;
+    `spawner` starts the zygote, or, without one, them."""
 
-    def __init__(self, path: str, *, prefork: bool) -> None:
+    def __init__(self, path: str, *, prefork: bool, spawner: Spawner = DIRECT) -> None:
         self._path = path
+        self._spawner = spawner
         self._prefork = prefork
         self._zygote: ZygoteHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -73,7 +75,7 @@ class ShimPool:
         env = {"PATH": self._path, **failpoints.shim_environment()}
         try:
             zygote = self._zygote = ZygoteHandle(
-                command, env, self._lost, ready=lambda: self.fill_soon(zygote)
+                command, env, self._lost, ready=lambda: self.fill_soon(zygote), spawner=self._spawner
             )
         except OSError as error:
             self._lost(None, str(error))
@@ -123,11 +125,17 @@ class ShimPool:
             if zygote is not None:
                 process = await zygote.fork(env, [theirs.fileno(), launch, log_fd])
             else:
-                process = _cold(env, theirs.fileno(), launch, log_fd)
+                process = self._cold(env, theirs.fileno(), launch, log_fd)
             failed.pop_all()
         ours.setblocking(False)
         state = ShimState.PREPARING if attempt_id else ShimState.RESTING
         return ShimHandle(process, Gate(ours), zygote, state)
+
+    def _cold(self, env: Mapping[str, str], gate: int, launch: int, errors: int) -> Process:
+        """Start a shim with an interpreter of its own. Raises OSError."""
+        fds = {2: errors, protocol.GATE_FD: gate, protocol.LAUNCH_FD: launch}
+        pid, pidfd = self._spawner.spawn([sys.executable, *BARE, str(SHIM)], env, fds, session=True)
+        return Process(pid, procs.start_ticks(pid) or 0, pidfd)
 
     def fill_soon(self, zygote: ZygoteHandle) -> None:
         """Fork spare shims in a moment, should they still be wanted then."""
@@ -211,25 +219,3 @@ def _open_errors(path: Path) -> int:
         return os.open(path, flags)
     with nofollow.directory(path.parent) as fd:
         return os.open(path.name, flags | os.O_NONBLOCK, 0o600, dir_fd=fd)
-
-
-def _cold(env: Mapping[str, str], gate: int, launch: int, errors: int) -> Process:
-    """Start a shim with an interpreter of its own. Raises OSError."""
-    with contextlib.ExitStack() as close:
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, *BARE, str(SHIM)],
-            dict(env),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, move_high(errors, close), 2),
-                (os.POSIX_SPAWN_DUP2, move_high(gate, close), protocol.GATE_FD),
-                (os.POSIX_SPAWN_DUP2, move_high(launch, close), protocol.LAUNCH_FD),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
-        )
-    # our own child: its pid cannot be anybody else's before we have collected it
-    return Process(pid, procs.start_ticks(pid) or 0, os.pidfd_open(pid))

@@ -21,6 +21,7 @@ from leptond.config import EngineSettings
 from leptond.engines import procs
 from leptond.engines.launch import Submitter
 from leptond.engines.shim_pool import BARE
+from leptond.engines.spawning import DIRECT, Spawner
 from leptond.engines.warm_pool import WarmPool
 from leptond.engines.zygote_handle import ZygoteGone, ZygoteHandle
 
@@ -30,8 +31,9 @@ AS_ACCOUNT = Path(__file__).parent / "as_account.py"
 class WarmAccounts:
     """The warm processes of all accounts."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, spawner: Spawner = DIRECT) -> None:
         self._settings = settings
+        self._spawner = spawner
         self._pools: dict[tuple[Submitter, tuple[int, ...]], WarmPool] = {}
         self._used_at: dict[tuple[Submitter, tuple[int, ...]], float] = {}
 
@@ -52,7 +54,7 @@ class WarmAccounts:
         if pool is None:
             become = json.dumps(msgspec.to_builtins(submitter))
             prefix = (sys.executable, *BARE, str(AS_ACCOUNT), become)
-            pool = self._pools[key] = WarmPool(self._settings, None, prefix=prefix)
+            pool = self._pools[key] = WarmPool(self._settings, None, prefix=prefix, spawner=self._spawner)
         self._used_at[key] = time.monotonic()
         self._trim(key)
         zygote, command, choice = pool.choose(argv, env, cwd, cold=cold)

@@ -19,6 +19,7 @@ from leptond.config import EngineSettings
 from leptond.core import python_command, warm_learning, warm_start
 from leptond.engines.programs import Programs
 from leptond.engines.shim_handle import Parent
+from leptond.engines.spawning import DIRECT, Spawner
 from leptond.engines.warm_choice import Choice
 from leptond.engines.warm_kept import Environment, Kept, Variant, shown
 from leptond.engines.warm_learner import Learner
@@ -54,8 +55,10 @@ class WarmPool:
         on_ready: Callable[[ZygoteHandle], None] = lambda _: None,
         *,
         prefix: Sequence[str] = (),
+        spawner: Spawner = DIRECT,
     ) -> None:
         self._settings = settings
+        self._spawner = spawner
         self._prefix = prefix
         self._learns = settings.warm_learn and records is not None
         self._records = WarmRecords(records)
@@ -176,6 +179,7 @@ class WarmPool:
                 order=order,
                 plan=json.dumps(plan).encode(),
                 ready=lambda: self._ready(environment, kept),
+                spawner=self._spawner,
             )
         except OSError as error:
             self._refuse(environment, kept, f"no warm process could be made: {error}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 from leptond.base.durable import write_all
 from leptond.engines import procs
 from leptond.engines.shim_handle import Process, ShimHandle
+from leptond.engines.spawning import DIRECT, Spawner
 
 ZYGOTE = Path(__file__).parent / "zygote.py"
 
@@ -27,21 +27,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 ANSWER_S = 2.0
 """The limit of a fork. It takes a millisecond; on a busy machine it takes longer."""
 
-HIGH_FD = 16
-"""Above the numbers that descriptors are moved to in a child."""
 CHANNEL_FD = 3
 OUTPUT_FD = 4
 PLAN_FD = 5
 """As in :mod:`leptond.engines.zygote`."""
 REPORT_BYTES = 16 * 1024 * 1024
 """The longest report that is read."""
-
-
-def move_high(fd: int, close: contextlib.ExitStack) -> int:
-    """Duplicate a descriptor above those that a child gets; `close` closes it."""
-    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-    close.callback(os.close, moved)
-    return moved
 
 
 def _pipe(close: contextlib.ExitStack) -> tuple[int, int]:
@@ -89,6 +80,7 @@ class ZygoteHandle:
         order: str = "",
         plan: bytes = b"{}",
         ready: Callable[[], None] = lambda: None,
+        spawner: Spawner = DIRECT,
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -106,31 +98,19 @@ class ZygoteHandle:
         with theirs, contextlib.ExitStack() as close:
             failed = close.enter_context(contextlib.ExitStack())
             failed.callback(ours.close)
-            actions: list[tuple[Any, ...]] = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, move_high(theirs.fileno(), close), CHANNEL_FD),
-            ]
+            fds = {CHANNEL_FD: theirs.fileno()}
             if order:
                 # pipes, as a job's are: the interpreter looks at what it has there when it starts
-                output, written = (move_high(fd, close) for fd in _pipe(close))
-                actions += [(os.POSIX_SPAWN_DUP2, written, fd) for fd in (1, 2)]
-                actions.append((os.POSIX_SPAWN_DUP2, output, OUTPUT_FD))
+                output, written = _pipe(close)
+                fds |= {1: written, 2: written, OUTPUT_FD: output}
                 self._report_fd = os.memfd_create("leptond-plan", os.MFD_CLOEXEC)
                 failed.callback(os.close, self._report_fd)
                 write_all(self._report_fd, plan)
                 os.lseek(self._report_fd, 0, os.SEEK_SET)
-                actions.append((os.POSIX_SPAWN_DUP2, move_high(self._report_fd, close), PLAN_FD))
-            self.pid = os.posix_spawn(
-                command[0],
-                [*command, str(CHANNEL_FD), *([order] if order else [])],
-                dict(env),
-                file_actions=actions,
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
-            )
+                fds[PLAN_FD] = self._report_fd
+            argv = [*command, str(CHANNEL_FD), *([order] if order else [])]
+            self.pid, self._pidfd = spawner.spawn(argv, env, fds, session=False)
             failed.pop_all()
-        self._pidfd = os.pidfd_open(self.pid)
         asyncio.get_running_loop().add_reader(ours, self._readable)
 
     async def fork(self, env: Mapping[str, str], fds: Sequence[int]) -> Process:

@@ -30,7 +30,7 @@ def runnable(unit: str, tmp_path: Path) -> Path:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [*UNITS, "leptond-jobs.service"])
 def test_the_unit_is_valid(unit, tmp_path):
     done = subprocess.run(
         ["systemd-analyze", "verify", str(runnable(unit, tmp_path))],
@@ -62,6 +62,33 @@ def test_the_exposure_of_the_system_units(unit, most, tmp_path):
     line = done.stdout.strip().splitlines()[-1]
     print(line)
     assert float(re.search(r"[0-9]+\.[0-9]+", line)[0]) <= most
+
+
+@needs_systemd
+def test_the_exposure_of_a_daemon_whose_jobs_have_a_unit_of_their_own(tmp_path):
+    """The drop-in comes after the unit, as systemd reads it; and what jobs get is as closed as ever."""
+    unit = runnable("leptond.service", tmp_path)
+    drop_in = (data_dir("systemd") / "leptond-tight.conf").read_text()
+    unit.write_text(unit.read_text() + drop_in)
+    for path, most in ((unit, 2.5), (runnable("leptond-jobs.service", tmp_path), 4.0)):
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        line = done.stdout.strip().splitlines()[-1]
+        assert float(re.search(r"[0-9]+\.[0-9]+", line)[0]) <= most, line
+
+
+SANDBOX = ("ReadOnly", "Protect", "Restrict", "SystemCall", "Device", "Limit", "Memory", "Private", "NoNew")
+
+
+def test_the_unit_of_jobs_has_the_sandbox_that_jobs_have_without_it():
+    units = [(data_dir("systemd") / name).read_text() for name in ("leptond.service", "leptond-jobs.service")]
+    has, jobs = ({line for line in text.splitlines() if line.startswith(SANDBOX)} for text in units)
+    assert has - jobs == {"ProtectKernelLogs=no"}  # Xid errors are the daemon's to read
+    assert jobs - has == {"ProtectKernelLogs=yes"}
 
 
 def test_the_unit_of_a_shared_box_leaves_the_capabilities_that_its_mode_needs():

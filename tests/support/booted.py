@@ -213,9 +213,18 @@ class Booted:
         values = dict(line.partition("=")[::2] for line in lines)
         return [values.get(name, "") for name in names]
 
-    def install(self, unit: str, *, overrides: Sequence[str] = (), config: str = "", code: str = "a") -> None:
+    def install(
+        self,
+        unit: str,
+        *,
+        overrides: Sequence[str] = (),
+        config: str = "",
+        code: str = "a",
+        tight: bool = False,
+    ) -> None:
         """Installs this checkout as docs/operations.md says it, with a unit of `systemd/`; `overrides` are
-        lines of a drop-in, `code` names the copy that it runs from."""
+        lines of a drop-in, `code` names the copy that it runs from; `tight`: with the jobs in a unit of
+        their own."""
         self.put_code(code)
         self.write("/opt/leptond/bin/leptond", PROGRAM, 0o755)
         self.write("/opt/leptond/bin/leptonctl", PROGRAM.replace("-m leptond", "-m leptond.cli"), 0o755)
@@ -224,6 +233,11 @@ class Booted:
         self.write("/etc/tmpfiles.d/leptond.conf", (TOP / "systemd/leptond.tmpfiles").read_text())
         self.run("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/leptond.conf")
         self.write("/etc/leptond/config.toml", config)
+        jobs = (TOP / "systemd/leptond-jobs.service").read_text()
+        self.write("/etc/systemd/system/leptond-jobs.service", jobs)
+        if tight:
+            drop_in = (TOP / "systemd/leptond-tight.conf").read_text()
+            self.write("/etc/systemd/system/leptond.service.d/tight.conf", drop_in)
         self.write("/etc/systemd/system/leptond.service", (TOP / "systemd" / unit).read_text())
         self.write("/etc/systemd/system/leptond.socket", (TOP / "systemd/leptond.socket").read_text())
         lines = ["[Service]", *overrides]

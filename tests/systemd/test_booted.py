@@ -66,18 +66,21 @@ def box(booted: Booted) -> Iterator[Booted]:
     """The systemd, in which nothing of leptond is when a test begins."""
     yield booted
     booted.call("/opt/leptond/bin/leptonctl", "cancel", "--all", "--yes")
-    booted.call("systemctl", "stop", "leptond.socket", "leptond.service")
+    booted.call("systemctl", "stop", "leptond.socket", "leptond.service", "leptond-jobs.service")
     booted.call("systemctl", "reset-failed")
     pids = booted.call("pgrep", "-f", "leptond/engines").stdout.split()
+    booted.call("rm", "-f", str(booted.shared / "go"))
     booted.call("kill", "-9", *pids)
     for place in ("/etc/systemd/system/leptond*", "/var/lib/leptond", "/run/leptond", "/etc/leptond"):
         booted.call("sh", "-c", f"rm -rf {place}")
     booted.run("systemctl", "daemon-reload")
 
 
-def begun(box: Booted, unit: str = "leptond.service", *overrides: str) -> Inside:
-    """The daemon, installed and started."""
-    box.install(unit, config=CONFIG, overrides=overrides)
+def begun(
+    box: Booted, unit: str = "leptond.service", *overrides: str, tight: bool = False, config: str = CONFIG
+) -> Inside:
+    """The daemon, installed and started; if `tight`, with its jobs in a unit of their own."""
+    box.install(unit, config=config, overrides=overrides, tight=tight)
     box.run("systemctl", "start", "leptond.service")
     return Inside(box)
 
@@ -229,6 +232,53 @@ def test_torch_trains_in_the_sandbox_with_workers(box):
     job = daemon.submit("/opt/python/bin/python", "-c", TRAINING, gpus=1)
     assert daemon.finished(job)["state"] == "succeeded", daemon.output(job)
     assert "trained" in daemon.output(job)
+
+
+LOOKS = """
+import os, sys
+groups = [line.strip().rpartition("/")[2] for line in open("/proc/self/cgroup") if "leptond" in line]
+units = {part for line in open("/proc/self/cgroup") for part in line.strip().split("/") if "leptond" in part}
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+import mmap
+mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+print(sorted(units), status["NoNewPrivs"].strip())
+"""
+
+
+def test_jobs_are_in_a_unit_of_their_own_beside_a_tight_daemon(box, booted):
+    daemon = begun(box, "leptond.service", "RestartSec=0.1", tight=True)
+    job = daemon.submit("/usr/bin/python3", "-c", LOOKS, gpus=1)
+    assert daemon.finished(job)["state"] == "succeeded", daemon.output(job)
+    assert "leptond-jobs.service" in daemon.output(job)
+    assert "leptond.service'" not in daemon.output(job)
+    filters = [box.run("grep", "Seccomp_filters", f"/proc/{pid}/status") for pid in (daemon.main_pid, 1)]
+    assert filters[0] != filters[1]
+    said = box.run("systemd-analyze", "security", "--no-pager", "leptond.service").splitlines()[-1]
+    assert float(re.search(r"[0-9]+\.[0-9]+", said)[0]) <= 2.5
+
+    job, pid = waiting(daemon, booted.shared)
+    before = daemon.main_pid
+    box.run("systemctl", "restart", "leptond.service")
+    adopted(daemon, before)
+    box.run("systemctl", "restart", "leptond-jobs.service")
+    let_end(daemon, booted.shared, job, pid)
+    again = daemon.submit("/bin/sh", "-c", "cat /proc/self/cgroup", gpus=1)
+    assert daemon.finished(again)["state"] == "succeeded"
+    assert "leptond-jobs.service" in daemon.output(again)
+
+
+def test_torch_trains_cold_and_warm_beside_a_tight_daemon(box):
+    pytest.importorskip("torch")
+    warm = CONFIG.replace("warm = false", "warm = true")
+    daemon = begun(box, tight=True, config=warm)
+
+    def trained():
+        job = daemon.submit("/opt/python/bin/python", "-c", TRAINING, gpus=1)
+        assert daemon.finished(job)["state"] == "succeeded", daemon.output(job)
+        return daemon.job(job)["attempts"][-1]["start"]
+
+    assert trained().startswith("cold")
+    until(lambda: trained() == "warm", "a warm start")
 
 
 def test_jobs_run_as_their_submitters_in_the_unit_for_many(box, booted):

@@ -52,6 +52,7 @@ BESIDE_THE_UNIT = (
     ("leptond.tmpfiles", "/etc/tmpfiles.d/leptond.conf"),
 )
 """What `--system` installs as it is: the name among the units of the package, and where it belongs."""
+JOBS_UNIT = "leptond-jobs.service"
 UNIT_EXEC = "ExecStart="
 PROGRAMS = ("leptond", "leptonctl")
 MAN = "share/man/man1"
@@ -72,12 +73,13 @@ def plan(
     *,
     system: bool,
     multi_user: bool = False,
+    separate_jobs: bool = False,
     listen: str,
     leptond: str,
     environ: Mapping[str, str] | None = None,
 ) -> Plan:
     """The files of an installation; `leptond` is the path of the daemon's program. `multi_user`: of one for a
-    machine whose jobs run as their submitters."""
+    machine whose jobs run as their submitters; `separate_jobs`: with the jobs in a unit of their own."""
     environ = os.environ if environ is None else environ
     name = "leptond-user.service"
     if system:
@@ -94,6 +96,7 @@ def plan(
         files = (
             (Path("/etc/systemd/system") / UNIT, unit),
             *((Path(to), (data_dir("systemd") / name).read_text()) for name, to in BESIDE_THE_UNIT),
+            *(_jobs_unit(leptond) if separate_jobs else ()),
             (places.config_file, config),
         )
         after = (
@@ -143,10 +146,20 @@ def _with_program(unit: str, leptond: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _jobs_unit(leptond: str) -> tuple[tuple[Path, str], ...]:
+    """The unit that jobs have of their own, and the drop-in that makes the daemon's tight."""
+    units = data_dir("systemd")
+    jobs = _with_program((units / JOBS_UNIT).read_text(), leptond)
+    tight = (units / "leptond-tight.conf").read_text()
+    place = Path("/etc/systemd/system")
+    return ((place / JOBS_UNIT, jobs), (place / f"{UNIT}.d/tight.conf", tight))
+
+
 @command("init", short_help="Write the configuration and the systemd unit.")
 @click.option("--user", "mode", flag_value="user", default=True, help="For yourself [this].")
 @click.option("--system", "mode", flag_value="system", help="For the machine (as root).")
 @click.option("--multi-user", is_flag=True, help="With --system: jobs run as their submitters.")
+@click.option("--separate-jobs", is_flag=True, help="With --system: jobs in a unit beside a tighter daemon.")
 @click.option(
     "--listen", metavar="HOST:PORT", help="Where the page is served [127.0.0.1:8370, or the next free port]."
 )
@@ -158,6 +171,7 @@ def init_command(
     session: Session,
     mode: str,
     multi_user: bool,
+    separate_jobs: bool,
     listen: str | None,
     no_listen: bool,
     no_links: bool,
@@ -177,8 +191,19 @@ def init_command(
         raise click.UsageError("--listen says where, and --no-listen that it is nowhere; say one of them")
     if multi_user and mode != "system":
         raise click.UsageError("--multi-user is for a whole machine: say --system too")
+    if separate_jobs and (mode != "system" or multi_user):
+        raise click.UsageError(
+            "--separate-jobs is for --system without --multi-user: jobs that run as their submitters come"
+            " from a daemon with root's rights"
+        )
     address = "" if no_listen else listen or free_address()
-    todo = plan(system=mode == "system", multi_user=multi_user, listen=address, leptond=str(program))
+    todo = plan(
+        system=mode == "system",
+        multi_user=multi_user,
+        separate_jobs=separate_jobs,
+        listen=address,
+        leptond=str(program),
+    )
     links = () if no_links else todo.links
     if dry_run:
         for path, text in todo.files:

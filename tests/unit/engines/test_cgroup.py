@@ -50,8 +50,14 @@ def test_a_kill_is_one_write(tmp_path):
 
 def test_the_settings_choose_the_root(tmp_path, monkeypatch):
     monkeypatch.setattr(cgroup, "own", lambda: tmp_path / "own")
-    monkeypatch.setattr(cgroup, "delegated", lambda: None)
+    monkeypatch.setattr(cgroup, "delegated", lambda _: None)
     assert cgroup.root_for(EngineSettings(containment="descendants", cgroup_root="/x")) is None
     assert str(cgroup.root_for(EngineSettings(cgroup_root="/x"))) == "/x"
     assert cgroup.root_for(EngineSettings(containment="cgroup")) == tmp_path / "own"
     assert cgroup.root_for(EngineSettings(containment="auto")) is None
+
+
+def test_attempts_get_theirs_where_their_processes_begin(tmp_path):
+    settings = EngineSettings(containment="cgroup")
+    assert cgroup.root_for(settings, tmp_path / "jobs") == tmp_path / "jobs"
+    assert cgroup.root_for(settings, tmp_path / "jobs" / cgroup.LEAF) == tmp_path / "jobs"

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from leptond.engines import procs, zygote_handle
-from leptond.engines.zygote_handle import ZYGOTE, ZygoteGone, ZygoteHandle, move_high
+from leptond.engines import procs, spawning, zygote_handle
+from leptond.engines.spawning import move_high
+from leptond.engines.zygote_handle import ZYGOTE, ZygoteGone, ZygoteHandle
 
 PYTHON = [sys.executable, "-I", "-S", "-X", "utf8"]
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -116,7 +117,7 @@ async def test_a_fork_that_the_machine_refuses_does_not_end_the_zygote():
 def test_a_moved_descriptor_is_above_those_of_a_child_and_closed_in_the_end():
     with contextlib.ExitStack() as close:
         moved = move_high(0, close)
-        assert moved >= zygote_handle.HIGH_FD
+        assert moved >= spawning.HIGH_FD
         assert not os.get_inheritable(moved)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(moved)
