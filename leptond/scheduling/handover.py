@@ -10,8 +10,9 @@ or starts what was claimed (supervisor.py), and the scheduler, woken by the comm
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from leptond.base.clock import Clock
@@ -65,6 +66,7 @@ class HandOver:
         self._unplanned = 0
         self._outlook: Outlook = NO_OUTLOOK
         self._freed = 0
+        self._freeing = 0
         self._followed: tuple[Moment, int] | None = None
 
     def open(self) -> None:
@@ -103,6 +105,7 @@ class HandOver:
         now = self.clock.wall()
         return (
             self._followed is not None
+            and not self._freeing
             and self._followed == (self.moment(), self._freed)
             and self.successions.are_given
             and self.successions.is_well_filled
@@ -129,10 +132,17 @@ class HandOver:
         """An end has changed more than the slots that are free: what was planned before it is out of date."""
         self._unplanned += 1
 
-    def note_freed(self) -> None:
-        """An end leaves a slot to a plan, and is followed by a pass. To be called before its commit, which a
-        pass may read, and after it."""
+    @contextlib.contextmanager
+    def freeing(self) -> Iterator[None]:
+        """An end that leaves a slot to a plan is recorded in the block. A pass may read its commit before the
+        block is over, and its commit wakes the scheduler before that too: no outlook from before it holds."""
         self._freed += 1
+        self._freeing += 1
+        try:
+            yield
+        finally:
+            self._freed += 1
+            self._freeing -= 1
 
 
 class ClaimBatch:

@@ -320,9 +320,8 @@ class Supervisor:
             try:
                 failpoints.fp("before_booking")
                 if entry is None:
-                    self._handover.note_freed()
-                    booking = await self._store.write_planned(change)
-                    self._handover.note_freed()
+                    with self._handover.freeing():
+                        booking = await self._store.write_planned(change)
                 else:
                     urgent = self._store.write_urgent(change)
                     entry.settle()

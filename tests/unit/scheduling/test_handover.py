@@ -254,3 +254,19 @@ async def test_a_part_of_the_transaction_that_fails_is_left_to_the_next_pass(tmp
         world.engine.end(attempt.id, 1)
         await world.reached(first, "failed")
         await world.runs(second)
+
+
+async def test_while_an_end_is_recorded_and_after_it_no_outlook_from_before_holds(tmp_path):
+    async with node_world(tmp_path) as world:
+        first, _ = [await world.submit() for _ in range(2)]
+        before = await world.runs(first)
+        await world.has_successor(before.id)
+        handover = world.node.handover
+        with handover.freeing():
+            # a pass that has read the queue before the commit gives out what it saw
+            await handover.follow(handover._outlook, handover.moment(), handover.freed)
+            assert handover.successions.are_given
+            assert not handover.is_at_rest(), "the commit wakes the scheduler before the block is over"
+        assert not handover.is_at_rest()
+        await handover.follow(handover._outlook, handover.moment(), handover.freed)
+        assert handover.is_at_rest()
