@@ -302,10 +302,11 @@ def test_a_restarted_daemon_finds_warm_jobs_again(persons):
     with warm_daemon() as one:
         warmed(one, ana)
         job = ana.submit(
-            one, PYTHON, "-c", "import sys, time; print('up', flush=True); time.sleep(1); sys.exit(5)"
+            one, PYTHON, "-c", "import sys, time; print('up', flush=True); time.sleep(2); sys.exit(5)"
         )
         one.printed(job, "up")
-        assert one.job(job)["attempts"][-1]["start"] == "warm"
+        # the job prints as soon as it runs, and the daemon hears of its start a moment later
+        assert until(lambda: one.job(job)["attempts"][-1]["start"], "its start is known") == "warm"
         one.kill()
         time.sleep(0.2)  # its warm processes end meanwhile
         one.start()

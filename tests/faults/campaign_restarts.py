@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -149,7 +150,8 @@ def shims_and_daemon_killed(trials: int, seed: int, workdir: Path) -> Outcome:
 
 def kill_shims(dice: random.Random, place: Path, *, daemon_too: bool, count: int = 8) -> Found:
     """Orphans of all kinds on all GPUs; behind each waits a job that wants its GPU and looks around."""
-    first = 200_000 + dice.randrange(1000) * 100
+    # not from the dice: of two runs at once, with equal dice, each would find the other's processes
+    first = 200_000 + secrets.randbelow(1000) * 100
     numbers = set(range(first, first + count))
     daemon = Daemon(place / "s", "--simulate-gpus", str(count), env={"LEPTOND_ENGINE__LINGER_S": "0.5"})
     daemon.start()

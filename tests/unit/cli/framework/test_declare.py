@@ -4,6 +4,7 @@ same, and say the same."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 from typing import Any
 
@@ -50,10 +51,9 @@ def test_the_daily_commands_are_declared():
     }  # fmt: skip
 
 
-@st.composite
-def calls(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """A command and words for it: most of its own, some that are not."""
-    name = draw(st.sampled_from(sorted(DECLARED)))
+@functools.cache
+def words_for(name: str) -> st.SearchStrategy[list[list[str]]]:
+    """Words for a command: most of its own, some that are not."""
     options = [*DECLARED[name].options, *SHARED]
     value = st.sampled_from(VALUES)
 
@@ -73,7 +73,20 @@ def calls(draw: st.DrawFn) -> tuple[str, list[str]]:
         value.map(lambda value: [value]),
         st.sampled_from([["--help"], ["-h"], ["--nonsense"], ["-qf"], ["--js"]]),
     )
-    return name, [part for parts in draw(st.lists(word, max_size=6)) for part in parts]
+    return st.lists(word, max_size=6)
+
+
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[str, list[str]]:
+    """A command and words for it."""
+    name = draw(st.sampled_from(sorted(DECLARED)))
+    return name, [part for parts in draw(words_for(name)) for part in parts]
+
+
+@functools.cache
+def clicked(name: str) -> click.Command:
+    """A command as click reads it."""
+    return as_click(DECLARED[name])
 
 
 def by_click(command: Command, words: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -81,7 +94,7 @@ def by_click(command: Command, words: list[str]) -> tuple[dict[str, Any], dict[s
     session = Session()
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            context = as_click(command).make_context(command.name, list(words), obj=session)
+            context = clicked(command.name).make_context(command.name, list(words), obj=session)
         except (click.ClickException, click.exceptions.Exit):
             return None
     return dict(context.params), {one.dest: getattr(session, one.dest) for one in SHARED}
