@@ -4,11 +4,13 @@ unit, so that they inherit that unit's sandbox and cgroup and not the daemon's."
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +24,9 @@ HIGH_FD = 16
 
 ANSWER_S = 2.0
 """The limit of an answer of the spawn server, which takes a millisecond or two."""
+
+SILENT_S = 10.0
+"""The time for which a server that did not answer is not asked again: the daemon waits for each answer."""
 
 ANSWER_BYTES = 4096
 
@@ -87,12 +92,13 @@ class UnitSpawner:
         self._path = path
         self._socket: socket.socket | None = None
         self._answered = False
+        self._silent_until = 0.0
         try:
             pid, pidfd = self._ask({"hello": True}, ())
         except OSError as error:
             raise StartRefused(
-                f"the spawn server of jobs does not answer at {path} (engine.spawner): {error}. Start"
-                " its unit (systemctl start leptond-jobs), or take engine.spawner away",
+                f"{error.strerror} (engine.spawner). Start its unit (systemctl start leptond-jobs), or take"
+                " engine.spawner away",
                 EXIT_LATER,
             ) from None
         os.close(pidfd)
@@ -105,7 +111,10 @@ class UnitSpawner:
         return self._ask(wanted, list(fds.values()))
 
     def _ask(self, request: dict[str, Any], fds: Sequence[int]) -> tuple[int, int]:
-        """Send a request, on a new connection where the server has gone from the last one. Raises OSError."""
+        """Send a request, on a new connection where the server has gone from the last one. Raises OSError:
+        what the program's start met, or EAGAIN, which is the machine's fault and not the program's."""
+        if time.monotonic() < self._silent_until:
+            raise self._unavailable("it was silent a moment ago")
         with contextlib.ExitStack() as close:
             body = os.memfd_create("leptond-spawn", os.MFD_CLOEXEC)
             close.callback(os.close, body)
@@ -115,15 +124,24 @@ class UnitSpawner:
             self._answered = False
             had = self._socket is not None
             try:
-                answer = self._exchange([body, *fds])
-            except (BrokenPipeError, ConnectionResetError):
-                if not had:
-                    raise
-                self.close()
-                answer = self._exchange([body, *fds])
+                try:
+                    answer = self._exchange([body, *fds])
+                except (BrokenPipeError, ConnectionResetError):
+                    if not had:
+                        raise
+                    self.close()
+                    answer = self._exchange([body, *fds])
+            except TimeoutError:
+                self._silent_until = time.monotonic() + SILENT_S
+                raise self._unavailable(f"no answer within {ANSWER_S:g} s") from None
+            except OSError as error:
+                raise self._unavailable(error.strerror or "it ended the connection") from None
         if isinstance(answer, OSError):
             raise answer
         return answer
+
+    def _unavailable(self, why: str) -> OSError:
+        return OSError(errno.EAGAIN, f"the spawn server of jobs at {self._path} does not answer: {why}")
 
     def _close_unless_answered(self) -> None:
         """An answer that comes late must not be taken for that of the next request."""

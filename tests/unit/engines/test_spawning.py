@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from leptond.base.errors import EXIT_LATER, StartRefused
-from leptond.engines import spawn_server
+from leptond.engines import spawn_server, spawning
 from leptond.engines.shim_pool import BARE
 from leptond.engines.spawning import DIRECT, UnitSpawner
 from tests.support.daemon import until
@@ -104,9 +105,24 @@ def test_it_is_the_servers_child_and_is_collected(server):
 def test_a_server_that_was_started_again_is_asked_anew(server):
     spawner = UnitSpawner(server.path)
     server.end()
-    with pytest.raises(OSError, match=r"refused|reset"):
+    with pytest.raises(BlockingIOError, match="does not answer: Connection refused"):
         ran(spawner, "/bin/true")
     server.start()
+    assert ran(spawner, "/bin/sh", "-c", "echo up >&7")[0] == "up\n"
+    spawner.close()
+
+
+def test_a_server_that_is_silent_is_not_waited_for_again_and_again(server, monkeypatch):
+    spawner = UnitSpawner(server.path)
+    monkeypatch.setattr(spawning, "ANSWER_S", 0.1)
+    spawner.close()
+    os.kill(server.process.pid, signal.SIGSTOP)
+    with pytest.raises(BlockingIOError, match="no answer within"):
+        ran(spawner, "/bin/true")
+    os.kill(server.process.pid, signal.SIGCONT)
+    with pytest.raises(BlockingIOError, match="silent a moment ago"):
+        ran(spawner, "/bin/true")
+    monkeypatch.setattr(spawner, "_silent_until", 0.0)
     assert ran(spawner, "/bin/sh", "-c", "echo up >&7")[0] == "up\n"
     spawner.close()
 
