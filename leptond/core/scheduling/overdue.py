@@ -101,6 +101,24 @@ def after_starts(
     return settled(carried, now, policy, gpus, spent_gpu_s=spent_gpu_s) if spent_gpu_s else carried
 
 
+def next_turn_at(inputs: PlanInput) -> float | None:
+    """Return the wall time from which the next of the jobs that wait for GPUs will have waited for so long
+    that it may go first, or has GPUs reserved; None: the policy knows no such time, or all have. Until then
+    that changes no plan."""
+    policy = inputs.policy
+    jobs = [job for job in inputs.waiting if job.gpus]
+    if policy.name == "firstfit" and policy.max_bypass_s > 0:
+        times = [job.since + policy.max_bypass_s for job in jobs]
+    elif policy.name in ("auto", "throughput"):
+        soft = any(job.preemptible for job in inputs.waiting) or any(
+            job.preemptible for job in inputs.running
+        )
+        times = [overdue_at(job, policy, any_preemptible=soft) for job in jobs]
+    else:
+        return None
+    return min((at for at in times if at >= inputs.now), default=None)
+
+
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """Until `at` (wall time) others may start before the job, wherever it is in the queue; from then on it is
     next among the overdue jobs, after the `ahead` older ones that have not started by then. Urgent jobs still

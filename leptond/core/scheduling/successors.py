@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from leptond.core.scheduling.inputs import Plan, PlanInput, Running, Start, Waiting
-from leptond.core.scheduling.overdue import need_gpu_s
+from leptond.core.scheduling.overdue import need_gpu_s, next_turn_at
 from leptond.core.scheduling.plan_builder import PREEMPTING_POLICIES
 from leptond.core.scheduling.planner import plan
 
@@ -43,6 +43,7 @@ def choose(inputs: PlanInput, ready: Mapping[int, float | None], *, most: int) -
     next attempt is at its gate are expected to run, by id, in seconds (None: it is not known); `most`:
     successors in all."""
     found = []
+    in_service = {gpu.uuid for gpu in inputs.gpus if gpu.schedulable}
     for of_gpus in (False, True):
         part = msgspec.structs.replace(
             inputs, waiting=[job for job in inputs.waiting if (job.gpus > 0) == of_gpus]
@@ -50,7 +51,10 @@ def choose(inputs: PlanInput, ready: Mapping[int, float | None], *, most: int) -
         members = [
             job
             for job in inputs.running[:MOST_RUNNING]
-            if bool(job.gpus) == of_gpus and not job.stopping and (job.share_bytes is None or job.exclusive)
+            if bool(job.gpus) == of_gpus
+            and not job.stopping
+            and (job.share_bytes is None or job.exclusive)
+            and in_service.issuperset(job.gpus)  # one that is drained has no next job
         ]
         if part.waiting and members:
             found += list(_lines(part, members, ready))
@@ -133,7 +137,7 @@ def _extended(
 ) -> ChosenLine:
     """Return the line of a group of running jobs that have the same successor, with those after it."""
     waiting = {job.id: job for job in inputs.waiting}
-    jobs, wake_at = [waiting[first_id]], made.wake_at
+    jobs, wake_at = [waiting[first_id]], _earlier(made.wake_at, next_turn_at(inputs))
     slots = list(group)
     while deep and len(jobs) < len(group) * _depth(ready[jobs[-1].id]):
         ended, *slots = slots
@@ -150,8 +154,7 @@ def _extended(
             break
         start, made = following
         jobs.append(waiting[start.id])
-        if made.wake_at is not None:
-            wake_at = made.wake_at if wake_at is None else min(wake_at, made.wake_at)
+        wake_at = _earlier(wake_at, made.wake_at)
     counted = inputs.policy.name in PREEMPTING_POLICIES
     return ChosenLine(
         running=[job.id for job in group],
@@ -160,6 +163,10 @@ def _extended(
         alike=deep,
         wake_at=wake_at,
     )
+
+
+def _earlier(first: float | None, second: float | None) -> float | None:
+    return min((at for at in (first, second) if at is not None), default=None)
 
 
 def _depth(expected_s: float | None) -> int:
