@@ -164,7 +164,12 @@ def zero_page_of(file: Path, table: str) -> None:
 
 @pytest.mark.parametrize(
     ("lost", "with_backup"),
-    [("jobs", False), ("attempts", True), ("everything", True), ("the file", False)],
+    [
+        ("jobs", False),
+        pytest.param("attempts", True, marks=pytest.mark.slow),
+        ("everything", True),
+        ("the file", False),
+    ],
 )
 def test_a_damaged_database_is_rebuilt_around_what_runs(one, tmp_path, lost, with_backup):
     witness = tmp_path / "witness"

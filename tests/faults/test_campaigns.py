@@ -5,7 +5,7 @@ import pytest
 from tests.faults.campaign import discover
 from tests.faults.template import why_not
 
-SLICES = {"crash-points-daemon": 2, "crash-points-shim": 1, "crash-images": 25, "disk-full": 1}
+SLICES = {"crash-points-daemon": 1, "crash-points-shim": 1, "crash-images": 10, "disk-full": 1}
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())

@@ -15,7 +15,7 @@ SLICE = range(4)
 DAYS = 0.2
 
 
-@pytest.mark.parametrize("seed", SLICE)
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SLICE[2:])])
 def test_a_slice_of_days(seed):
     result = Simulation(seed, DAYS).run()
     assert result.violation is None, f"seed {seed}: {result.violation}\n" + "\n".join(result.tail[-20:])
@@ -23,9 +23,10 @@ def test_a_slice_of_days(seed):
     assert result.checks > 100
 
 
-def test_a_slice_of_short_seeds():
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 17), marks=pytest.mark.slow)], ids=str)
+def test_a_slice_of_short_seeds(seeds):
     """With spans of their own, in which more comes together."""
-    for seed in range(17):
+    for seed in seeds:
         result = Simulation(seed).run()
         assert result.violation is None, f"seed {seed}: {result.violation}\n" + "\n".join(result.tail[-20:])
 

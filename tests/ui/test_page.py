@@ -400,8 +400,15 @@ def test_the_read_only_token_only_looks(watched, served, queue):
     assert page.get_by_role("link", name="Submit", exact=True).count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1600])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (400, "dark"),
+        (1600, "light"),
+        pytest.param(400, "light", marks=pytest.mark.slow),
+        pytest.param(1600, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_every_width_and_colour_is_usable(browser, served, queue, width, scheme):
     axe = axe_source()
     one = Watched(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
