@@ -37,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[OWN_BASE] = Path(config.option.basetemp)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers that pytest starts of itself: one more than there are cores, because tests
+    of daemons mostly wait."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 OWN_BASE = pytest.StashKey[Path]()
 
 
