@@ -190,8 +190,9 @@ def test_a_release_with_jobs_is_upgraded_in_place(daemon: Daemon, tmp_path: Path
 
 
 def _lasting(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """The attempts, but for what grows while they run; the release before knows no notes."""
-    return [{**attempt, "gpu_seconds": None, "notes": []} for attempt in job["attempts"]]
+    """The attempts, but for what grows while they run; the release before knows no notes and no memory."""
+    grows = {"gpu_seconds": None, "notes": [], "peak_mem_bytes": None}
+    return [{**attempt, **grows} for attempt in job["attempts"]]
 
 
 def _warm(daemon: Daemon, work: Path) -> list[int]:
