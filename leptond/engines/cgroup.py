@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from leptond.base import procfs
 from leptond.config import EngineSettings
 from leptond.engines.cgroup_v1 import CPU_SHARES, Controllers, own_places
 
@@ -102,6 +103,10 @@ MAX_PROCESSES = 32768
 """Most processes and threads of an attempt with a group: many times what 16 ranks with data loaders have."""
 
 
+OPTIONAL = frozenset({"memory.oom.group", "memory.swap.max"})
+"""Files that not every kernel has."""
+
+
 class Cgroups:
     """The cgroups of attempts below `root` in cgroup v2, and those of `controllers` of v1; without either
     there are none, and nothing happens."""
@@ -123,9 +128,10 @@ class Cgroups:
                 if "INVOCATION_ID" in os.environ:
                     return
                 (self.root / LEAF).mkdir(exist_ok=True)
-                for pid in (self.root / "cgroup.procs").read_text().split():
+                # others that are in it stay, and then the kernel does not let it have groups with limits
+                for pid in (os.getpid(), *procfs.descendants(os.getpid())):
                     with contextlib.suppress(OSError):  # it has ended
-                        (self.root / LEAF / "cgroup.procs").write_text(pid)
+                        (self.root / LEAF / "cgroup.procs").write_text(str(pid))
             taken = set()
             for controller in sorted(there):
                 with contextlib.suppress(OSError):
@@ -152,8 +158,11 @@ class Cgroups:
             path.mkdir(mode=0o755)
             for controller, values in _v2_values(bounds).items():
                 for file, value in values.items() if controller in self._v2 else ():
-                    with contextlib.suppress(FileNotFoundError):  # memory.swap.max, without swap
+                    try:
                         (path / file).write_text(value)
+                    except OSError:
+                        if file not in OPTIONAL:
+                            raise
             bounded = bounds.mem_bytes is not None and "memory" in self._v2
         more = self._v1.create(name, _v1_values(bounds)) if bounds != Bounds() else []
         bounded |= bounds.mem_bytes is not None and any("memory" in Path(one).parts for one in more)
@@ -211,7 +220,10 @@ def _v2_values(bounds: Bounds) -> dict[str, dict[str, str]]:
 def _v1_values(bounds: Bounds) -> dict[str, dict[str, int]]:
     values: dict[str, dict[str, int]] = {"pids": {"pids.max": MAX_PROCESSES}}
     if bounds.mem_bytes is not None:
-        values["memory"] = {"memory.limit_in_bytes": bounds.mem_bytes}
+        values["memory"] = {
+            "memory.limit_in_bytes": bounds.mem_bytes,
+            "memory.memsw.limit_in_bytes": bounds.mem_bytes,  # with swap
+        }
     if bounds.cpus is not None:
         values["cpu"] = {"cpu.shares": CPU_SHARES * bounds.cpus}
     return values

@@ -12,6 +12,9 @@ CONTROLLERS = ("memory", "pids", "cpu")
 CPU_SHARES = 1024
 """What one CPU is worth in `cpu.shares`."""
 
+OPTIONAL = frozenset({"memory.memsw.limit_in_bytes"})
+"""Files that not every kernel has."""
+
 
 class Controllers:
     """The controllers of which the daemon may make groups: `places` are its own groups, by controller."""
@@ -31,7 +34,11 @@ class Controllers:
                 path.mkdir(mode=0o755)
                 made.append(str(path))
                 for file, value in values.items():
-                    (path / file).write_text(str(value))
+                    try:
+                        (path / file).write_text(str(value))
+                    except OSError:
+                        if file not in OPTIONAL:
+                            raise
         except OSError:
             for path_text in made:
                 with contextlib.suppress(OSError):

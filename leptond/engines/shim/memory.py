@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 
 from leptond.base import procfs
+from leptond.engines.shim.clock import boot_now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 """Seconds from one look at the processes to the next, where no cgroup bounds them."""
+MOST_CPU = 0.02
+"""Most of a core that the looks may take: on a machine with many processes there are fewer of them."""
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -30,12 +33,13 @@ class Memory:
     def look(self, now: float) -> int:
         """Look at the processes; return what they use if that is more than their limit, else 0."""
         assert self._limit is not None
-        self.due = now + LOOK_S
         pids = list(procfs.descendants(self._root))
         used = sum(map(_own_bytes, pids))
         if used > self._limit:  # memory that a fork shares was counted for each of them
             used = sum(map(_part_bytes, pids))
         self._peak = max(self._peak, used)
+        after = boot_now()
+        self.due = after + max(LOOK_S, (after - now) / MOST_CPU)
         return used if used > self._limit else 0
 
     def note(self, record: dict[str, Any]) -> None:
