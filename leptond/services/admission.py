@@ -89,6 +89,10 @@ def _home_of(caller: Caller) -> str:
         raise Forbidden(f"jobs run as their submitters here: {error}", hint=hint) from None
 
 
+MACHINE_BYTES = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+"""The memory of this machine."""
+
+
 class Admission:
     """The limits and defaults that apply to a caller's specs. Pure, but for the facts that it is given, and
     the home of a caller whose jobs run as itself. Raises Forbidden for one that has no account."""
@@ -114,6 +118,7 @@ class Admission:
             gpus=len(facts.gpus),
             home=self._home,
             defaults=facts.defaults[queue.name],
+            machine_bytes=MACHINE_BYTES,
         )
         if spec.gpus:
             need = need_of(spec, queue=queue.name, borrow=queue.borrow)

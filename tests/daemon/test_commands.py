@@ -191,7 +191,7 @@ SBATCH = """#!/bin/bash
 #SBATCH --job-name=resnet
 #SBATCH --nodes=1
 #SBATCH --cpus-per-task=6
-#SBATCH --mem=32G
+#SBATCH --mem=1G
 #SBATCH --gres=gpu:1
 #SBATCH --time=04:00:00
 #SBATCH --array=2-8:2%2
@@ -213,7 +213,7 @@ def test_a_common_script_of_slurms(ctl, daemon: Daemon, tmp_path: Path):
     array = int(out)
     for position, index in enumerate((2, 4, 6, 8)):
         ended = daemon.finished(array + position)
-        assert (ended["state"], ended["cpus"], ended["mem_bytes"]) == ("succeeded", 6, 32 * 1024**3)
+        assert (ended["state"], ended["cpus"], ended["mem_bytes"]) == ("succeeded", 6, 1024**3)
         assert daemon.output(array + position).splitlines() == [
             f"job {array} task {index} of 4, 6 cpus",
             f"name resnet gpus 1 in {tmp_path}, id {array + position}",

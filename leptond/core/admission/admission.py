@@ -21,7 +21,7 @@ from leptond.core.jobs.arrays import parse_array
 from leptond.core.jobs.instants import epoch
 from leptond.core.jobs.model import MAX_ARRAY, MAX_GPUS, CudaDevices, Gpu, JobSpec, Signal
 from leptond.core.jobs.scripts import MAX_SCRIPT_BYTES
-from leptond.core.jobs.timespec import spell_duration
+from leptond.core.jobs.timespec import format_size, spell_duration
 from leptond.core.outcome.retry import Wish, unknown_cause
 from leptond.core.scheduling.placement import Need, eligible, suits
 
@@ -53,7 +53,8 @@ class Defaults(Section, frozen=True, kw_only=True):
     and tail kept. `fail_fast`: the same error twice in a row ends the retries. `cuda_devices`: how
     CUDA_VISIBLE_DEVICES names a job's GPUs, by `uuid` or by `index` in the order of the PCI bus, for programs
     that want numbers (slices of MIG have no index, and go by UUID in any case). `path`: its PATH, unless the
-    submit names one."""
+    submit names one. `mem_bytes`: the limit of the machine's memory (0: none); `max_mem_bytes`: the largest
+    that a job may ask for, which every job has then (0: none)."""
 
     gpus: Annotated[int, Meta(ge=0, le=MAX_GPUS)] = 0
     time_limit_s: NotNegative = 0.0
@@ -65,6 +66,8 @@ class Defaults(Section, frozen=True, kw_only=True):
     log_max_bytes: Annotated[int, Meta(ge=65536)] = 256 * 1024 * 1024
     fail_fast: bool = True
     cuda_devices: CudaDevices = "uuid"
+    mem_bytes: Annotated[int, Meta(ge=0)] = 0
+    max_mem_bytes: Annotated[int, Meta(ge=0)] = 0
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -94,8 +97,28 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
         return 1 if self.indices is None else len(self.indices)
 
 
-def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitted:
-    """The jobs that `spec` asks for on a machine of `gpus` GPUs. Raises Invalid; changes nothing."""
+def _memory(spec: JobSpec, defaults: Defaults, machine_bytes: int | None) -> int | None:
+    """Return the limit of a job's memory. Raises Invalid."""
+    most = defaults.max_mem_bytes or None
+    if not spec.mem_bytes:
+        return min(defaults.mem_bytes or most, most) if most is not None else defaults.mem_bytes or None
+    asked = f"the job asks for {format_size(spec.mem_bytes)} of memory"
+    if most is not None and spec.mem_bytes > most:
+        raise Invalid(f"{asked}; no job may have more than {format_size(most)}", pointer="/mem_bytes")
+    if machine_bytes is not None and spec.mem_bytes > machine_bytes:
+        raise Invalid(
+            f"{asked}, this machine has {format_size(machine_bytes)}",
+            hint="lower --mem",
+            pointer="/mem_bytes",
+        )
+    return spec.mem_bytes
+
+
+def admit(
+    spec: JobSpec, *, gpus: int, home: str, defaults: Defaults, machine_bytes: int | None = None
+) -> Admitted:
+    """The jobs that `spec` asks for on a machine of `gpus` GPUs and so much memory (None: unknown). Raises
+    Invalid; changes nothing."""
     if spec.gpus > gpus:
         raise TooManyGpus(spec.gpus, gpus)
     _check(spec)
@@ -123,6 +146,7 @@ def admit(spec: JobSpec, *, gpus: int, home: str, defaults: Defaults) -> Admitte
             spec.retry_max_delay_s if spec.retry_max_delay_s is not None else defaults.retry_max_delay_s
         ),
         cuda_devices=spec.cuda_devices or defaults.cuda_devices,
+        mem_bytes=_memory(spec, defaults, machine_bytes),
         fail_fast=spec.fail_fast if spec.fail_fast is not None else defaults.fail_fast,
         log_max_bytes=spec.log_max_bytes if spec.log_max_bytes is not None else defaults.log_max_bytes,
         script=None,

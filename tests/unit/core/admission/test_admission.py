@@ -126,3 +126,31 @@ def test_indices_are_the_sorted_set_of_their_ranges_however_they_interleave(rang
 def test_a_line_end_does_not_slip_in_at_the_end(spec):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"argv": ["true"], **spec}, JobSpec)
+
+
+@pytest.mark.parametrize(
+    ("asked", "default", "most", "found"),
+    [
+        (None, 0, 0, None),
+        (None, 8 << 30, 0, 8 << 30),
+        (None, 0, 4 << 30, 4 << 30),
+        (None, 8 << 30, 4 << 30, 4 << 30),
+        (2 << 30, 8 << 30, 4 << 30, 2 << 30),
+    ],
+)
+def test_a_job_has_the_default_limit_of_memory_within_the_largest(asked, default, most, found):
+    defaults = Defaults(mem_bytes=default, max_mem_bytes=most)
+    spec = JobSpec(argv=["true"], mem_bytes=asked)
+    assert admit(spec, gpus=0, home="/", defaults=defaults).spec.mem_bytes == found
+
+
+@pytest.mark.parametrize("most", [0, 4 << 30])
+def test_more_memory_than_is_allowed_or_there_is_refused(most):
+    with pytest.raises(Invalid, match="asks for 16 GiB of memory"):
+        admit(
+            JobSpec(argv=["true"], mem_bytes=16 << 30),
+            gpus=0,
+            home="/",
+            defaults=Defaults(max_mem_bytes=most),
+            machine_bytes=8 << 30,
+        )
