@@ -2,6 +2,7 @@
 release are opened with nothing lost."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -235,3 +236,35 @@ def test_what_could_never_start_before_is_found(tmp_path):
         migrate(db, MIGRATIONS)
         found = db.execute("SELECT never_cause FROM jobs WHERE id >= ? ORDER BY id", (first,)).fetchall()
         assert [row["never_cause"] for row in found] == [failed, failed, failed, None]
+
+
+async def test_a_successor_of_an_earlier_release_keeps_the_slots_that_it_waited_for(
+    tmp_path,
+):
+    path = tmp_path / "leptond.db"
+    make.build((Path(make.__file__).parent / "0.4.0.sql").read_text(), path)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        ended = db.execute("SELECT id FROM attempts WHERE state = 'ended' LIMIT 2").fetchall()
+        for gpu, (attempt_id,) in zip("ab", ended, strict=True):
+            db.execute("UPDATE attempts SET gpus = ? WHERE id = ?", (f'[{{"uuid":"GPU-{gpu}"}}]', attempt_id))
+        (job,) = db.execute("SELECT id FROM jobs WHERE state = 'pending' LIMIT 1").fetchone()
+        for (attempt_id,) in ended:
+            row = (attempt_id, job, 1, "7" * 32, "boot", 11, 22)
+            db.execute("INSERT INTO successors VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    async with open_store(path) as store:
+        (one,) = await store.read(lambda db: [dict(row) for row in db.execute("SELECT * FROM successors")])
+    with (
+        contextlib.closing(sqlite3.connect(path)) as db,
+        pytest.raises(sqlite3.IntegrityError, match="may start at any moment"),
+    ):
+        db.execute("UPDATE jobs SET mem_bytes = 7 WHERE id = ?", (job,))
+    slots = one.pop("slots")
+    assert sorted(json.loads(slots)) == [["GPU-a"], ["GPU-b"]]
+    assert one == {
+        "attempt_id": "7" * 32,
+        "job_id": job,
+        "number": 1,
+        "boot_id": "boot",
+        "shim_pid": 11,
+        "shim_start": 22,
+    }

@@ -1,9 +1,11 @@
 """Successors: chosen, named in advance, claimed, and kept from being changed meanwhile."""
 
+import re
 import sqlite3
 
 import pytest
 
+from leptond.core.jobs.fields import FIELDS
 from leptond.core.scheduling.planner import Policy
 from leptond.core.scheduling.standby import Prepared
 from leptond.store.planning import commit_plan, snapshot, successors
@@ -87,3 +89,11 @@ def test_no_job_overtakes_one_that_is_named(db, lines):
     successors.unname(db, ["b" * 32])
     claims = commit_plan.claim_freed(db, CONTEXT, unhealthy={}, cpu_slots=1, policy=Policy())
     assert [claim.job.id for claim in claims] == [3, later]
+
+
+def test_what_changes_a_launch_is_not_changed_while_the_job_may_start(db):
+    (text,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs_given_stay'").fetchone()
+    guarded = set(re.findall(r"\bNEW\.(\w+)", text))
+    wanted = {one.name for one in FIELDS if one.launch and one.column and one.editable is not None}
+    assert wanted <= guarded
+    assert guarded == set(re.findall(r"\bOLD\.(\w+)", text.partition("IS NOT (")[2]))
