@@ -54,6 +54,7 @@ OF_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "open_mode": st.sampled_from(["append", "truncate"]),
     "track": st.just(["wandb", "tensorboard"]),
     "cuda_devices": st.just("index"),
+    "cpus": st.integers(1, 100),
     "no_progress_s": st.integers(1, 86400).map(float),
 }
 SPECS = st.fixed_dictionaries(
