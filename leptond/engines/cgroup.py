@@ -13,7 +13,7 @@ import msgspec
 
 from leptond.base import procfs
 from leptond.config import EngineSettings
-from leptond.engines.cgroup_v1 import CPU_SHARES, Controllers, own_places
+from leptond.engines.cgroup_v1 import CPU_SHARES, Controllers, own_places, write_values
 
 PREFIX = "leptond-"
 
@@ -103,10 +103,6 @@ MAX_PROCESSES = 32768
 """Most processes and threads of an attempt with a group: many times what 16 ranks with data loaders have."""
 
 
-OPTIONAL = frozenset({"memory.oom.group", "memory.swap.max"})
-"""Files that not every kernel has."""
-
-
 class Cgroups:
     """The cgroups of attempts below `root` in cgroup v2, and those of `controllers` of v1; without either
     there are none, and nothing happens."""
@@ -153,20 +149,17 @@ class Cgroups:
         bounds = bounds or Bounds()
         name = f"{PREFIX}{attempt_id}"
         path = self.root / name if self.root is not None else None
-        bounded = False
         if path is not None:
             path.mkdir(mode=0o755)
             for controller, values in _v2_values(bounds).items():
-                for file, value in values.items() if controller in self._v2 else ():
-                    try:
-                        (path / file).write_text(value)
-                    except OSError:
-                        if file not in OPTIONAL:
-                            raise
-            bounded = bounds.mem_bytes is not None and "memory" in self._v2
+                if controller in self._v2:
+                    write_values(path, values)
         more = self._v1.create(name, _v1_values(bounds)) if bounds != Bounds() else []
-        bounded |= bounds.mem_bytes is not None and any("memory" in Path(one).parts for one in more)
-        return Group(path=str(path) if path is not None else "", more=more, bounded=bounded)
+        return Group(
+            path=str(path) if path is not None else "",
+            more=more,
+            bounded=bounds.mem_bytes is not None and ("memory" in self._v2 or "memory" in self._v1.places),
+        )
 
     def attempts(self) -> set[str]:
         """Return the ids of the attempts that have a cgroup."""
@@ -203,22 +196,22 @@ class Cgroups:
             yield from os.walk(self.root / f"{PREFIX}{attempt_id}", topdown=False)
 
 
-def _v2_values(bounds: Bounds) -> dict[str, dict[str, str]]:
-    values = {"pids": {"pids.max": str(MAX_PROCESSES)}}
+def _v2_values(bounds: Bounds) -> dict[str, dict[str, int]]:
+    values = {"pids": {"pids.max": MAX_PROCESSES}}
     if bounds.mem_bytes is not None:
         values["memory"] = {
-            "memory.max": str(bounds.mem_bytes),
-            "memory.high": str(int(bounds.mem_bytes * HIGH)),
-            "memory.swap.max": "0",
-            "memory.oom.group": "1",
+            "memory.max": bounds.mem_bytes,
+            "memory.high": int(bounds.mem_bytes * HIGH),
+            "memory.swap.max": 0,
+            "memory.oom.group": 1,
         }
     if bounds.cpus is not None:
-        values["cpu"] = {"cpu.weight": str(min(10000, 100 * bounds.cpus))}
+        values["cpu"] = {"cpu.weight": min(10000, 100 * bounds.cpus)}
     return values
 
 
 def _v1_values(bounds: Bounds) -> dict[str, dict[str, int]]:
-    values: dict[str, dict[str, int]] = {"pids": {"pids.max": MAX_PROCESSES}}
+    values = {"pids": {"pids.max": MAX_PROCESSES}}
     if bounds.mem_bytes is not None:
         values["memory"] = {
             "memory.limit_in_bytes": bounds.mem_bytes,

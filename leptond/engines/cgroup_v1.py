@@ -12,8 +12,19 @@ CONTROLLERS = ("memory", "pids", "cpu")
 CPU_SHARES = 1024
 """What one CPU is worth in `cpu.shares`."""
 
-OPTIONAL = frozenset({"memory.memsw.limit_in_bytes"})
+OPTIONAL = frozenset({"memory.memsw.limit_in_bytes", "memory.oom.group", "memory.swap.max"})
 """Files that not every kernel has."""
+
+
+def write_values(group: Path, values: Mapping[str, int]) -> None:
+    """Write the values of a group's files, of v1 or v2, but for those that this kernel does not have. Raises
+    OSError."""
+    for file, value in values.items():
+        try:
+            (group / file).write_text(str(value))
+        except OSError:
+            if file not in OPTIONAL:
+                raise
 
 
 class Controllers:
@@ -33,12 +44,7 @@ class Controllers:
                 path = self.places[controller] / name
                 path.mkdir(mode=0o755)
                 made.append(str(path))
-                for file, value in values.items():
-                    try:
-                        (path / file).write_text(str(value))
-                    except OSError:
-                        if file not in OPTIONAL:
-                            raise
+                write_values(path, values)
         except OSError:
             for path_text in made:
                 with contextlib.suppress(OSError):
